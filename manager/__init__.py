@@ -1,0 +1,1 @@
+"""The manager: clusters, users, jobs, console. Arrives with its own release."""

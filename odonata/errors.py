@@ -1,0 +1,157 @@
+"""Every error Odonata raises on purpose, sorted by who must act on it.
+
+One root with facts for each class: a stable `code` (metrics, JSON), whether trying again can help
+can help (`retryable`), and the gRPC and HTTP status it becomes at a boundary. Errors are translated
+once, at the boundary; expected outcomes inside a core are events and effects, not exceptions.
+A message names the field or thing, the value, and the fix.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class OdonataError(Exception):
+    """Root. `detail` is the message a user reads; it never holds a secret."""
+
+    code: ClassVar[str] = "internal"
+    retryable: ClassVar[bool] = False
+    grpc_status: ClassVar[str] = "INTERNAL"
+    http_status: ClassVar[int] = 500
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class CallerError(OdonataError):
+    """Whoever asked must change the request."""
+
+    code = "invalid_argument"
+    grpc_status = "INVALID_ARGUMENT"
+    http_status = 400
+    exit_code = 2
+
+
+class SettingsError(CallerError):
+    """A configuration file, variable or flag is wrong: the user edits it."""
+
+    code = "bad_settings"
+
+
+class NotFoundError(CallerError):
+    """The thing asked for is not known here."""
+
+    code = "not_found"
+    grpc_status = "NOT_FOUND"
+    http_status = 404
+    exit_code = 1
+
+
+class AlreadyExistsError(CallerError):
+    """Something stands where the result should go."""
+
+    code = "already_exists"
+    grpc_status = "ALREADY_EXISTS"
+    http_status = 409
+    exit_code = 1
+
+
+class PreconditionError(CallerError):
+    """The request is well formed, but not in this state."""
+
+    code = "failed_precondition"
+    grpc_status = "FAILED_PRECONDITION"
+    http_status = 409
+    exit_code = 1
+
+
+class ForbiddenError(CallerError):
+    """A rule of this site forbids it."""
+
+    code = "forbidden"
+    grpc_status = "PERMISSION_DENIED"
+    http_status = 403
+    exit_code = 1
+
+
+class PeerError(OdonataError):
+    """The other side of a peer-to-peer exchange misbehaved: go elsewhere."""
+
+    code = "peer"
+    retryable = True
+    grpc_status = "UNAVAILABLE"
+    http_status = 502
+
+
+class ProtocolError(PeerError):
+    """Bytes that the protocol does not allow."""
+
+    code = "protocol"
+
+
+class DigestMismatchError(PeerError):
+    """Content does not match its digest: whoever sent it is to blame."""
+
+    code = "digest_mismatch"
+    grpc_status = "DATA_LOSS"
+
+
+class PeerRefusedError(PeerError):
+    """The other side has no free upload slot, or does not hold the piece."""
+
+    code = "peer_refused"
+
+
+class UnavailableError(OdonataError):
+    """A service of ours (scheduler, daemon) can't be reached."""
+
+    code = "unavailable"
+    retryable = True
+    grpc_status = "UNAVAILABLE"
+    http_status = 503
+
+
+class SourceError(OdonataError):
+    """The source refused or failed. Carries its own status, so that a client sees what the source said."""
+
+    code = "source"
+    retryable = True
+    grpc_status = "INTERNAL"
+    http_status = 502
+
+    def __init__(
+        self, detail: str, *, status_code: int | None = None, header: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.status_code = status_code
+        self.header = header or {}
+
+
+class CapacityError(OdonataError):
+    """There is no room: try later, or make room."""
+
+    code = "capacity"
+    retryable = True
+    grpc_status = "RESOURCE_EXHAUSTED"
+    http_status = 429
+
+
+class DiskFullError(CapacityError):
+    """The volume of the data folder is full."""
+
+    code = "disk_full"
+    http_status = 507
+
+
+class StorageError(OdonataError):
+    """The data folder can't be used (permissions, read-only, corruption): the operator must act."""
+
+    code = "storage"
+
+
+class InternalError(OdonataError):
+    """A bug of ours."""
+
+    code = "internal"

@@ -1,0 +1,259 @@
+"""The conversation between a peer and its scheduler, and the nouns it speaks of.
+
+These types carry no protobuf and do no I/O: both cores (`scheduler.core`, `peer.core`) exchange them,
+the simulator passes them as they are, and `odonata.wire.dragonfly` maps them to Dragonfly's API v2.
+Names follow the wire; units stand last in a name. `None` means that the sender did not say.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import msgspec
+
+
+class HostType(IntEnum):
+    """`Host.type` on the wire: a bare number; anything but SUPER counts as a normal peer."""
+
+    NORMAL = 0
+    SUPER = 1
+
+
+class TrafficType(IntEnum):
+    """Where the bytes of a piece came from."""
+
+    BACK_TO_SOURCE = 0
+    REMOTE_PEER = 1
+    LOCAL_PEER = 2
+
+
+class TaskType(IntEnum):
+    """Kinds of task; only STANDARD tasks take part in this conversation."""
+
+    STANDARD = 0
+    PERSISTENT = 1
+    PERSISTENT_CACHE = 2
+    CACHE = 3
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of every message: immutable, compared by value, built by keyword.
+
+    `frozen` and `kw_only` are said again on each subclass: the type checkers ask for it.
+    """
+
+
+class ByteRange(Value, frozen=True, kw_only=True):
+    """`length` bytes from `start`, both in bytes."""
+
+    start: int
+    length: int
+
+
+class Host(Value, frozen=True, kw_only=True):
+    """A machine that runs a peer daemon. `port` is its upload gRPC port; `ip` is an IP literal.
+
+    `announcement` keeps the serialised message the host sent (CPU, memory, disk, build, ...), so that
+    answers repeat what a host said of itself without the cores knowing every field.
+    """
+
+    id: str
+    type: HostType = HostType.NORMAL
+    hostname: str
+    ip: str
+    port: int
+    download_port: int = 0
+    idc: str = ""
+    location: str = ""
+    max_tx_bandwidth_bits_per_s: int = 0
+    tx_bandwidth_bits_per_s: int = 0
+    disable_shared: bool = False
+    scheduler_cluster_id: int = 0
+    announcement: bytes = b""
+
+    @property
+    def is_seed(self) -> bool:
+        """Whether this host is a seed peer (type "super")."""
+        return self.type is HostType.SUPER
+
+
+class Piece(Value, frozen=True, kw_only=True):
+    """One piece: `length` bytes at `offset`; `digest` is `crc32:<decimal>`, empty if unknown."""
+
+    number: int
+    offset: int
+    length: int
+    digest: str = ""
+    parent_id: str = ""
+    traffic_type: TrafficType = TrafficType.REMOTE_PEER
+    cost_s: float = 0.0
+    created_at_s: float = 0.0
+
+
+class Download(Value, frozen=True, kw_only=True):
+    """What a user asked for. `actual_*` is what the peer learned of the content before registering.
+
+    `extra` keeps the serialised original, so that fields which no core looks at (object storage
+    credentials, certificate chains, ...) survive on their way to a seed peer. It is never logged.
+    """
+
+    url: str
+    digest: str | None = None
+    range: ByteRange | None = None
+    type: TaskType = TaskType.STANDARD
+    tag: str | None = None
+    application: str | None = None
+    priority: int = 0
+    filtered_query_params: tuple[str, ...] = ()
+    request_header: dict[str, str] = {}
+    piece_length: int | None = None
+    output_path: str | None = None
+    timeout_s: float | None = None
+    disable_back_to_source: bool = False
+    need_back_to_source: bool = False
+    metadata_only: bool = False
+    prefetch: bool = False
+    is_prefetch: bool = False
+    need_piece_content: bool = False
+    force_hard_link: bool = False
+    overwrite: bool = False
+    content_for_calculating_task_id: str | None = None
+    enable_task_id_based_blob_digest: bool = False
+    always_schedule: bool = False
+    concurrent_piece_count: int | None = None
+    actual_piece_length: int | None = None
+    actual_content_length: int | None = None
+    actual_piece_count: int | None = None
+    extra: bytes = b""
+
+
+class TaskFacts(Value, frozen=True, kw_only=True):
+    """What the scheduler knows of a task's content; travels inside a Parent."""
+
+    id: str
+    url: str = ""
+    content_length: int | None = None
+    piece_count: int = 0
+
+
+class Parent(Value, frozen=True, kw_only=True):
+    """A candidate parent as the scheduler names it: who, where, and in what state."""
+
+    peer_id: str
+    host: Host
+    state: str
+    task: TaskFacts
+    finished_pieces: tuple[int, ...] = ()
+
+
+class SourceAnswer(Value, frozen=True, kw_only=True):
+    """What the source said when it refused (errordetails.v2.Backend). `status_code` is its HTTP status."""
+
+    message: str
+    status_code: int | None = None
+    header: dict[str, str] = {}
+
+
+# --- peer -> scheduler, inside AnnouncePeer -------------------------------------------------------
+
+
+class Register(Value, frozen=True, kw_only=True, tag=True):
+    """First message of every stream."""
+
+    download: Download
+
+
+class Started(Value, frozen=True, kw_only=True, tag=True):
+    """The peer accepted its parents and downloads."""
+
+
+class BackToSourceStarted(Value, frozen=True, kw_only=True, tag=True):
+    description: str = ""
+
+
+class Reschedule(Value, frozen=True, kw_only=True, tag=True):
+    """These parents did not bring everything: others, please."""
+
+    parent_ids: tuple[str, ...]
+    description: str = ""
+
+
+class PieceFinished(Value, frozen=True, kw_only=True, tag=True):
+    piece: Piece
+
+
+class PieceBackToSourceFinished(Value, frozen=True, kw_only=True, tag=True):
+    piece: Piece
+
+
+class PieceFailed(Value, frozen=True, kw_only=True, tag=True):
+    """No parent could give this piece; `parent_id` is the last one tried. Temporary = blame it."""
+
+    parent_id: str
+    number: int | None = None
+    temporary: bool = True
+
+
+class PieceBackToSourceFailed(Value, frozen=True, kw_only=True, tag=True):
+    number: int | None = None
+    answer: SourceAnswer | None = None
+    description: str = ""
+
+
+class Finished(Value, frozen=True, kw_only=True, tag=True):
+    """Terminal: everything arrived from peers."""
+
+
+class BackToSourceFinished(Value, frozen=True, kw_only=True, tag=True):
+    """Terminal: everything arrived, at least partly from the source."""
+
+
+class Failed(Value, frozen=True, kw_only=True, tag=True):
+    """Terminal: the peer gave up."""
+
+    description: str = ""
+
+
+class BackToSourceFailed(Value, frozen=True, kw_only=True, tag=True):
+    """Terminal: the source failed too."""
+
+    description: str = ""
+
+
+PeerMessage = (
+    Register
+    | Started
+    | BackToSourceStarted
+    | Reschedule
+    | PieceFinished
+    | PieceBackToSourceFinished
+    | PieceFailed
+    | PieceBackToSourceFailed
+    | Finished
+    | BackToSourceFinished
+    | Failed
+    | BackToSourceFailed
+)
+
+# --- scheduler -> peer, inside AnnouncePeer -------------------------------------------------------
+
+
+class EmptyTask(Value, frozen=True, kw_only=True, tag=True):
+    """The task has no bytes."""
+
+
+class NormalTask(Value, frozen=True, kw_only=True, tag=True):
+    """Download from these, best first; never empty."""
+
+    parents: tuple[Parent, ...]
+
+
+class NeedBackToSource(Value, frozen=True, kw_only=True, tag=True):
+    description: str = ""
+
+
+class MetadataOnly(Value, frozen=True, kw_only=True, tag=True):
+    """Answer to a metadata_only register."""
+
+
+SchedulerAnswer = EmptyTask | NormalTask | NeedBackToSource | MetadataOnly

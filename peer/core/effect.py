@@ -1,0 +1,130 @@
+"""What a download wants done. Imperative; the driver carries them out in order, without waiting."""
+
+from __future__ import annotations
+
+from odonata.errors import OdonataError
+from odonata.wire.message import Parent, PeerMessage, Value
+
+
+class Send(Value, frozen=True, kw_only=True, tag=True):
+    """Say `message` to the scheduler; the first Send (a Register) opens the stream."""
+
+    message: PeerMessage
+
+
+class CloseStream(Value, frozen=True, kw_only=True, tag=True):
+    """Nothing more will be said: wait (bounded) for the scheduler to end the stream."""
+
+
+class ConnectParent(Value, frozen=True, kw_only=True, tag=True):
+    """Ask the parent what it knows (StatLocalTask), follow its pieces (SyncPieces) and its load (SyncHost).
+
+    `interested` empty: every piece (used while the length is unknown).
+    """
+
+    parent: Parent
+    interested: tuple[int, ...] = ()
+
+
+class AskParentMeta(Value, frozen=True, kw_only=True, tag=True):
+    """Ask a connected parent again for length and headers (answer: ParentConnected)."""
+
+    peer_id: str
+
+
+class DropParent(Value, frozen=True, kw_only=True, tag=True):
+    """Forget the parent: end its streams, cancel what is in flight from it."""
+
+    peer_id: str
+
+
+class FetchPiece(Value, frozen=True, kw_only=True, tag=True):
+    """Fetch one piece from a connected parent (answer: PieceStored or PieceNotFetched).
+
+    `offset` and `length` are None while unknown; then the parent's own metadata is trusted.
+    """
+
+    peer_id: str
+    number: int
+    offset: int | None = None
+    length: int | None = None
+    timeout_s: float = 60.0
+
+
+class CancelPiece(Value, frozen=True, kw_only=True, tag=True):
+    """Stop fetching `number` from `peer_id` (answer: PieceNotFetched with CANCELLED)."""
+
+    peer_id: str
+    number: int
+
+
+class OpenSource(Value, frozen=True, kw_only=True, tag=True):
+    """Ask the source for everything from piece `first` on, but read nothing beyond the head yet.
+
+    Answer: SourceOpened, then it waits for FetchSource with the same `first`; or SourceFailed.
+    """
+
+    first: int = 0
+
+
+class FetchSource(Value, frozen=True, kw_only=True, tag=True):
+    """Fetch pieces `first`..`last` (inclusive; None: to the end) from the source in one request.
+
+    Continues an OpenSource of the same `first` if one is open. Answers: SourceOpened (if it was not
+    open), SourcePieceStored for each piece in order, then SourceEnded or SourceFailed.
+    Pieces listed in `skip` are held already: read past them, do not store them again.
+    """
+
+    first: int
+    last: int | None = None
+    skip: tuple[int, ...] = ()
+
+
+class StopSource(Value, frozen=True, kw_only=True, tag=True):
+    """Stop the run that began at `first` (no answer)."""
+
+    first: int
+
+
+class LearnMeta(Value, frozen=True, kw_only=True, tag=True):
+    """The content is known now: make room for it, tell the readers. None: still unknown length."""
+
+    content_length: int | None
+    piece_length: int
+    response_header: dict[str, str] = {}
+
+
+class Complete(Value, frozen=True, kw_only=True, tag=True):
+    """Everything wanted is held. `whole`: the entire content is, so the task is finished."""
+
+    whole: bool
+
+
+class GiveUp(Value, frozen=True, kw_only=True, tag=True):
+    """The download failed for good; readers get `error`."""
+
+    error: OdonataError
+
+
+class WakeAt(Value, frozen=True, kw_only=True, tag=True):
+    """Hand in `Ticked` at `at_s` (same clock as `now`). A later WakeAt replaces an earlier one."""
+
+    at_s: float
+
+
+DownloadEffect = (
+    Send
+    | CloseStream
+    | ConnectParent
+    | AskParentMeta
+    | DropParent
+    | FetchPiece
+    | CancelPiece
+    | OpenSource
+    | FetchSource
+    | StopSource
+    | LearnMeta
+    | Complete
+    | GiveUp
+    | WakeAt
+)

@@ -1,0 +1,178 @@
+"""What can happen to one download. Past tense; each is handed to `DownloadCore.handle` with `now`.
+
+The driver (runtime or simulator) has carried out an effect of `peer.core.effect` before it reports
+its outcome here. Pieces are named by number; sizes are bytes; rates bytes per second.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from odonata.wire.message import ByteRange, Piece, SchedulerAnswer, SourceAnswer, Value
+
+
+class FailureReason(StrEnum):
+    """Why a piece did not arrive from a parent; decides whom to blame."""
+
+    REFUSED = "refused"  # no free slot: go elsewhere, no blame
+    NOT_FOUND = "not_found"  # the parent does not hold it
+    DIGEST = "digest"  # the bytes are wrong: blame, never ask again
+    UNREACHABLE = "unreachable"  # connect failed or connection broke
+    TIMEOUT = "timeout"
+    PROTOCOL = "protocol"
+    CANCELLED = "cancelled"  # by CancelPiece: no blame
+
+
+class Begun(Value, frozen=True, kw_only=True, tag=True):
+    """First event. What storage already holds, and which world the download lives in.
+
+    `content_length` None: unknown yet. `held` are finished piece numbers. `scheduler` False: there
+    is none to ask. `needs_size`: the scheduler is not ours and must be told the size at registration.
+    """
+
+    content_length: int | None = None
+    piece_length: int | None = None
+    held: tuple[int, ...] = ()
+    scheduler: bool = True
+    needs_size: bool = False
+
+
+class Wanted(Value, frozen=True, kw_only=True, tag=True):
+    """Another reader joined: `range` None means the whole content."""
+
+    range: ByteRange | None = None
+
+
+class ReaderWaiting(Value, frozen=True, kw_only=True, tag=True):
+    """A reader stands at piece `number` and waits; None: no reader waits any more."""
+
+    number: int | None
+
+
+class SchedulerAnswered(Value, frozen=True, kw_only=True, tag=True):
+    answer: SchedulerAnswer
+
+
+class SchedulerLost(Value, frozen=True, kw_only=True, tag=True):
+    """The stream broke, was refused, or ended before a terminal message of ours."""
+
+    reason: str
+
+
+class ParentConnected(Value, frozen=True, kw_only=True, tag=True):
+    """A parent told what it knows of the task (StatLocalTask). None: it does not know yet."""
+
+    peer_id: str
+    content_length: int | None = None
+    piece_length: int | None = None
+    response_header: dict[str, str] = {}
+
+
+class ParentHolds(Value, frozen=True, kw_only=True, tag=True):
+    """A parent offers pieces (SyncPieces)."""
+
+    peer_id: str
+    pieces: tuple[Piece, ...]
+
+
+class ParentEnded(Value, frozen=True, kw_only=True, tag=True):
+    """The parent's list is over: it offered everything it will (`finished`), or the stream broke."""
+
+    peer_id: str
+    finished: bool
+    reason: str = ""
+
+
+class ParentLoad(Value, frozen=True, kw_only=True, tag=True):
+    """The parent's own word on its uplink (SyncHost)."""
+
+    peer_id: str
+    max_rate_bytes_per_s: float
+    used_rate_bytes_per_s: float
+
+
+class PieceStored(Value, frozen=True, kw_only=True, tag=True):
+    """A piece came from `peer_id`, its digest was right, it is on disk and in the index."""
+
+    peer_id: str
+    piece: Piece
+
+
+class PieceNotFetched(Value, frozen=True, kw_only=True, tag=True):
+    """A fetch from `peer_id` failed."""
+
+    peer_id: str
+    number: int
+    reason: FailureReason
+    detail: str = ""
+
+
+class SourceOpened(Value, frozen=True, kw_only=True, tag=True):
+    """The source began to answer. `content_length` None: it will not say until the end.
+
+    `ranges`: it honours Range, so parts can be asked for alone.
+    """
+
+    content_length: int | None
+    ranges: bool
+    response_header: dict[str, str] = {}
+
+
+class SourcePieceStored(Value, frozen=True, kw_only=True, tag=True):
+    piece: Piece
+
+
+class SourceEnded(Value, frozen=True, kw_only=True, tag=True):
+    """The run [first, last] asked for by FetchSource is complete. With unknown length, `content_length` now says."""
+
+    first: int
+    content_length: int | None = None
+
+
+class SourceFailed(Value, frozen=True, kw_only=True, tag=True):
+    """The run that began at `first` failed. `answer`: what the source said, if it said anything.
+
+    `fatal`: trying again can't help (401, 403, 404, 410, disk full, ...).
+    """
+
+    first: int
+    reason: str
+    answer: SourceAnswer | None = None
+    fatal: bool = False
+
+
+class StorageFailed(Value, frozen=True, kw_only=True, tag=True):
+    """A piece could not be kept (disk full, permissions): the download must end."""
+
+    reason: str
+    disk_full: bool = False
+
+
+class Cancelled(Value, frozen=True, kw_only=True, tag=True):
+    """Nobody wants it any more."""
+
+
+class Ticked(Value, frozen=True, kw_only=True, tag=True):
+    """Time passed: the answer to a WakeAt effect."""
+
+
+DownloadEvent = (
+    Begun
+    | Wanted
+    | ReaderWaiting
+    | SchedulerAnswered
+    | SchedulerLost
+    | ParentConnected
+    | ParentHolds
+    | ParentEnded
+    | ParentLoad
+    | PieceStored
+    | PieceNotFetched
+    | SourceOpened
+    | SourcePieceStored
+    | SourceEnded
+    | SourceFailed
+    | StorageFailed
+    | Cancelled
+    | Ticked
+)

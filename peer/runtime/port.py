@@ -1,0 +1,198 @@
+"""The joints of the peer's body: what storage, pieces, sources, downloads and the proxy owe each other.
+
+Only protocols and the small values they exchange; each implementation lives in a module of its own,
+and tests use in-memory twins of the same protocols. No behaviour here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from odonata.wire.message import ByteRange, Download, Piece, Value
+
+
+class Segment(Value, frozen=True, kw_only=True):
+    """`length` bytes at `offset` of the open file `fd`; valid until the next segment is asked for."""
+
+    fd: int
+    offset: int
+    length: int
+
+
+class StoredTask(Protocol):
+    """One task on disk: a sparse content file and the index of its finished pieces.
+
+    The index is never ahead of the data. All methods run on the event loop's thread; disk work is
+    done in worker threads. Errors: StorageError, DiskFullError, DigestMismatchError.
+    """
+
+    @property
+    def task_id(self) -> str: ...
+    @property
+    def url(self) -> str: ...
+    @property
+    def content_length(self) -> int | None: ...
+    @property
+    def piece_length(self) -> int | None: ...
+    @property
+    def response_header(self) -> Mapping[str, str]: ...
+    @property
+    def finished(self) -> bool: ...
+    @property
+    def path(self) -> Path: ...
+    def held(self) -> tuple[int, ...]:
+        """Numbers of finished pieces, ascending."""
+        ...
+
+    def piece(self, number: int) -> Piece | None: ...
+    async def learn(
+        self, content_length: int | None, piece_length: int, response_header: Mapping[str, str]
+    ) -> None:
+        """Note what the content is and make room. Again with the same facts: nothing happens."""
+        ...
+
+    async def store(self, piece: Piece, data: memoryview) -> Piece:
+        """Check (against `piece.digest`, if it names one), write, index; return it with its digest."""
+        ...
+
+    async def finish(self) -> None:
+        """Everything is held: flush and stamp."""
+        ...
+
+    async def fail(self) -> None:
+        """The download gave up; what is held stays and can be resumed."""
+        ...
+
+    def subscribe(self, on_change: Callable[[], None]) -> Callable[[], None]:
+        """Call `on_change` after every learn, store, finish or fail; returns the unsubscriber."""
+        ...
+
+    def open_fd(self) -> int:
+        """A new read-only descriptor of the content file; the caller closes it."""
+        ...
+
+    def pin(self) -> None:
+        """In use: not to be collected. Counted; each pin needs its unpin."""
+        ...
+
+    def unpin(self) -> None: ...
+
+
+class Storage(Protocol):
+    """All tasks of this daemon."""
+
+    def get(self, task_id: str) -> StoredTask | None: ...
+    async def create(self, task_id: str, download: Download) -> StoredTask:
+        """The task, made if it is not there yet."""
+        ...
+
+    async def delete(self, task_id: str) -> bool: ...
+    def tasks(self) -> tuple[StoredTask, ...]: ...
+
+
+class RateLimit(Protocol):
+    """A token bucket of bytes."""
+
+    async def acquire(self, n_bytes: int) -> None:
+        """Return when `n_bytes` may pass; first come, first served."""
+        ...
+
+
+class PieceFetcher(Protocol):
+    """Fetches one piece from a parent by Vortex TCP, straight into a task."""
+
+    async def fetch(
+        self, ip: str, port: int, task: StoredTask, number: int, *, parent_id: str, timeout_s: float
+    ) -> Piece:
+        """Fetch, check, store. Cancel to stop.
+
+        Errors: PeerRefusedError, NotFoundError (the parent lacks it), DigestMismatchError, ProtocolError,
+        UnavailableError (connect failed, connection broke), TimeoutError, and storage's own.
+        """
+        ...
+
+
+class SourceStream(Protocol):
+    """An open answer of a source, positioned at `offset`. Use as an async context manager."""
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def content_length(self) -> int | None:
+        """Length of the whole content, None if the source does not say."""
+        ...
+
+    @property
+    def ranges(self) -> bool: ...
+    @property
+    def response_header(self) -> Mapping[str, str]: ...
+    async def read_into(self, buffer: memoryview) -> int:
+        """Fill as much of `buffer` as comes; return the count; 0 at the clean end.
+
+        A body that ends early raises SourceError; it never looks like a clean end.
+        """
+        ...
+
+    async def __aenter__(self) -> SourceStream: ...
+    async def __aexit__(self, *exc: object) -> None: ...
+
+
+class Source(Protocol):
+    """A kind of origin (http, https, later s3, ...)."""
+
+    async def open(
+        self, url: str, header: Mapping[str, str], *, offset: int = 0, end: int | None = None
+    ) -> SourceStream:
+        """Ask for bytes [offset, end) (end None: to the end). Errors: SourceError with the status."""
+        ...
+
+
+class TaskView(Protocol):
+    """One caller's hold on one task: facts, ordered bytes, piece events. Close it when done."""
+
+    @property
+    def task_id(self) -> str: ...
+    @property
+    def peer_id(self) -> str: ...
+    @property
+    def content_length(self) -> int | None:
+        """Length of the whole content; None while the source has not said."""
+        ...
+
+    @property
+    def piece_length(self) -> int: ...
+    @property
+    def response_header(self) -> Mapping[str, str]: ...
+    @property
+    def was_local(self) -> bool:
+        """Everything wanted was on this disk already when the caller came."""
+        ...
+
+    def read(self, wanted: ByteRange | None = None) -> AsyncIterator[Segment]:
+        """Bytes in order as they arrive (`wanted` None: all). Raises the download's error; never ends short."""
+        ...
+
+    def pieces(self) -> AsyncIterator[Piece]:
+        """Held pieces at once (LOCAL_PEER), then each as it lands; ends when all wanted are there."""
+        ...
+
+    async def done(self) -> None:
+        """Return when everything wanted is held; raise the download's error otherwise."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class TaskHub(Protocol):
+    """All downloads of this daemon: one at a time for each task, shared by everyone who wants it."""
+
+    def task_id(self, download: Download) -> str: ...
+    async def open(self, download: Download) -> TaskView:
+        """Join or start the download; returns once the content's facts are known.
+
+        Errors: SourceError (with the source's own status and headers), UnavailableError, StorageError,
+        DiskFullError, CallerError.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""The scheduler: decides for every download who fetches from whom. Pure `core`, thin `runtime`."""

@@ -1,0 +1,79 @@
+"""What can happen to a scheduler. Past tense; each is handed to `SchedulerCore.handle` with `now`."""
+
+from __future__ import annotations
+
+from odonata.wire.message import Host, PeerMessage, Value
+
+
+class HostAnnounced(Value, frozen=True, kw_only=True, tag=True):
+    """A host said hello, or said it again. `interval_s` is how often it will (0: it did not say)."""
+
+    host: Host
+    interval_s: float = 0.0
+
+
+class HostDeleted(Value, frozen=True, kw_only=True, tag=True):
+    """A host takes its leave (graceful shutdown)."""
+
+    host_id: str
+
+
+class PeerSpoke(Value, frozen=True, kw_only=True, tag=True):
+    """A message arrived on the AnnouncePeer stream of `peer_id`."""
+
+    host_id: str
+    task_id: str
+    peer_id: str
+    message: PeerMessage
+
+
+class StreamClosed(Value, frozen=True, kw_only=True, tag=True):
+    """The AnnouncePeer stream of `peer_id` ended from the peer's side, whatever the reason."""
+
+    peer_id: str
+
+
+class SeedFinished(Value, frozen=True, kw_only=True, tag=True):
+    """The DownloadTask stream that triggered seed `host_id` ended well."""
+
+    task_id: str
+    host_id: str
+
+
+class SeedFailed(Value, frozen=True, kw_only=True, tag=True):
+    """The trigger of seed `host_id` failed. `unreachable`: nobody answered, the seed may be dead."""
+
+    task_id: str
+    host_id: str
+    reason: str
+    unreachable: bool = False
+
+
+class TaskDeleted(Value, frozen=True, kw_only=True, tag=True):
+    """Host `host_id` no longer holds `task_id` (its GC, or a user)."""
+
+    host_id: str
+    task_id: str
+
+
+class PeerDeleted(Value, frozen=True, kw_only=True, tag=True):
+    host_id: str
+    task_id: str
+    peer_id: str
+
+
+class Ticked(Value, frozen=True, kw_only=True, tag=True):
+    """Time passed: the answer to a WakeAt effect (never earlier than it asked for)."""
+
+
+SchedulerEvent = (
+    HostAnnounced
+    | HostDeleted
+    | PeerSpoke
+    | StreamClosed
+    | SeedFinished
+    | SeedFailed
+    | TaskDeleted
+    | PeerDeleted
+    | Ticked
+)

@@ -1,0 +1,1 @@
+"""The scheduler's body: gRPC, timers, seed triggers, logs around `scheduler.core`."""

@@ -1,0 +1,1 @@
+"""The what-if simulator: the production cores on virtual time."""
