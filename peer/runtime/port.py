@@ -1,4 +1,4 @@
-"""The joints of the peer's body: what storage, pieces, sources, downloads and the proxy owe each other.
+"""The joints of the peer's body: what storage, pieces, sources, hub and proxy owe each other.
 
 Only protocols and the small values they exchange; each implementation lives in a module of its own,
 and tests use in-memory twins of the same protocols. No behaviour here.
@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from odonata.wire.message import ByteRange, Download, Piece, Value
 
 
 class Segment(Value, frozen=True, kw_only=True):
-    """`length` bytes at `offset` of the open file `fd`; valid until the next segment is asked for."""
+    """`length` bytes at `offset` of the open file `fd`; valid until the next one is asked for."""
 
     fd: int
     offset: int
@@ -41,6 +41,11 @@ class StoredTask(Protocol):
     @property
     def finished(self) -> bool: ...
     @property
+    def active(self) -> bool:
+        """A download of this run may still add pieces: created, and neither finished nor failed."""
+        ...
+
+    @property
     def path(self) -> Path: ...
     def held(self) -> tuple[int, ...]:
         """Numbers of finished pieces, ascending."""
@@ -48,13 +53,45 @@ class StoredTask(Protocol):
 
     def piece(self, number: int) -> Piece | None: ...
     async def learn(
-        self, content_length: int | None, piece_length: int, response_header: Mapping[str, str]
+        self,
+        content_length: int | None,
+        piece_length: int,
+        response_header: Mapping[str, str],
+        *,
+        wanted_bytes: int | None = None,
     ) -> None:
-        """Note what the content is and make room. Again with the same facts: nothing happens."""
+        """Note what the content is and make room. Again with the same facts: nothing happens.
+
+        `wanted_bytes`: what this download will store of it (None: everything), so that a small
+        range of a huge file asks the volume only for the range. Facts that contradict what is
+        known are a PreconditionError: the source's content changed; `reset` forgets the old one.
+        """
         ...
 
     async def store(self, piece: Piece, data: memoryview) -> Piece:
-        """Check (against `piece.digest`, if it names one), write, index; return it with its digest."""
+        """Check (against `piece.digest`, if it names one), write, index; return it with its digest.
+
+        A piece that is held already is returned as it is. Once this returns or raises, also when
+        cancelled, nothing reads `data` any more.
+        """
+        ...
+
+    async def verify(self, number: int) -> bool:
+        """Read a held piece again: does it still match its digest? If not, it is forgotten."""
+        ...
+
+    async def reset(self) -> None:
+        """Forget every piece and fact: the source has other content now."""
+        ...
+
+    async def export(
+        self, path: Path, *, overwrite: bool = False, force_hard_link: bool = False
+    ) -> None:
+        """Put the finished content at `path`: a hard link if possible, else a copy, all or nothing.
+
+        Errors: PreconditionError (not finished), AlreadyExistsError (`path` is there and not to be
+        overwritten), CallerError (no such folder), StorageError, DiskFullError.
+        """
         ...
 
     async def finish(self) -> None:
@@ -88,7 +125,10 @@ class Storage(Protocol):
         """The task, made if it is not there yet."""
         ...
 
-    async def delete(self, task_id: str) -> bool: ...
+    async def delete(self, task_id: str) -> bool:
+        """Remove it; at the last unpin if it is in use. False: there is no such task."""
+        ...
+
     def tasks(self) -> tuple[StoredTask, ...]: ...
 
 
@@ -108,8 +148,9 @@ class PieceFetcher(Protocol):
     ) -> Piece:
         """Fetch, check, store. Cancel to stop.
 
-        Errors: PeerRefusedError, NotFoundError (the parent lacks it), DigestMismatchError, ProtocolError,
-        UnavailableError (connect failed, connection broke), TimeoutError, and storage's own.
+        Errors: PeerRefusedError, NotFoundError (the parent lacks it), DigestMismatchError,
+        ProtocolError, UnavailableError (connect failed, connection broke), TimeoutError, and
+        storage's own.
         """
         ...
 
@@ -135,7 +176,7 @@ class SourceStream(Protocol):
         """
         ...
 
-    async def __aenter__(self) -> SourceStream: ...
+    async def __aenter__(self) -> Self: ...
     async def __aexit__(self, *exc: object) -> None: ...
 
 
@@ -145,7 +186,10 @@ class Source(Protocol):
     async def open(
         self, url: str, header: Mapping[str, str], *, offset: int = 0, end: int | None = None
     ) -> SourceStream:
-        """Ask for bytes [offset, end) (end None: to the end). Errors: SourceError with the status."""
+        """Ask for bytes [offset, end) (end None: to the end).
+
+        Errors: SourceError with the status, CallerError for a URL that can't be asked for.
+        """
         ...
 
 
@@ -171,11 +215,14 @@ class TaskView(Protocol):
         ...
 
     def read(self, wanted: ByteRange | None = None) -> AsyncIterator[Segment]:
-        """Bytes in order as they arrive (`wanted` None: all). Raises the download's error; never ends short."""
+        """Bytes in order as they arrive (`wanted` None: all).
+
+        Raises the download's error; never ends short.
+        """
         ...
 
     def pieces(self) -> AsyncIterator[Piece]:
-        """Held pieces at once (LOCAL_PEER), then each as it lands; ends when all wanted are there."""
+        """Held pieces at once (LOCAL_PEER), then each as it lands; ends when all wanted are."""
         ...
 
     async def done(self) -> None:
@@ -186,13 +233,13 @@ class TaskView(Protocol):
 
 
 class TaskHub(Protocol):
-    """All downloads of this daemon: one at a time for each task, shared by everyone who wants it."""
+    """All downloads of this daemon: one at a time for each task, shared by all who want it."""
 
     def task_id(self, download: Download) -> str: ...
     async def open(self, download: Download) -> TaskView:
         """Join or start the download; returns once the content's facts are known.
 
-        Errors: SourceError (with the source's own status and headers), UnavailableError, StorageError,
-        DiskFullError, CallerError.
+        Errors: SourceError (with the source's own status and headers), UnavailableError,
+        StorageError, DiskFullError, CallerError.
         """
         ...
