@@ -1,0 +1,23 @@
+"""Settings of databases that more than one program uses. No driver is imported here."""
+
+from __future__ import annotations
+
+from pydantic import Field, SecretStr
+
+from odonata.settings.section import Section
+from odonata.settings.value import HostPort
+
+
+class RedisSettings(Section):
+    """A Redis or Valkey server."""
+
+    addrs: tuple[HostPort, ...] = ()
+    """None: the embedded one."""
+    username: str = ""
+    password: SecretStr = SecretStr("")
+    db: int = Field(0, ge=0)
+    """Number of the database for the cache. Dragonfly's default."""
+    broker_db: int = Field(1, ge=0)
+    """Number of the database for job queues. Dragonfly's default."""
+    backend_db: int = Field(2, ge=0)
+    """Number of the database for job results. Dragonfly's default."""

@@ -1,0 +1,303 @@
+"""The peer daemon's settings: every value with its unit, its default and the reason for it.
+
+`odonata.settings.load(DaemonSettings, ...)` fills them from the command line, the environment, a YAML file and
+the defaults below, in this order. The keys are those of Dragonfly's dfdaemon 2.5; older spellings and keys without
+effect are listed in `odonata.settings.dialect`. "Dragonfly's default" below means the code of its client 1.5.1.
+
+Nothing is looked up here: no host name, no address, no file. What is None is for the daemon to find out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, SecretStr
+
+from odonata.settings.dialect import DAEMON, DYNCONFIG, Dialect
+from odonata.settings.log import LogSettings
+from odonata.settings.place import runtime_dir, state_dir
+from odonata.settings.section import Section, Settings
+from odonata.settings.value import (
+    BytesPerS,
+    ByteCount,
+    FilePath,
+    HostPort,
+    HttpUrl,
+    Ip,
+    Pattern,
+    Percent,
+    Port,
+    PositiveCount,
+    Seconds,
+    SocketPath,
+)
+
+_ANY_IP = "0.0.0.0"  # other hosts' peers must reach it
+_LOOPBACK_IP = "127.0.0.1"
+
+
+class HostSettings(Section):
+    """Who and where this host is. Empty labels mean: nobody said."""
+
+    idc: str = ""
+    """Data centre; the scheduler prefers parents of the same one."""
+    location: str = ""
+    """Path from coarse to fine, joined by "|", such as "eu|berlin|rack7"; the longer the common start, the nearer."""
+    hostname: str | None = None
+    """None: the system's name."""
+    ip: Ip | None = None
+    """What other hosts connect to. None: the daemon finds the address that faces the scheduler."""
+    scheduler_cluster_id: int = Field(0, ge=0)
+    """The manager's number of the cluster this host wants to belong to; 0: whichever answers first (Dragonfly's default)."""
+
+
+class DownloadServerSettings(Section):
+    """The local service for `odonata get` and other tools of this host."""
+
+    socket_path: SocketPath = Path("/run/odonata/daemon.sock")
+    """The unix socket. Not root: below the user's runtime folder."""
+
+
+class DownloadSettings(Section):
+    """How this host fetches."""
+
+    server: DownloadServerSettings = DownloadServerSettings()
+    bandwidth_limit_bytes_per_s: BytesPerS = 50_000_000_000
+    """From other peers, all tasks together. 50GB a second, Dragonfly's default: no limit in practice."""
+    back_to_source_bandwidth_limit_bytes_per_s: BytesPerS = 50_000_000_000
+    """From sources, all tasks together. Dragonfly's default."""
+    piece_timeout_s: Seconds = 360.0
+    """One piece, from asking to checked and stored. Dragonfly's default: 30 s broke images of 20 GB on slow links."""
+    concurrent_piece_count: PositiveCount = 8
+    """Pieces of one task in flight. Dragonfly's default."""
+
+
+class UploadServerSettings(Section):
+    """The gRPC service for schedulers and other peers."""
+
+    ip: Ip = _ANY_IP
+    port: Port = 4000
+    """Dragonfly's default."""
+
+
+class UploadSettings(Section):
+    """What this host gives."""
+
+    server: UploadServerSettings = UploadServerSettings()
+    bandwidth_limit_bytes_per_s: BytesPerS = 50_000_000_000
+    """To other peers, all tasks together. Dragonfly's default: no limit in practice."""
+    disable_shared: bool = False
+    """True: this host only takes; the scheduler never names it as a parent."""
+
+
+class SchedulerLinkSettings(Section):
+    """The schedulers and how patient we are with them."""
+
+    addrs: tuple[HostPort, ...] = ()
+    """host:port of each. None: `dynconfig.file` names them, or every download goes to its source."""
+    announce_interval_s: Seconds = 300.0
+    """How often the host says that it lives. Dragonfly's default; a scheduler forgets a host after two of them."""
+    schedule_timeout_s: Seconds = 3 * 3600.0
+    """Longest wait for one answer of the scheduler. Dragonfly's default: long queues behind a slow seed are normal."""
+    max_schedule_count: PositiveCount = 5
+    """Answers taken for one download before it goes to the source. Dragonfly's default."""
+
+
+class ManagerLinkSettings(Section):
+    """The manager, which knows the schedulers of all clusters."""
+
+    addr: str | None = None
+    """host:port or URL. None: no manager."""
+
+
+class DynconfigSettings(Section):
+    """The list of schedulers that can change while the daemon runs."""
+
+    file: FilePath | None = None
+    """YAML with `scheduler.addr` or `scheduler.addrs` (see `Dynconfig`). None: `scheduler.addrs` stands."""
+    refresh_interval_s: Seconds = 60.0
+    """How often the file (or the manager) is read again. Dragonfly's default."""
+
+
+class SeedPeerSettings(Section):
+    """Whether this host is a seed: the first to go to the source on behalf of all."""
+
+    enable: bool = False
+    type: Literal["super", "strong", "weak"] = "super"
+    """Dragonfly knows only "super" today; all three are announced as a seed."""
+
+
+class StorageServerSettings(Section):
+    """The piece server (Vortex over TCP)."""
+
+    ip: Ip = _ANY_IP
+    tcp_port: Port = 4005
+    """Dragonfly's default."""
+
+
+class StorageSettings(Section):
+    """Where tasks lie on disk."""
+
+    dir: FilePath = Path("/var/lib/odonata")
+    """One sparse file for each task below it. Not root: below the user's state folder."""
+    server: StorageServerSettings = StorageServerSettings()
+    keep: bool = True
+    """Keep tasks over a restart. Dragonfly's default is to wipe; a restart should not cost the source a second copy."""
+
+
+class GcPolicySettings(Section):
+    """What is dropped, and when."""
+
+    task_ttl_s: Seconds = 720 * 3600.0
+    """Since the task was last written. Dragonfly's default: 30 days."""
+    disk_threshold_bytes: ByteCount = 0
+    """What the percentages below refer to: this many bytes of our own; 0: the whole volume. Dragonfly's default."""
+    disk_high_threshold_percent: Percent = 80
+    """Start dropping the oldest at this usage. Dragonfly's default."""
+    disk_low_threshold_percent: Percent = 60
+    """Stop at this usage. Dragonfly's default."""
+
+
+class GcSettings(Section):
+    """Garbage collection of tasks on disk."""
+
+    interval_s: Seconds = 900.0
+    """Dragonfly's default."""
+    policy: GcPolicySettings = GcPolicySettings()
+
+
+class BackendSettings(Section):
+    """How sources are asked."""
+
+    request_header: dict[str, SecretStr] = Field(default_factory=dict)
+    """Headers added to each request to a source. Secret as a whole: they often hold tokens."""
+    insecure_skip_verify: bool = False
+    """Accept any certificate of a source. Dragonfly never verifies; we do unless told otherwise."""
+    ca_cert: FilePath | None = None
+    """PEM file of authorities to trust besides the system's."""
+
+    def header(self) -> dict[str, str]:
+        """The extra headers in plain text, for the request itself; never for a log."""
+        return {name: value.get_secret_value() for name, value in self.request_header.items()}
+
+
+class BasicAuthSettings(Section):
+    """User and password that the proxy asks for."""
+
+    username: str
+    password: SecretStr
+
+
+class ProxyServerSettings(Section):
+    """Where the HTTP proxy listens."""
+
+    ip: Ip = _LOOPBACK_IP
+    """This host only: a proxy that anyone can reach is a hole in the fence. Dragonfly listens everywhere."""
+    port: Port = 65001
+    """The port that the field knows from Dragonfly 2.1; 2.5's is 4001."""
+    ca_cert: FilePath | None = None
+    """PEM certificate of the authority that signs for intercepted hosts; with `ca_key`."""
+    ca_key: FilePath | None = None
+    basic_auth: BasicAuthSettings | None = None
+
+
+class ProxyRuleSettings(Section):
+    """URLs that go through the swarm. The first rule that matches decides."""
+
+    regex: Pattern
+    """Searched in the URL without query and fragment, such as "blobs/sha256.*"."""
+    use_tls: bool = Field(False, alias="useTLS")
+    """Ask the source by https although the client said http."""
+    redirect: str = ""
+    """Ask this authority (host or host:port) instead of the URL's."""
+    filtered_query_params: tuple[str, ...] = ()
+    """Query parameters that do not make a task another task (signatures, expiry)."""
+    direct: bool = False
+    """Match means: not through the swarm."""
+
+
+class InterceptHostSettings(Section):
+    """A host whose HTTPS is opened on the way."""
+
+    regex: Pattern
+    insecure: bool = False
+    """Accept any certificate of that host."""
+    cert: FilePath | None = None
+    """PEM file of authorities to trust for that host."""
+
+
+class RegistryMirrorSettings(Section):
+    """What the proxy answers for when asked as a plain server (origin-form)."""
+
+    addr: HttpUrl = "https://index.docker.io"
+    """Upstream when the request names none. Dragonfly's default."""
+    enable_task_id_based_blob_digest: bool = False
+    """One task for a blob whatever registry it comes from. Off, as in Dragonfly: its peers must agree on task ids."""
+
+
+class ProxySettings(Section):
+    """The HTTP proxy for container runtimes and other clients."""
+
+    server: ProxyServerSettings = ProxyServerSettings()
+    rules: tuple[ProxyRuleSettings, ...] = ()
+    """None by default, as in Dragonfly: everything is passed through."""
+    registry_mirror: RegistryMirrorSettings = RegistryMirrorSettings()
+    intercept_hosts: tuple[InterceptHostSettings, ...] = ()
+    """Hosts whose HTTPS is intercepted."""
+    disable_back_to_source: bool = False
+    """True: fail rather than ask the source from this host."""
+    prefetch: bool = False
+    """True: a request for a range fetches the whole task in the background."""
+    enable_task_id_based_blob_digest: bool = False
+    """The same as the mirror's, for blobs asked for through the forward proxy."""
+
+
+class DaemonSettings(Settings):
+    """All settings of `odonata daemon`."""
+
+    program: ClassVar[str] = "daemon"
+    dialect: ClassVar[Dialect] = DAEMON
+
+    log: LogSettings = LogSettings()
+    host: HostSettings = HostSettings()
+    download: DownloadSettings = DownloadSettings()
+    upload: UploadSettings = UploadSettings()
+    scheduler: SchedulerLinkSettings = SchedulerLinkSettings()
+    manager: ManagerLinkSettings = ManagerLinkSettings()
+    dynconfig: DynconfigSettings = DynconfigSettings()
+    seed_peer: SeedPeerSettings = SeedPeerSettings()
+    storage: StorageSettings = StorageSettings()
+    gc: GcSettings = GcSettings()
+    backend: BackendSettings = BackendSettings()
+    proxy: ProxySettings = ProxySettings()
+
+    @classmethod
+    def computed_defaults(cls, environ: Mapping[str, str], uid: int) -> Mapping[str, Any]:
+        """Folders: the system's for root, else the user's."""
+        return {
+            "storage.dir": str(state_dir(environ, uid)),
+            "download.server.socketPath": str(runtime_dir(environ, uid) / "daemon.sock"),
+        }
+
+
+class DynconfigSchedulerSettings(Section):
+    addr: HostPort | None = None
+    """A name is resolved to all its addresses."""
+    addrs: tuple[HostPort, ...] = ()
+    """Wins over `addr`."""
+
+
+class Dynconfig(Settings):
+    """The file of `dynconfig.file`: Dragonfly's local dynconfig."""
+
+    program: ClassVar[str] = "dynconfig"
+    dialect: ClassVar[Dialect] = DYNCONFIG
+
+    scheduler: DynconfigSchedulerSettings = DynconfigSchedulerSettings()
+
+    def addresses(self) -> tuple[str, ...]:
+        """host:port of every scheduler, sorted, each once (Dragonfly's order)."""
+        named = self.scheduler.addrs or ((self.scheduler.addr,) if self.scheduler.addr else ())
+        return tuple(sorted(set(named)))

@@ -1,0 +1,117 @@
+"""The scheduler's settings: every value with its unit, its default and the reason for it.
+
+`odonata.settings.load(SchedulerSettings, ...)` fills them from the command line, the environment, a YAML file and
+the defaults below, in this order. The keys are those of Dragonfly's scheduler 2.5; older spellings and keys without
+effect are listed in `odonata.settings.dialect`. "Dragonfly's default" below means its code, not its documentation.
+
+The core never sees this object: the runtime hands it small frozen values.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from odonata.settings.database import RedisSettings
+from odonata.settings.dialect import SCHEDULER, Dialect
+from odonata.settings.log import LogSettings
+from odonata.settings.section import Section, Settings
+from odonata.settings.value import Count, Ip, Port, PositiveCount, Seconds
+
+
+class ServerSettings(Section):
+    """Where the gRPC service listens, and what it calls itself towards others."""
+
+    listen_ip: Ip = "0.0.0.0"
+    """Every address: peers of other hosts must reach it."""
+    port: Port = 8002
+    """Dragonfly's default."""
+    advertise_ip: Ip | None = None
+    """What others are told. None: the runtime finds it."""
+    advertise_port: Port | None = None
+    """None: the port it listens on."""
+    request_rate_limit: PositiveCount = 4000
+    """Calls a second (unary calls and new streams) before RESOURCE_EXHAUSTED. Dragonfly's default."""
+
+
+class SchedulerGcSettings(Section):
+    """When the scheduler forgets."""
+
+    piece_download_timeout_s: Seconds = 30 * 60.0
+    """A downloading peer without a new piece for this long is taken for gone. Dragonfly's default."""
+    peer_gc_interval_s: Seconds = 10.0
+    """Dragonfly's default."""
+    peer_ttl_s: Seconds = 24 * 3600.0
+    """A peer that nothing was heard of. Dragonfly's default."""
+    task_gc_interval_s: Seconds = 30 * 60.0
+    """A task goes when it has no peers. Dragonfly's default."""
+    host_gc_interval_s: Seconds = 5 * 60.0
+    """Dragonfly's default."""
+    host_ttl_s: Seconds = 3600.0
+    """A host that did not say how often it announces itself. Dragonfly's default."""
+
+
+class SchedulingSettings(Section):
+    """How parents are chosen."""
+
+    algorithm: Literal["default"] = "default"
+    """The ranker: "default" is Dragonfly's rule, formula for formula."""
+    back_to_source_count: Count = 200
+    """Peers of one task that may fetch from the source by themselves. Dragonfly's default."""
+    retry_back_to_source_limit: Count = 4
+    """Tries without a parent before a peer is sent to the source. Dragonfly's default."""
+    retry_limit: PositiveCount = 5
+    """Tries before a peer is refused. Dragonfly's default."""
+    retry_interval_s: Seconds = 0.5
+    """Between two tries. Dragonfly's default; a child of ours that waits is woken, so it only bounds the wait:
+    `retry_back_to_source_limit` times this long."""
+    candidate_parent_limit: int = Field(3, ge=1, le=20)
+    """Parents named in one answer. Dragonfly's default and bounds."""
+    filter_parent_limit: int = Field(15, ge=10, le=1000)
+    """Parents looked at for one answer where Dragonfly samples. Dragonfly's default and bounds."""
+    gc: SchedulerGcSettings = SchedulerGcSettings()
+
+
+class HostSettings(Section):
+    """Where this scheduler stands."""
+
+    idc: str = ""
+    location: str = ""
+
+
+class ManagerLinkSettings(Section):
+    """The manager this scheduler reports to."""
+
+    addr: str | None = None
+    """host:port. None: the scheduler stands alone."""
+    scheduler_cluster_id: PositiveCount = 1
+    """The cluster it serves. Dragonfly's default."""
+
+
+class DatabaseSettings(Section):
+    """The Redis that scheduler and manager share for jobs."""
+
+    redis: RedisSettings = RedisSettings()
+
+
+class SeedPeerSettings(Section):
+    """How seeds are triggered."""
+
+    task_download_timeout_s: Seconds = 10 * 3600.0
+    """The longest a seed may take for one task. Dragonfly's default."""
+
+
+class SchedulerSettings(Settings):
+    """All settings of `odonata scheduler`."""
+
+    program: ClassVar[str] = "scheduler"
+    dialect: ClassVar[Dialect] = SCHEDULER
+
+    log: LogSettings = LogSettings()
+    server: ServerSettings = ServerSettings()
+    scheduler: SchedulingSettings = SchedulingSettings()
+    host: HostSettings = HostSettings()
+    manager: ManagerLinkSettings = ManagerLinkSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    seed_peer: SeedPeerSettings = SeedPeerSettings()
