@@ -1,0 +1,80 @@
+"""Parent <-> common.v2.Peer: how a scheduler names a parent, and a child names it back.
+
+Full messages, as Dragonfly writes them: who, on which host, with what of which task, in what state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dragonfly_api import common_pb2
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from odonata.wire.dragonfly.host import host_from_wire, host_to_wire
+from odonata.wire.message import Parent, TaskFacts
+
+# Dragonfly's scheduler holds -1 for a length nobody has told it yet, and writes it into the
+# unsigned field as it is. No content has a length of 2^63 or more, so all of that range reads as
+# unknown.
+UNKNOWN_CONTENT_LENGTH = 2**64 - 1
+_FIRST_IMPOSSIBLE_LENGTH = 2**63
+
+
+def content_length_to_wire(value: int | None) -> int:
+    """Bytes; None (unknown) as Dragonfly's scheduler writes it."""
+    return UNKNOWN_CONTENT_LENGTH if value is None else value
+
+
+def content_length_from_wire(value: int, piece_count: int) -> int | None:
+    """Bytes, or None: the sender does not know, or says 0 while there are pieces."""
+    if value >= _FIRST_IMPOSSIBLE_LENGTH or (value == 0 and piece_count > 0):
+        return None
+    return value
+
+
+def parent_to_wire(parent: Parent) -> common_pb2.Peer:
+    """A full Peer. Cost and times are set, if only to zero: Dragonfly refuses one without."""
+    task = parent.task
+    return common_pb2.Peer(
+        id=parent.peer_id,
+        host=host_to_wire(parent.host),
+        state=parent.state,
+        task=common_pb2.Task(
+            id=task.id,
+            url=task.url,
+            content_length=content_length_to_wire(task.content_length),
+            piece_count=task.piece_count,
+            state=parent.state,
+            created_at=Timestamp(),
+            updated_at=Timestamp(),
+        ),
+        pieces=[common_pb2.Piece(number=number) for number in parent.finished_pieces],
+        cost=Duration(),
+        created_at=Timestamp(),
+        updated_at=Timestamp(),
+    )
+
+
+def parent_from_wire(message: common_pb2.Peer) -> Parent:
+    """Read a candidate parent. Without a Task in it, nothing is known of the content."""
+    task = message.task
+    length = (
+        content_length_from_wire(task.content_length, task.piece_count)
+        if message.HasField("task")
+        else None
+    )
+    return Parent(
+        peer_id=message.id,
+        host=host_from_wire(message.host),
+        state=message.state,
+        task=TaskFacts(
+            id=task.id, url=task.url, content_length=length, piece_count=task.piece_count
+        ),
+        finished_pieces=tuple(piece.number for piece in message.pieces),
+    )
+
+
+def parents_to_wire(parents: Iterable[Parent]) -> list[common_pb2.Peer]:
+    """`parent_to_wire` for each, in order."""
+    return [parent_to_wire(parent) for parent in parents]
