@@ -17,9 +17,11 @@ class CloseStream(Value, frozen=True, kw_only=True, tag=True):
 
 
 class ConnectParent(Value, frozen=True, kw_only=True, tag=True):
-    """Ask the parent what it knows (StatLocalTask), follow its pieces (SyncPieces) and its load (SyncHost).
+    """Ask the parent what it knows, follow its pieces and its load.
 
-    `interested` empty: every piece (used while the length is unknown).
+    On the wire: StatLocalTask, SyncPieces, SyncHost. `interested` empty: every piece (used
+    while the length is unknown). Answers: ParentConnected or ParentEnded. A parent that was dropped
+    may be connected anew.
     """
 
     parent: Parent
@@ -33,7 +35,7 @@ class AskParentMeta(Value, frozen=True, kw_only=True, tag=True):
 
 
 class DropParent(Value, frozen=True, kw_only=True, tag=True):
-    """Forget the parent: end its streams, cancel what is in flight from it."""
+    """Forget the parent: end its streams, cancel what is in flight from it (no answer)."""
 
     peer_id: str
 
@@ -73,6 +75,8 @@ class FetchSource(Value, frozen=True, kw_only=True, tag=True):
     Continues an OpenSource of the same `first` if one is open. Answers: SourceOpened (if it was not
     open), SourcePieceStored for each piece in order, then SourceEnded or SourceFailed.
     Pieces listed in `skip` are held already: read past them, do not store them again.
+    A source that ignores Range begins at byte 0: report SourceOpened with `ranges` False first and
+    wait for what comes of it (the run may be stopped for one that begins at 0).
     """
 
     first: int

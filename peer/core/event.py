@@ -27,7 +27,8 @@ class Begun(Value, frozen=True, kw_only=True, tag=True):
     """First event. What storage already holds, and which world the download lives in.
 
     `content_length` None: unknown yet. `held` are finished piece numbers. `scheduler` False: there
-    is none to ask. `needs_size`: the scheduler is not ours and must be told the size at registration.
+    is none to ask. `needs_size`: the scheduler is not ours and must be told the size when a peer
+    registers.
     """
 
     content_length: int | None = None
@@ -76,7 +77,7 @@ class ParentHolds(Value, frozen=True, kw_only=True, tag=True):
 
 
 class ParentEnded(Value, frozen=True, kw_only=True, tag=True):
-    """The parent's list is over: it offered everything it will (`finished`), or the stream broke."""
+    """The parent's list is over: it offered all it ever will (`finished`), or the stream broke."""
 
     peer_id: str
     finished: bool
@@ -123,7 +124,10 @@ class SourcePieceStored(Value, frozen=True, kw_only=True, tag=True):
 
 
 class SourceEnded(Value, frozen=True, kw_only=True, tag=True):
-    """The run [first, last] asked for by FetchSource is complete. With unknown length, `content_length` now says."""
+    """The run [first, last] asked for by FetchSource is complete.
+
+    If the length was unknown, `content_length` now says.
+    """
 
     first: int
     content_length: int | None = None
