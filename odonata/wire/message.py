@@ -93,6 +93,8 @@ class Piece(Value, frozen=True, kw_only=True):
 class Download(Value, frozen=True, kw_only=True):
     """What a user asked for. `actual_*` is what the peer learned of the content before registering.
 
+    `revision` is the model hub's (hugging_face, model_scope, open_csg), which counts in the task id.
+
     `extra` keeps the serialised original, so that fields which no core looks at (object storage
     credentials, certificate chains, ...) survive on their way to a seed peer. It is never logged.
     """
@@ -103,6 +105,7 @@ class Download(Value, frozen=True, kw_only=True):
     type: TaskType = TaskType.STANDARD
     tag: str | None = None
     application: str | None = None
+    revision: str | None = None
     priority: int = 0
     filtered_query_params: tuple[str, ...] = ()
     request_header: dict[str, str] = {}
