@@ -52,6 +52,9 @@ _FLAGS: Final = (
     "enable_task_id_based_blob_digest",
 )
 
+# Model hubs, each with a message of its own that holds the revision: member name, URL scheme.
+_HUBS: Final = {"hugging_face": "hf", "model_scope": "modelscope", "open_csg": "opencsg"}
+
 _TRAFFIC_TO_WIRE: Final = {
     TrafficType.BACK_TO_SOURCE: common_pb2.BACK_TO_SOURCE,
     TrafficType.REMOTE_PEER: common_pb2.REMOTE_PEER,
@@ -84,6 +87,7 @@ def download_from_wire(message: common_pb2.Download, field: str = "download") ->
         range=range_from_wire(message.range) if message.HasField("range") else None,
         type=TaskType(message.type),
         priority=message.priority,
+        revision=_revision(message),
         filtered_query_params=tuple(message.filtered_query_params),
         request_header=dict(message.request_header),
         timeout_s=duration_from_wire(message.timeout) if message.HasField("timeout") else None,
@@ -132,11 +136,29 @@ def download_to_wire(download: Download) -> common_pb2.Download:
     message.ClearField("timeout")
     if download.timeout_s is not None:
         message.timeout.CopyFrom(duration_to_wire(download.timeout_s))
+    if _revision(message) != download.revision:
+        _lay_revision(message, download.revision or "")
     if (message.scheduling_policy == common_pb2.ALWAYS) != download.always_schedule:
         message.scheduling_policy = (
             common_pb2.ALWAYS if download.always_schedule else common_pb2.AUTO
         )
     return message
+
+
+def _revision(message: common_pb2.Download) -> str | None:
+    for hub in _HUBS:
+        if message.HasField(hub):
+            revision: str = getattr(message, hub).revision
+            return revision or None
+    return None
+
+
+def _lay_revision(message: common_pb2.Download, revision: str) -> None:
+    # Into the hub that is named already, else the one of the URL's scheme, else the first.
+    named = [hub for hub in _HUBS if message.HasField(hub)]
+    scheme = message.url.split(":", 1)[0].lower()
+    named += [hub for hub, its_scheme in _HUBS.items() if its_scheme == scheme]
+    getattr(message, [*named, "hugging_face"][0]).revision = revision
 
 
 def _lay(message: common_pb2.Download, name: str, value: object) -> None:
