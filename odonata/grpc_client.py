@@ -1,0 +1,45 @@
+"""Channels to schedulers, seeds and parents, with Dragonfly's client constants.
+
+Calls and their deadlines belong to whoever makes them; failures become our errors by
+`odonata.grpc_status.error_of`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Final
+
+import grpc
+
+# Dragonfly's client, dfdaemon.md §1.6: connect 3 s, request 10 s, HTTP/2 pings every 300 s
+# answered within 20 s, messages of any size. A Download with many headers or certificates has no
+# natural bound.
+CONNECT_TIMEOUT_S = 3.0
+REQUEST_TIMEOUT_S = 10.0
+CHANNEL_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.keepalive_time_ms", 300_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    # A peer that comes back is tried again soon: gRPC's own back-off grows to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 500),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+    # Daemons of one machine talk to each other and to 10/8 addresses: a proxy in the environment
+    # (often our own!) is never the way to a peer.
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+def target_of(host: str, port: int) -> str:
+    """How gRPC writes `host`:`port`; IPv6 addresses get their brackets."""
+    try:
+        if ipaddress.ip_address(host).version == 6:
+            return f"[{host}]:{port}"
+    except ValueError:
+        pass  # a name: the resolver's business
+    return f"{host}:{port}"
+
+
+def open_channel(target: str) -> grpc.aio.Channel:
+    """A channel to `target` ("host:port", "unix:/path"). It connects when first used."""
+    return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)

@@ -1,0 +1,224 @@
+"""What all our gRPC servers share: options, health, reflection, statuses, binding, a clean stop.
+
+A service is a plain object whose coroutine methods are named like the rpcs of a service
+descriptor; what it lacks is answered UNIMPLEMENTED with the rpc's name. Errors cross the boundary
+here and only here. No service of any program lives in this module.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+import structlog
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message_factory import GetMessageClass
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from odonata.errors import InternalError, OdonataError, SettingsError
+from odonata.grpc_client import target_of
+from odonata.grpc_status import status_of
+from odonata.listen import check_tcp, prepare_unix
+
+SERVER_OPTIONS: Final = (
+    # Dragonfly's limits: none. A NormalTask with 8 full parents of many pieces has no natural
+    # bound.
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    # Rust clients ping every 300 s, others as often as 10 s, also with no call open. gRPC's default
+    # would call that abuse and drop the connection.
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.max_ping_strikes", 0),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # A host that vanished without a word (power, cable) is noticed after 80 s, not two hours.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    # One stream for each download of a daemon, and a daemon may use one connection for all.
+    ("grpc.max_concurrent_streams", 65_536),
+    # Two servers on one port would silently share its connections.
+    ("grpc.so_reuseport", 0),
+)
+
+Metadata = tuple[tuple[str, str | bytes], ...]
+Context = Any  # grpc.aio.ServicerContext, which ships without types
+
+_log = structlog.get_logger(__name__)
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+# Messages of v1 and v1alpha are the same on the wire; newer tools ask for v1 first.
+_REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
+
+
+class GrpcServer:
+    """A grpc.aio server: add services, bind, start, stop. For the event loop it is made on."""
+
+    def __init__(self) -> None:
+        self._server = grpc.aio.server(options=SERVER_OPTIONS)
+        self._health = health.aio.HealthServicer()
+        self._names = [health.SERVICE_NAME, reflection.SERVICE_NAME, _REFLECTION_V1]
+        self._unix_path: Path | None = None
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+
+    def add_service(
+        self,
+        descriptor: ServiceDescriptor,
+        service: object,
+        *,
+        admit: Callable[[], None] | None = None,
+        stream_metadata: Metadata = (),
+    ) -> None:
+        """Serve `descriptor` by the methods of `service` that bear its rpcs' names.
+
+        A method is `async def rpc(request, context)`, for a client's stream with an async iterator
+        as `request`; one that answers with a stream may be an async generator. `admit` is called
+        before each call and refuses it by raising. Calls that answer with a stream send their
+        initial metadata (`stream_metadata`) at once: clients wait for it 10 s and no longer
+        (dfdaemon.md §0, trap 3).
+        """
+        boundary = _Boundary(admit, stream_metadata)
+        handlers = {
+            method.name: boundary.handler(method, getattr(service, method.name, None))
+            for method in descriptor.methods
+        }
+        self._add(descriptor.full_name, handlers)
+
+    def _add(self, name: str, handlers: dict[str, Any]) -> None:
+        generic = grpc.method_handlers_generic_handler(name, handlers)
+        self._server.add_generic_rpc_handlers((generic,))
+        self._names.append(name)
+
+    def bind_tcp(self, ip: str, port: int, what: str) -> int:
+        """Listen on `ip`:`port` (0: any free one) and return the port. `what` names the setting.
+
+        Raises UnavailableError (in use) or SettingsError, each naming the port and the fix.
+        """
+        check_tcp(ip, port, what)
+        try:
+            bound: int = self._server.add_insecure_port(target_of(ip, port))
+        except RuntimeError as error:
+            raise SettingsError(f"can't listen on {ip} port {port}: change {what}") from error
+        return bound
+
+    def bind_unix(self, path: Path, what: str, *, mode: int = 0o660) -> None:
+        """Listen on a unix socket with file mode `mode`. `what` names the setting.
+
+        A socket file that nobody listens on is replaced. Raises UnavailableError (in use) or
+        SettingsError (path too long, folder not writable, something else stands there).
+        """
+        prepare_unix(path, what)
+        try:
+            self._server.add_insecure_port(f"unix:{path}")
+        except RuntimeError as error:
+            raise SettingsError(f"can't listen on {path}: choose another {what}") from error
+        self._unix_path = path
+        path.chmod(mode)
+
+    async def start(self) -> None:
+        """Begin to serve; from now on the health service says SERVING for "" and each service."""
+        servicer = reflection.aio.ReflectionServicer(self._names)
+        rpc = grpc.stream_stream_rpc_method_handler(
+            servicer.ServerReflectionInfo,
+            request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+            response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+        )
+        for name in (reflection.SERVICE_NAME, _REFLECTION_V1):
+            generic = grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": rpc})
+            self._server.add_generic_rpc_handlers((generic,))
+        await self._server.start()
+        await self.set_serving(serving=True)
+
+    async def set_serving(self, *, serving: bool) -> None:
+        """What the health service says for "" and for each service."""
+        for name in ("", *self._names):
+            await self._health.set(name, _SERVING if serving else _NOT_SERVING)
+
+    async def stop(self, grace_s: float) -> None:
+        """Say NOT_SERVING, take no more calls, give running ones `grace_s` seconds, cut them."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_s)
+        if self._unix_path is not None:
+            self._unix_path.unlink(missing_ok=True)
+
+
+class _Boundary:
+    """Wraps the methods of one service: admission, early metadata, errors to statuses."""
+
+    def __init__(self, admit: Callable[[], None] | None, stream_metadata: Metadata) -> None:
+        self._admit = admit
+        self._stream_metadata = stream_metadata
+
+    def handler(self, method: MethodDescriptor, implementation: Any) -> Any:
+        """The rpc handler of `method`; UNIMPLEMENTED if there is no `implementation`."""
+        make, streams = _MAKERS[method.client_streaming, method.server_streaming]
+        if implementation is None:
+            behaviour = _unimplemented(method.full_name)
+        elif inspect.isasyncgenfunction(implementation):
+            behaviour = self._guard(_written(implementation), streams=streams)
+        else:
+            behaviour = self._guard(implementation, streams=streams)
+        return make(
+            behaviour,
+            request_deserializer=GetMessageClass(method.input_type).FromString,
+            response_serializer=GetMessageClass(method.output_type).SerializeToString,
+        )
+
+    def _guard(self, implementation: Any, *, streams: bool) -> Any:
+        async def guarded(request: Any, context: Context) -> Any:
+            try:
+                if self._admit is not None:
+                    self._admit()
+                if streams:
+                    await context.send_initial_metadata(self._stream_metadata)
+                return await implementation(request, context)
+            except OdonataError as error:
+                await _abort(context, error)
+            except grpc.aio.AbortError:
+                raise
+            except Exception as error:  # noqa: BLE001  # supervises every call: a bug must be seen
+                _log.exception("call_crashed", rpc=implementation.__qualname__)
+                name = type(error).__name__
+                await _abort(context, InternalError(f"a bug here ({name}): its log says more"))
+
+        return guarded
+
+
+def _written(generator: Callable[[Any, Context], AsyncGenerator[Any]]) -> Any:
+    # An async generator as a coroutine that writes: one shape for everything the boundary guards.
+    async def written(request: Any, context: Context) -> None:
+        async with aclosing(generator(request, context)) as responses:
+            async for response in responses:
+                await context.write(response)
+
+    written.__qualname__ = generator.__qualname__
+    return written
+
+
+def _unimplemented(full_name: str) -> Callable[[Any, Context], Awaitable[None]]:
+    service, rpc = full_name.rsplit(".", 1)
+
+    async def unimplemented(_request: Any, context: Context) -> None:
+        message = f"{service}/{rpc} is not implemented by this server"
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, message)
+
+    return unimplemented
+
+
+async def _abort(context: Context, error: OdonataError) -> None:
+    status, detail, trailers = status_of(error)
+    await context.abort(status, detail, trailers)
+
+
+# (client streams, server streams) -> maker of the handler, and whether the answer is a stream.
+_MAKERS: Final[dict[tuple[bool, bool], tuple[Any, bool]]] = {
+    (False, False): (grpc.unary_unary_rpc_method_handler, False),
+    (False, True): (grpc.unary_stream_rpc_method_handler, True),
+    (True, False): (grpc.stream_unary_rpc_method_handler, False),
+    (True, True): (grpc.stream_stream_rpc_method_handler, True),
+}
