@@ -214,6 +214,8 @@ def _parse_host(scheme: str, host: str) -> str:
     if not host:
         return ""
     domain = _domain_to_ascii(unquote_to_bytes(_utf8(host)).decode("utf-8", "replace"))
+    if not domain:
+        raise CallerError(f"url has host {host[:80]!r}, which is invisible: write a host name")
     _refuse_characters(domain, _FORBIDDEN_DOMAIN)
     return _parse_ipv4(domain) if _ends_in_number(domain) else domain
 
