@@ -1,0 +1,85 @@
+"""Whom to evict: a pure decision over facts, made without looking at a disk or a clock.
+
+Three rules, in order:
+1. A task not used for longer than its time to live goes.
+2. When usage reaches the high mark, the least recently used go until it is at the low one.
+3. A task that is in use (pinned) or still being downloaded never goes.
+
+Usage is that of the whole volume, or of this daemon's own content when a threshold in bytes is set.
+Defaults are Dragonfly's: 30 days, 80 %, 60 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+from odonata.wire.message import Value
+
+
+class CollectPolicy(Value, frozen=True, kw_only=True):
+    """When to evict. `threshold_bytes` 0: judge the volume, else this daemon's own content."""
+
+    task_ttl_s: float = 30 * 24 * 3600.0
+    threshold_bytes: int = 0
+    high_percent: float = 80.0
+    low_percent: float = 60.0
+
+
+class Candidate(Value, frozen=True, kw_only=True):
+    """What the decision knows of a task. `size_bytes` is what its removal frees."""
+
+    task_id: str
+    size_bytes: int
+    used_at_s: float
+    in_use: bool
+
+
+class Reason(StrEnum):
+    """Why a task was evicted."""
+
+    EXPIRED = "expired"
+    DISK = "disk"
+
+
+class Eviction(Value, frozen=True, kw_only=True):
+    """One task to remove."""
+
+    task_id: str
+    size_bytes: int
+    reason: Reason
+
+
+def choose_evictions(
+    tasks: Iterable[Candidate],
+    *,
+    now_s: float,
+    policy: CollectPolicy,
+    volume_total_bytes: int,
+    volume_used_bytes: int,
+) -> tuple[Eviction, ...]:
+    """Tasks to remove, oldest use first; ties by id, so that equal facts give equal answers."""
+    everything = tuple(tasks)
+    idle = sorted(
+        (task for task in everything if not task.in_use),
+        key=lambda task: (task.used_at_s, task.task_id),
+    )
+    if policy.threshold_bytes > 0:
+        limit, used = policy.threshold_bytes, sum(task.size_bytes for task in everything)
+    else:
+        limit, used = volume_total_bytes, volume_used_bytes
+    expired = [task for task in idle if now_s - task.used_at_s > policy.task_ttl_s]
+    evictions = [_evict(task, Reason.EXPIRED) for task in expired]
+    used -= sum(task.size_bytes for task in expired)
+    if used * 100 < policy.high_percent * limit:
+        return tuple(evictions)
+    for task in idle[len(expired) :]:
+        if used * 100 <= policy.low_percent * limit:
+            break
+        evictions.append(_evict(task, Reason.DISK))
+        used -= task.size_bytes
+    return tuple(evictions)
+
+
+def _evict(task: Candidate, reason: Reason) -> Eviction:
+    return Eviction(task_id=task.task_id, size_bytes=task.size_bytes, reason=reason)

@@ -1,0 +1,176 @@
+"""The system calls of storage, each blocking, with errors turned into the taxonomy. Run in threads.
+
+Knows files, offsets and errno; knows nothing of tasks, pieces or the index.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from odonata.errors import DiskFullError, OdonataError, StorageError
+
+FALLOCATE_PAYS = frozenset({"ext4", "xfs"})
+"""Where allocating ahead makes writing cheaper (ext4: 0.23 -> 0.17 CPU-s/GB). On tmpfs it zeroes
+the pages first (0.35 s/GB), copy-on-write file systems gain nothing, and where the call is
+missing the C library would write zeros instead."""
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_FIX = {
+    errno.EACCES: "give the daemon's user write access, or set another folder",
+    errno.EPERM: "give the daemon's user write access, or set another folder",
+    errno.EROFS: "the volume is mounted read-only: remount it, or set another folder",
+    errno.ENOTDIR: "a file stands where a folder should be: move it, or set another folder",
+    errno.EFBIG: "no file may be that large here: raise ulimit -f, or use another volume",
+    errno.EIO: "the disk reports an input/output error: look at the kernel's log",
+    errno.EMFILE: "too many open files: raise the limit (ulimit -n)",
+    errno.ENFILE: "too many open files on this machine: raise fs.file-max",
+}
+
+
+def storage_error(error: OSError, path: Path, doing: str) -> OdonataError:
+    """The taxonomy's word for `error`, with the path and what to do about it."""
+    reason = error.strerror or str(error)
+    if error.errno in _FULL:
+        return DiskFullError(f"can't {doing} {path}: {reason}; free some space on its volume")
+    fix = _FIX.get(error.errno or 0)
+    return StorageError(f"can't {doing} {path}: {reason}" + (f"; {fix}" if fix else ""))
+
+
+def write_fully(fd: int, data: memoryview, offset: int) -> None:
+    """Write all of `data` at `offset`; pwrite may write less than asked (EINTR: Python retries)."""
+    written = 0
+    while written < len(data):
+        count = os.pwrite(fd, data[written:], offset + written)
+        if count == 0:
+            raise OSError(errno.EIO, "the volume took no bytes")
+        written += count
+
+
+def write_piece(path: Path, data: memoryview, offset: int) -> None:
+    """Write `data` into the content file. It must be there: a deleted task is not made again."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            write_fully(fd, data, offset)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise storage_error(error, path, "write") from error
+
+
+def read_piece(path: Path, length: int, offset: int) -> bytes:
+    """`length` bytes at `offset`, or fewer if the file ends."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.pread(fd, length, offset)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise storage_error(error, path, "read") from error
+
+
+def create_file(path: Path, mode: int) -> None:
+    """An empty file, and its folder if need be; a file that is there stays as it is."""
+    try:
+        path.parent.mkdir(exist_ok=True)
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, mode))
+    except OSError as error:
+        raise storage_error(error, path, "create") from error
+
+
+def reserve(path: Path, length: int, needed: int) -> None:
+    """Make `path` `length` bytes long and see that `needed` more bytes fit on its volume.
+
+    Blocks are allocated at once where that pays and all of the file is needed; else it is sparse.
+    Errors: DiskFullError before a byte is written, rather than in the middle of the download.
+    """
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            stat = os.fstat(fd)
+            missing = needed - stat.st_blocks * 512
+            free = free_bytes(path)
+            if missing > free:
+                raise DiskFullError(
+                    f"{path.parent} has {free} bytes free, the task needs {missing} more: "
+                    "free some space, or lower gc.policy.diskThreshold"
+                )
+            os.ftruncate(fd, length)
+            if 0 < length <= needed and file_system(path) in FALLOCATE_PAYS:
+                os.posix_fallocate(fd, 0, length)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise storage_error(error, path, f"make room for {needed} bytes in") from error
+
+
+def flush(path: Path) -> None:
+    """Data to the disk itself; returns when the volume says so."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fdatasync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise storage_error(error, path, "flush") from error
+
+
+def remove(path: Path) -> None:
+    """Unlink; gone already is fine."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise storage_error(error, path, "remove") from error
+
+
+def allocated_bytes(path: Path) -> int:
+    """What the file takes on its volume (a sparse file takes less than its length)."""
+    try:
+        return path.stat().st_blocks * 512
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise storage_error(error, path, "look at") from error
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes an ordinary user may still write on the volume of `path`."""
+    stat = os.statvfs(path)
+    return stat.f_bavail * stat.f_frsize
+
+
+def volume_bytes(path: Path) -> tuple[int, int]:
+    """(total, used) of the volume of `path`, as `df` counts them."""
+    try:
+        stat = os.statvfs(path)
+    except OSError as error:
+        raise storage_error(error, path, "look at the volume of") from error
+    used = (stat.f_blocks - stat.f_bfree) * stat.f_frsize
+    return used + stat.f_bavail * stat.f_frsize, used
+
+
+def file_system(path: Path) -> str:
+    """Type of the file system `path` lies on ("ext4", "tmpfs", ...); "" if the kernel won't say."""
+    device = path.stat().st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    for line in lines.splitlines():
+        left, _, right = line.partition(" - ")
+        if left.split(" ")[2] == wanted:
+            return right.split(" ")[0]
+    return ""
+
+
+def boot_id() -> str:
+    """A name for this run of the kernel: what was written under another one may not have landed."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return "unknown"

@@ -1,0 +1,165 @@
+"""Output files: a finished task's content at a path of the user's choosing, all of it or nothing.
+
+A hard link costs nothing, so it is tried first; then a clone of the blocks (btrfs, xfs); then a
+copy inside the kernel. Clone and copy are made under a temporary name in the same folder,
+flushed, and only then named: whatever happens, the final name never shows a part of the content.
+
+Note: a hard link shares its bytes with the stored task. Whoever edits the output in place edits
+what this peer serves (children notice by the digest). Tools that replace files are safe.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+from pathlib import Path
+
+from odonata.errors import AlreadyExistsError, CallerError, StorageError
+from peer.runtime.storage.disk import storage_error
+from peer.runtime.storage.layout import FILE_MODE
+
+FICLONE = 0x40049409  # linux/fs.h: share the blocks of another file
+COPY_BYTES = 64 * 1024 * 1024  # per system call: long enough to be cheap, short enough to stop
+
+_NO_HARD_LINK = frozenset(
+    {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES}
+)
+_NO_CLONE = frozenset(
+    {errno.EXDEV, errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.ENOSYS, errno.EPERM}
+)
+
+
+def export_file(source: Path, target: Path, *, overwrite: bool, force_hard_link: bool) -> None:
+    """Put `source`'s content at `target`; blocking. Errors as `StoredTask.export` says."""
+    _check_target(target)
+    try:
+        if target.exists() and target.samefile(source):
+            return
+        if _hard_link(source, target, overwrite=overwrite):
+            return
+        if force_hard_link:
+            raise StorageError(
+                f"can't hard-link {target} to {source}: not the same volume, or it has no hard "
+                "links; leave out force_hard_link, or choose a path on the data folder's volume"
+            )
+        _copy(source, target, overwrite=overwrite)
+    except FileExistsError as error:
+        raise _already_there(target) from error
+    except OSError as error:
+        raise storage_error(error, target, "write the output file") from error
+
+
+def _check_target(target: Path) -> None:
+    if not target.is_absolute():
+        raise CallerError(
+            f"the output path {str(target)!r} is not absolute: the daemon needs it so"
+        )
+    if not target.parent.is_dir():
+        raise CallerError(f"the output folder {target.parent} does not exist: make it first")
+    if target.is_dir():
+        raise CallerError(f"the output path {target} is a folder: name a file")
+
+
+def _already_there(target: Path) -> AlreadyExistsError:
+    return AlreadyExistsError(
+        f"the output file {target} is there already: remove it, or ask to overwrite it"
+    )
+
+
+def _temporary(target: Path) -> Path:
+    """A hidden name beside `target`, on its volume, that nobody can guess ahead."""
+    return target.with_name(f".{target.name[:200]}.{secrets.token_hex(8)}.partial")
+
+
+def _hard_link(source: Path, target: Path, *, overwrite: bool) -> bool:
+    """Whether it worked. FileExistsError if `target` is there and is to stay."""
+    try:
+        if not overwrite:
+            _link(source, target)
+            return True
+        temporary = _temporary(target)
+        _link(source, temporary)
+    except OSError as error:
+        if error.errno in _NO_HARD_LINK:
+            return False
+        raise
+    _rename(temporary, target)
+    return True
+
+
+def _link(source: Path, target: Path) -> None:
+    """`os.link`, which refuses to replace anything."""
+    os.link(source, target, follow_symlinks=False)
+
+
+def _rename(temporary: Path, target: Path) -> None:
+    try:
+        temporary.rename(target)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _copy(source: Path, target: Path, *, overwrite: bool) -> None:
+    if not overwrite and target.exists():
+        raise _already_there(target)  # before the bytes are moved for nothing
+    temporary = _temporary(target)
+    try:
+        _copy_content(source, temporary)
+        if overwrite:
+            temporary.rename(target)
+            return
+        try:
+            _link(temporary, target)  # unlike rename, it never replaces
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINK:
+                raise
+            temporary.rename(target)  # a volume without hard links: checked above, not atomic
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _copy_content(source: Path, temporary: Path) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    from_fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        to_fd = os.open(temporary, flags, FILE_MODE)
+        try:
+            if not _clone(from_fd, to_fd):
+                _copy_bytes(from_fd, to_fd, os.fstat(from_fd).st_size)
+            os.fdatasync(to_fd)
+        finally:
+            os.close(to_fd)
+    finally:
+        os.close(from_fd)
+
+
+def _clone(from_fd: int, to_fd: int) -> bool:
+    try:
+        fcntl.ioctl(to_fd, FICLONE, from_fd)
+    except OSError as error:
+        if error.errno in _NO_CLONE:
+            return False
+        raise
+    return True
+
+
+def _copy_bytes(from_fd: int, to_fd: int, length: int) -> None:
+    copied = 0
+    while copied < length:
+        try:
+            count = os.copy_file_range(from_fd, to_fd, min(COPY_BYTES, length - copied))
+        except OSError as error:
+            if copied or error.errno not in _NO_CLONE:
+                raise
+            break
+        if count == 0:
+            raise OSError(errno.EIO, "the stored file became shorter while it was copied")
+        copied += count
+    while copied < length:  # copy_file_range does not work between these two
+        count = os.sendfile(to_fd, from_fd, None, min(COPY_BYTES, length - copied))
+        if count == 0:
+            raise OSError(errno.EIO, "the stored file became shorter while it was copied")
+        copied += count

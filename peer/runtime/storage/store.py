@@ -1,0 +1,266 @@
+"""All tasks of this daemon on disk: opening after any kind of end, making, removing, collecting.
+
+Opening trusts the index only as far as the disk agrees: pieces beyond the end of a content file
+are forgotten, tasks without a file are dropped, files without a task are removed, and after a
+restart of the machine the pieces of unfinished tasks are read again (see `index` for why only
+those).
+
+It does not decide whom to evict (`collect`) nor what a task's life looks like (`task`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+import msgspec
+import structlog
+
+from odonata.errors import OdonataError
+from odonata.wire.message import Download, Piece
+from peer.runtime.storage import disk
+from peer.runtime.storage.collect import Candidate, CollectPolicy, Eviction, choose_evictions
+from peer.runtime.storage.index import Index, Loaded, TaskRecord
+from peer.runtime.storage.layout import FolderLock, Layout, check_task_id
+from peer.runtime.storage.task import DiskTask, piece_is_whole
+from peer.runtime.storage.worker import DISK_THREADS, KeyedLocks, Workers, to_the_end
+
+_log = structlog.get_logger(__name__)
+
+
+class DiskStorage:
+    """A `Storage` in one folder. Use `async with await DiskStorage.open(folder)`."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        lock: FolderLock,
+        workers: Workers,
+        index: Index,
+        clock: Callable[[], float],
+    ) -> None:
+        self._layout = layout
+        self._lock = lock
+        self._workers = workers
+        self._index = index
+        self._clock = clock
+        self._tasks: dict[str, DiskTask] = {}
+        self._locks = KeyedLocks()
+        self._removals: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    async def open(
+        cls,
+        folder: Path,
+        *,
+        keep: bool = True,
+        disk_threads: int = DISK_THREADS,
+        clock: Callable[[], float] = time.time,
+    ) -> Self:
+        """Take the folder (an absolute path). `keep` False: start empty. `clock`: Unix seconds.
+
+        Errors: StorageError if the folder can't be used, or another daemon uses it.
+        """
+        layout = Layout(folder)
+        workers = Workers(disk_threads)
+        lock: FolderLock | None = None
+        try:
+            await workers.disk(layout.prepare)
+            lock = await workers.disk(FolderLock, layout.lock)
+            if not keep:
+                await workers.disk(layout.wipe)
+            index = Index(layout.index, workers)
+            storage = cls(layout, lock, workers, index, clock)
+            await index.open()
+            await storage._recover(await index.load())
+            await index.stamp_boot()
+        except BaseException:
+            workers.close()
+            if lock is not None:
+                lock.release()
+            raise
+        return storage
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Note the last uses, close the index, let another daemon use the folder."""
+        if self._removals:
+            await asyncio.wait(self._removals)
+        with suppress(OdonataError):  # when tasks were last used only steers collection
+            await self._index.touch(self._uses())
+        await self._index.close()
+        self._workers.close()
+        self._lock.release()
+
+    @property
+    def folder(self) -> Path:
+        """The data folder, absolute."""
+        return self._layout.folder
+
+    def get(self, task_id: str) -> DiskTask | None:
+        return self._tasks.get(task_id)
+
+    def tasks(self) -> tuple[DiskTask, ...]:
+        return tuple(self._tasks.values())
+
+    async def create(self, task_id: str, download: Download) -> DiskTask:
+        check_task_id(task_id)
+        return await to_the_end(self._create(task_id, download))
+
+    async def _create(self, task_id: str, download: Download) -> DiskTask:
+        async with self._locks.hold(task_id):
+            task = self._tasks.get(task_id)
+            if task is None:
+                now_s = self._clock()
+                task = self._task(
+                    TaskRecord(id=task_id, url=download.url, created_at_s=now_s, used_at_s=now_s),
+                    {},
+                )
+                await task.found()
+                self._tasks[task_id] = task
+            task.when_unpinned(None)  # wanted again before its removal could happen
+            await task.begin()
+            return task
+
+    async def delete(self, task_id: str) -> bool:
+        if task_id not in self._tasks:
+            return False
+        await to_the_end(self._delete(task_id))
+        return True
+
+    async def _delete(self, task_id: str) -> None:
+        async with self._locks.hold(task_id):
+            task = self._tasks.get(task_id)
+            if task is None:
+                return
+            if task.pinned:
+                task.when_unpinned(lambda: self._delete_soon(task_id))
+                return
+            try:
+                await task.remove()
+            finally:
+                if task.gone:
+                    del self._tasks[task_id]
+
+    def _delete_soon(self, task_id: str) -> None:
+        """Carry out a removal that waited for the last user; its failure is logged."""
+
+        async def delete() -> None:
+            try:
+                await self._delete(task_id)
+            except OdonataError as error:
+                _log.warning("task_not_removed", task_id=task_id, error=error.detail)
+
+        removal = asyncio.get_running_loop().create_task(delete())
+        self._removals.add(removal)
+        removal.add_done_callback(self._removals.discard)
+
+    async def collect(self, now_s: float, policy: CollectPolicy) -> tuple[Eviction, ...]:
+        """Evict what `policy` says; returns what went, so that the scheduler can be told.
+
+        `now_s` is Unix time. A task that can't be removed is logged and left out.
+        """
+        tasks = self.tasks()
+        paths = [task.path for task in tasks]
+        sizes = await self._workers.disk(lambda: [disk.allocated_bytes(path) for path in paths])
+        total, used = await self._workers.disk(disk.volume_bytes, self.folder)
+        await self._index.touch(self._uses())
+        chosen = choose_evictions(
+            (_candidate(task, size) for task, size in zip(tasks, sizes, strict=True)),
+            now_s=now_s,
+            policy=policy,
+            volume_total_bytes=total,
+            volume_used_bytes=used,
+        )
+        return tuple([eviction for eviction in chosen if await self._evict(eviction)])
+
+    async def _evict(self, eviction: Eviction) -> bool:
+        task = self._tasks.get(eviction.task_id)
+        if task is None or task.pinned or task.active:
+            return False  # taken into use since the decision
+        try:
+            await to_the_end(self._delete(eviction.task_id))
+        except OdonataError as error:
+            _log.warning("task_not_removed", task_id=eviction.task_id, error=error.detail)
+            return False
+        return eviction.task_id not in self._tasks
+
+    def _uses(self) -> dict[str, float]:
+        return {task.task_id: task.used_at_s for task in self._tasks.values()}
+
+    def _task(self, record: TaskRecord, pieces: dict[int, Piece]) -> DiskTask:
+        path = self._layout.content_file(record.id)
+        return DiskTask(
+            record=record,
+            pieces=pieces,
+            path=path,
+            index=self._index,
+            workers=self._workers,
+            clock=self._clock,
+        )
+
+    # --- opening ---
+
+    async def _recover(self, loaded: Loaded) -> None:
+        for record, pieces in loaded.tasks.values():
+            await self._recover_task(record, pieces, reread=not loaded.same_boot)
+        known = {task.path for task in self._tasks.values()}
+        await self._workers.disk(_remove_orphans, self._layout, known)
+
+    async def _recover_task(
+        self, record: TaskRecord, pieces: dict[int, Piece], *, reread: bool
+    ) -> None:
+        path = self._layout.content_file(record.id)
+        reread = reread and record.finished_at_s is None
+        whole = await self._workers.disk(_surviving, path, pieces, reread)
+        if whole is None:
+            _log.warning("content_file_missing", task_id=record.id, path=str(path))
+            await self._index.remove_task(record.id)
+            return
+        if len(whole) < len(pieces):
+            lost = sorted(pieces.keys() - whole.keys())
+            _log.warning("pieces_lost", task_id=record.id, count=len(lost), first=lost[0])
+            record = msgspec.structs.replace(record, finished_at_s=None)
+            await self._index.put_task(record)
+            await self._index.forget_pieces(record.id, lost)
+        self._tasks[record.id] = self._task(record, whole)
+
+
+def _candidate(task: DiskTask, size_bytes: int) -> Candidate:
+    return Candidate(
+        task_id=task.task_id,
+        size_bytes=size_bytes,
+        used_at_s=task.used_at_s,
+        in_use=task.pinned or task.active,
+    )
+
+
+def _surviving(path: Path, pieces: dict[int, Piece], reread: bool) -> dict[int, Piece] | None:
+    """In a thread: the pieces that the content file still holds; None if there is no file."""
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise disk.storage_error(error, path, "look at") from error
+    return {
+        number: piece
+        for number, piece in pieces.items()
+        if piece.offset + piece.length <= size and (not reread or piece_is_whole(path, piece))
+    }
+
+
+def _remove_orphans(layout: Layout, known: set[Path]) -> None:
+    """In a thread: content files that no task names (a crash between two steps of a removal)."""
+    for path in layout.content_files():
+        if path not in known:
+            disk.remove(path)

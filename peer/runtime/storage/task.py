@@ -1,0 +1,451 @@
+"""One task on disk: facts, finished pieces, and the order in which things become true.
+
+    store:  check the digest -> write the content -> index the piece -> tell subscribers
+    finish: flush the content -> stamp the task
+    reset, delete: take it out of the index -> unlink the file
+
+So the index is behind the data at every moment, never ahead. What is in memory follows the index.
+A cancelled caller never leaves a step half done (`to_the_end`). Collection and opening are the
+store's business; nothing here decides what to download.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from odonata.digest import crc32, format_piece_digest, parse_piece_digest, piece_digest
+from odonata.errors import (
+    DigestMismatchError,
+    OdonataError,
+    PreconditionError,
+    ProtocolError,
+    StorageError,
+)
+from odonata.piece import piece_at, piece_count
+from odonata.wire.message import Piece
+from peer.runtime.storage import disk
+from peer.runtime.storage.export import export_file
+from peer.runtime.storage.index import Index, TaskRecord
+from peer.runtime.storage.layout import FILE_MODE
+from peer.runtime.storage.worker import KeyedLocks, Workers, to_the_end
+
+
+class DiskTask:
+    """A `StoredTask` in a data folder. Made by `DiskStorage` only."""
+
+    def __init__(
+        self,
+        *,
+        record: TaskRecord,
+        pieces: dict[int, Piece],
+        path: Path,
+        index: Index,
+        workers: Workers,
+        clock: Callable[[], float],
+    ) -> None:
+        self._record = record
+        self._pieces = pieces
+        self._path = path
+        self._index = index
+        self._workers = workers
+        self._clock = clock
+        self._used_at_s = record.used_at_s
+        self._active = False
+        self._gone = False
+        self._pins = 0
+        self._on_last_unpin: Callable[[], None] | None = None
+        self._subscribers: dict[object, Callable[[], None]] = {}
+        self._facts_lock = asyncio.Lock()
+        self._piece_locks = KeyedLocks()
+
+    @property
+    def task_id(self) -> str:
+        return self._record.id
+
+    @property
+    def url(self) -> str:
+        return self._record.url
+
+    @property
+    def content_length(self) -> int | None:
+        return self._record.content_length
+
+    @property
+    def piece_length(self) -> int | None:
+        return self._record.piece_length
+
+    @property
+    def response_header(self) -> Mapping[str, str]:
+        return self._record.response_header
+
+    @property
+    def finished(self) -> bool:
+        return self._record.finished_at_s is not None
+
+    @property
+    def failed(self) -> bool:
+        """The last download gave up."""
+        return self._record.failed_at_s is not None
+
+    @property
+    def active(self) -> bool:
+        return self._active and not self._gone
+
+    @property
+    def path(self) -> Path:
+        return self._path
+
+    @property
+    def pinned(self) -> bool:
+        """Somebody uses it."""
+        return self._pins > 0
+
+    @property
+    def gone(self) -> bool:
+        """Removed: nothing can be stored any more."""
+        return self._gone
+
+    @property
+    def created_at_s(self) -> float:
+        """Unix time of the first `create`."""
+        return self._record.created_at_s
+
+    @property
+    def used_at_s(self) -> float:
+        """Unix time of the last store, finish or unpin."""
+        return self._used_at_s
+
+    def held(self) -> tuple[int, ...]:
+        return tuple(sorted(self._pieces))
+
+    def piece(self, number: int) -> Piece | None:
+        return self._pieces.get(number)
+
+    # --- facts ---
+
+    async def learn(
+        self,
+        content_length: int | None,
+        piece_length: int,
+        response_header: Mapping[str, str],
+        *,
+        wanted_bytes: int | None = None,
+    ) -> None:
+        await to_the_end(
+            self._learn(content_length, piece_length, dict(response_header), wanted_bytes)
+        )
+
+    async def _learn(
+        self,
+        content_length: int | None,
+        piece_length: int,
+        response_header: dict[str, str],
+        wanted_bytes: int | None,
+    ) -> None:
+        async with self._facts_lock:
+            self._check_here()
+            self._check_facts(content_length, piece_length)
+            if content_length is None:
+                content_length = self.content_length
+            elif self.content_length is None or not self.finished:
+                needed = content_length if wanted_bytes is None else wanted_bytes
+                needed = min(needed, content_length)
+                await self._workers.disk(disk.reserve, self._path, content_length, needed)
+            record = msgspec.structs.replace(
+                self._record,
+                content_length=content_length,
+                piece_length=piece_length,
+                response_header=response_header or self._record.response_header,
+            )
+            if record == self._record:
+                return
+            await self._put(record)
+        self._notify()
+
+    def _check_facts(self, content_length: int | None, piece_length: int) -> None:
+        """PreconditionError if the new facts contradict the known ones or what is held."""
+        known_length, known_piece = self.content_length, self.piece_length
+        if content_length is not None and known_length not in {None, content_length}:
+            raise self._contradiction("content_length", known_length, content_length)
+        if known_piece not in {None, piece_length}:
+            raise self._contradiction("piece_length", known_piece, piece_length)
+        for piece in self._pieces.values():
+            if content_length is None:
+                fits = piece.offset == piece.number * piece_length and piece.length <= piece_length
+            else:
+                fits = piece.number < piece_count(content_length, piece_length) and (
+                    piece.offset,
+                    piece.length,
+                ) == piece_at(piece.number, content_length, piece_length)
+            if not fits:
+                raise self._contradiction(
+                    "content_length", f"a piece {piece.number} at {piece.offset}", content_length
+                )
+
+    def _contradiction(self, field: str, known: object, new: object) -> PreconditionError:
+        return PreconditionError(
+            f"task {self.task_id}: {field} is {new} now, but {known} is stored: the content "
+            "changed at the source; delete the task to fetch it anew"
+        )
+
+    # --- pieces ---
+
+    async def store(self, piece: Piece, data: memoryview) -> Piece:
+        held = self._pieces.get(piece.number)
+        if held is not None:
+            return held
+        self._check_here()
+        self._check_place(piece, len(data))
+        return await to_the_end(self._store(piece, data))
+
+    async def _store(self, piece: Piece, data: memoryview) -> Piece:
+        async with self._one_writer(piece.number):
+            held = self._pieces.get(piece.number)
+            if held is not None:
+                return held
+            digest = await self._workers.disk(_check_and_write, self._path, piece, data)
+            stored = msgspec.structs.replace(
+                piece, digest=digest, created_at_s=piece.created_at_s or self._clock()
+            )
+            await self._index.put_piece(self.task_id, stored)
+            self._pieces[piece.number] = stored
+            self._used_at_s = self._clock()
+        self._notify()
+        return stored
+
+    def _check_place(self, piece: Piece, n_bytes: int) -> None:
+        """ProtocolError unless the piece lies where a piece of its number lies."""
+        if self.piece_length is None:
+            fits = piece.number > 0 or piece.offset == 0
+        elif self.content_length is None:
+            offset = piece.number * self.piece_length
+            fits = piece.offset == offset and piece.length <= self.piece_length
+        else:
+            fits = piece.number < piece_count(self.content_length, self.piece_length) and (
+                piece.offset,
+                piece.length,
+            ) == piece_at(piece.number, self.content_length, self.piece_length)
+        if piece.number < 0 or piece.offset < 0 or n_bytes != piece.length or n_bytes == 0:
+            fits = False
+        if not fits:
+            raise ProtocolError(
+                f"task {self.task_id}: piece {piece.number} can't be {n_bytes} bytes at offset "
+                f"{piece.offset} (content_length {self.content_length}, piece_length "
+                f"{self.piece_length})"
+            )
+
+    @asynccontextmanager
+    async def _one_writer(self, number: int) -> AsyncIterator[None]:
+        """Two fetches of one piece (a hedge) take turns; the task stays while they write."""
+        self.pin()
+        try:
+            async with self._piece_locks.hold(number):
+                yield
+        finally:
+            self._drop_pin()
+
+    async def verify(self, number: int) -> bool:
+        piece = self._pieces.get(number)
+        if piece is None:
+            return False
+        return await to_the_end(self._verify(piece))
+
+    async def _verify(self, piece: Piece) -> bool:
+        async with self._one_writer(piece.number):
+            if await self._workers.disk(piece_is_whole, self._path, piece):
+                return True
+            await self._forget([piece.number])
+        self._notify()
+        return False
+
+    async def _forget(self, numbers: list[int]) -> None:
+        if self.finished:
+            await self._put(msgspec.structs.replace(self._record, finished_at_s=None))
+        await self._index.forget_pieces(self.task_id, numbers)
+        for number in numbers:
+            self._pieces.pop(number, None)
+
+    # --- ends ---
+
+    async def finish(self) -> None:
+        await to_the_end(self._finish())
+
+    async def _finish(self) -> None:
+        async with self._facts_lock:
+            self._check_here()
+            self._check_complete()
+            if not self.finished:
+                await self._workers.disk(disk.flush, self._path)
+                self._used_at_s = now_s = self._clock()
+                await self._put(
+                    msgspec.structs.replace(
+                        self._record, finished_at_s=now_s, failed_at_s=None, used_at_s=now_s
+                    )
+                )
+            self._active = False
+        self._notify()
+
+    def _check_complete(self) -> None:
+        if self.content_length is None or self.piece_length is None:
+            raise PreconditionError(f"task {self.task_id} can't finish: its length is not known")
+        count = piece_count(self.content_length, self.piece_length)
+        if len(self._pieces) != count:
+            raise PreconditionError(
+                f"task {self.task_id} can't finish: {len(self._pieces)} of {count} pieces are held"
+            )
+
+    async def fail(self) -> None:
+        await to_the_end(self._fail())
+
+    async def _fail(self) -> None:
+        async with self._facts_lock:
+            self._active = False
+            if not self._gone and not self.finished:
+                await self._put(msgspec.structs.replace(self._record, failed_at_s=self._clock()))
+        self._notify()
+
+    async def found(self) -> None:
+        """Make the content file and the record of a new task."""
+        async with self._facts_lock:
+            try:
+                await self._workers.disk(disk.create_file, self._path, FILE_MODE)
+                await self._put(self._record)
+            except OdonataError:
+                self._gone = True
+                raise
+
+    async def begin(self) -> None:
+        """A download of this run adds pieces from now on."""
+        async with self._facts_lock:
+            self._check_here()
+            if self.finished:
+                return
+            self._active = True
+            if self.failed:
+                await self._put(msgspec.structs.replace(self._record, failed_at_s=None))
+
+    async def reset(self) -> None:
+        await to_the_end(self._reset())
+
+    async def _reset(self) -> None:
+        async with self._facts_lock:
+            self._check_here()
+            await self._forget(list(self._pieces))
+            await self._put(
+                msgspec.structs.replace(
+                    self._record,
+                    content_length=None,
+                    piece_length=None,
+                    response_header={},
+                    finished_at_s=None,
+                )
+            )
+            # A new file, not a shorter one: whoever reads the old content has it open still.
+            await self._workers.disk(disk.remove, self._path)
+            await self._workers.disk(disk.create_file, self._path, FILE_MODE)
+        self._notify()
+
+    async def remove(self) -> None:
+        """Out of the index, then off the disk. Only while nobody uses it."""
+        async with self._facts_lock:
+            self._gone = True
+            try:
+                await self._index.remove_task(self.task_id)
+            except OdonataError:
+                self._gone = False
+                raise
+            self._pieces.clear()
+            await self._workers.disk(disk.remove, self._path)
+        self._notify()
+
+    async def export(
+        self, path: Path, *, overwrite: bool = False, force_hard_link: bool = False
+    ) -> None:
+        if not self.finished:
+            raise PreconditionError(f"task {self.task_id} is not finished: nothing to export yet")
+        self.pin()
+        try:
+            await to_the_end(
+                self._workers.disk(
+                    export_file,
+                    self._path,
+                    path,
+                    overwrite=overwrite,
+                    force_hard_link=force_hard_link,
+                )
+            )
+        finally:
+            self.unpin()
+
+    # --- use ---
+
+    def subscribe(self, on_change: Callable[[], None]) -> Callable[[], None]:
+        key = object()
+        self._subscribers[key] = on_change
+
+        def unsubscribe() -> None:
+            self._subscribers.pop(key, None)
+
+        return unsubscribe
+
+    def _notify(self) -> None:
+        for on_change in tuple(self._subscribers.values()):
+            on_change()
+
+    def open_fd(self) -> int:
+        try:
+            return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise disk.storage_error(error, self._path, "open") from error
+
+    def pin(self) -> None:
+        self._pins += 1
+
+    def unpin(self) -> None:
+        self._used_at_s = self._clock()
+        if self._pins == 1:
+            self._active = False  # nobody downloads what nobody holds
+        self._drop_pin()
+
+    def _drop_pin(self) -> None:
+        assert self._pins > 0, f"task {self.task_id}: unpinned more often than pinned"
+        self._pins -= 1
+        if self._pins == 0 and self._on_last_unpin is not None:
+            on_last_unpin, self._on_last_unpin = self._on_last_unpin, None
+            on_last_unpin()
+
+    def when_unpinned(self, act: Callable[[], None] | None) -> None:
+        """Call `act` once, at the last unpin (None: not any more)."""
+        self._on_last_unpin = act
+
+    def _check_here(self) -> None:
+        if self._gone:
+            raise StorageError(f"task {self.task_id} was deleted: create it again")
+
+    async def _put(self, record: TaskRecord) -> None:
+        await self._index.put_task(record)
+        self._record = record
+
+
+def _check_and_write(path: Path, piece: Piece, data: memoryview) -> str:
+    """In a thread: the digest first, then the bytes. Returns the digest."""
+    crc = crc32(data)
+    if piece.digest and parse_piece_digest(piece.digest) != crc:
+        raise DigestMismatchError(
+            f"piece {piece.number} of {piece.length} bytes from {piece.parent_id or 'its source'} "
+            f"has digest crc32:{crc}, but {piece.digest} was promised"
+        )
+    disk.write_piece(path, data, piece.offset)
+    return format_piece_digest(crc)
+
+
+def piece_is_whole(path: Path, piece: Piece) -> bool:
+    """In a thread: whether the content file still holds what the index says."""
+    data = disk.read_piece(path, piece.length, piece.offset)
+    return len(data) == piece.length and piece_digest(data) == piece.digest

@@ -1,0 +1,87 @@
+"""Threads for disk and index work, and the rule that work once begun is not torn by a cancellation.
+
+Blocking calls never run on the event loop: a piece write takes 0.6-1.7 ms from the page cache and
+far longer when the volume is busy. Nothing here knows what the work is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any, ParamSpec, TypeVar
+
+DISK_THREADS = 4
+"""Writes at once. Page-cache copies scale to the cores there are; more threads only queue in the
+volume and hand the interpreter lock around."""
+
+_T = TypeVar("_T")
+_P = ParamSpec("_P")
+
+
+class Workers:
+    """A small pool for content files, and one thread of its own for the index."""
+
+    def __init__(self, disk_threads: int = DISK_THREADS) -> None:
+        self._disk = ThreadPoolExecutor(disk_threads, thread_name_prefix="odonata-disk")
+        self._index = ThreadPoolExecutor(1, thread_name_prefix="odonata-index")
+
+    async def disk(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Run `work` in the pool."""
+        return await asyncio.wrap_future(self._disk.submit(work, *args, **kwargs))
+
+    async def index(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Run `work` in the index's thread, in the order of the calls."""
+        return await asyncio.wrap_future(self._index.submit(work, *args, **kwargs))
+
+    def close(self) -> None:
+        """Wait for what runs, then end the threads."""
+        self._disk.shutdown(wait=True)
+        self._index.shutdown(wait=True)
+
+
+class KeyedLocks:
+    """One lock for each key in use, first come, first served; a key nobody holds costs nothing."""
+
+    def __init__(self) -> None:
+        self._locks: dict[Hashable, tuple[asyncio.Lock, int]] = {}
+
+    @asynccontextmanager
+    async def hold(self, key: Hashable) -> AsyncIterator[None]:
+        """Be the only one at `key`."""
+        lock, users = self._locks.get(key) or (asyncio.Lock(), 0)
+        self._locks[key] = (lock, users + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            _, users = self._locks[key]
+            if users == 1:
+                del self._locks[key]
+            else:
+                self._locks[key] = (lock, users - 1)
+
+
+async def to_the_end(work: Coroutine[Any, Any, _T]) -> _T:
+    """Await `work`; if the caller is cancelled meanwhile, finish it first, then be cancelled.
+
+    So a buffer handed to a thread is free when the call returns, however it returns, and memory and
+    index never disagree because somebody stopped waiting in between.
+    """
+    task = asyncio.get_running_loop().create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            await _cancellation_ignored(task)
+        if not task.cancelled():
+            task.exception()  # marks it as seen: the cancellation is what the caller gets
+        raise
+
+
+async def _cancellation_ignored(task: asyncio.Task[Any]) -> None:
+    try:
+        await asyncio.wait([task])
+    except asyncio.CancelledError:
+        return  # a second cancellation changes nothing: the first one is raised at the end
