@@ -1,14 +1,14 @@
 """Every error Odonata raises on purpose, sorted by who must act on it.
 
 One root with facts for each class: a stable `code` (metrics, JSON), whether trying again can help
-can help (`retryable`), and the gRPC and HTTP status it becomes at a boundary. Errors are translated
-once, at the boundary; expected outcomes inside a core are events and effects, not exceptions.
-A message names the field or thing, the value, and the fix.
+(`retryable`), and the gRPC and HTTP status it becomes at a boundary. Errors are translated once, at
+the boundary; expected outcomes inside a core are events and effects, not exceptions.
+A message names the field or thing, the value, and the fix. Nothing here logs or sends.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 
 class OdonataError(Exception):
@@ -114,7 +114,10 @@ class UnavailableError(OdonataError):
 
 
 class SourceError(OdonataError):
-    """The source refused or failed. Carries its own status, so that a client sees what the source said."""
+    """The source refused or failed. Carries the source's status, so that a client can see it.
+
+    `retryable` speaks for failures without a status; ask `is_retryable`, which looks at it.
+    """
 
     code = "source"
     retryable = True
@@ -146,7 +149,7 @@ class DiskFullError(CapacityError):
 
 
 class StorageError(OdonataError):
-    """The data folder can't be used (permissions, read-only, corruption): the operator must act."""
+    """The data folder can't be used (permissions, corruption, ...): the operator must act."""
 
     code = "storage"
 
@@ -155,3 +158,57 @@ class InternalError(OdonataError):
     """A bug of ours."""
 
     code = "internal"
+
+
+# What a source may answer now and not a moment later: 408 Request Timeout, 425 Too Early and
+# 429 Too Many Requests (RFC 9110, 8470, 6585). All other 4xx repeat themselves.
+RETRYABLE_CLIENT_STATUSES: Final = frozenset({408, 425, 429})
+# 501 Not Implemented, 505 HTTP Version Not Supported, 511 Network Authentication Required: a
+# property of the server or the network, not of the moment.
+FATAL_SERVER_STATUSES: Final = frozenset({501, 505, 511})
+# A log line or a table cell; what a source puts in its message may be a whole page.
+DESCRIPTION_LENGTH_MAX: Final = 500
+
+
+def is_retryable_status(status_code: int | None) -> bool:
+    """Whether asking a source again can help after a failure with this HTTP status.
+
+    None: it never answered. A failure under a 2xx is a body that broke off, so yes.
+    """
+    if status_code is None or status_code in RETRYABLE_CLIENT_STATUSES or status_code < 300:
+        return True
+    return status_code >= 500 and status_code not in FATAL_SERVER_STATUSES
+
+
+def is_retryable(error: BaseException) -> bool:
+    """Whether trying the same again can help. Unforeseen errors: no."""
+    if isinstance(error, SourceError):
+        return is_retryable_status(error.status_code)
+    if isinstance(error, OdonataError):
+        return error.retryable
+    return isinstance(error, (TimeoutError, ConnectionError))
+
+
+def describe(error: BaseException) -> str:
+    """One line for a user or a log: what happened, without a class name where one is not needed."""
+    if isinstance(error, BaseExceptionGroup):
+        first: BaseException = error.exceptions[0]
+        more = len(error.exceptions) - 1
+        return describe(first) + (f" (and {more} more)" if more else "")
+    return _one_line(_text_of(error))
+
+
+def _text_of(error: BaseException) -> str:
+    if isinstance(error, OdonataError):
+        return error.detail
+    if isinstance(error, OSError) and error.strerror:
+        place = "" if error.filename is None else f"{error.filename}: "
+        return f"{place}{error.strerror}"
+    if isinstance(error, TimeoutError):
+        return str(error) or "timed out"
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= DESCRIPTION_LENGTH_MAX else f"{line[: DESCRIPTION_LENGTH_MAX - 1]}…"

@@ -1,7 +1,8 @@
 """The conversation between a peer and its scheduler, and the nouns it speaks of.
 
-These types carry no protobuf and do no I/O: both cores (`scheduler.core`, `peer.core`) exchange them,
-the simulator passes them as they are, and `odonata.wire.dragonfly` maps them to Dragonfly's API v2.
+These types carry no protobuf and do no I/O: both cores (`scheduler.core`, `peer.core`) exchange
+them, the simulator passes them as they are, and `odonata.wire.dragonfly` maps them to Dragonfly's
+API v2.
 Names follow the wire; units stand last in a name. `None` means that the sender did not say.
 """
 
@@ -53,8 +54,8 @@ class ByteRange(Value, frozen=True, kw_only=True):
 class Host(Value, frozen=True, kw_only=True):
     """A machine that runs a peer daemon. `port` is its upload gRPC port; `ip` is an IP literal.
 
-    `announcement` keeps the serialised message the host sent (CPU, memory, disk, build, ...), so that
-    answers repeat what a host said of itself without the cores knowing every field.
+    `announcement` keeps the serialised message the host sent (CPU, memory, disk, build, ...), so
+    that answers repeat what a host said of itself without the cores knowing every field.
     """
 
     id: str
@@ -93,8 +94,7 @@ class Piece(Value, frozen=True, kw_only=True):
 class Download(Value, frozen=True, kw_only=True):
     """What a user asked for. `actual_*` is what the peer learned of the content before registering.
 
-    `revision` is the model hub's (hugging_face, model_scope, open_csg), which counts in the task id.
-
+    `revision` is the model hub's (hugging_face, model_scope, open_csg); it counts in the task id.
     `extra` keeps the serialised original, so that fields which no core looks at (object storage
     credentials, certificate chains, ...) survive on their way to a seed peer. It is never logged.
     """
@@ -150,7 +150,7 @@ class Parent(Value, frozen=True, kw_only=True):
 
 
 class SourceAnswer(Value, frozen=True, kw_only=True):
-    """What the source said when it refused (errordetails.v2.Backend). `status_code` is its HTTP status."""
+    """What the source said when it refused (errordetails.v2.Backend). `status_code` is HTTP's."""
 
     message: str
     status_code: int | None = None
