@@ -18,14 +18,14 @@ from pydantic import BaseModel, ConfigDict
 from odonata.settings.dialect import NO_DIALECT, Dialect
 
 # Longest first: `_bytes_per_s` also ends in `_s`.
-_UNIT_SUFFIXES = ("_bytes_per_s", "_bytes", "_s")
+UNIT_SUFFIXES = ("_bytes_per_s", "_bytes", "_s")
 # Words that Dragonfly spells in capitals, unless they open the key (`tcpPort`, `caCert`).
 _CAPITALS = frozenset({"db", "gc", "id", "ip", "ipv6", "tls", "ttl", "url"})
 
 
 def key_of(attribute: str) -> str:
     """The YAML key of a Python attribute: `task_ttl_s` -> `taskTTL`, `advertise_ip` -> `advertiseIP`."""
-    for suffix in _UNIT_SUFFIXES:
+    for suffix in UNIT_SUFFIXES:
         if attribute.endswith(suffix):
             attribute = attribute.removesuffix(suffix)
             break

@@ -13,38 +13,35 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationInfo
+
+from odonata.units import exact_size, format_duration, parse_duration_s, parse_rate, parse_size
 
 # The kernel's limit for a unix socket's name (sun_path, 108 bytes with the closing zero).
 _SOCKET_PATH_BYTES = 107
 # A pattern is matched against every URL that passes the proxy; longer ones are a mistake in the file.
 _PATTERN_CHARS = 4096
 
-# TODO-UNITS
-_DURATION = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+# Validation context of values that a person wrote in a file, a variable or a flag.
+WRITTEN = {"written": True}
 
 
-def _duration(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    parts = re.findall(r"([0-9.]+)(ns|us|ms|s|m|h|d)", value)
-    if not parts or "".join(a + b for a, b in parts) != value:
-        raise ValueError(
-            f"{value!r} is not a duration: write a number and a unit, such as 10s, 5m, 1h30m"
-        )
-    return sum(float(a) * _DURATION[b] for a, b in parts)
+def _duration(value: object, info: ValidationInfo) -> object:
+    if isinstance(value, str):
+        return parse_duration_s(value)
+    written = info.context is not None and isinstance(value, int | float) and value
+    if written and not isinstance(value, bool):
+        raise ValueError(f"{value} has no unit: write {value}s, or 10s, 5m, 1h30m")
+    return value
 
 
 def _size(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    match = re.fullmatch(r"([0-9.]+)\s*([kmgtKMGT]?)(i?)[bB]?", value)
-    if match is None:
-        raise ValueError(
-            f"{value!r} is not a size: write a number and a unit, such as 512KiB, 50GB"
-        )
-    power = " kmgt".index(match[2].lower() or " ")
-    return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
+    return parse_size(value) if isinstance(value, str) else value
+
+
+def _rate(value: object) -> object:
+    return parse_rate(value) if isinstance(value, str) else value
 
 
 def _port(value: int) -> int:
@@ -99,14 +96,23 @@ def _http_url(value: str) -> str:
     return value
 
 
-Seconds = Annotated[float, BeforeValidator(_duration), Field(ge=0)]
-"""A duration. Text needs a unit; a bare number is seconds."""
+Seconds = Annotated[
+    float,
+    BeforeValidator(_duration),
+    Field(ge=0),
+    PlainSerializer(format_duration, when_used="json"),
+]
+"""A duration. Written, it needs a unit; in Python it is a number of seconds."""
 
-ByteCount = Annotated[int, BeforeValidator(_size), Field(ge=0)]
-"""A size. Text may carry a unit; a bare number is bytes."""
+ByteCount = Annotated[
+    int, BeforeValidator(_size), Field(ge=0), PlainSerializer(exact_size, when_used="json")
+]
+"""A size. Written, it may carry a unit; a bare number is bytes."""
 
-BytesPerS = Annotated[int, BeforeValidator(_size), Field(gt=0)]
-"""A rate, written as the size that may pass in a second."""
+BytesPerS = Annotated[
+    int, BeforeValidator(_rate), Field(gt=0), PlainSerializer(exact_size, when_used="json")
+]
+"""A rate, written as the size (or the bits) that may pass in a second."""
 
 Port = Annotated[int, AfterValidator(_port)]
 """A port to listen on; 0 lets the system choose."""
@@ -123,10 +129,10 @@ Pattern = Annotated[str, AfterValidator(_pattern)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 """An http(s) URL, kept as text."""
 
-SocketPath = Annotated[Path, AfterValidator(_socket_path), PlainSerializer(str)]
+SocketPath = Annotated[Path, AfterValidator(_socket_path), PlainSerializer(str, when_used="json")]
 """Where a unix socket lies."""
 
-FilePath = Annotated[Path, PlainSerializer(str)]
+FilePath = Annotated[Path, PlainSerializer(str, when_used="json")]
 """A file or folder; whether it is there is for its user to say."""
 
 Percent = Annotated[float, Field(ge=0, le=100)]

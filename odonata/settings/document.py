@@ -1,0 +1,286 @@
+"""A settings document as a tree whose every leaf knows where it was written.
+
+YAML is read by the rules of YAML 1.2's core schema, as Dragonfly's Go and Rust programs read it: `yes`, `no`, `on`
+and dates are text, a key may stand only once. One slip of the field is forgiven: keys that belong to the last item
+of a list, but stand at the column of its dashes (`_rejoin`).
+
+It knows no setting by name: see `odonata.settings.dialect` and `odonata.settings.schema` for that.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import yaml
+
+from odonata.errors import SettingsError
+
+# A settings file is written by hand; the largest of Dragonfly's samples has 20 KB.
+_FILE_BYTES = 1 << 20
+# Deeper than any setting; an alias that holds itself would never end.
+_DEPTH = 32
+
+SourceKind = Literal["default", "file", "environment", "command line"]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a value was written: `source` for programs, `label` for people ("peer.yaml:9")."""
+
+    source: SourceKind
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A single value (or an empty mapping or list), its place, and its path as it was spelled there."""
+
+    value: object
+    place: Place
+    path: str
+
+
+Node: TypeAlias = "Leaf | dict[str, Node] | list[Node]"
+Tree: TypeAlias = "dict[str, Node]"
+
+
+def read_document(file: Path) -> Tree:
+    """The tree of a YAML file. Errors: SettingsError for a file that can't be read or is no mapping."""
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"{file}: can't read the settings file: {error.strerror}") from None
+    if len(data) > _FILE_BYTES:
+        raise SettingsError(
+            f"{file}: {len(data)} bytes are no settings file: at most {_FILE_BYTES}"
+        )
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{file}: not UTF-8 text: bad byte at {error.start}") from None
+    return parse_document(text, file.name)
+
+
+def parse_document(text: str, name: str) -> Tree:
+    """The tree of YAML text; `name` opens every place ("peer.yaml:9")."""
+    root = _compose(text, name)
+    if root is None:
+        return {}
+    node = _convert(root, name, "", 0)
+    if isinstance(node, dict):
+        return node
+    if isinstance(node, Leaf) and node.value in (None, {}):
+        return {}
+    raise SettingsError(f"{name}:1: the file must hold a mapping of keys to values")
+
+
+def parse_text(text: str, place: Place, path: str, *, split_commas: bool) -> Node:
+    """The node of one value given as text outside of a file (a variable or a flag).
+
+    Text that opens with a bracket is YAML; any other is one value, or a list by commas where the setting is a list.
+    """
+    if text.startswith(("[", "{")):
+        root = _compose(text, place.label)
+        if root is not None:
+            return _placed(_convert(root, place.label, path, 0), place)
+    if split_commas:
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        return [Leaf(part, place, f"{path}[{i}]") for i, part in enumerate(parts)]
+    return Leaf(text, place, path)
+
+
+def leaf_tree(value: object, place: Place, path: str) -> Node:
+    """The node of a Python value: mappings and sequences become branches."""
+    if isinstance(value, Mapping) and value:
+        return {
+            str(key): leaf_tree(inner, place, join(path, str(key)))
+            for key, inner in value.items()  # pyright: ignore[reportUnknownVariableType]  # any mapping
+        }
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes) and value:
+        items: Sequence[object] = value
+        return [leaf_tree(inner, place, f"{path}[{i}]") for i, inner in enumerate(items)]
+    return Leaf(value, place, path)
+
+
+def leaves(node: Node, path: str = "") -> Iterator[tuple[str, Leaf]]:
+    """Every leaf with its present path ("proxy.rules[0].regex"), in order."""
+    match node:
+        case Leaf():
+            yield path, node
+        case dict():
+            for key, inner in node.items():
+                yield from leaves(inner, join(path, key))
+        case list():
+            for i, inner in enumerate(node):
+                yield from leaves(inner, f"{path}[{i}]")
+
+
+def plain(node: Node) -> object:
+    """The node without places."""
+    match node:
+        case Leaf():
+            return node.value
+        case dict():
+            return {key: plain(inner) for key, inner in node.items()}
+        case list():
+            return [plain(inner) for inner in node]
+
+
+def merge(lower: Tree, upper: Tree) -> Tree:
+    """Both trees; where they differ, `upper` wins. Lists are replaced whole; a key without a value says nothing."""
+    merged = dict(lower)
+    for key, node in upper.items():
+        below = merged.get(key)
+        if isinstance(node, Leaf) and node.value is None:
+            continue
+        if isinstance(node, dict):
+            merged[key] = merge(below if isinstance(below, dict) else {}, node)
+        else:
+            merged[key] = node
+    return merged
+
+
+def join(path: str, key: str) -> str:
+    """`proxy` and `server` -> `proxy.server`."""
+    return f"{path}.{key}" if path else key
+
+
+def _placed(node: Node, place: Place) -> Node:
+    """The same node, all of it written at `place`."""
+    match node:
+        case Leaf():
+            return Leaf(node.value, place, node.path)
+        case dict():
+            return {key: _placed(inner, place) for key, inner in node.items()}
+        case list():
+            return [_placed(inner, place) for inner in node]
+
+
+class _CoreLoader(yaml.SafeLoader):
+    """Resolves plain scalars as YAML 1.2's core schema does."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+
+
+_BOOL, _INT, _FLOAT, _NULL, _MERGE = (
+    f"tag:yaml.org,2002:{name}" for name in ("bool", "int", "float", "null", "merge")
+)
+for _tag, _regex, _first in (
+    (_BOOL, r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    (_INT, r"[-+]?[0-9]+", "-+0123456789"),
+    (
+        _FLOAT,
+        r"[-+]?[0-9]*\.[0-9]+(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+",
+        "-+.0123456789",
+    ),
+    (_NULL, r"~|null|Null|NULL|", "~nN"),
+    (_MERGE, r"<<", "<"),
+):
+    # PyYAML keys its rules by the first character; the empty scalar has none.
+    _CoreLoader.add_implicit_resolver(
+        _tag, re.compile(f"^(?:{_regex})$"), [*_first, *([""] if _tag == _NULL else [])]
+    )
+
+
+def _compose(text: str, name: str) -> yaml.Node | None:
+    """The node graph of the text, repaired once if it is only the one slip we know."""
+    for last_try in (False, True):
+        loader = _CoreLoader(text)
+        try:
+            return loader.get_single_node()
+        except yaml.MarkedYAMLError as error:
+            repaired = None if last_try else _rejoin(text, error)
+            if repaired is None:
+                raise SettingsError(_syntax_message(name, error)) from None
+            text = repaired
+        except yaml.YAMLError as error:
+            raise SettingsError(f"{name}: not YAML: {error}") from None
+        finally:
+            loader.dispose()
+    return None
+
+
+def _syntax_message(name: str, error: yaml.MarkedYAMLError) -> str:
+    mark = error.problem_mark or error.context_mark
+    line = f":{mark.line + 1}" if mark else ""
+    return f"{name}{line}: not YAML: {error.problem or error.context}"
+
+
+def _rejoin(text: str, error: yaml.MarkedYAMLError) -> str | None:
+    """Move keys that stand at the column of a list's dashes into the last item of that list.
+
+    A published seed-peer file has `refreshInterval` and `seedPeer` there, right after the list of addresses, which
+    no YAML reader accepts; what it means is plain. None: the error is another one.
+    """
+    list_mark, key_mark = error.context_mark, error.problem_mark
+    if list_mark is None or key_mark is None or error.context != "while parsing a block collection":
+        return None
+    lines = text.splitlines()
+    column = list_mark.column
+    if key_mark.column != column or not re.match(r"[A-Za-z]\w*:", lines[key_mark.line][column:]):
+        return None
+    for number in range(key_mark.line, len(lines)):
+        line = lines[number]
+        if line.strip() and len(line) - len(line.lstrip()) < column:
+            break
+        lines[number] = f"  {line}"
+    return "\n".join(lines) + "\n"
+
+
+def _convert(node: yaml.Node, name: str, path: str, depth: int) -> Node:
+    place = Place("file", f"{name}:{node.start_mark.line + 1}")
+    if depth > _DEPTH:
+        raise SettingsError(f"{place.label}: {path}: nested deeper than {_DEPTH} levels")
+    if isinstance(node, yaml.MappingNode):
+        return _mapping(node, name, path, depth) or Leaf({}, place, path)
+    if isinstance(node, yaml.SequenceNode):
+        items: list[Node] = [
+            _convert(inner, name, f"{path}[{i}]", depth + 1) for i, inner in enumerate(node.value)
+        ]
+        return items or Leaf([], place, path)
+    assert isinstance(node, yaml.ScalarNode)
+    return Leaf(_scalar(node, place), place, path)
+
+
+def _mapping(node: yaml.MappingNode, name: str, path: str, depth: int) -> Tree:
+    merged: Tree = {}
+    own: Tree = {}
+    for key_node, value_node in node.value:
+        where = f"{name}:{key_node.start_mark.line + 1}"
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise SettingsError(f"{where}: a key must be plain text")
+        key: str = key_node.value
+        if key_node.tag == _MERGE:
+            for source in (
+                value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
+            ):
+                inner = _convert(source, name, path, depth + 1)
+                merged = {**(inner if isinstance(inner, dict) else {}), **merged}
+        elif key in own:
+            raise SettingsError(f"{where}: {join(path, key)} stands twice: keep one of them")
+        else:
+            own[key] = _convert(value_node, name, join(path, key), depth + 1)
+    return {**merged, **own}
+
+
+def _scalar(node: yaml.ScalarNode, place: Place) -> object:
+    text: str = node.value
+    match node.tag:
+        case tag if tag == _NULL:
+            return None
+        case tag if tag == _BOOL:
+            return text.lower() == "true"
+        case tag if tag == _INT:
+            return int(text)
+        case tag if tag == _FLOAT:
+            return float(text)
+        case "tag:yaml.org,2002:str":
+            return text
+        case other:
+            raise SettingsError(
+                f"{place.label}: tag {other} is not understood: write a plain value"
+            )
