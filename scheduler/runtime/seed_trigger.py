@@ -1,0 +1,143 @@
+"""Asks a seed to fetch a task from the source, and waits until it has: DfdaemonUpload.DownloadTask.
+
+The stream is only drained: children get the pieces from the seed themselves. Which seed, and when,
+is the core's decision; this module reports how it went, and never raises.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import grpc
+import msgspec
+from dragonfly_api import dfdaemon_pb2_grpc
+
+from odonata.errors import OdonataError, SourceError, UnavailableError
+from odonata.grpc_client import CONNECT_TIMEOUT_S, open_channel, target_of
+from odonata.grpc_status import error_of
+from odonata.wire.dragonfly import download_request_to_wire
+from odonata.wire.message import Download
+from scheduler.core.effect import TriggerSeed
+from scheduler.core.event import SeedFailed, SeedFinished
+
+# Connections kept to idle seeds. A cluster has a few seeds, and a new connection costs
+# milliseconds.
+MAX_IDLE_CHANNELS = 64
+
+
+class SeedTrigger:
+    """Runs triggers, with one connection for each seed. `timeout_s` bounds one whole download."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._channels = _Channels()
+
+    async def run(self, effect: TriggerSeed) -> SeedFinished | SeedFailed:
+        """Trigger the seed and wait until its stream ends."""
+        host = effect.host
+        target = target_of(host.ip, host.port)
+        try:
+            async with self._channels.use(target) as channel:
+                await _connect(channel, target)
+                await self._download(channel, target, effect.download)
+        except SourceError as error:
+            reason = f"the source answered {error.status_code or 'nothing'}: {error.detail}"
+            return _failed(effect, reason)
+        except OdonataError as error:
+            unreachable = isinstance(error, UnavailableError)
+            return _failed(effect, error.detail, unreachable=unreachable)
+        return SeedFinished(task_id=effect.task_id, host_id=host.id)
+
+    async def _download(self, channel: grpc.aio.Channel, target: str, download: Download) -> None:
+        request = download_request_to_wire(for_seed(download))
+        stub = dfdaemon_pb2_grpc.DfdaemonUploadStub(channel)  # type: ignore[no-untyped-call]  # generated
+        try:
+            async for _ in stub.DownloadTask(request, timeout=self._timeout_s):
+                pass
+        except grpc.aio.AioRpcError as failure:
+            raise error_of(failure, f"seed {target}") from failure
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._channels.close()
+
+
+def for_seed(download: Download) -> Download:
+    """What a child wants, as a seed is asked for it: from the source, into its own storage."""
+    return msgspec.structs.replace(
+        download,
+        need_back_to_source=True,
+        output_path=None,
+        need_piece_content=False,
+        force_hard_link=False,
+    )
+
+
+def _failed(effect: TriggerSeed, reason: str, *, unreachable: bool = False) -> SeedFailed:
+    return SeedFailed(
+        task_id=effect.task_id, host_id=effect.host.id, reason=reason, unreachable=unreachable
+    )
+
+
+async def _connect(channel: grpc.aio.Channel, target: str) -> None:
+    # By itself gRPC would try for 20 s. The head of the answer is no sign of life either: a seed
+    # asks the source before it sends one.
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            state = channel.get_state(try_to_connect=True)
+            while state is not grpc.ChannelConnectivity.READY:
+                if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+                    raise UnavailableError(f"seed {target} refuses connections")
+                await channel.wait_for_state_change(state)
+                state = channel.get_state(try_to_connect=True)
+    except TimeoutError:
+        raise UnavailableError(
+            f"seed {target} does not answer within {CONNECT_TIMEOUT_S:g} s"
+        ) from None
+
+
+@dataclass(slots=True)
+class _Entry:
+    channel: grpc.aio.Channel
+    users: int = 0
+
+
+class _Channels:
+    """Connections by target; the longest idle ones go first, one in use never."""
+
+    def __init__(self) -> None:
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+
+    @asynccontextmanager
+    async def use(self, target: str) -> AsyncIterator[grpc.aio.Channel]:
+        entry = self._entries.get(target)
+        if entry is None:
+            entry = self._entries[target] = _Entry(open_channel(target))
+        self._entries.move_to_end(target)
+        entry.users += 1
+        try:
+            yield entry.channel
+        except UnavailableError:
+            # A broken channel waits before it tries again: a seed that comes back shall not.
+            if self._entries.get(target) is entry:
+                del self._entries[target]
+            raise
+        finally:
+            entry.users -= 1
+            if self._entries.get(target) is not entry and entry.users == 0:
+                await entry.channel.close()
+            await self._shrink()
+
+    async def _shrink(self) -> None:
+        idle = [target for target, entry in self._entries.items() if entry.users == 0]
+        for target in idle[: max(0, len(idle) - MAX_IDLE_CHANNELS)]:
+            await self._entries.pop(target).channel.close()
+
+    async def close(self) -> None:
+        while self._entries:
+            _, entry = self._entries.popitem()
+            await entry.channel.close()
