@@ -27,7 +27,7 @@ class Refuse(Value, frozen=True, kw_only=True, tag=True):
 
 
 class TriggerSeed(Value, frozen=True, kw_only=True, tag=True):
-    """Ask seed `host` to fetch `download` from the source; reply with SeedFinished or SeedFailed."""
+    """Ask seed `host` to fetch `download` from the source; SeedFinished or SeedFailed follows."""
 
     task_id: str
     host: Host

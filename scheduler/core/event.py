@@ -1,4 +1,4 @@
-"""What can happen to a scheduler. Past tense; each is handed to `SchedulerCore.handle` with `now`."""
+"""What can happen to a scheduler. Past tense; each goes to `SchedulerCore.handle` with `now`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from odonata.wire.message import Host, PeerMessage, Value
 
 
 class HostAnnounced(Value, frozen=True, kw_only=True, tag=True):
-    """A host said hello, or said it again. `interval_s` is how often it will (0: it did not say)."""
+    """A host said hello, maybe again. `interval_s` is how often it will (0: it did not say)."""
 
     host: Host
     interval_s: float = 0.0
@@ -41,7 +41,7 @@ class SeedFinished(Value, frozen=True, kw_only=True, tag=True):
 
 
 class SeedFailed(Value, frozen=True, kw_only=True, tag=True):
-    """The trigger of seed `host_id` failed. `unreachable`: nobody answered, the seed may be dead."""
+    """The trigger of seed `host_id` failed. `unreachable`: nobody answered, it may be dead."""
 
     task_id: str
     host_id: str

@@ -1,0 +1,172 @@
+"""Which of the eligible candidates become a child's parents: features, ranking, the best few.
+
+Bad parents are left out as long as anybody else is left; when all are bad the best of them still
+beats the source. Equal scores are ordered by how few children their host has, then by a throw of
+the dice, so that a swarm whose hosts say nothing of their bandwidth spreads all the same.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models.features import CandidateBatch, location_affinity, same_idc
+from scheduler.core.candidate import Drop, Survey
+from scheduler.core.lifecycle import SERVING, PeerState
+from scheduler.core.story import Considered, Decision, Outcome
+
+if TYPE_CHECKING:
+    from models.ranker import Ranking
+    from scheduler.core.peer import Peer
+    from scheduler.core.turn import Turn
+
+_FIRST_DOWNLOAD = (PeerState.RECEIVED_NORMAL, PeerState.RUNNING)
+
+
+class Choice:
+    """The chosen parents, best first, and what the story needs to tell about it."""
+
+    def __init__(self, parents: list[Peer], scores: dict[str, float], reason: str) -> None:
+        self.parents = parents
+        self.scores = scores
+        self.reason = reason
+
+
+def choose(turn: Turn, child: Peer, survey: Survey) -> Choice:
+    """Rank the eligible candidates and take the best; whoever is left out is noted in `survey`."""
+    candidates = _sample(turn, survey)
+    ranking = turn.ranker.rank(features(child, candidates))
+    order = _order(turn, candidates, ranking)
+    good = [row for row in order if not ranking.bad[row]]
+    taken = (good or order)[: turn.limits.candidate_parent_limit]
+    chosen = frozenset(taken)
+    for row in order:
+        if row not in chosen:
+            is_bad = bool(good) and bool(ranking.bad[row])
+            survey.dropped[candidates[row].id] = Drop.BAD if is_bad else Drop.OUTRANKED
+    scores = {peer.id: float(ranking.scores[row]) for row, peer in enumerate(candidates)}
+    return Choice([candidates[row] for row in taken], scores, ranking.reason)
+
+
+def features(child: Peer, candidates: list[Peer]) -> CandidateBatch:
+    """Read what a ranker looks at from the scheduler's state, one row per candidate."""
+    ours = child.host.announced
+    rows = np.array([_row(ours.idc, ours.location, peer) for peer in candidates], dtype=np.float64)
+    columns = rows.T
+    return CandidateBatch(
+        max_tx_bits_per_s=columns[0],
+        booked_tx_bits_per_s=columns[1],
+        reported_tx_bits_per_s=columns[2],
+        upload_content_length=columns[3],
+        upload_piece_count=columns[4],
+        same_idc=columns[5],
+        location_affinity=columns[6],
+        is_seed=columns[7] > 0,
+        is_first_download=columns[8] > 0,
+        can_serve=columns[9] > 0,
+        cost_count=columns[10],
+        cost_last_s=columns[11],
+        cost_mean_s=columns[12],
+        cost_std_s=columns[13],
+        cost_window=child.costs.limit,
+    )
+
+
+def tell(turn: Turn, child: Peer, outcome: Outcome, reason: str, survey: Survey | None) -> None:
+    """Note a decision that gave the child no parents."""
+    dropped = {} if survey is None else survey.dropped
+    _note(turn, child, outcome, reason, candidates=_considered(turn, {}, dropped))
+
+
+def tell_choice(turn: Turn, child: Peer, choice: Choice, survey: Survey) -> None:
+    """Note a decision that gave the child parents."""
+    chosen = tuple(
+        Considered(peer_id=peer.id, score=choice.scores[peer.id]) for peer in choice.parents
+    )
+    others = _considered(turn, choice.scores, survey.dropped)
+    told = (chosen + others)[: turn.limits.story_candidate_limit]
+    _note(
+        turn,
+        child,
+        Outcome.PARENTS,
+        choice.reason,
+        ranker=turn.ranker.name,
+        candidates=told,
+    )
+
+
+def _note(
+    turn: Turn,
+    child: Peer,
+    outcome: Outcome,
+    reason: str,
+    *,
+    ranker: str = "",
+    candidates: tuple[Considered, ...] = (),
+) -> None:
+    turn.story.add(
+        Decision(
+            at_s=turn.now,
+            task_id=child.task.id,
+            child_id=child.id,
+            outcome=outcome,
+            reason=reason,
+            ranker=ranker,
+            candidates=candidates,
+            useful_count=len(child.task.useful),
+            peer_count=len(child.task.peers),
+        )
+    )
+
+
+def _considered(
+    turn: Turn, scores: dict[str, float], dropped: dict[str, Drop]
+) -> tuple[Considered, ...]:
+    first = list(dropped.items())[: turn.limits.story_candidate_limit]
+    return tuple(
+        Considered(peer_id=peer_id, score=scores.get(peer_id), dropped=reason)
+        for peer_id, reason in first
+    )
+
+
+def _sample(turn: Turn, survey: Survey) -> list[Peer]:
+    limit = turn.limits.candidate_batch_limit
+    if len(survey.eligible) <= limit:
+        return survey.eligible
+    sample = turn.rng.sample(survey.eligible, limit)
+    drawn = frozenset(peer.id for peer in sample)
+    for peer in survey.eligible:
+        if peer.id not in drawn:
+            survey.dropped[peer.id] = Drop.NOT_SAMPLED
+    return sample
+
+
+def _order(turn: Turn, candidates: list[Peer], ranking: Ranking) -> list[int]:
+    keys = [
+        (-float(ranking.scores[row]), peer.host.concurrent_upload_count, turn.rng.random())
+        for row, peer in enumerate(candidates)
+    ]
+    return sorted(range(len(candidates)), key=keys.__getitem__)
+
+
+def _row(idc: str, location: str, parent: Peer) -> tuple[float, ...]:
+    host = parent.host
+    said = host.announced
+    last, mean, deviation = parent.costs.latest_and_others()
+    return (
+        said.max_tx_bandwidth_bits_per_s,
+        host.booked_tx_bits_per_s,
+        said.tx_bandwidth_bits_per_s,
+        host.upload_content_length,
+        host.concurrent_upload_piece_count,
+        same_idc(idc, said.idc),
+        location_affinity(location, said.location),
+        said.is_seed,
+        parent.state in _FIRST_DOWNLOAD,
+        parent.state in SERVING,
+        len(parent.costs),
+        last,
+        mean,
+        deviation,
+    )

@@ -1,0 +1,217 @@
+"""The scheduler's brain: one mutator, `SchedulerCore.handle(event, now) -> effects`.
+
+It dispatches an event to the part that knows about it, then decides the children that wait on any
+task in which something changed, and says when it wants to be woken. The same events with the same
+times and the same random numbers give the same effects.
+
+The core never logs and never raises for what a client does: a broken conversation ends that peer's
+stream with an error that tells its story.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+from odonata.errors import NotFoundError, PreconditionError
+from odonata.wire.message import (
+    BackToSourceFailed,
+    BackToSourceFinished,
+    BackToSourceStarted,
+    Failed,
+    Finished,
+    HostType,
+    PieceBackToSourceFailed,
+    PieceBackToSourceFinished,
+    PieceFailed,
+    PieceFinished,
+    Register,
+    Reschedule,
+    Started,
+)
+from scheduler.core import departure, gc, query, report, waiting
+from scheduler.core.effect import CloseStream, SchedulerEffect, WakeAt
+from scheduler.core.event import (
+    HostAnnounced,
+    HostDeleted,
+    PeerDeleted,
+    PeerSpoke,
+    SchedulerEvent,
+    SeedFailed,
+    SeedFinished,
+    StreamClosed,
+    TaskDeleted,
+    Ticked,
+)
+from scheduler.core.lifecycle import IllegalTransitionError
+from scheduler.core.limits import Limits
+from scheduler.core.register import register
+from scheduler.core.reschedule import reschedule
+from scheduler.core.state import SchedulerState
+from scheduler.core.story import Decision, Story
+from scheduler.core.turn import Turn
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from models.ranker import Ranker
+    from scheduler.core.peer import Peer
+
+
+class SchedulerCore:
+    """All of one scheduler's state behind one method, and the questions that may be asked of it."""
+
+    def __init__(self, limits: Limits, ranker: Ranker, rng: Random) -> None:
+        self.state = SchedulerState(limits)
+        self._ranker = ranker
+        self._rng = rng
+        self._story = Story(limits.story_decision_limit)
+        self._sweeps: gc.SweepTimes | None = None
+        self._wake_at_s: float | None = None
+
+    @property
+    def wake_at_s(self) -> float | None:
+        """The time of the latest WakeAt that has not been answered; None if none is due."""
+        return self._wake_at_s
+
+    def handle(self, event: SchedulerEvent, now: float) -> list[SchedulerEffect]:
+        """Take in one event at time `now` (seconds, never running backwards); return what to do."""
+        turn = Turn(
+            state=self.state, ranker=self._ranker, rng=self._rng, story=self._story, now=now
+        )
+        if self._sweeps is None:
+            self._sweeps = gc.first_sweeps(self.state.limits, now)
+        self._dispatch(turn, event)
+        waiting.settle_restless(turn)
+        self._set_alarm(turn)
+        return turn.effects
+
+    def stat_task(self, task_id: str) -> query.TaskStatus:
+        """Describe a task; NotFoundError if it is unknown."""
+        return query.stat_task(self.state, task_id)
+
+    def stat_peer(self, peer_id: str) -> query.PeerStatus:
+        """Describe a peer; NotFoundError if it is unknown."""
+        return query.stat_peer(self.state, peer_id)
+
+    def list_hosts(self, host_type: HostType | None = None) -> list[query.HostStatus]:
+        """Describe all hosts, or those of one type."""
+        return query.list_hosts(self.state, host_type)
+
+    def explain(self, *, task_id: str = "", child_id: str = "") -> list[Decision]:
+        """Return the latest decisions, oldest first, of one task or child if named."""
+        return self._story.explain(task_id=task_id, child_id=child_id)
+
+    def _dispatch(self, turn: Turn, event: SchedulerEvent) -> None:
+        match event:
+            case PeerSpoke():
+                _listen(turn, event)
+            case HostAnnounced():
+                self.state.announce(event.host, event.interval_s, turn.now)
+            case StreamClosed():
+                departure.close_stream(turn, event)
+            case Ticked():
+                self._tick(turn)
+            case SeedFinished() | SeedFailed():
+                _hear_of_seed(turn, event)
+            case HostDeleted() | TaskDeleted() | PeerDeleted():
+                _delete(turn, event)
+            case _:
+                assert_never(event)
+
+    def _tick(self, turn: Turn) -> None:
+        self._wake_at_s = None
+        assert self._sweeps is not None, "handle() sets the first sweeps"
+        gc.sweep(turn, self._sweeps)
+        for task in tuple(self.state.waiting_tasks.values()):
+            waiting.expire(turn, task)
+
+    def _set_alarm(self, turn: Turn) -> None:
+        """Ask to be woken for the earliest deadline; an alarm that rings earlier is left alone."""
+        deadlines = [
+            deadline_s
+            for task in self.state.waiting_tasks.values()
+            if (deadline_s := task.next_deadline_s()) is not None
+        ]
+        if self._sweeps is not None and (self.state.hosts or self.state.tasks):
+            deadlines.append(self._sweeps.next_at_s())
+        if not deadlines:
+            return
+        at_s = min(deadlines)
+        if self._wake_at_s is None or at_s < self._wake_at_s:
+            self._wake_at_s = at_s
+            turn.effects.append(WakeAt(at_s=at_s))
+
+
+def _listen(turn: Turn, event: PeerSpoke) -> None:
+    """Hand a peer's message to whoever knows about it."""
+    if isinstance(event.message, Register):
+        register(turn, event, event.message)
+        return
+    peer = turn.state.peers.get(event.peer_id)
+    if peer is None:
+        detail = f"peer {event.peer_id} not found: a stream begins with RegisterPeer"
+        turn.effects.append(CloseStream(peer_id=event.peer_id, error=NotFoundError(detail)))
+        return
+    if peer.task.id != event.task_id or peer.host.id != event.host_id:
+        detail = (
+            f"peer {peer.id} belongs to task {peer.task.id} on host {peer.host.id},"
+            f" not to task {event.task_id} on host {event.host_id}"
+        )
+        turn.fail(peer, PreconditionError(detail))
+        return
+    if not peer.stream_is_open:
+        return  # what was under way when the stream ended
+    try:
+        _take(turn, peer, event)
+    except IllegalTransitionError as error:
+        turn.fail(peer, error)
+
+
+def _take(turn: Turn, peer: Peer, event: PeerSpoke) -> None:
+    match event.message:
+        case Reschedule() as message:
+            reschedule(turn, peer, message)
+        case PieceFinished(piece=piece) | PieceBackToSourceFinished(piece=piece):
+            report.piece_finished(turn, peer, piece)
+        case PieceFailed() as message:
+            report.piece_failed(turn, peer, message)
+        case PieceBackToSourceFailed() as message:
+            report.piece_back_to_source_failed(turn, peer, message)
+        case Started():
+            report.started(turn, peer)
+        case BackToSourceStarted():
+            report.back_to_source_started(turn, peer)
+        case _:
+            _take_terminal(turn, peer, event)
+
+
+def _take_terminal(turn: Turn, peer: Peer, event: PeerSpoke) -> None:
+    match event.message:
+        case Finished():
+            report.finished(turn, peer)
+        case BackToSourceFinished():
+            report.back_to_source_finished(turn, peer)
+        case Failed():
+            report.failed(turn, peer)
+        case BackToSourceFailed():
+            report.back_to_source_failed(turn, peer)
+        case _:
+            raise AssertionError(f"{type(event.message).__name__} is handled elsewhere")
+
+
+def _hear_of_seed(turn: Turn, event: SeedFinished | SeedFailed) -> None:
+    match event:
+        case SeedFinished():
+            departure.seed_finished(turn, event)
+        case SeedFailed():
+            departure.seed_failed(turn, event)
+
+
+def _delete(turn: Turn, event: HostDeleted | TaskDeleted | PeerDeleted) -> None:
+    match event:
+        case HostDeleted():
+            departure.delete_host(turn, event)
+        case TaskDeleted():
+            departure.delete_task(turn, event)
+        case PeerDeleted():
+            departure.delete_peer(turn, event)

@@ -1,0 +1,50 @@
+"""The rolling window of a peer's piece costs, with mean and deviation at no cost per question.
+
+Costs are kept as whole nanoseconds and summed as Python integers, so that thousands of additions
+and removals leave no rounding behind.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from math import sqrt
+
+NS_PER_S = 1_000_000_000
+
+
+class CostWindow:
+    """The latest `limit` piece costs."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._costs: deque[int] = deque()
+        self._sum = 0
+        self._sum_of_squares = 0
+
+    def __len__(self) -> int:
+        return len(self._costs)
+
+    def append(self, cost_s: float) -> None:
+        """Add a cost in seconds; the oldest one falls out of a full window."""
+        if len(self._costs) == self.limit:
+            oldest = self._costs.popleft()
+            self._sum -= oldest
+            self._sum_of_squares -= oldest * oldest
+        cost = max(0, round(cost_s * NS_PER_S))
+        self._costs.append(cost)
+        self._sum += cost
+        self._sum_of_squares += cost * cost
+
+    def latest_and_others(self) -> tuple[float, float, float]:
+        """Return the latest cost, and mean and population deviation of the others, in seconds.
+
+        All 0 with fewer than 2 costs.
+        """
+        count = len(self._costs) - 1
+        if count < 1:
+            return 0.0, 0.0, 0.0
+        last = self._costs[-1]
+        total = self._sum - last
+        squares = self._sum_of_squares - last * last
+        variance = (squares * count - total * total) / (count * count)
+        return last / NS_PER_S, total / count / NS_PER_S, sqrt(max(0.0, variance)) / NS_PER_S

@@ -1,0 +1,128 @@
+"""Who downloads from whom within one task: a directed graph of peers without cycles.
+
+An edge runs from parent to child and carries what it books on the parent's host. The graph keeps
+itself acyclic; which peers are worth an edge, and the hosts' counters, are not its business.
+
+A new edge parent -> child closes a cycle exactly when the parent is reachable from the child. All
+edges of one answer share one child, so one search of the child's descendants serves the whole
+batch, and a child that has no children needs none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from odonata.errors import InternalError
+from odonata.wire.message import Value
+
+
+class Booking(Value, frozen=True, kw_only=True):
+    """What one child takes of its parent's host: uplink, pieces in flight, bytes still to send.
+
+    Kept on the edge, so that taking it back subtracts exactly what was added, whatever the
+    scheduler has learned of the task meanwhile.
+    """
+
+    tx_bits_per_s: int = 0
+    piece_count: int = 0
+    content_length: int = 0
+
+
+class Descendants:
+    """The peers below one child: those that can't become its parents.
+
+    `members` is None when the search met its limit; then every peer that has parents counts.
+    """
+
+    def __init__(self, graph: DownloadGraph, members: frozenset[str] | None) -> None:
+        self._graph = graph
+        self._members = members
+
+    def __contains__(self, peer_id: str) -> bool:
+        if self._members is None:
+            return self._graph.has_parents(peer_id)
+        return peer_id in self._members
+
+
+class DownloadGraph:
+    """Peers of one task and the edges between them, in the order they came."""
+
+    def __init__(self, search_limit: int) -> None:
+        self._search_limit = search_limit
+        self._parents: dict[str, dict[str, Booking]] = {}
+        self._children: dict[str, dict[str, Booking]] = {}
+
+    def add(self, peer_id: str) -> None:
+        """Add a peer without edges."""
+        if peer_id in self._parents:
+            raise InternalError(f"peer {peer_id} is in the graph already")
+        self._parents[peer_id] = {}
+        self._children[peer_id] = {}
+
+    def remove(self, peer_id: str) -> None:
+        """Remove a peer that has no edges left."""
+        if self._parents[peer_id] or self._children[peer_id]:
+            raise InternalError(f"peer {peer_id} still has edges")
+        del self._parents[peer_id]
+        del self._children[peer_id]
+
+    def __contains__(self, peer_id: str) -> bool:
+        return peer_id in self._parents
+
+    def has_parents(self, peer_id: str) -> bool:
+        """Whether somebody was named as a parent of this peer, and still is."""
+        return bool(self._parents[peer_id])
+
+    def parents(self, peer_id: str) -> tuple[str, ...]:
+        """Return the parents, in the order they were added (best first)."""
+        return tuple(self._parents[peer_id])
+
+    def children(self, peer_id: str) -> tuple[str, ...]:
+        """Return the children, oldest edge first."""
+        return tuple(self._children[peer_id])
+
+    def edges(self) -> Iterable[tuple[str, str, Booking]]:
+        """Yield (parent, child, booking) of every edge."""
+        for parent, children in self._children.items():
+            for child, booking in children.items():
+                yield parent, child, booking
+
+    def descendants(self, child_id: str) -> Descendants:
+        """Return `child_id` and everybody below it; costs one visit per edge below the child."""
+        if not self._children[child_id]:
+            return Descendants(self, frozenset((child_id,)))
+        seen = {child_id: None}
+        stack = [child_id]
+        while stack:
+            for below in self._children[stack.pop()]:
+                if below not in seen:
+                    seen[below] = None
+                    stack.append(below)
+            if len(seen) > self._search_limit:
+                return Descendants(self, None)
+        return Descendants(self, frozenset(seen))
+
+    def add_edges(self, child_id: str, bookings: Mapping[str, Booking]) -> tuple[str, ...]:
+        """Add edges from each parent to the child; return the parents whose edge was added.
+
+        Left out are parents that are unknown, have that edge already, or would close a cycle.
+        """
+        if child_id not in self._parents:
+            raise InternalError(f"peer {child_id} is not in the graph")
+        below = self.descendants(child_id)
+        known = self._parents[child_id]
+        added: list[str] = []
+        for parent_id, booking in bookings.items():
+            if parent_id not in self._parents or parent_id in known:
+                continue
+            if parent_id == child_id or parent_id in below:
+                continue
+            known[parent_id] = booking
+            self._children[parent_id][child_id] = booking
+            added.append(parent_id)
+        return tuple(added)
+
+    def remove_edge(self, parent_id: str, child_id: str) -> Booking:
+        """Remove one edge and return what it had booked."""
+        del self._children[parent_id][child_id]
+        return self._parents[child_id].pop(parent_id)

@@ -1,0 +1,63 @@
+"""A host the scheduler knows, with what was handed out on it.
+
+It has no life cycle: it is announced, announces itself again and again, and is forgotten when it
+leaves or falls silent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from odonata.wire.message import Host
+
+if TYPE_CHECKING:
+    from scheduler.core.graph import Booking
+    from scheduler.core.peer import Peer
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class KnownHost:
+    """A host and its load.
+
+    `announced` is what the host said last. The counters sum the bookings of all edges that leave
+    its peers; `upload_count` and `upload_failed_count` only ever grow.
+    """
+
+    announced: Host
+    announce_interval_s: float
+    created_at_s: float
+    updated_at_s: float
+    peers: dict[str, Peer] = field(default_factory=dict[str, "Peer"])
+    is_unreachable: bool = (
+        False  # a call to this seed failed, and it has not announced itself since
+    )
+    upload_count: int = 0
+    upload_failed_count: int = 0
+    concurrent_upload_count: int = 0
+    concurrent_upload_piece_count: int = 0
+    upload_content_length: int = 0
+    booked_tx_bits_per_s: int = 0
+
+    @property
+    def id(self) -> str:
+        return self.announced.id
+
+    @property
+    def is_seed(self) -> bool:
+        return self.announced.is_seed
+
+    def book(self, booking: Booking) -> None:
+        """Count one more child."""
+        self.upload_count += 1
+        self.concurrent_upload_count += 1
+        self.concurrent_upload_piece_count += booking.piece_count
+        self.upload_content_length += booking.content_length
+        self.booked_tx_bits_per_s += booking.tx_bits_per_s
+
+    def release(self, booking: Booking) -> None:
+        """Count one child less."""
+        self.concurrent_upload_count -= 1
+        self.concurrent_upload_piece_count -= booking.piece_count
+        self.upload_content_length -= booking.content_length
+        self.booked_tx_bits_per_s -= booking.tx_bits_per_s

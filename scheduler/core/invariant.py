@@ -1,0 +1,153 @@
+"""What must be true of the scheduler's state after every event, said a second time.
+
+Called after each event in tests and simulations. Everything is computed anew from the peers and the
+edges; nothing here trusts what it checks. A breach is a bug of ours: InternalError says which.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from odonata.errors import InternalError
+from scheduler.core.candidate import has_hope, survey, why_useless
+from scheduler.core.lifecycle import PeerState
+from scheduler.core.waiting import is_held
+
+if TYPE_CHECKING:
+    from scheduler.core.core import SchedulerCore
+    from scheduler.core.peer import Peer
+    from scheduler.core.state import SchedulerState
+    from scheduler.core.task import Task
+
+_WAITING_STATES = (PeerState.RECEIVED_NORMAL, PeerState.RUNNING)
+_WITHOUT_PARENTS = (
+    PeerState.BACK_TO_SOURCE,
+    PeerState.SUCCEEDED,
+    PeerState.FAILED,
+    PeerState.LEAVE,
+)
+
+
+def check(core: SchedulerCore) -> None:
+    """Check everything; raise InternalError at the first breach."""
+    state = core.state
+    _check_references(state)
+    _check_load(state)
+    for task in state.tasks.values():
+        _check_acyclic(task)
+        _check_edges(task)
+        _check_useful(task)
+        _check_flights(task)
+        for child in task.waiting.values():
+            _check_waiting(core, child)
+    _require(not state.restless, "a restless task was left unsettled")
+
+
+def _require(holds: bool, what: str) -> None:
+    if not holds:
+        raise InternalError(what)
+
+
+def _check_references(state: SchedulerState) -> None:
+    """Each peer is known to the scheduler, its task and its host, and to nobody else."""
+    by_task = {peer.id: peer for task in state.tasks.values() for peer in task.peers.values()}
+    by_host = {peer.id: peer for host in state.hosts.values() for peer in host.peers.values()}
+    _require(state.peers == by_task == by_host, "peers, tasks and hosts disagree on who is there")
+    seeds = {host.id: host for host in state.hosts.values() if host.is_seed}
+    _require(state.seeds == seeds, "the list of seeds is stale")
+    waiting = {task.id: task for task in state.tasks.values() if task.waiting}
+    _require(state.waiting_tasks == waiting, "the list of tasks with waiting children is stale")
+
+
+def _check_load(state: SchedulerState) -> None:
+    """The load booked on each host is the sum over the edges that leave its peers."""
+    sums = {host_id: [0, 0, 0, 0] for host_id in state.hosts}
+    for task in state.tasks.values():
+        for parent_id, _, booking in task.graph.edges():
+            total = sums[task.peers[parent_id].host.id]
+            total[0] += 1
+            total[1] += booking.piece_count
+            total[2] += booking.content_length
+            total[3] += booking.tx_bits_per_s
+    for host in state.hosts.values():
+        counters = [
+            host.concurrent_upload_count,
+            host.concurrent_upload_piece_count,
+            host.upload_content_length,
+            host.booked_tx_bits_per_s,
+        ]
+        _require(
+            counters == sums[host.id],
+            f"load of host {host.id} is {counters}, its edges say {sums[host.id]}",
+        )
+
+
+def _check_acyclic(task: Task) -> None:
+    """Take away peers without parents until none is left (Kahn); what stays is on a cycle."""
+    left = {peer_id: len(task.graph.parents(peer_id)) for peer_id in task.peers}
+    free = [peer_id for peer_id, count in left.items() if count == 0]
+    while free:
+        peer_id = free.pop()
+        del left[peer_id]
+        for child_id in task.graph.children(peer_id):
+            left[child_id] -= 1
+            if left[child_id] == 0:
+                free.append(child_id)
+    _require(not left, f"task {task.id} has a cycle through {sorted(left)}")
+
+
+def _check_edges(task: Task) -> None:
+    """Both directions agree; who has ended has no edges but those of a holder to its children."""
+    forward = {(parent, child) for parent, child, _ in task.graph.edges()}
+    backward = {(p, child) for child in task.peers for p in task.graph.parents(child)}
+    _require(forward == backward, f"the edges of task {task.id} differ by direction")
+    for peer in task.peers.values():
+        if peer.state in _WITHOUT_PARENTS:
+            _require(not task.graph.parents(peer.id), f"{peer.state} peer {peer.id} has parents")
+        if peer.state in (PeerState.FAILED, PeerState.LEAVE):
+            _require(not task.graph.children(peer.id), f"{peer.state} peer {peer.id} has children")
+
+
+def _check_useful(task: Task) -> None:
+    """The index holds exactly the useful peers."""
+    useful = {peer.id for peer in task.peers.values() if why_useless(peer) is None}
+    _require(set(task.useful) == useful, f"the index of task {task.id} is stale")
+
+
+def _check_flights(task: Task) -> None:
+    """Flights belong to live peers that are on their way, each in one kind at most."""
+    at_source = {p.id for p in task.peers.values() if p.state is PeerState.BACK_TO_SOURCE}
+    _require(set(task.at_source) == at_source, f"who is at the source of task {task.id} is stale")
+    for peer_id in (*task.starting, *task.to_source):
+        peer = task.peers.get(peer_id)
+        _require(peer is not None, f"peer {peer_id} is on its way and gone")
+        _require(peer_id not in task.waiting, f"peer {peer_id} is on its way and waits")
+    for peer_id in task.starting:
+        is_new = task.peers[peer_id].state is PeerState.RECEIVED_NORMAL
+        _require(is_new, f"peer {peer_id} is starting in state {task.peers[peer_id].state}")
+    for peer_id in task.to_source:
+        state = task.peers[peer_id].state
+        _require(state in _WAITING_STATES, f"peer {peer_id} was sent to the source in {state}")
+    _require(not set(task.starting) & set(task.to_source), "a peer is on its way twice")
+    for flights in (task.starting, task.to_source):
+        deadlines = list(flights.values())
+        _require(deadlines == sorted(deadlines), f"deadlines of task {task.id} are out of order")
+
+
+def _check_waiting(core: SchedulerCore, child: Peer) -> None:
+    """A child waits only if nobody can serve it, somebody will, and an alarm is set in case not."""
+    task = child.task
+    _require(child.state in _WAITING_STATES, f"peer {child.id} waits in state {child.state}")
+    _require(child.stream_is_open, f"peer {child.id} waits, and its stream is closed")
+    _require(not task.graph.parents(child.id), f"peer {child.id} waits, and has parents")
+    if not (core.state.limits.admission and is_held(child)):
+        able = [peer.id for peer in survey(child).eligible]
+        _require(not able, f"peer {child.id} waits while {able} could serve it")
+        _require(has_hope(child), f"peer {child.id} waits for nobody")
+    deadline_s = task.next_deadline_s()
+    _require(deadline_s is not None, f"peer {child.id} waits, and nothing bounds that")
+    alarm_s = core.wake_at_s
+    _require(
+        alarm_s is not None and deadline_s is not None and alarm_s <= deadline_s,
+        f"peer {child.id} waits until {deadline_s}, the alarm is set to {alarm_s}",
+    )

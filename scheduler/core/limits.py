@@ -1,0 +1,80 @@
+"""Every number the scheduler's core obeys, each with its reason. Nothing here reads a setting.
+
+The runtime builds one `Limits` from its settings and hands it to `SchedulerCore`. Times are
+seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds of one scheduler. The defaults are Dragonfly's unless the line says otherwise."""
+
+    # --- choosing parents ---
+    candidate_parent_limit: int = 4
+    """Parents in one answer. Dragonfly's documents say 4, its code 3; clients use them all."""
+    candidate_batch_limit: int = 128
+    """Candidates scored per decision; of more, a uniform sample. 128 cost about 0.3 ms in Python,
+    and a sample of 128 *useful* peers holds one of the best 4 % with probability 0.995."""
+    descendant_search_limit: int = 20_000
+    """Peers visited when looking for cycles (about 5 ms). Beyond it only peers without parents of
+    their own are offered: those can't close a cycle."""
+    default_concurrent_piece_count: int = 8
+    """What a child books on its parent when it does not say how many pieces it fetches at once."""
+
+    # --- waiting ---
+    seed_start_timeout_s: float = 10.0
+    """How long children wait for a triggered seed to reach the source. The same 10 s a client
+    allows for the head of a response; a seed that needs longer would cost more than it saves."""
+    source_start_timeout_s: float = 10.0
+    """How long a peer that was sent to the source may take to say that it started."""
+    start_timeout_s: float = 1.0
+    """How long a child that was given parents may take to say that it started, before others stop
+    counting on it. It says so at once: a round trip, and 1 s is a long one."""
+    admission: bool = True
+    """While a task has as many children on their way as parents to offer, the next newcomer waits
+    for one of them to start (at most `start_timeout_s`). So a burst of N grows a graph that doubles
+    with each round trip, instead of N children that all hang on the seed for good."""
+    seed_failed_timeout_s: float = 1800.0
+    """How long a seed that failed a task is not asked for it again (SeedPeerFailedTimeout)."""
+    seed_flight_timeout_s: float = 36_000.0
+    """A trigger that reported neither success nor failure for so long (10 h, the deadline of the
+    call) is forgotten."""
+
+    # --- the source ---
+    back_to_source_limit: int = 200
+    """Peers of one task that may be at the source at a time (backToSourceCount)."""
+
+    # --- what is remembered ---
+    cost_window: int = 2000
+    """Latest piece costs kept per peer, the window of IsBadParent."""
+    piece_number_limit: int = 1 << 20
+    """Pieces per task that are remembered: 4 TiB in pieces of 4 MiB. Higher numbers are ignored, so
+    that a bad client can't fill the memory."""
+    blocked_parent_limit: int = 1000
+    """Parents one child may block; the oldest is forgotten first. A stock client leaves after five
+    rounds, so it never comes near."""
+    story_decision_limit: int = 2000
+    """Latest decisions kept for `explain`: a few MiB."""
+    story_candidate_limit: int = 32
+    """Candidates told per decision, the chosen ones first."""
+    history_limit: int = 16
+    """Latest transitions kept per peer and task, for an error's story; a life has about five."""
+
+    # --- forgetting ---
+    peer_gc_interval_s: float = 10.0
+    host_gc_interval_s: float = 60.0
+    """Dragonfly looks every 5 min, which turns "two announcements missed" into up to 15 min; a pass
+    over 10,000 hosts costs milliseconds."""
+    task_gc_interval_s: float = 1800.0
+    piece_timeout_s: float = 1800.0
+    """A downloading peer that finished no piece for so long is given up (pieceDownloadTimeout)."""
+    peer_ttl_s: float = 86_400.0
+    host_ttl_s: float = 3600.0
+    missed_announcements: float = 2.0
+    """A host that is silent for so many of its own announce intervals has crashed."""
+    peer_count_limit_for_task: int = 300
+    """Beyond so many peers of a task, finished ones that serve nobody are forgotten."""

@@ -1,0 +1,145 @@
+"""A peer says hello: what it is, what it wants, and which of the four answers it is due.
+
+Some answers need nobody else: an empty task, a peer that holds everything already ("metadata
+only"), a peer that asks for the source itself. Everybody else asks for parents (`waiting.ask`),
+once the priority of the download has been looked at: it matters only when the task has no source
+of bytes yet. There is no artificial delay.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from odonata.errors import NotFoundError, OdonataError, PreconditionError
+from odonata.wire.message import EmptyTask, MetadataOnly, TaskType
+from scheduler.core import seed, waiting
+from scheduler.core.choice import tell
+from scheduler.core.effect import CloseStream
+from scheduler.core.lifecycle import ENDED, PeerTrigger, TaskState, TaskTrigger
+from scheduler.core.story import Outcome
+
+if TYPE_CHECKING:
+    from odonata.wire.message import Register
+    from scheduler.core.event import PeerSpoke
+    from scheduler.core.peer import Peer
+    from scheduler.core.task import Task
+    from scheduler.core.turn import Turn
+
+FORBIDDEN_PRIORITY = 1
+"""Such a download may not start what nobody has yet."""
+P2P_ONLY_PRIORITY = 2
+"""Such a download is served by peers or not at all."""
+
+
+def register(turn: Turn, event: PeerSpoke, message: Register) -> None:
+    """Add the peer and answer it, or close its stream with the reason why not."""
+    host = turn.state.hosts.get(event.host_id)
+    if host is None:
+        detail = f"host {event.host_id} not found: announce it before registering its peers"
+        _turn_away(turn, event, NotFoundError(detail))
+        return
+    refusal = _why_not(turn, event, message)
+    if refusal is not None:
+        _turn_away(turn, event, refusal)
+        return
+    earlier = turn.state.peers.get(event.peer_id)
+    if earlier is not None:
+        turn.state.remove_peer(earlier, turn.now)
+    task = turn.state.open_task(event.task_id, message.download, turn.now)
+    peer = turn.state.add_peer(event.peer_id, task, host, message.download, turn.now)
+    host.updated_at_s = turn.now
+    _answer(turn, peer)
+
+
+def start_task(turn: Turn, task: Task) -> None:
+    """Move the task to Running, unless it is there or has a whole copy already."""
+    if task.state not in (TaskState.RUNNING, TaskState.SUCCEEDED):
+        task.move(TaskTrigger.DOWNLOAD, turn.now)
+
+
+def _why_not(turn: Turn, event: PeerSpoke, message: Register) -> OdonataError | None:
+    if message.download.type is not TaskType.STANDARD:
+        return PreconditionError(
+            f"download.type is {message.download.type.name}: this scheduler serves STANDARD tasks"
+        )
+    earlier = turn.state.peers.get(event.peer_id)
+    if earlier is not None and earlier.state not in ENDED:
+        return PreconditionError(
+            f"peer {event.peer_id} is registered already and in state {earlier.state}:"
+            " register a new download under a new peer id"
+        )
+    return None
+
+
+def _turn_away(turn: Turn, event: PeerSpoke, error: OdonataError) -> None:
+    """Close the stream of somebody who was not let in."""
+    peer = turn.state.peers.get(event.peer_id)
+    if peer is None:
+        turn.effects.append(CloseStream(peer_id=event.peer_id, error=error))
+    else:
+        turn.fail(peer, error)
+
+
+def _answer(turn: Turn, peer: Peer) -> None:
+    download = peer.download
+    if download.metadata_only:
+        _take_holder(turn, peer)
+    elif peer.task.content_length == 0:
+        turn.state.move_peer(peer, PeerTrigger.REGISTER_EMPTY, turn.now)
+        start_task(turn, peer.task)
+        turn.answer(peer, EmptyTask())
+    elif download.need_back_to_source:
+        _obey(turn, peer)
+    else:
+        _admit(turn, peer)
+
+
+def _take_holder(turn: Turn, peer: Peer) -> None:
+    """The peer holds the whole content: it is a parent from now on."""
+    state, task = turn.state, peer.task
+    state.move_peer(peer, PeerTrigger.REGISTER_NORMAL, turn.now)
+    start_task(turn, task)
+    seed.arrived(task, peer.host)
+    turn.answer(peer, MetadataOnly())
+    state.move_peer(peer, PeerTrigger.DOWNLOAD_SUCCEEDED, turn.now)
+    if task.state is not TaskState.SUCCEEDED:
+        task.move(TaskTrigger.DOWNLOAD_SUCCEEDED, turn.now)
+
+
+def _obey(turn: Turn, peer: Peer) -> None:
+    """The peer asks for the source itself, as a triggered seed does."""
+    turn.state.move_peer(peer, PeerTrigger.REGISTER_NORMAL, turn.now)
+    start_task(turn, peer.task)
+    seed.arrived(peer.task, peer.host)
+    if waiting.source_is_full(turn, peer):
+        limit = turn.limits.back_to_source_limit
+        detail = f"task {peer.task.id} has {limit} peers at its source, which is all it may have"
+        turn.fail(peer, PreconditionError(detail))
+        return
+    waiting.send_to_source(turn, peer, "the peer asked for the source")
+    turn.state.disturb(peer.task)
+
+
+def _admit(turn: Turn, peer: Peer) -> None:
+    turn.state.move_peer(peer, PeerTrigger.REGISTER_NORMAL, turn.now)
+    waiting.expire(turn, peer.task)
+    refusal = _priority_refusal(peer)
+    if refusal is not None:
+        tell(turn, peer, Outcome.REFUSED, refusal.detail, None)
+        turn.fail(peer, refusal)
+        return
+    start_task(turn, peer.task)
+    waiting.ask(turn, peer)
+
+
+def _priority_refusal(peer: Peer) -> OdonataError | None:
+    priority = peer.download.priority
+    if priority not in (FORBIDDEN_PRIORITY, P2P_ONLY_PRIORITY) or peer.host.is_seed:
+        return None
+    if waiting.has_source(peer):
+        return None
+    if priority == FORBIDDEN_PRIORITY:
+        return PreconditionError(f"peer {peer.id} is forbidden to start a task (priority 1)")
+    return NotFoundError(
+        f"peer {peer.id} found no candidate peers, and may use no other (priority 2)"
+    )

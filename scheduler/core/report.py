@@ -1,0 +1,106 @@
+"""What peers report of their downloads: started, pieces, finished, failed. None of it is answered.
+
+After a terminal report the stream ends with OK at once: stock clients wait for just that.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scheduler.core import seed, waiting
+from scheduler.core.lifecycle import PeerState, PeerTrigger, TaskState, TaskTrigger
+from scheduler.core.reschedule import block
+
+if TYPE_CHECKING:
+    from odonata.wire.message import Piece, PieceBackToSourceFailed, PieceFailed
+    from scheduler.core.peer import Peer
+    from scheduler.core.turn import Turn
+
+
+def started(turn: Turn, peer: Peer) -> None:
+    """The peer downloads from its parents. Said after each answer, and by holders of everything."""
+    if peer.state not in (PeerState.RUNNING, PeerState.SUCCEEDED):
+        turn.state.move_peer(peer, PeerTrigger.DOWNLOAD, turn.now)
+
+
+def back_to_source_started(turn: Turn, peer: Peer) -> None:
+    """The peer downloads from the source, and is a parent for all the others from now on."""
+    if peer.state is not PeerState.BACK_TO_SOURCE:
+        turn.state.move_peer(peer, PeerTrigger.DOWNLOAD_BACK_TO_SOURCE, turn.now)
+
+
+def piece_finished(turn: Turn, peer: Peer, piece: Piece) -> None:
+    """A piece arrived: remember it, its cost, and that peer, parent and its host are alive."""
+    now, limits = turn.now, turn.limits
+    if not 0 <= piece.number < limits.piece_number_limit:
+        return
+    peer.finished_pieces.add(piece.number)
+    peer.costs.append(piece.cost_s)
+    peer.updated_at_s = peer.piece_at_s = peer.host.updated_at_s = now
+    task = peer.task
+    task.updated_at_s = now
+    task.learn_from_piece(piece)
+    parent = task.peers.get(piece.parent_id)
+    if parent is not None:
+        parent.served_piece_count += 1
+        parent.served_length += piece.length
+        parent.updated_at_s = parent.host.updated_at_s = now
+
+
+def piece_failed(turn: Turn, peer: Peer, message: PieceFailed) -> None:
+    """A parent could not give a piece. Temporary failures are its fault; others are nobody's."""
+    peer.updated_at_s = turn.now
+    if not message.temporary:
+        return
+    parent = block(turn, peer, message.parent_id)
+    if parent is not None and parent is not peer:
+        parent.host.upload_failed_count += 1
+        turn.state.disturb(peer.task)
+
+
+def piece_back_to_source_failed(turn: Turn, peer: Peer, message: PieceBackToSourceFailed) -> None:
+    """The source failed on a piece. If it answered, it is a reason not to count on this peer."""
+    peer.updated_at_s = turn.now
+    if message.answer is not None:
+        peer.source_refused = True
+        turn.state.refresh(peer)
+        peer.task.to_source.pop(peer.id, None)
+        waiting.settle(turn, peer.task, source_answered=True)
+
+
+def finished(turn: Turn, peer: Peer) -> None:
+    """Terminal: everything arrived."""
+    if peer.state is not PeerState.SUCCEEDED:
+        turn.state.move_peer(peer, PeerTrigger.DOWNLOAD_SUCCEEDED, turn.now)
+    turn.close(peer)
+
+
+def back_to_source_finished(turn: Turn, peer: Peer) -> None:
+    """Terminal: everything arrived, and a whole copy from the source makes the task succeed."""
+    finished(turn, peer)
+    task = peer.task
+    if peer.range is None and task.state is not TaskState.SUCCEEDED:
+        task.move(TaskTrigger.DOWNLOAD_SUCCEEDED, turn.now)
+
+
+def failed(turn: Turn, peer: Peer) -> None:
+    """Terminal: the peer gave up, without blaming the source."""
+    turn.state.move_peer(peer, PeerTrigger.DOWNLOAD_FAILED, turn.now)
+    seed.peer_failed(turn, peer)
+    turn.close(peer)
+
+
+def back_to_source_failed(turn: Turn, peer: Peer) -> None:
+    """Terminal: the source refused. If nobody else can bring the content, the task has failed."""
+    failed(turn, peer)
+    source_answered(turn, peer)
+
+
+def source_answered(turn: Turn, peer: Peer) -> None:
+    """The source answered with an error: whoever waits must hear it from the source itself."""
+    task = peer.task
+    if not task.useful:
+        task.forget_content()
+        if task.state is TaskState.RUNNING:
+            task.move(TaskTrigger.DOWNLOAD_FAILED, turn.now)
+    waiting.settle(turn, task, source_answered=True)

@@ -1,0 +1,245 @@
+"""Everything the scheduler knows, and the only place that changes how its parts hang together.
+
+Moving a peer along its life cycle has consequences: edges go, load is given back, flights land, the
+index of useful parents gains or loses a member. They all happen here, so that after any change the
+parts agree. A task in which something changed that its waiting children may care about is marked
+*restless*; at the end of the event their cases are decided anew (`waiting.settle`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from msgspec.structs import replace
+
+from odonata.wire.message import Download, Host
+from scheduler.core.candidate import why_useless
+from scheduler.core.cost import CostWindow
+from scheduler.core.graph import Booking, DownloadGraph
+from scheduler.core.host import KnownHost
+from scheduler.core.lifecycle import PeerState, PeerTrigger, TaskTrigger
+from scheduler.core.limits import Limits
+from scheduler.core.peer import Peer, requested_range
+from scheduler.core.task import Task
+
+BITS_PER_BYTE = 8
+
+
+class SchedulerState:
+    """Hosts, tasks and peers by id, in the order they came."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.hosts: dict[str, KnownHost] = {}
+        self.seeds: dict[str, KnownHost] = {}
+        self.tasks: dict[str, Task] = {}
+        self.peers: dict[str, Peer] = {}
+        self.waiting_tasks: dict[str, Task] = {}
+        self.restless: dict[str, Task] = {}
+        self._lives = 0
+
+    # --- hosts ---
+
+    def announce(self, host: Host, interval_s: float, now: float) -> KnownHost:
+        """Add a host or take over what it says of itself now."""
+        known = self.hosts.get(host.id)
+        if known is None:
+            known = KnownHost(
+                announced=host, announce_interval_s=interval_s, created_at_s=now, updated_at_s=now
+            )
+            self.hosts[host.id] = known
+        known.announced = host
+        known.announce_interval_s = interval_s
+        known.updated_at_s = now
+        known.is_unreachable = False
+        if known.is_seed:
+            self.seeds[host.id] = known
+        else:
+            self.seeds.pop(host.id, None)
+        for peer in known.peers.values():
+            self.refresh(peer)
+            self.disturb(peer.task)
+        return known
+
+    def remove_host(self, host: KnownHost) -> None:
+        """Forget a host that has no peers left."""
+        assert not host.peers, f"host {host.id} still has peers"
+        del self.hosts[host.id]
+        self.seeds.pop(host.id, None)
+
+    # --- tasks ---
+
+    def open_task(self, task_id: str, download: Download, now: float) -> Task:
+        """Return the task, created if need be, with what `download` says taken over.
+
+        Headers and the opaque rest of a download hold credentials; a task does not keep them.
+        """
+        task = self.tasks.get(task_id)
+        if task is None:
+            task = Task(
+                id=task_id,
+                download=_without_secrets(download),
+                graph=DownloadGraph(self.limits.descendant_search_limit),
+                history=deque(maxlen=self.limits.history_limit),
+                created_at_s=now,
+                updated_at_s=now,
+            )
+            self.tasks[task_id] = task
+        elif task.download.url != download.url:
+            task.download = _without_secrets(download)
+        task.updated_at_s = now
+        task.learn(download)
+        return task
+
+    def remove_task(self, task: Task, now: float) -> None:
+        """Forget a task that has no peers left."""
+        assert not task.peers, f"task {task.id} still has peers"
+        task.move(TaskTrigger.LEAVE, now)
+        del self.tasks[task.id]
+
+    def disturb(self, task: Task) -> None:
+        """Something changed that the waiting children of `task` may care about."""
+        if task.waiting:
+            self.restless[task.id] = task
+
+    # --- peers ---
+
+    def add_peer(
+        self, peer_id: str, task: Task, host: KnownHost, download: Download, now: float
+    ) -> Peer:
+        """Add a peer that has just said hello."""
+        self._lives += 1
+        limits = self.limits
+        peer = Peer(
+            id=peer_id,
+            serial=self._lives,
+            task=task,
+            host=host,
+            download=download,
+            range=None if download.metadata_only else requested_range(download),
+            concurrent_piece_count=(
+                download.concurrent_piece_count or limits.default_concurrent_piece_count
+            ),
+            costs=CostWindow(limits.cost_window),
+            history=deque(maxlen=limits.history_limit),
+            created_at_s=now,
+            updated_at_s=now,
+            piece_at_s=now,
+        )
+        self.peers[peer_id] = peer
+        task.peers[peer_id] = peer
+        host.peers[peer_id] = peer
+        task.graph.add(peer_id)
+        return peer
+
+    def move_peer(self, peer: Peer, trigger: PeerTrigger, now: float) -> None:
+        """Take one step of the peer's life, with all that follows from it."""
+        peer.move(trigger, now)
+        task = peer.task
+        match peer.state:
+            case PeerState.RUNNING:
+                task.starting.pop(peer.id, None)
+            case PeerState.BACK_TO_SOURCE:
+                self._land(peer)
+                task.at_source[peer.id] = peer
+                self.unlink_parents(peer)
+            case PeerState.SUCCEEDED:
+                self._land(peer)
+                self.unlink_parents(peer)
+            case PeerState.FAILED | PeerState.LEAVE:
+                self._land(peer)
+                self.unlink_parents(peer)
+                self.unlink_children(peer)
+            case _:
+                return
+        self.refresh(peer)
+        self.disturb(task)
+
+    def remove_peer(self, peer: Peer, now: float) -> None:
+        """Forget a peer, whatever its state."""
+        if peer.state is not PeerState.LEAVE:
+            self.move_peer(peer, PeerTrigger.LEAVE, now)
+        peer.task.graph.remove(peer.id)
+        del self.peers[peer.id]
+        del peer.task.peers[peer.id]
+        del peer.host.peers[peer.id]
+
+    def refresh(self, peer: Peer) -> None:
+        """Put `peer` into its task's index of useful parents, or take it out."""
+        useful = peer.task.useful
+        if why_useless(peer) is not None:
+            useful.pop(peer.id, None)
+        elif peer.id not in useful:
+            useful[peer.id] = peer
+            self.disturb(peer.task)
+
+    def wait(self, child: Peer) -> None:
+        """Let `child` wait on its task for an answer; whatever it was told before is off."""
+        task = child.task
+        task.starting.pop(child.id, None)
+        task.to_source.pop(child.id, None)
+        task.waiting[child.id] = child
+        self.waiting_tasks[task.id] = task
+        self.refresh(child)
+
+    def stop_waiting(self, child: Peer) -> None:
+        """Take `child` off the waiting list, if it is on it."""
+        task = child.task
+        if task.waiting.pop(child.id, None) is None:
+            return
+        if not task.waiting:
+            del self.waiting_tasks[task.id]
+            self.restless.pop(task.id, None)
+        self.refresh(child)
+
+    # --- edges ---
+
+    def link(self, child: Peer, parents: list[Peer]) -> list[Peer]:
+        """Add edges from `parents` to `child` and book them; return those that were added."""
+        booking = _booking(child)
+        task = child.task
+        added = task.graph.add_edges(child.id, {parent.id: booking for parent in parents})
+        linked = [task.peers[parent_id] for parent_id in added]
+        for parent in linked:
+            parent.host.book(booking)
+        self.refresh(child)
+        return linked
+
+    def unlink_parents(self, child: Peer) -> None:
+        """Drop the edges into `child` and give back what they booked."""
+        task = child.task
+        parents = task.graph.parents(child.id)
+        for parent_id in parents:
+            task.peers[parent_id].host.release(task.graph.remove_edge(parent_id, child.id))
+        if parents:
+            self.refresh(child)
+            self.disturb(task)
+
+    def unlink_children(self, parent: Peer) -> None:
+        """Drop the edges out of `parent`. The children are not told: they notice by themselves."""
+        task = parent.task
+        for child_id in task.graph.children(parent.id):
+            parent.host.release(task.graph.remove_edge(parent.id, child_id))
+            self.refresh(task.peers[child_id])
+            self.disturb(task)
+
+    def _land(self, peer: Peer) -> None:
+        task = peer.task
+        task.starting.pop(peer.id, None)
+        task.to_source.pop(peer.id, None)
+        task.at_source.pop(peer.id, None)
+        self.stop_waiting(peer)
+
+
+def _booking(child: Peer) -> Booking:
+    task = child.task
+    pieces = child.concurrent_piece_count
+    return Booking(
+        tx_bits_per_s=(task.piece_length or 0) * pieces * BITS_PER_BYTE,
+        piece_count=pieces,
+        content_length=task.content_length or 0,
+    )
+
+
+def _without_secrets(download: Download) -> Download:
+    return replace(download, request_header={}, extra=b"", output_path=None)

@@ -1,0 +1,147 @@
+"""One task: what the peers of one id share, and everything that is under way for them.
+
+Besides the content's facts it holds the graph, the index of useful parents (kept by `state`), the
+children that wait for an answer, the peers at the source, and the *flights*: promises of bytes
+that have not landed yet. A flight has a deadline, after which nobody counts on it any more:
+
+- `starting`: peers that were given parents and have not said yet that they started;
+- `to_source`: peers that were sent to the source and have not said yet that they started;
+- `seed_flight`: the one trigger of a seed peer.
+
+Entries of one kind share one time-out, so each dict is in the order of its deadlines.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from odonata.wire.message import Download, Piece, TaskFacts
+from scheduler.core.lifecycle import TaskState, TaskTrigger, next_task_state
+
+if TYPE_CHECKING:
+    from scheduler.core.graph import DownloadGraph
+    from scheduler.core.peer import Peer
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class SeedFlight:
+    """A trigger under way.
+
+    `has_arrived`: the seed's own peer has registered, so that from here on
+    that peer is what children hope for. `is_overdue`: it did not by `deadline_s`, and nobody hopes
+    for it any more, though the trigger still runs.
+    """
+
+    host_id: str
+    started_at_s: float
+    deadline_s: float
+    has_arrived: bool = False
+    is_overdue: bool = False
+
+    def is_hope(self) -> bool:
+        """Whether the seed may still turn up."""
+        return not self.has_arrived and not self.is_overdue
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Task:
+    """A task. `seed_refused` maps seeds that failed it to when they may be asked again."""
+
+    id: str
+    download: Download
+    graph: DownloadGraph
+    history: deque[str]
+    created_at_s: float
+    updated_at_s: float
+    state: TaskState = TaskState.PENDING
+    content_length: int | None = None
+    piece_length: int | None = None
+    piece_count: int = 0
+    peers: dict[str, Peer] = field(default_factory=dict[str, "Peer"])
+    useful: dict[str, Peer] = field(default_factory=dict[str, "Peer"])
+    waiting: dict[str, Peer] = field(default_factory=dict[str, "Peer"])
+    at_source: dict[str, Peer] = field(default_factory=dict[str, "Peer"])
+    starting: dict[str, float] = field(default_factory=dict[str, float])
+    to_source: dict[str, float] = field(default_factory=dict[str, float])
+    seed_flight: SeedFlight | None = None
+    seed_refused: dict[str, float] = field(default_factory=dict[str, float])
+
+    def move(self, trigger: TaskTrigger, now: float) -> None:
+        """Take `trigger`; IllegalTransitionError tells the story if there is no such step."""
+        story = f"task {self.id}: {'; '.join(self.history) or 'nothing yet'}"
+        target = next_task_state(self.state, trigger, story)
+        self.history.append(f"{now:.3f} s {trigger}: {self.state} -> {target}")
+        self.state = target
+        self.updated_at_s = now
+
+    def facts(self) -> TaskFacts:
+        """Return what children are told of the content."""
+        return TaskFacts(
+            id=self.id,
+            url=self.download.url,
+            content_length=self.content_length,
+            piece_count=self.piece_count,
+        )
+
+    def learn(self, download: Download) -> None:
+        """Fill in what a peer knows of the content and the task did not."""
+        if self.content_length is None:
+            self.content_length = download.actual_content_length
+        if self.piece_length is None:
+            self.piece_length = download.actual_piece_length or download.piece_length
+        if self.piece_count == 0 and download.actual_piece_count:
+            self.piece_count = download.actual_piece_count
+        self._count_pieces()
+
+    def learn_from_piece(self, piece: Piece) -> None:
+        """Learn piece length and, from a last piece, content length.
+
+        Pieces but the last are all of one length, which `offset / number` gives; a piece shorter
+        than that is the last. The end of a piece as long as the others proves nothing.
+        """
+        if self.piece_length is None and piece.number > 0 and piece.offset % piece.number == 0:
+            self.piece_length = piece.offset // piece.number or None
+        if self.content_length is None and self.piece_length is not None:
+            is_in_place = piece.offset == piece.number * self.piece_length
+            if is_in_place and 0 < piece.length < self.piece_length:
+                self.content_length = piece.offset + piece.length
+        self._count_pieces()
+
+    def forget_content(self) -> None:
+        """Unlearn the content: the source refused it, and may have another one next time."""
+        self.content_length = None
+        self.piece_length = None
+        self.piece_count = 0
+
+    def back_to_source_count(self) -> int:
+        """Count the peers at the source or on their way there."""
+        return len(self.at_source) + len(self.to_source)
+
+    def expire(self, now: float) -> bool:
+        """Drop hopes whose deadline has come; return whether there was one."""
+        expired = False
+        seed = self.seed_flight
+        if seed is not None and seed.is_hope() and seed.deadline_s <= now:
+            seed.is_overdue = True
+            expired = True
+        for flights in (self.starting, self.to_source):
+            while flights:
+                peer_id, deadline_s = next(iter(flights.items()))
+                if deadline_s > now:
+                    break
+                del flights[peer_id]
+                expired = True
+        return expired
+
+    def next_deadline_s(self) -> float | None:
+        """Return when the earliest flight stops being a hope."""
+        deadlines = [next(iter(f.values())) for f in (self.starting, self.to_source) if f]
+        if self.seed_flight is not None and self.seed_flight.is_hope():
+            deadlines.append(self.seed_flight.deadline_s)
+        return min(deadlines, default=None)
+
+    def _count_pieces(self) -> None:
+        if self.piece_count == 0 and self.content_length and self.piece_length:
+            self.piece_count = -(-self.content_length // self.piece_length)

@@ -1,0 +1,205 @@
+"""What becomes of a child that asked for parents. The one place where that is decided.
+
+Theory of operation
+===================
+
+A child asks by registering or rescheduling. It is put on its task's waiting list, and its case is
+decided in this order:
+
+1. *Admission.* If as many children are on their way (given parents, not started yet) as there are
+   useful parents, the child waits for one of them to start. A burst then grows a graph that doubles
+   with each round trip. Only newcomers are held; the hold lasts `start_timeout_s` at most.
+2. *Parents.* If anybody is eligible, the child is given the best few, with edges and bookings.
+3. *Hope.* If somebody who suits it is about to become useful, the child waits. It does not poll and
+   has no timer of its own: whatever makes a parent useful, or takes a hope away, marks the task
+   restless, and `settle` decides its waiting children anew.
+4. *A seed.* If a seed can be asked, it is triggered, and is then what the child hopes for.
+5. *The source.* Otherwise the child is sent to the source; it is the hope of all the others who
+   wait. That is the single flight: the next one goes only when the first has failed.
+
+If the source itself has answered with an error, steps 3 and 4 are skipped for everybody who waits:
+the answer may depend on each one's credentials, and waiting for another's failure helps nobody.
+
+A child that is stuck (not allowed to go to the source, or too many are there already) is refused.
+
+Why nobody waits for ever: a child waits only for hopes, a hope is never itself waiting, each hope
+has a deadline, and the deadline of the earliest is what the core asks to be woken for.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from odonata.errors import PreconditionError
+from odonata.wire.message import NeedBackToSource, NormalTask, Parent
+from scheduler.core import seed
+from scheduler.core.candidate import has_hope, survey
+from scheduler.core.choice import choose, tell, tell_choice
+from scheduler.core.lifecycle import PeerState
+from scheduler.core.story import Outcome
+
+if TYPE_CHECKING:
+    from scheduler.core.candidate import Survey
+    from scheduler.core.peer import Peer
+    from scheduler.core.task import Task
+    from scheduler.core.turn import Turn
+
+
+class _Verdict(Enum):
+    ANSWERED = auto()
+    HELD = auto()
+    HOPES = auto()
+    TRIGGERED = auto()
+    STUCK = auto()
+
+
+def ask(turn: Turn, child: Peer) -> None:
+    """Decide the case of a child that has just asked for parents."""
+    task = child.task
+    expire(turn, task)
+    turn.state.wait(child)
+    match _decide(turn, child, source_answered=False):
+        case _Verdict.STUCK:
+            _refuse(turn, child)
+        case _Verdict.HELD:
+            tell(turn, child, Outcome.WAIT, "another child must start first", None)
+        case _Verdict.HOPES:
+            tell(turn, child, Outcome.WAIT, "somebody is about to become a parent", None)
+        case _Verdict.ANSWERED | _Verdict.TRIGGERED:
+            pass
+
+
+def settle_restless(turn: Turn) -> None:
+    """Decide anew the waiting children of every task in which something changed."""
+    restless = turn.state.restless
+    while restless:
+        settle(turn, next(iter(restless.values())))
+
+
+def settle(turn: Turn, task: Task, *, source_answered: bool = False) -> None:
+    """Decide the waiting children of one task, again and again until nothing changes.
+
+    One child's answer can be another one's parent, hence the passes; each but the last answers
+    somebody, so there are at most as many as children.
+    """
+    expire(turn, task)
+    while True:
+        turn.state.restless.pop(task.id, None)
+        stuck = _pass(turn, task, source_answered=source_answered)
+        if task.id in turn.state.restless:
+            continue
+        for child in stuck:
+            if not has_hope(child):
+                _refuse(turn, child)
+        if task.id not in turn.state.restless:
+            return
+
+
+def is_held(child: Peer) -> bool:
+    """Whether a waiting newcomer must let another child start first."""
+    task = child.task
+    if child.state is not PeerState.RECEIVED_NORMAL:
+        return False
+    return len(task.starting) >= max(1, len(task.useful))
+
+
+def has_source(child: Peer) -> bool:
+    """Whether the bytes can come from anybody but a seed or the source: now, or as hoped for."""
+    return bool(survey(child).eligible) or has_hope(child)
+
+
+def send_to_source(turn: Turn, child: Peer, reason: str, seen: Survey | None = None) -> None:
+    """Tell `child` to go back to the source."""
+    turn.answer(child, NeedBackToSource(description=reason))
+    child.task.to_source[child.id] = turn.now + turn.limits.source_start_timeout_s
+    tell(turn, child, Outcome.SOURCE, reason, seen)
+
+
+def source_is_full(turn: Turn, child: Peer) -> bool:
+    """Whether the task has as many peers at the source as it may; seeds don't ask."""
+    limit = turn.limits.back_to_source_limit
+    return not child.host.is_seed and child.task.back_to_source_count() >= limit
+
+
+def expire(turn: Turn, task: Task) -> None:
+    """Give up hopes whose time has come."""
+    if task.expire(turn.now):
+        turn.state.disturb(task)
+
+
+def _pass(turn: Turn, task: Task, *, source_answered: bool) -> list[Peer]:
+    """Decide every waiting child once; mark the task restless if one of them was answered."""
+    stuck: list[Peer] = []
+    for child in tuple(task.waiting.values()):
+        match _decide(turn, child, source_answered=source_answered):
+            case _Verdict.ANSWERED:
+                turn.state.disturb(task)
+            case _Verdict.STUCK:
+                stuck.append(child)
+            case _Verdict.HELD | _Verdict.HOPES | _Verdict.TRIGGERED:
+                pass
+    return stuck
+
+
+def _decide(turn: Turn, child: Peer, *, source_answered: bool) -> _Verdict:
+    if turn.limits.admission and not source_answered and is_held(child):
+        return _Verdict.HELD
+    seen = survey(child)
+    if seen.eligible and _give_parents(turn, child, seen):
+        return _Verdict.ANSWERED
+    if source_answered:
+        return _back_to_source(turn, child, "the source answered with an error", seen)
+    if has_hope(child):
+        return _Verdict.HOPES
+    return _bring(turn, child, seen)
+
+
+def _bring(turn: Turn, child: Peer, seen: Survey) -> _Verdict:
+    """Make somebody fetch what nobody has: a seed if one can be asked, else this child."""
+    host = seed.trigger(turn, child)
+    if host is not None:
+        tell(turn, child, Outcome.SEED, f"seed {host.id} was triggered", seen)
+        return _Verdict.TRIGGERED
+    return _back_to_source(turn, child, "no parent and no seed can help", seen)
+
+
+def _back_to_source(turn: Turn, child: Peer, reason: str, seen: Survey) -> _Verdict:
+    if child.download.disable_back_to_source or source_is_full(turn, child):
+        return _Verdict.STUCK
+    send_to_source(turn, child, reason, seen)
+    return _Verdict.ANSWERED
+
+
+def _give_parents(turn: Turn, child: Peer, seen: Survey) -> bool:
+    choice = choose(turn, child, seen)
+    parents = turn.state.link(child, choice.parents)
+    if not parents:
+        return False
+    choice.parents = parents
+    tell_choice(turn, child, choice, seen)
+    turn.answer(child, NormalTask(parents=tuple(_parent(peer) for peer in parents)))
+    if child.state is PeerState.RECEIVED_NORMAL:
+        child.task.starting[child.id] = turn.now + turn.limits.start_timeout_s
+    return True
+
+
+def _parent(peer: Peer) -> Parent:
+    return Parent(
+        peer_id=peer.id,
+        host=peer.host.announced,
+        state=peer.state,
+        task=peer.task.facts(),
+        finished_pieces=tuple(sorted(peer.finished_pieces)),
+    )
+
+
+def _refuse(turn: Turn, child: Peer) -> None:
+    if child.download.disable_back_to_source:
+        why = "and this download must not go back to the source (disable_back_to_source)"
+    else:
+        count, limit = child.task.back_to_source_count(), turn.limits.back_to_source_limit
+        why = f"and {count} of at most {limit} peers are at its source; try again later"
+    reason = f"task {child.task.id} has no parent to offer, {why}"
+    tell(turn, child, Outcome.REFUSED, reason, None)
+    turn.fail(child, PreconditionError(reason))
