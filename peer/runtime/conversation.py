@@ -1,0 +1,140 @@
+"""One AnnouncePeer stream: what a download says to its scheduler, and what it hears.
+
+Opens the stream, keeps the order, translates. A scheduler that no longer knows this host (it was
+restarted) is told of it at once and the download registers once more; every other failure is the
+core's to answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol
+
+import grpc
+import grpc.aio
+
+from odonata.errors import OdonataError, UnavailableError
+from odonata.wire.dragonfly import PeerRequest, answer_from_wire, request_to_wire
+from odonata.wire.message import NormalTask, Parent, PeerMessage, SchedulerAnswer
+from peer.runtime.channel import scheduler_stub
+
+MAX_UNSENT: Final = 8192
+"""Messages that wait for a scheduler that does not read. A task has at most a few thousand pieces;
+a scheduler further behind than this is as good as lost."""
+
+CLOSE_S: Final = 5.0
+"""How long to wait for the scheduler to end the stream after our last word."""
+
+Hear = Callable[[SchedulerAnswer], Awaitable[None]]
+
+
+class SchedulerEnd(Protocol):
+    """What a conversation needs of the scheduler it talks to."""
+
+    @property
+    def channel(self) -> grpc.aio.Channel: ...
+    async def announce(self) -> None:
+        """Say who this host is, now. Raises OdonataError."""
+        ...
+
+    def suspect(self, reason: str) -> None:
+        """It did not answer: look after it soon."""
+        ...
+
+
+class Conversation:
+    """Say things with `say`, nothing more with `finish`; `listen` runs it to the end."""
+
+    def __init__(self, scheduler: SchedulerEnd, host_id: str, task_id: str, peer_id: str) -> None:
+        self._scheduler = scheduler
+        self._host_id = host_id
+        self._task_id = task_id
+        self._peer_id = peer_id
+        self._unsent: asyncio.Queue[PeerMessage | None] = asyncio.Queue(MAX_UNSENT)
+        self._unanswered: list[PeerMessage] = []  # said before the first answer: may be said again
+        self._answered = False
+        self._finished = False
+        self._parents: dict[str, Parent] = {}
+
+    def say(self, message: PeerMessage) -> None:
+        """Send `message` after all earlier ones. Raises UnavailableError if too many wait."""
+        try:
+            self._unsent.put_nowait(message)
+        except asyncio.QueueFull:
+            raise UnavailableError(
+                f"the scheduler does not read: {MAX_UNSENT} messages wait for it"
+            ) from None
+
+    def finish(self) -> None:
+        """Nothing more will be said."""
+        if not self._finished:
+            self._finished = True
+            if not self._unsent.full():
+                self._unsent.put_nowait(None)
+
+    @property
+    def finished(self) -> bool:
+        return self._finished
+
+    async def listen(self, hear: Hear) -> None:
+        """Hand each answer to `hear`; return when the scheduler ends the stream.
+
+        Raises UnavailableError if the stream broke or was refused, ProtocolError for an answer that
+        the API does not allow.
+        """
+        try:
+            await self._attempt(hear)
+        except grpc.aio.AioRpcError as error:
+            if self._answered or error.code() is not grpc.StatusCode.NOT_FOUND:
+                raise self._translated(error) from error
+            await self._scheduler.announce()
+            try:
+                await self._attempt(hear)
+            except grpc.aio.AioRpcError as again:
+                raise self._translated(again) from again
+
+    async def _attempt(self, hear: Hear) -> None:
+        stub = scheduler_stub(self._scheduler.channel)
+        call = stub.AnnouncePeer()
+        writer = asyncio.get_running_loop().create_task(self._write(call))
+        try:
+            while True:
+                response = await call.read()
+                if response is grpc.aio.EOF:
+                    return
+                self._answered = True
+                self._unanswered.clear()
+                answer = answer_from_wire(response)
+                if isinstance(answer, NormalTask):
+                    self._parents.update((parent.peer_id, parent) for parent in answer.parents)
+                await hear(answer)
+        finally:
+            writer.cancel()
+            call.cancel()
+            await asyncio.wait([writer])
+
+    async def _write(self, call: Any) -> None:  # the stubs carry no types
+        try:
+            for again in tuple(self._unanswered):
+                await call.write(self._wire(again))
+            while (message := await self._unsent.get()) is not None:
+                if not self._answered:
+                    self._unanswered.append(message)
+                await call.write(self._wire(message))
+            await call.done_writing()
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError):
+            return  # the stream is over: the reader knows why
+
+    def _wire(self, message: PeerMessage) -> Any:
+        request = PeerRequest(
+            host_id=self._host_id, task_id=self._task_id, peer_id=self._peer_id, message=message
+        )
+        return request_to_wire(request, self._parents)
+
+    def _translated(self, error: grpc.aio.AioRpcError) -> OdonataError:
+        code = error.code()
+        reason = f"the scheduler's stream ended with {code.name}: {error.details()}"
+        if code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND}:
+            self._scheduler.suspect(reason)
+        return UnavailableError(reason)

@@ -1,0 +1,137 @@
+"""What a download keeps with one parent: its facts, the list of its pieces, its load.
+
+Three calls of DfdaemonUpload: StatLocalTask once (and when asked again), SyncPieces and SyncHost as
+streams without a deadline. It reports as events and decides nothing. Pieces themselves are fetched
+elsewhere; `address` says where.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+from dragonfly_api import common_pb2, dfdaemon_pb2
+
+from odonata.grpc_client import target_of
+from odonata.wire.dragonfly import (
+    WantedPieces,
+    held_piece_from_wire,
+    local_task_from_wire,
+    wanted_pieces_to_wire,
+)
+from odonata.wire.message import Parent, Piece
+from peer.core.event import ParentConnected, ParentEnded, ParentHolds, ParentLoad
+from peer.runtime.channel import upload_stub
+from peer.runtime.run_tools import RunPlace
+
+STAT_S: Final = 5.0
+"""Longest wait for a parent's facts. Dragonfly's clients give a connection 3 s; a loaded host gets
+a little more before it counts as gone."""
+
+_BITS: Final = 8
+# Not an error of the link: the parent has not begun yet, or is a program that can't say.
+_KNOWS_NOTHING: Final = frozenset({grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNIMPLEMENTED})
+
+
+class ParentLink:
+    """One parent of one download. `follow` runs until its streams are over, or cancelled."""
+
+    def __init__(self, parent: Parent, place: RunPlace) -> None:
+        self._parent = parent
+        self._task_id = place.task.task_id
+        self._host_id = place.tools.facts.id
+        self._peer_id = place.peer_id
+        self._pool = place.tools.parents
+        self._tell = place.tell
+        self._target = target_of(parent.host.ip, parent.host.port)
+        self.address: tuple[str, int] | None = None
+        """Where its pieces are served (Vortex over TCP); None until it offered one."""
+
+    async def follow(self, interested: tuple[int, ...]) -> None:
+        """Connect, then report what it holds and how busy it is."""
+        async with self._pool.use(self._target) as channel, asyncio.TaskGroup() as group:
+            stub = upload_stub(channel)
+            wanted = WantedPieces(host_id=self._host_id, task_id=self._task_id, numbers=interested)
+            pieces = stub.SyncPieces(wanted_pieces_to_wire(wanted))  # on its way while we ask
+            try:
+                if await self._stat(stub):
+                    load = group.create_task(self._follow_load(stub))
+                    if not await self._follow_pieces(pieces):
+                        load.cancel()  # else it goes on: there are pieces left to fetch
+            finally:
+                pieces.cancel()
+
+    async def ask_meta(self) -> None:
+        """Ask for its facts again."""
+        async with self._pool.use(self._target) as channel:
+            await self._stat(upload_stub(channel))
+
+    async def _stat(self, stub: Any) -> bool:  # the stubs carry no types
+        request = dfdaemon_pb2.StatLocalTaskRequest(task_id=self._task_id)
+        try:
+            facts = local_task_from_wire(await stub.StatLocalTask(request, timeout=STAT_S))
+        except grpc.aio.AioRpcError as error:
+            if error.code() not in _KNOWS_NOTHING:
+                await self._tell(self._ended(error))
+                return False
+            await self._tell(ParentConnected(peer_id=self._parent.peer_id))
+            return True
+        await self._tell(
+            ParentConnected(
+                peer_id=self._parent.peer_id,
+                content_length=facts.content_length,
+                piece_length=facts.piece_length or None,
+                response_header=facts.response_header,
+            )
+        )
+        return True
+
+    async def _follow_pieces(self, call: Any) -> bool:
+        """Whether the list came to its end."""
+        try:
+            async for response in call:
+                await self._offered(response)
+        except grpc.aio.AioRpcError as error:
+            await self._tell(self._ended(error))
+            return False
+        await self._tell(ParentEnded(peer_id=self._parent.peer_id, finished=True))
+        return True
+
+    async def _offered(self, response: dfdaemon_pb2.SyncPiecesResponse) -> None:
+        held = held_piece_from_wire(response)
+        if held.tcp_port is None:
+            return  # it serves by QUIC only: as if it did not hold the piece
+        self.address = (held.ip, held.tcp_port)
+        piece = Piece(
+            number=held.number,
+            offset=held.offset,
+            length=held.length,
+            parent_id=self._parent.peer_id,
+        )
+        await self._tell(ParentHolds(peer_id=self._parent.peer_id, pieces=(piece,)))
+
+    async def _follow_load(self, stub: Any) -> None:
+        request = dfdaemon_pb2.SyncHostRequest(host_id=self._host_id, peer_id=self._peer_id)
+        call = stub.SyncHost(request)
+        try:
+            async for host in call:
+                await self._loaded(host)
+        except grpc.aio.AioRpcError:
+            return  # what it said last stands; the list of pieces tells whether it lives
+        finally:
+            call.cancel()
+
+    async def _loaded(self, host: common_pb2.Host) -> None:
+        await self._tell(
+            ParentLoad(
+                peer_id=self._parent.peer_id,
+                max_rate_bytes_per_s=host.network.max_tx_bandwidth / _BITS,
+                used_rate_bytes_per_s=host.network.tx_bandwidth / _BITS,
+            )
+        )
+
+    def _ended(self, error: grpc.aio.AioRpcError) -> ParentEnded:
+        reason = f"{self._target}: {error.code().name}: {error.details()}"
+        return ParentEnded(peer_id=self._parent.peer_id, finished=False, reason=reason)

@@ -1,0 +1,295 @@
+"""One running download: the core decides, this carries it out.
+
+    tell(event) -> queue -> core.handle(event, now) -> effects -> perform, one after another
+
+Events are handled one at a time by `drive`; whoever tells one waits until its effects were carried
+out, so each child has at most one event in the queue and the queue needs no other bound. Effects
+that take long (streams, fetches, the source) become child tasks, which live and die with the run.
+Nothing here decides what to fetch from whom.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine, Iterable
+from typing import Any, Protocol
+
+import msgspec
+import structlog
+
+from odonata.errors import (
+    InternalError,
+    OdonataError,
+    PreconditionError,
+    UnavailableError,
+)
+from odonata.wire.message import ByteRange, Download, SchedulerAnswer
+from peer.core.effect import (
+    CloseStream,
+    Complete,
+    DownloadEffect,
+    FetchSource,
+    GiveUp,
+    LearnMeta,
+    OpenSource,
+    Send,
+    StopSource,
+    WakeAt,
+)
+from peer.core.event import (
+    Begun,
+    Cancelled,
+    DownloadEvent,
+    ReaderWaiting,
+    SchedulerAnswered,
+    SchedulerLost,
+    Ticked,
+    Wanted,
+)
+from peer.runtime.conversation import CLOSE_S, Conversation
+from peer.runtime.parent_set import ParentSet
+from peer.runtime.port import StoredTask
+from peer.runtime.run_tools import RunPlace, RunTools, storage_failed
+from peer.runtime.source_run import SourceRuns
+
+_log = structlog.get_logger("download")
+
+
+class Core(Protocol):
+    """`peer.core.download.DownloadCore`."""
+
+    def handle(self, event: DownloadEvent, now: float) -> list[DownloadEffect]: ...
+
+
+class ContentChangedError(PreconditionError):
+    """What the source or a parent says contradicts what is stored: the task must be reset."""
+
+
+class Run:
+    """One download. `drive` it as a task; `outcome` is set when readers may know how it ended."""
+
+    def __init__(
+        self, core: Core, download: Download, task: StoredTask, peer_id: str, tools: RunTools
+    ) -> None:
+        self._core = core
+        self._download = download
+        self._task = task
+        self._peer_id = peer_id
+        self._converse = tools.converse
+        self._loop = asyncio.get_running_loop()
+        self._events: deque[tuple[DownloadEvent, asyncio.Future[None] | None]] = deque()
+        self._news = asyncio.Event()
+        self._wanted: list[ByteRange | None] = [download.range]
+        self._children: set[asyncio.Task[None]] = set()
+        place = RunPlace(
+            task=task,
+            peer_id=peer_id,
+            tools=tools,
+            tell=self._tell,
+            put=self._put,
+            start=self._start,
+        )
+        self._parents = ParentSet(place)
+        self._sources = SourceRuns(place)
+        self._conversation: Conversation | None = None
+        self._listener: asyncio.Task[None] | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        self._bug: BaseException | None = None
+        self.outcome: asyncio.Future[OdonataError | None] = self._loop.create_future()
+        """None: everything wanted is held."""
+
+    @property
+    def peer_id(self) -> str:
+        return self._peer_id
+
+    @property
+    def ended(self) -> bool:
+        """Too late to join; the last words to the scheduler may still be on their way."""
+        return self.outcome.done()
+
+    # --- from outside ---
+
+    def join(self, download: Download) -> None:
+        """Another reader: its range is wanted too, and its request headers are the freshest."""
+        self._download = msgspec.structs.replace(
+            self._download, request_header=download.request_header
+        )
+        self._wanted.append(download.range)
+        self._put(Wanted(range=download.range))
+
+    def reader_waits(self, number: int | None) -> None:
+        """The foremost reader stands at piece `number`; None: none waits."""
+        self._put(ReaderWaiting(number=number))
+
+    def cancel(self) -> None:
+        """Nobody wants it any more."""
+        self._put(Cancelled())
+
+    # --- the loop ---
+
+    async def drive(self, begun: Begun) -> None:
+        """The whole life of the download, from `begun` to the scheduler's last word."""
+        self._put(begun)
+        try:
+            await self._handle_events()
+            await self._stop_children(keep=self._listener)
+            await self._part_from_scheduler()
+        except Exception:
+            story = f"a bug broke the download of task {self._task.task_id}: the log says more"
+            self._settle(InternalError(story))
+            raise
+        finally:
+            self._settle(UnavailableError("the daemon stops"))
+            await self._stop_children()
+
+    async def _handle_events(self) -> None:
+        while not self.outcome.done():
+            while not self._events:
+                self._news.clear()
+                await self._news.wait()
+            if self._bug is not None:
+                raise self._bug
+            event, handled = self._events.popleft()
+            for effect in self._core.handle(event, self._loop.time()):
+                await self._perform(effect)
+            if handled is not None and not handled.done():
+                handled.set_result(None)
+
+    async def _tell(self, event: DownloadEvent) -> None:
+        """Hand in an event; returns when its effects were carried out (never, after the end)."""
+        handled: asyncio.Future[None] = self._loop.create_future()
+        self._events.append((event, handled))
+        self._news.set()
+        await handled
+
+    def _put(self, event: DownloadEvent) -> None:
+        """Hand in an event without waiting."""
+        if not self.outcome.done():
+            self._events.append((event, None))
+            self._news.set()
+
+    def _start(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(work, name=f"{name} of {self._peer_id}")
+        self._children.add(task)
+        task.add_done_callback(self._child_ended)
+        return task
+
+    def _child_ended(self, child: asyncio.Task[None]) -> None:
+        self._children.discard(child)
+        if child.cancelled() or (error := child.exception()) is None:
+            return
+        # Children turn every expected failure into an event: this is a bug, and ends the run.
+        _log.error("download_broke", peer_id=self._peer_id, work=child.get_name(), exc_info=error)
+        self._bug = self._bug or error
+        self._put(Ticked())  # wakes the loop, which finds the bug
+
+    async def _stop_children(self, keep: asyncio.Task[None] | None = None) -> None:
+        while children := [child for child in self._children if child is not keep]:
+            for child in children:
+                child.cancel()
+            await asyncio.wait(children)
+        if self._alarm is not None:
+            self._alarm.cancel()
+
+    # --- effects ---
+
+    async def _perform(self, effect: DownloadEffect) -> None:
+        if isinstance(effect, LearnMeta):
+            await self._learn(effect)
+        elif isinstance(effect, Complete):
+            await self._complete(whole=effect.whole)
+        elif isinstance(effect, GiveUp):
+            await self._give_up(effect.error)
+        elif isinstance(effect, Send | CloseStream):
+            self._speak(effect)
+        elif isinstance(effect, OpenSource | FetchSource | StopSource):
+            self._sources.perform(effect, self._download)
+        elif isinstance(effect, WakeAt):
+            self._wake_at(effect.at_s)
+        else:
+            self._parents.perform(effect)
+
+    async def _learn(self, effect: LearnMeta) -> None:
+        try:
+            await self._task.learn(
+                effect.content_length,
+                effect.piece_length,
+                effect.response_header,
+                wanted_bytes=_bytes_of(self._wanted, effect.piece_length),
+            )
+        except PreconditionError as error:
+            self._settle(ContentChangedError(error.detail))
+        except OdonataError as error:
+            self._events.appendleft((storage_failed(error), None))
+
+    async def _complete(self, *, whole: bool) -> None:
+        try:
+            if whole:
+                await self._task.finish()
+        except OdonataError as error:
+            self._settle(error)
+        self._settle(None)
+
+    async def _give_up(self, error: OdonataError) -> None:
+        try:
+            await self._task.fail()
+        except OdonataError as other:
+            _log.warning("failure_not_stamped", task_id=self._task.task_id, detail=other.detail)
+        self._settle(error)
+
+    def _settle(self, error: OdonataError | None) -> None:
+        """The first word counts."""
+        if not self.outcome.done():
+            self.outcome.set_result(error)
+
+    def _wake_at(self, at_s: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = self._loop.call_at(at_s, self._put, Ticked())
+
+    # --- the scheduler ---
+
+    def _speak(self, effect: Send | CloseStream) -> None:
+        if isinstance(effect, CloseStream):
+            if self._conversation is not None:
+                self._conversation.finish()
+            return
+        if self._conversation is None:
+            self._conversation = self._converse(self._task.task_id, self._peer_id)
+            self._listener = self._start("scheduler stream", self._listen(self._conversation))
+        try:
+            self._conversation.say(effect.message)
+        except UnavailableError as error:
+            self._put(SchedulerLost(reason=error.detail))
+
+    async def _listen(self, conversation: Conversation) -> None:
+        reason = "the scheduler ended the stream"
+        try:
+            await conversation.listen(self._hear)
+        except OdonataError as error:
+            reason = error.detail
+        if not conversation.finished:
+            self._put(SchedulerLost(reason=reason))
+
+    async def _hear(self, answer: SchedulerAnswer) -> None:
+        if not self.outcome.done():
+            self._put(SchedulerAnswered(answer=answer))
+
+    async def _part_from_scheduler(self) -> None:
+        """Our last word must arrive: let the scheduler end the stream, but not for ever."""
+        if self._listener is None or self._conversation is None or self._listener.done():
+            return
+        self._conversation.finish()
+        await asyncio.wait([self._listener], timeout=CLOSE_S)
+
+
+def _bytes_of(wanted: Iterable[ByteRange | None], piece_length: int) -> int | None:
+    """What the wanted ranges take on disk at most, in whole pieces; None: everything is wanted."""
+    total = 0
+    for one in wanted:
+        if one is None:
+            return None
+        first, end = one.start // piece_length, -(-(one.start + one.length) // piece_length)
+        total += (end - first) * piece_length
+    return total

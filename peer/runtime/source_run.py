@@ -1,0 +1,204 @@
+"""One request to a source: its answer cut into pieces and stored, in order.
+
+Lives from OpenSource or FetchSource to the end of the run, StopSource (a cancellation) or failure.
+It reports what happened as events and decides nothing: which pieces, when to stop and whether to
+try again are the core's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+
+from odonata.errors import (
+    CallerError,
+    DiskFullError,
+    OdonataError,
+    SourceError,
+    StorageError,
+    is_retryable,
+)
+from odonata.wire.message import Download, Piece, SourceAnswer, TrafficType
+from peer.core.effect import FetchSource, OpenSource, StopSource
+from peer.core.event import SourceEnded, SourceFailed, SourceOpened, SourcePieceStored
+from peer.runtime.port import SourceStream
+from peer.runtime.run_tools import RunPlace, storage_failed
+from peer.runtime.source import LimitedStream
+
+
+def source_failed(first: int, error: OdonataError) -> SourceFailed:
+    """The event for a failed run that began at piece `first`."""
+    if not isinstance(error, SourceError):
+        return SourceFailed(first=first, reason=error.detail, fatal=isinstance(error, CallerError))
+    answer = None
+    if error.status_code is not None:
+        answer = SourceAnswer(
+            message=error.detail, status_code=error.status_code, header=dict(error.header)
+        )
+    return SourceFailed(
+        first=first, reason=error.detail, answer=answer, fatal=not is_retryable(error)
+    )
+
+
+class SourceRuns:
+    """All runs of one download, by their first piece."""
+
+    def __init__(self, place: RunPlace) -> None:
+        self._place = place
+        self._runs: dict[int, tuple[_SourceRun, asyncio.Task[None]]] = {}
+
+    def perform(self, effect: OpenSource | FetchSource | StopSource, download: Download) -> None:
+        """Carry out `effect`; `download` names the URL and the freshest headers."""
+        if isinstance(effect, StopSource):
+            _, task = self._runs.pop(effect.first, (None, None))
+            if task is not None:
+                task.cancel()
+            return
+        order = effect if isinstance(effect, FetchSource) else None
+        open_run, _ = self._runs.get(effect.first, (None, None))
+        if order is not None and open_run is not None and open_run.waits:
+            open_run.order(order)
+            return
+        run = _SourceRun(effect.first, self._place, download)
+        work = self._place.start(f"source from piece {effect.first}", run.drive(order))
+        self._runs[effect.first] = (run, work)
+
+
+class _SourceRun:
+    """A run that begins at piece `first`. `drive` does it; `order` says how far to go."""
+
+    def __init__(self, first: int, place: RunPlace, download: Download) -> None:
+        self._first = first
+        self._task = place.task
+        self._tools = place.tools
+        self._tell = place.tell
+        self._url = download.url
+        self._header = _for_source(download.request_header)
+        self._orders: asyncio.Queue[FetchSource] = asyncio.Queue(1)
+        self.waits = False
+        """Opened, but nobody has said yet what to fetch."""
+
+    def order(self, order: FetchSource) -> None:
+        """Go on to fetch."""
+        self.waits = False
+        self._orders.put_nowait(order)
+
+    async def drive(self, order: FetchSource | None) -> None:
+        """Ask, report, fetch, report. Every failure but a cancellation becomes an event."""
+        self.waits = order is None
+        try:
+            await self._ask(order)
+        except (StorageError, DiskFullError) as error:
+            self.waits = False
+            await self._tell(storage_failed(error))
+        except OdonataError as error:
+            self.waits = False
+            await self._tell(source_failed(self._first, error))
+
+    async def _ask(self, order: FetchSource | None) -> None:
+        offset = self._offset_of(self._first)
+        try:
+            opened = await self._tools.source.open(
+                self._url, self._header, offset=offset, end=self._end_of(order)
+            )
+        except SourceError as error:
+            if offset == 0 or error.status_code != 200:
+                raise
+            await self._report_no_ranges()
+            return
+        async with opened as stream:
+            await self._tell(
+                SourceOpened(
+                    content_length=stream.content_length,
+                    ranges=stream.ranges,
+                    response_header=dict(stream.response_header),
+                )
+            )
+            await self._copy(stream, order or await self._orders.get())
+
+    async def _report_no_ranges(self) -> None:
+        """It begins at byte 0 whatever is asked: the core stops this run for one from the start."""
+        await self._tell(SourceOpened(content_length=self._task.content_length, ranges=False))
+        await self._orders.get()
+
+    def _offset_of(self, number: int) -> int:
+        if number == 0:
+            return 0
+        piece_length = self._task.piece_length
+        assert piece_length is not None, "a run that does not begin at 0 knows the piece length"
+        return number * piece_length
+
+    def _end_of(self, order: FetchSource | None) -> int | None:
+        """Where the request ends, in bytes; None: at the end."""
+        if order is None or order.last is None:
+            return None
+        end, length = self._offset_of(order.last + 1), self._task.content_length
+        return None if length is not None and end >= length else end
+
+    async def _copy(self, stream: SourceStream, order: FetchSource) -> None:
+        piece_length = self._task.piece_length
+        assert piece_length is not None, "the core names the piece length before it fetches"
+        total = stream.content_length
+        n_bytes = piece_length if total is None else max(1, min(piece_length, total))
+        async with self._tools.buffers.lease(n_bytes) as buffer:
+            length = await self._copy_pieces(stream, order, piece_length, buffer)
+        await self._tell(SourceEnded(first=order.first, content_length=length))
+
+    async def _copy_pieces(
+        self, stream: SourceStream, order: FetchSource, piece_length: int, buffer: memoryview
+    ) -> int | None:
+        """Store the pieces of `order`; return the length of the content, if that is known now."""
+        total = stream.content_length
+        body = LimitedStream(stream, self._tools.source_limit)
+        number, position = order.first, order.first * piece_length
+        ended = False
+        while not ended and (order.last is None or number <= order.last):
+            began_s = time.monotonic()
+            wanted = _wanted_bytes(position, piece_length, total)
+            count = await _fill(body, buffer[:wanted])
+            ended = count < piece_length
+            position += count
+            if total is not None and count < wanted:
+                raise SourceError(f"the source ended after {position} of {total} bytes")
+            if count:
+                await self._keep(number, buffer[:count], order, began_s)
+                number += 1
+        return position if total is None and ended else total
+
+    async def _keep(
+        self, number: int, data: memoryview, order: FetchSource, began_s: float
+    ) -> None:
+        if number in order.skip:
+            return
+        piece_length = self._task.piece_length or 0
+        piece = Piece(
+            number=number,
+            offset=number * piece_length,
+            length=len(data),
+            traffic_type=TrafficType.BACK_TO_SOURCE,
+            cost_s=time.monotonic() - began_s,
+            created_at_s=time.time(),
+        )
+        stored = await self._task.store(piece, data)
+        await self._tell(SourcePieceStored(piece=stored))
+
+
+async def _fill(stream: LimitedStream, buffer: memoryview) -> int:
+    """Fill `buffer` as far as the source goes; return the count."""
+    filled = 0
+    while filled < len(buffer):
+        count = await stream.read_into(buffer[filled:])
+        if count == 0:
+            break
+        filled += count
+    return filled
+
+
+def _for_source(header: Mapping[str, str]) -> dict[str, str]:
+    """The user's headers but for Range: which bytes are asked for is the core's business."""
+    return {name: value for name, value in header.items() if name.lower() != "range"}
+
+
+def _wanted_bytes(position: int, piece_length: int, total: int | None) -> int:
+    return piece_length if total is None else max(0, min(piece_length, total - position))
