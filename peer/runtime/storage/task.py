@@ -175,18 +175,11 @@ class DiskTask:
             raise self._contradiction("content_length", known_length, content_length)
         if known_piece not in {None, piece_length}:
             raise self._contradiction("piece_length", known_piece, piece_length)
+        length = known_length if content_length is None else content_length
         for piece in self._pieces.values():
-            if content_length is None:
-                fits = piece.offset == piece.number * piece_length and piece.length <= piece_length
-            else:
-                fits = piece.number < piece_count(content_length, piece_length) and (
-                    piece.offset,
-                    piece.length,
-                ) == piece_at(piece.number, content_length, piece_length)
-            if not fits:
-                raise self._contradiction(
-                    "content_length", f"a piece {piece.number} at {piece.offset}", content_length
-                )
+            if not _lies_right(piece, length, piece_length):
+                held = f"a piece {piece.number} of {piece.length} bytes at {piece.offset}"
+                raise self._contradiction("content_length", held, content_length)
 
     def _contradiction(self, field: str, known: object, new: object) -> PreconditionError:
         return PreconditionError(
@@ -221,19 +214,8 @@ class DiskTask:
 
     def _check_place(self, piece: Piece, n_bytes: int) -> None:
         """ProtocolError unless the piece lies where a piece of its number lies."""
-        if self.piece_length is None:
-            fits = piece.number > 0 or piece.offset == 0
-        elif self.content_length is None:
-            offset = piece.number * self.piece_length
-            fits = piece.offset == offset and piece.length <= self.piece_length
-        else:
-            fits = piece.number < piece_count(self.content_length, self.piece_length) and (
-                piece.offset,
-                piece.length,
-            ) == piece_at(piece.number, self.content_length, self.piece_length)
-        if piece.number < 0 or piece.offset < 0 or n_bytes != piece.length or n_bytes == 0:
-            fits = False
-        if not fits:
+        well_formed = piece.number >= 0 and piece.offset >= 0 and n_bytes == piece.length > 0
+        if not well_formed or not _lies_right(piece, self.content_length, self.piece_length):
             raise ProtocolError(
                 f"task {self.task_id}: piece {piece.number} can't be {n_bytes} bytes at offset "
                 f"{piece.offset} (content_length {self.content_length}, piece_length "
@@ -431,6 +413,17 @@ class DiskTask:
     async def _put(self, record: TaskRecord) -> None:
         await self._index.put_task(record)
         self._record = record
+
+
+def _lies_right(piece: Piece, content_length: int | None, piece_length: int | None) -> bool:
+    """Whether the piece is on the grid, as far as the grid is known."""
+    if piece_length is None:
+        return piece.number > 0 or piece.offset == 0
+    if content_length is None:
+        return piece.offset == piece.number * piece_length and piece.length <= piece_length
+    if piece.number >= piece_count(content_length, piece_length):
+        return False
+    return (piece.offset, piece.length) == piece_at(piece.number, content_length, piece_length)
 
 
 def _check_and_write(path: Path, piece: Piece, data: memoryview) -> str:

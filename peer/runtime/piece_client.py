@@ -1,0 +1,199 @@
+"""The piece client: one piece from one parent over Vortex TCP, checked, into the task's file.
+
+    buffer -> connect -> request -> head -> content into the buffer -> close -> check, write, index
+
+The buffer comes first: waiting for memory must not hold a slot of the parent. The connection is
+closed before the disk works, for the same reason. Bytes are received whole, since a piece that
+fails its check must never touch the file.
+
+It does not choose parents, retry or blame; errors say what happened (see `PieceFetcher`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+
+import msgspec
+import structlog
+
+from odonata.errors import ProtocolError, UnavailableError
+from odonata.piece import PIECE_LENGTH_MAX, piece_at
+from odonata.wire import vortex
+from odonata.wire.message import Piece, TrafficType
+from peer.runtime.buffer import BufferPool
+from peer.runtime.limit import Unlimited, slice_bytes
+from peer.runtime.port import RateLimit, StoredTask
+
+CONNECT_TIMEOUT_S = 2.0  # Dragonfly's
+
+LIMITED_RECEIVE_BUFFER_BYTES = 256 * 1024
+"""Under a rate limit the kernel must not take in what we are not allowed to read yet: its buffer
+grows to 6 MiB, more than a piece, and the parent would believe the piece delivered."""
+
+WARNED_MAX = 1024  # parents remembered as having been warned about
+
+_log = structlog.get_logger(__name__)
+
+
+class PieceClient:
+    """A `PieceFetcher`. One for the whole daemon: buffers and the rate limit are shared."""
+
+    def __init__(
+        self,
+        buffers: BufferPool,
+        *,
+        limit: RateLimit | None = None,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+    ) -> None:
+        self._buffers = buffers
+        self._limit = limit or Unlimited()
+        self._slice_bytes = slice_bytes(self._limit)
+        self._connect_timeout_s = connect_timeout_s
+        self._warned: set[str] = set()
+
+    async def fetch(
+        self, ip: str, port: int, task: StoredTask, number: int, *, parent_id: str, timeout_s: float
+    ) -> Piece:
+        """See `PieceFetcher.fetch`."""
+        request = vortex.PieceRequest(task_id=task.task_id, number=number)
+        try:
+            async with (
+                asyncio.timeout(timeout_s),
+                self._buffers.lease(_room_for(task, number)) as buffer,
+            ):
+                began_s = time.monotonic()
+                said, data = await self._receive_piece(ip, port, request, task, buffer)
+                piece = msgspec.structs.replace(
+                    said,
+                    parent_id=parent_id,
+                    traffic_type=TrafficType.REMOTE_PEER,
+                    cost_s=time.monotonic() - began_s,
+                    created_at_s=time.time(),
+                )
+                if not piece.digest:
+                    self._warn_no_digest(parent_id)
+                return await task.store(piece, data)
+        except TimeoutError:
+            raise TimeoutError(
+                f"piece {number} from {ip}:{port} took more than {timeout_s:g} s"
+            ) from None
+
+    async def _receive_piece(
+        self,
+        ip: str,
+        port: int,
+        request: vortex.PieceRequest,
+        task: StoredTask,
+        buffer: memoryview,
+    ) -> tuple[Piece, memoryview]:
+        """What the parent says of the piece, and its bytes, unchecked."""
+        loop = asyncio.get_running_loop()
+        with _new_socket(ip) as connection:
+            if not isinstance(self._limit, Unlimited):
+                connection.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_RCVBUF, LIMITED_RECEIVE_BUFFER_BYTES
+                )
+            await self._connect(connection, ip, port)
+            try:
+                await loop.sock_sendall(connection, vortex.encode_request(request))
+                said = await _read_head(connection, request)
+                _check_place(said, task, len(buffer))
+                data = buffer[: said.length]
+                await self._read_content(connection, data)
+            except OSError as error:
+                raise UnavailableError(
+                    f"the connection to parent {ip}:{port} broke: {error.strerror or error}"
+                ) from error
+        return said, data
+
+    async def _connect(self, connection: socket.socket, ip: str, port: int) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                await loop.sock_connect(connection, (ip, port))
+        except TimeoutError:
+            reason = f"no answer within {self._connect_timeout_s:g} s"
+        except OSError as error:
+            reason = error.strerror or str(error)
+        else:
+            return
+        raise UnavailableError(f"can't connect to parent {ip}:{port}: {reason}")
+
+    async def _read_content(self, connection: socket.socket, data: memoryview) -> None:
+        loop = asyncio.get_running_loop()
+        position = allowed = 0
+        while position < len(data):
+            if position == allowed:
+                allowed = min(position + self._slice_bytes, len(data))
+                await self._limit.acquire(allowed - position)
+            count = await loop.sock_recv_into(connection, data[position:allowed])
+            if count == 0:
+                raise UnavailableError(
+                    f"the parent closed the connection after {position} of {len(data)} bytes"
+                )
+            position += count
+
+    def _warn_no_digest(self, parent_id: str) -> None:
+        """Say it once: Dragonfly makes such pieces by hard link, so they are taken unchecked."""
+        if parent_id in self._warned:
+            return
+        if len(self._warned) >= WARNED_MAX:
+            self._warned.clear()
+        self._warned.add(parent_id)
+        _log.warning("piece_without_digest", parent_id=parent_id)
+
+
+def _new_socket(ip: str) -> socket.socket:
+    """A non-blocking socket for an IP literal; names are refused, they would be looked up."""
+    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+    try:
+        socket.inet_pton(family, ip)
+    except OSError:
+        raise ProtocolError(f"parent address {ip[:80]!r} is not an IP literal") from None
+    connection = socket.socket(family, socket.SOCK_STREAM)
+    connection.setblocking(False)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+async def _read_head(connection: socket.socket, request: vortex.PieceRequest) -> Piece:
+    """The facts of the piece. Reads not one byte of the content; a refusal is raised."""
+    loop = asyncio.get_running_loop()
+    parser = vortex.AnswerParser(request)
+    while parser.need:
+        data = b""
+        while len(data) < parser.need:
+            more = await loop.sock_recv(connection, parser.need - len(data))
+            if not more:
+                raise UnavailableError("the parent closed the connection without an answer")
+            data += more
+        parser.feed(data)
+    answer = parser.answer
+    if isinstance(answer, vortex.Refusal):
+        raise answer.to_error()
+    return answer
+
+
+def _room_for(task: StoredTask, number: int) -> int:
+    """How large a buffer the piece needs at most."""
+    if task.piece_length is None:
+        return PIECE_LENGTH_MAX
+    if task.content_length is None:
+        return task.piece_length
+    return piece_at(number, task.content_length, task.piece_length)[1]
+
+
+def _check_place(said: Piece, task: StoredTask, room: int) -> None:
+    """ProtocolError before a byte of content is read, unless the piece is the one of our grid."""
+    fits = 0 < said.length <= room
+    if task.piece_length is not None:
+        fits = fits and said.offset == said.number * task.piece_length
+        if task.content_length is not None:
+            fits = fits and said.length == room
+    if not fits:
+        raise ProtocolError(
+            f"the parent says that piece {said.number} is {said.length} bytes at {said.offset}; "
+            f"here it has {room} bytes (pieces of {task.piece_length})"
+        )
