@@ -12,6 +12,7 @@ It does not choose parents, retry or blame; errors say what happened (see `Piece
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import time
 
@@ -104,7 +105,7 @@ class PieceClient:
                 await self._read_content(connection, data)
             except OSError as error:
                 raise UnavailableError(
-                    f"the connection to parent {ip}:{port} broke: {error.strerror or error}"
+                    f"the connection to parent {ip}:{port} broke: {_reason(error)}"
                 ) from error
         return said, data
 
@@ -116,7 +117,7 @@ class PieceClient:
         except TimeoutError:
             reason = f"no answer within {self._connect_timeout_s:g} s"
         except OSError as error:
-            reason = error.strerror or str(error)
+            reason = _reason(error)
         else:
             return
         raise UnavailableError(f"can't connect to parent {ip}:{port}: {reason}")
@@ -143,6 +144,11 @@ class PieceClient:
             self._warned.clear()
         self._warned.add(parent_id)
         _log.warning("piece_without_digest", parent_id=parent_id)
+
+
+def _reason(error: OSError) -> str:
+    """The system's word (asyncio replaces it by a text of its own)."""
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def _new_socket(ip: str) -> socket.socket:
