@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, SecretStr
 
 from odonata.settings.dialect import DAEMON, DYNCONFIG, Dialect
-from odonata.settings.log import LogSettings
+from odonata.settings.log import ProgramSettings
 from odonata.settings.place import runtime_dir, state_dir
 from odonata.settings.section import Section, Settings
 from odonata.settings.value import (
@@ -254,13 +254,12 @@ class ProxySettings(Section):
     """The same as the mirror's, for blobs asked for through the forward proxy."""
 
 
-class DaemonSettings(Settings):
+class DaemonSettings(ProgramSettings):
     """All settings of `odonata daemon`."""
 
     program: ClassVar[str] = "daemon"
     dialect: ClassVar[Dialect] = DAEMON
 
-    log: LogSettings = LogSettings()
     host: HostSettings = HostSettings()
     download: DownloadSettings = DownloadSettings()
     upload: UploadSettings = UploadSettings()

@@ -15,8 +15,8 @@ from pydantic import Field
 
 from odonata.settings.database import RedisSettings
 from odonata.settings.dialect import SCHEDULER, Dialect
-from odonata.settings.log import LogSettings
-from odonata.settings.section import Section, Settings
+from odonata.settings.log import ProgramSettings
+from odonata.settings.section import Section
 from odonata.settings.value import Count, Ip, Port, PositiveCount, Seconds
 
 
@@ -102,13 +102,12 @@ class SeedPeerSettings(Section):
     """The longest a seed may take for one task. Dragonfly's default."""
 
 
-class SchedulerSettings(Settings):
+class SchedulerSettings(ProgramSettings):
     """All settings of `odonata scheduler`."""
 
     program: ClassVar[str] = "scheduler"
     dialect: ClassVar[Dialect] = SCHEDULER
 
-    log: LogSettings = LogSettings()
     server: ServerSettings = ServerSettings()
     scheduler: SchedulingSettings = SchedulingSettings()
     host: HostSettings = HostSettings()

@@ -152,6 +152,7 @@ _PLAIN = "this connection is plain in this release"
 _NO_MANAGER = "there is no manager in this release; name schedulers in scheduler.addrs"
 _ALONE = "the scheduler stands alone in this release, without a manager and its jobs"
 _OWN_TUNING = "Odonata chooses this by itself"
+_NO_EXTRAS = "the manager of this release does not have it"
 _NO_PLUGINS = "there are no plug-ins of this kind"
 _NO_RATE_LIMIT = "requests are not counted in this release; see the bandwidth limits"
 _NO_PERSISTENT = "persistent tasks are not in this release"
@@ -361,10 +362,17 @@ MANAGER = Dialect(
     renames=(
         *_LOG_RENAMES,
         Rename("server.grpc.listen", "server.grpc.listenIP"),
-        *(Rename(f"cache.redis.{key}", f"database.redis.{key}") for key in _REDIS_KEYS),
     ),
     ignored=(
         *_COMMON_IGNORED,
         *_ignored(_PLAIN, "server.grpc.tls.*", "server.rest.tls.*"),
+        *_ignored(_NO_EXTRAS, "cache.*", "objectStorage.*", "trainer.*", "job.syncPeers.*"),
+        *_ignored(_NO_EXTRAS, "job.gc.*", "job.rateLimit.*", "database.redis.masterName"),
+        *_ignored(_NO_EXTRAS, "database.redis.sentinelUsername"),
+        *_ignored(_NO_EXTRAS, "database.redis.sentinelPassword", "database.redis.poolSize"),
+        *_ignored(_NO_EXTRAS, "database.redis.poolTimeout", "database.redis.proxy.*"),
+        *_ignored(_NO_EXTRAS, "database.mysql.tls.*", "database.mysql.tlsConfig"),
+        *_ignored(_NO_EXTRAS, "database.postgres.sslMode", "database.postgres.timezone"),
+        *_ignored(_NO_EXTRAS, "database.postgres.preferSimpleProtocol"),
     ),
 )

@@ -175,7 +175,8 @@ def _explained(detail: ErrorDetails, merged: Tree, schema: Schema) -> str:
 
 def _located(loc: tuple[int | str, ...], merged: Tree) -> tuple[str, Node]:
     """The path of a finding, and the node there (or the nearest one above what is missing)."""
-    path, node = "", merged
+    path = ""
+    node: Node = merged
     for part in loc:
         path = f"{path}[{part}]" if isinstance(part, int) else join(path, part)
         if isinstance(node, dict) and part in node:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from odonata.settings.section import Section
+from odonata.settings.section import Section, Settings
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["console", "json"]
@@ -16,3 +16,9 @@ class LogSettings(Section):
     level: LogLevel = "info"
     format: LogFormat = "console"
     """"console" for people, "json" for collectors (one object on each line)."""
+
+
+class ProgramSettings(Settings):
+    """The settings of a program that runs and says what it does."""
+
+    log: LogSettings = LogSettings()
