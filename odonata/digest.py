@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Iterable
-from typing import Final, Literal, Protocol
+from collections.abc import Callable, Iterable
+from typing import Final, Literal, Protocol, cast
 
 from isal import isal_zlib
 
@@ -21,7 +21,7 @@ from odonata.wire.message import Value
 Algorithm = Literal["crc32", "sha256", "sha512"]
 
 CRC32_MAX: Final = 0xFFFFFFFF
-# Longest digest text: "sha512:" and 128 digits. Longer text is refused before it is looked at.
+# Longest digest text: "sha512:" and 128 digits. No more than this of a bad one is shown.
 DIGEST_LENGTH_MAX: Final = 7 + 128
 
 _SHA: Final[dict[str, tuple[Literal["sha256", "sha512"], int]]] = {
@@ -29,6 +29,9 @@ _SHA: Final[dict[str, tuple[Literal["sha256", "sha512"], int]]] = {
     "sha512": ("sha512", 128),
 }
 _DECIMAL: Final = re.compile(r"[0-9]{1,10}")
+_Crc32 = Callable[[bytes | memoryview, int], int]
+# isal's stub names a buffer type that pyright does not find.
+_crc32 = cast("_Crc32", isal_zlib.crc32)  # pyright: ignore[reportUnknownMemberType]  # as above
 _HEX: Final = re.compile(r"[0-9a-f]+")
 
 
@@ -56,7 +59,7 @@ class Crc32Hasher:
         self._crc = 0
 
     def update(self, data: bytes | memoryview) -> None:
-        self._crc = isal_zlib.crc32(data, self._crc)
+        self._crc = crc32(data, self._crc)
 
     def value(self) -> str:
         return str(self._crc)
@@ -137,7 +140,7 @@ def digest_of(algorithm: Algorithm, chunks: Iterable[bytes | memoryview]) -> Dig
 
 def crc32(data: bytes | memoryview, start: int = 0) -> int:
     """CRC-32 of `data`; `start` is the CRC-32 of what came before it."""
-    return isal_zlib.crc32(data, start)
+    return _crc32(data, start)
 
 
 def piece_digest(data: bytes | memoryview) -> str:

@@ -8,7 +8,7 @@ A message names the field or thing, the value, and the fix. Nothing here logs or
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from typing import ClassVar, Final, cast
 
 
 class OdonataError(Exception):
@@ -192,9 +192,9 @@ def is_retryable(error: BaseException) -> bool:
 def describe(error: BaseException) -> str:
     """One line for a user or a log: what happened, without a class name where one is not needed."""
     if isinstance(error, BaseExceptionGroup):
-        first: BaseException = error.exceptions[0]
-        more = len(error.exceptions) - 1
-        return describe(first) + (f" (and {more} more)" if more else "")
+        # The isinstance above loses what the group is made of.
+        first, *others = cast("BaseExceptionGroup[BaseException]", error).exceptions
+        return describe(first) + (f" (and {len(others)} more)" if others else "")
     return _one_line(_text_of(error))
 
 

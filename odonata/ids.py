@@ -69,7 +69,8 @@ def normalize_url(url: str, filtered_query_params: Collection[str] = ()) -> str:
 
     WHATWG serialisation; query parameters named in `filtered_query_params` (case counts) dropped,
     the others form-urlencoded anew in their order; no `?` when none is left; no slash after a bare
-    host.
+    host. Clients later than 1.5.1 sort what is left (dragonflyoss/client#2014): with them, URLs
+    that keep several parameters make other ids.
     CallerError if it is not a whole URL.
     """
     parsed = parse_url(url)

@@ -35,6 +35,8 @@ _PATH_SET: Final = _QUERY_SET + "?`{}"
 _USERINFO_SET: Final = _PATH_SET + "/:;=@[\\]^|"
 _FORBIDDEN_HOST: Final = frozenset("\x00\t\n\r #/:<>?@[\\]^|")
 _FORBIDDEN_DOMAIN: Final = _FORBIDDEN_HOST | frozenset("%\x7f") | frozenset(map(chr, range(0x20)))
+# What is left where bytes were no UTF-8; Punycode would hide it.
+_NO_TEXT: Final = frozenset("\ufffd")
 _SINGLE_DOT: Final = frozenset({".", "%2e"})
 _DOUBLE_DOT: Final = frozenset({"..", ".%2e", "%2e.", "%2e%2e"})
 # Far more digits than any address has, so that an absurd number costs nothing to convert.
@@ -213,7 +215,9 @@ def _parse_host(scheme: str, host: str) -> str:
         return _escape(host, "")
     if not host:
         return ""
-    domain = _domain_to_ascii(unquote_to_bytes(_utf8(host)).decode("utf-8", "replace"))
+    text = unquote_to_bytes(_utf8(host)).decode("utf-8", "replace")
+    _refuse_characters(text, _NO_TEXT)
+    domain = _domain_to_ascii(text)
     if not domain:
         raise CallerError(f"url has host {host[:80]!r}, which is invisible: write a host name")
     _refuse_characters(domain, _FORBIDDEN_DOMAIN)
