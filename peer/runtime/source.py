@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from types import TracebackType
 from typing import Protocol, Self
-from urllib.parse import urlsplit
 
 from odonata.errors import CallerError
 from peer.runtime.limit import slice_bytes
 from peer.runtime.port import RateLimit, Source, SourceStream
 from peer.runtime.source_http import HttpOptions, HttpSource
+
+SCHEME_MAX = 32  # characters looked at; no scheme is longer, and a message need not be
 
 
 class _ClosableSource(Source, Protocol):
@@ -37,7 +37,7 @@ class Sources:
         self, url: str, header: Mapping[str, str], *, offset: int = 0, end: int | None = None
     ) -> SourceStream:
         """See `Source.open`. A scheme that is not in the table is a CallerError."""
-        scheme = urlsplit(url).scheme.lower()
+        scheme = url[:SCHEME_MAX].partition(":")[0].lower()
         source = self._by_scheme.get(scheme)
         if source is None:
             raise CallerError(
@@ -103,10 +103,5 @@ class LimitedStream:
         await self._stream.__aenter__()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._stream.__aexit__(kind, error, traceback)
+    async def __aexit__(self, *exc: object) -> None:
+        await self._stream.__aexit__(*exc)
