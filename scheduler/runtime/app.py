@@ -1,0 +1,109 @@
+"""Puts a scheduler together (settings, core, executor, service, server), starts and stops it.
+
+One process, one event loop, one core. Signals and the command line are `scheduler.command`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+from typing import Self
+
+import structlog
+from dragonfly_api import scheduler_pb2
+from google.protobuf.internal import api_implementation
+
+from models.dragonfly import DragonflyRanker
+from odonata.call_limit import CallLimit
+from odonata.grpc_client import target_of
+from odonata.grpc_server import GrpcServer
+from scheduler.core.core import SchedulerCore
+from scheduler.core.limits import Limits
+from scheduler.runtime.executor import Executor
+from scheduler.runtime.seed_trigger import SeedTrigger
+from scheduler.runtime.service import FEATURES, SchedulerService
+from scheduler.settings import SchedulerSettings
+
+# Streams are told at once that the scheduler goes; this is for the last words to leave.
+STOP_GRACE_S = 2.0
+
+_log = structlog.get_logger(__name__)
+
+
+def limits_of(settings: SchedulerSettings) -> Limits:
+    """The core's numbers that an operator may set; the others keep their reasons and defaults."""
+    scheduling = settings.scheduler
+    return Limits(
+        candidate_parent_limit=scheduling.candidate_parent_limit,
+        back_to_source_limit=scheduling.back_to_source_count,
+        peer_gc_interval_s=scheduling.gc.peer_gc_interval_s,
+        host_gc_interval_s=scheduling.gc.host_gc_interval_s,
+        task_gc_interval_s=scheduling.gc.task_gc_interval_s,
+        piece_timeout_s=scheduling.gc.piece_download_timeout_s,
+        peer_ttl_s=scheduling.gc.peer_ttl_s,
+        host_ttl_s=scheduling.gc.host_ttl_s,
+        seed_flight_timeout_s=settings.seed_peer.task_download_timeout_s,
+    )
+
+
+class SchedulerApp:
+    """A scheduler that can be started and stopped once. Make it inside a running event loop.
+
+    `rng` draws the core's random numbers; give a seeded one to replay a run.
+    """
+
+    def __init__(self, settings: SchedulerSettings, rng: Random | None = None) -> None:
+        self._settings = settings
+        self._server = GrpcServer()
+        self._seeds = SeedTrigger(settings.seed_peer.task_download_timeout_s)
+        core = SchedulerCore(limits_of(settings), DragonflyRanker(), rng or Random())  # noqa: S311  # no secret is drawn
+        self.core = core
+        self.executor = Executor(core, self._seeds)
+        self._limit = CallLimit(settings.server.request_rate_limit, self.executor.now)
+        self._port: int | None = None
+        self._server.add_service(
+            scheduler_pb2.DESCRIPTOR.services_by_name["Scheduler"],
+            SchedulerService(self.executor, core),
+            admit=self._admit,
+            stream_metadata=FEATURES,
+        )
+
+    def _admit(self) -> None:
+        self._limit.take(self.executor.now)
+
+    @property
+    def port(self) -> int:
+        """The port it listens on, which the system may have chosen."""
+        assert self._port is not None, "the port is known once the scheduler was started"
+        return self._port
+
+    @property
+    def address(self) -> str:
+        """Where it listens: "ip:port"."""
+        return target_of(self._settings.server.listen_ip, self.port)
+
+    async def start(self) -> None:
+        """Listen and serve. Raises UnavailableError (port in use) or SettingsError."""
+        server = self._settings.server
+        self._port = self._server.bind_tcp(server.listen_ip, server.port, "server.port")
+        await self._server.start()
+        _log.info("scheduler_ready", address=self.address)
+        if api_implementation.Type() != "upb":
+            _log.warning("protobuf_slow", implementation=api_implementation.Type(), wanted="upb")
+
+    async def stop(self) -> None:
+        """Refuse new calls, end the streams (UNAVAILABLE), close everything."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._server.stop(STOP_GRACE_S))
+            tasks.create_task(self.executor.close())
+        await self._seeds.close()
+        _log.info("scheduler_stopped", address=self.address)
+
+    async def __aenter__(self) -> Self:
+        """`start`."""
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """`stop`."""
+        await self.stop()
