@@ -1,0 +1,157 @@
+"""One request and its answer: find the route, follow it, turn failures into answers, log one line.
+
+Before the head of an answer a failure becomes a status, and X-Dragonfly-Error-Type says whose it
+is: `backend` (the origin's own status and headers), `dfdaemon` (the swarm's), `proxy` (the
+request's or this hop's). After the head the connection breaks, so that nobody takes half a body
+for a whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from typing import Final
+
+import structlog
+
+from odonata.errors import OdonataError, SourceError
+from peer.core.proxy_header import HOP_BY_HOP, HeaderList
+from peer.core.proxy_rule import (
+    Address,
+    Direct,
+    ProxyRouter,
+    RequestHead,
+    Route,
+    Swarm,
+    Tunnel,
+    loggable_url,
+)
+from peer.runtime.proxy.conversation import Conversation
+from peer.runtime.proxy.direct import OriginClient
+from peer.runtime.proxy.option import ProxyCounters, ProxyOptions
+from peer.runtime.proxy.p2p import SwarmAnswer
+from peer.runtime.proxy.tunnel import run_tunnel
+
+_ERROR_TYPE: Final = "X-Dragonfly-Error-Type"
+# Describe a body of the origin's, which the client does not get along with its error.
+_ABOUT_BODY: Final = frozenset(
+    {"accept-ranges", "content-encoding", "content-length", "content-type", "etag", "set-cookie"}
+)
+# 304 would tell the client that its copy is right, which nobody has checked.
+_PASSED_STATUS: Final = frozenset({*range(300, 304), *range(305, 600)})
+_LOGGED_URL_LENGTH: Final = 1024
+
+_log = structlog.get_logger("proxy")
+
+
+class Exchange:
+    """Handles requests one at a time for each conversation; shared by all of them."""
+
+    def __init__(
+        self,
+        router: ProxyRouter,
+        swarm: SwarmAnswer,
+        origin: OriginClient,
+        options: ProxyOptions,
+        counters: ProxyCounters,
+    ) -> None:
+        self._router = router
+        self._swarm = swarm
+        self._origin = origin
+        self._options = options
+        self._counters = counters
+
+    async def run(
+        self, head: RequestHead, conversation: Conversation, own: Collection[Address]
+    ) -> bool:
+        """Answer `head`. False: the connection is used up."""
+        started_s = asyncio.get_running_loop().time()
+        facts: dict[str, object] = {"method": head.method, "url": _loggable(head.target)}
+        outcome = None
+        try:
+            outcome = await self._answer(head, conversation, own, facts)
+        except (ConnectionError, TimeoutError):
+            outcome = "client_gone"
+            conversation.wire.abort(reset=True)
+        finally:
+            outcome = outcome or ("client_gone" if conversation.wire.ended else "cut_off")
+            taken_s = asyncio.get_running_loop().time() - started_s
+            _log.info(
+                "request_answered",
+                **facts,
+                status=conversation.status,
+                bytes=conversation.body_bytes,
+                cost_ms=round(taken_s * 1000, 1),
+                state=outcome,
+            )
+        return outcome in {"ok", "refused"}
+
+    async def _answer(
+        self,
+        head: RequestHead,
+        conversation: Conversation,
+        own: Collection[Address],
+        facts: dict[str, object],
+    ) -> str:
+        route: Route | None = None
+        try:
+            route = self._router.route(head, own)
+            return await self._follow(route, head, conversation, facts)
+        except OdonataError as error:
+            facts.update(code=error.code, error=error.detail)
+            if conversation.status:
+                await conversation.cut()
+                return "cut"
+            self._counters.requests_refused += 1
+            await refuse(conversation, error, _whose(route, error))
+            return "refused"
+
+    async def _follow(
+        self,
+        route: Route,
+        head: RequestHead,
+        conversation: Conversation,
+        facts: dict[str, object],
+    ) -> str:
+        match route:
+            case Swarm():
+                facts.update(kind="p2p", url=_loggable(route.download.url))
+                self._counters.requests_p2p += 1
+                facts["task_id"] = await self._swarm.answer(route, conversation)
+            case Direct():
+                facts.update(kind="direct", url=_loggable(route.url))
+                self._counters.requests_direct += 1
+                await self._origin.answer(route.url, head, conversation)
+            case Tunnel():
+                facts["kind"] = "tunnel"
+                self._counters.requests_tunnel += 1
+                await run_tunnel(route, conversation, self._options, self._counters)
+                return "tunnel_closed"
+        return "ok"
+
+
+async def refuse(conversation: Conversation, error: OdonataError, whose: str) -> None:
+    """Answer with the error: an origin's own status and headers as they were, else text of ours."""
+    status = error.http_status
+    headers: HeaderList = ((_ERROR_TYPE, whose),)
+    if isinstance(error, SourceError) and error.status_code in _PASSED_STATUS:
+        status = error.status_code or status
+        headers = (*_origin_headers(error), *headers)
+    await conversation.answer(status, error.detail, headers)
+
+
+def _origin_headers(error: SourceError) -> HeaderList:
+    dropped = HOP_BY_HOP | _ABOUT_BODY
+    return tuple(
+        (name, value) for name, value in error.header.items() if name.lower() not in dropped
+    )
+
+
+def _whose(route: Route | None, error: OdonataError) -> str:
+    if not isinstance(route, Swarm):
+        return "proxy"
+    return "backend" if isinstance(error, SourceError) else "dfdaemon"
+
+
+def _loggable(target: str) -> str:
+    return loggable_url(target)[:_LOGGED_URL_LENGTH]

@@ -1,0 +1,135 @@
+"""Answer a GET from the swarm: the hub brings the content, the client gets it while it arrives.
+
+The head is sent when the first bytes are here, so that whatever fails before them still becomes a
+status of its own; after that a failure ends the connection. Does not decide what goes this way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from typing import cast
+
+import msgspec
+
+from odonata.wire.message import ByteRange, Download, Value
+from peer.core.proxy_header import HeaderList, shared_answer_header, value_of
+from peer.core.proxy_range import content_range, content_range_unsatisfied
+from peer.core.proxy_rule import Swarm
+from peer.runtime.port import Segment, TaskHub, TaskView
+from peer.runtime.proxy.content import slices
+from peer.runtime.proxy.conversation import Conversation
+from peer.runtime.proxy.option import ProxyCounters
+
+
+class _Plan(Value, frozen=True, kw_only=True):
+    """The answer's head, and which bytes follow: `part` (None: all of them) unless not `body`."""
+
+    status: int
+    headers: HeaderList = ()
+    part: ByteRange | None = None
+    body: bool = True
+
+
+class SwarmAnswer:
+    """Answers by the hub. `headers` go with every answer."""
+
+    def __init__(self, hub: TaskHub, counters: ProxyCounters, headers: HeaderList) -> None:
+        self._hub = hub
+        self._counters = counters
+        self._headers = headers
+
+    async def answer(self, swarm: Swarm, conversation: Conversation) -> str:
+        """Returns the task's id. Errors are the hub's, and come before the head or after it."""
+        view = await self._hub.open(swarm.download)
+        if view.content_length is None and swarm.download.range is not None:
+            # Nobody can say what part of an unknown length was asked for: everything is allowed.
+            await view.close()
+            view = await self._hub.open(_without_range(swarm.download))
+        try:
+            await self._send(view, _plan(view, swarm), conversation)
+            return view.task_id
+        finally:
+            await view.close()
+
+    async def _send(self, view: TaskView, plan: _Plan, conversation: Conversation) -> None:
+        headers = (*plan.headers, *self._headers, *_task_headers(view))
+        if not plan.body:
+            await conversation.send_head(plan.status, headers)
+            await conversation.end()
+            return
+        async with _closing(view.read(plan.part)) as segments:
+            segment = await anext(segments, None)
+            await conversation.send_head(plan.status, headers)
+            while segment is not None:
+                await self._send_segment(segment, conversation)
+                segment = await anext(segments, None)
+        await conversation.end()
+
+    async def _send_segment(self, segment: Segment, conversation: Conversation) -> None:
+        async for data in slices(segment):
+            await conversation.send(data)
+            self._counters.bytes_p2p += len(data)
+            await asyncio.sleep(0)  # a fast client must not keep the loop from all others
+
+
+def _plan(view: TaskView, swarm: Swarm) -> _Plan:
+    kept = shared_answer_header(view.response_header)
+    length = view.content_length
+    etag = value_of(kept, "etag")
+    if etag is not None and _lists(swarm.if_none_match, etag):
+        return _Plan(status=304, headers=kept, body=False)
+    if length is None:
+        return _Plan(status=200, headers=kept)
+    kept = (*kept, ("Accept-Ranges", "bytes"))
+    whole = _Plan(status=200, headers=(*kept, ("Content-Length", str(length))))
+    if swarm.wanted is None or not _same_content(swarm.if_range, kept):
+        return whole
+    part = swarm.wanted.within(length)
+    if part is None:
+        unsatisfied = ("Content-Range", content_range_unsatisfied(length))
+        return _Plan(status=416, headers=(unsatisfied, ("Content-Length", "0")), body=False)
+    about = (
+        ("Content-Range", content_range(part, length)),
+        ("Content-Length", str(part.length)),
+    )
+    return _Plan(status=206, headers=(*kept, *about), part=part)
+
+
+def _task_headers(view: TaskView) -> HeaderList:
+    task = (("X-Dragonfly-Task-ID", view.task_id),)
+    finished = (("X-Dragonfly-Task-Download-Finished", "true"),)
+    return (*task, *finished) if view.was_local else task
+
+
+def _without_range(download: Download) -> Download:
+    return msgspec.structs.replace(download, range=None, prefetch=False)
+
+
+def _lists(condition: str | None, etag: str) -> bool:
+    """If-None-Match: weak comparison with any of the tags."""
+    if condition is None:
+        return False
+    tags = {tag.strip().removeprefix("W/") for tag in condition.split(",")}
+    return "*" in tags or etag.removeprefix("W/") in tags
+
+
+def _same_content(if_range: str | None, headers: HeaderList) -> bool:
+    """If-Range: strong comparison with the tag, or the very date."""
+    if if_range is None:
+        return True
+    etag = value_of(headers, "etag")
+    if if_range.startswith(('"', "W/")):
+        return etag == if_range and not if_range.startswith("W/")
+    return value_of(headers, "last-modified") == if_range
+
+
+@asynccontextmanager
+async def _closing(segments: AsyncIterator[Segment]) -> AsyncIterator[AsyncIterator[Segment]]:
+    try:
+        yield segments
+    finally:
+        # Most readers are generators, which hold on to files until they are closed.
+        if hasattr(segments, "aclose"):
+            await cast("AsyncGenerator[Segment, None]", segments).aclose()
