@@ -1,0 +1,606 @@
+"""One download's brain: events in, effects out.
+
+`DownloadCore` moves the download through the states of `peer.core.lifecycle` and leaves the details
+to its parts: `fetching` (pieces from parents), `source_plan` (pieces from the source), `content`
+(what is held and missing) and `conversation` (what the scheduler is told). It reads no clock and
+does no I/O: `now` comes with each event, in seconds of any clock that does not jump back.
+
+Every answer it waits for is bounded by a timer of its own, so a download always ends, in Complete
+or GiveUp, even if nobody ever answers. After the end events have no effect.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+import msgspec
+
+from odonata.errors import (
+    DiskFullError,
+    OdonataError,
+    StorageError,
+    UnavailableError,
+)
+from odonata.wire.message import (
+    BackToSourceFailed,
+    Download,
+    EmptyTask,
+    Failed,
+    MetadataOnly,
+    NeedBackToSource,
+    NormalTask,
+    PeerMessage,
+    PieceBackToSourceFailed,
+    PieceBackToSourceFinished,
+    PieceFinished,
+    Reschedule,
+    SchedulerAnswer,
+    TrafficType,
+)
+from peer.core.content import Content
+from peer.core.conversation import Conversation
+from peer.core.effect import Complete, DownloadEffect, GiveUp, WakeAt
+from peer.core.event import (
+    Begun,
+    Cancelled,
+    DownloadEvent,
+    ParentConnected,
+    ParentEnded,
+    ParentHolds,
+    ParentLoad,
+    PieceNotFetched,
+    PieceStored,
+    ReaderWaiting,
+    SchedulerAnswered,
+    SchedulerLost,
+    SourceEnded,
+    SourceFailed,
+    SourceOpened,
+    SourcePieceStored,
+    StorageFailed,
+    Ticked,
+    Wanted,
+)
+from peer.core.fetching import Fetching
+from peer.core.lifecycle import Lifecycle, State, Step
+from peer.core.limits import DownloadLimits
+from peer.core.selection import Reader
+from peer.core.source_plan import SourcePlan
+
+if TYPE_CHECKING:
+    from random import Random
+
+_ParentEvent = (
+    ParentConnected | ParentHolds | ParentEnded | ParentLoad | PieceStored | PieceNotFetched
+)
+_SourceEvent = SourceOpened | SourcePieceStored | SourceEnded | SourceFailed
+_OtherEvent = (
+    Begun
+    | Wanted
+    | ReaderWaiting
+    | SchedulerAnswered
+    | SchedulerLost
+    | StorageFailed
+    | Cancelled
+    | Ticked
+)
+
+_SWARM = frozenset({State.SWARMING, State.RESCHEDULING, State.ALONE})
+_WAITING = frozenset({State.REGISTERING, State.RESCHEDULING})
+
+
+class DownloadCore:
+    """Decides for one download of one task. Give it Begun first; carry its effects out in order."""
+
+    def __init__(self, limits: DownloadLimits, download: Download, rng: Random) -> None:
+        self._limits = limits
+        self._download = download
+        self._life = Lifecycle()
+        self._content = Content(piece_length=download.piece_length, wanted=download.range)
+        self._conversation = Conversation()
+        self._source = SourcePlan(limits=limits, content=self._content, rng=rng)
+        slots = download.concurrent_piece_count or limits.concurrent_piece_count
+        self._fetching = Fetching(
+            limits=limits,
+            slots=min(slots, limits.max_concurrent_piece_count),
+            content=self._content,
+            conversation=self._conversation,
+            at_source=self._source.covers,
+            rng=rng,
+        )
+        self._scheduler = False
+        self._needs_size = False
+        self._cancelled_early = False
+        self._lost_because = ""
+        self._rounds = 0  # answers since the last piece
+        self._asked_at = 0.0
+        self._progress_at = 0.0
+        self._alarm_at: float | None = None
+
+    @property
+    def state(self) -> State:
+        return self._life.state
+
+    def story(self) -> tuple[str, ...]:
+        """The last events and steps, oldest first: for logs and bug reports."""
+        return self._life.story()
+
+    def handle(self, event: DownloadEvent, now: float) -> list[DownloadEffect]:
+        """Take one event in; return what is to be done about it, in order.
+
+        Raises IllegalStepError if the driver breaks the contract (no Begun, or a second one).
+        """
+        out: list[DownloadEffect] = []
+        if self._life.ended:
+            return out
+        if self.state is State.NEW and not isinstance(event, Begun):
+            self._before_begun(event)
+            return out
+        self._life.note(now, _summary(event))
+        if isinstance(event, _ParentEvent):
+            self._on_parent_event(event, now, out)
+        elif isinstance(event, _SourceEvent):
+            self._on_source_event(event, now, out)
+        else:
+            self._on_other_event(event, now, out)
+        self._steer(now, out)
+        self._set_alarm(now, out)
+        return out
+
+    # --- beginning ------------------------------------------------------------------------------
+
+    def _before_begun(self, event: DownloadEvent) -> None:
+        """Readers may come and go before the driver knows what storage holds; nothing else may."""
+        if isinstance(event, Wanted):
+            self._content.want(event.range)
+        elif isinstance(event, Cancelled):
+            self._cancelled_early = True
+        elif not isinstance(event, ReaderWaiting | Ticked):
+            raise self._life.illegal(f"{type(event).__name__} before Begun")
+
+    def _begin(self, event: Begun, now: float, out: list[DownloadEffect]) -> None:
+        if self.state is not State.NEW:
+            raise self._life.illegal("a second Begun")
+        self._scheduler = event.scheduler
+        self._needs_size = event.needs_size
+        self._content.resume(event.content_length, event.piece_length, event.held)
+        triggered = self._download.need_back_to_source
+        if self._cancelled_early:
+            self._cancel(now, out)
+        elif self._content.complete:
+            if triggered and self._scheduler and self._content.whole:
+                self._life.take(Step.REPORT, now)
+                self._register(now, out, metadata_only=True)
+            else:
+                self._finish(now, out)
+        elif not self._scheduler:
+            self._go_to_source("there is no scheduler", now, out)
+        elif self._content.content_length is None and (triggered or self._needs_size):
+            self._life.take(Step.SIZE, now)
+            self._source.open(now, out)
+        else:
+            self._ask_scheduler(now, out)
+
+    def _ask_scheduler(self, now: float, out: list[DownloadEffect]) -> None:
+        """Register, unless that is of no use."""
+        why_not = self._why_not_register()
+        if why_not:
+            self._go_to_source(why_not, now, out)
+        else:
+            self._life.take(Step.REGISTER, now)
+            self._register(now, out)
+
+    def _why_not_register(self) -> str:
+        if not self._scheduler:
+            return self._lost_because or "there is no scheduler"
+        if not self._needs_size:
+            return ""
+        length = self._content.content_length
+        if length is None:
+            # It would take a length that is not given for 0, and say that the content is empty.
+            return "the scheduler must be told the length, and the source does not say it"
+        wanted = self._download.range
+        length = length if wanted is None else min(length, wanted.length)
+        asks_anyway = (
+            self._download.need_back_to_source
+            or self._download.always_schedule
+            or self._download.disable_back_to_source
+        )
+        small = length <= self._limits.small_content_bytes
+        return "the content is small" if small and not asks_anyway else ""
+
+    def _register(
+        self, now: float, out: list[DownloadEffect], *, metadata_only: bool = False
+    ) -> None:
+        self._asked_at = now
+        content = self._content
+        known = content.content_length is not None
+        download = msgspec.structs.replace(
+            self._download,
+            metadata_only=metadata_only,
+            actual_content_length=content.content_length,
+            actual_piece_length=content.piece_length if known else None,
+            actual_piece_count=content.count,
+        )
+        self._conversation.register(download, out)
+
+    # --- readers, storage, the scheduler --------------------------------------------------------
+
+    def _on_other_event(self, event: _OtherEvent, now: float, out: list[DownloadEffect]) -> None:
+        match event:
+            case Begun():
+                self._begin(event, now, out)
+            case Wanted():
+                self._content.want(event.range)
+            case ReaderWaiting():
+                self._on_reader(event.number, now)
+            case SchedulerAnswered():
+                self._on_answer(event.answer, now, out)
+            case SchedulerLost():
+                self._on_lost(event.reason, now, out)
+            case StorageFailed():
+                error_type = DiskFullError if event.disk_full else StorageError
+                self._give_up(error_type(event.reason), Failed(description=event.reason), now, out)
+            case Cancelled():
+                self._cancel(now, out)
+            case Ticked():
+                self._alarm_at = None
+            case _:
+                assert_never(event)
+
+    def _cancel(self, now: float, out: list[DownloadEffect]) -> None:
+        error = UnavailableError("the download was cancelled: nobody wants it any more")
+        self._give_up(error, Failed(description="cancelled"), now, out)
+
+    def _on_reader(self, number: int | None, now: float) -> None:
+        reader = self._fetching.reader
+        if number is None:
+            self._fetching.reader = None
+        elif reader is None or reader.number != number:
+            self._fetching.reader = Reader(number, now)
+
+    def _on_answer(self, answer: SchedulerAnswer, now: float, out: list[DownloadEffect]) -> None:
+        if self.state is State.REPORTING:
+            self._finish(now, out)
+            return
+        if self.state not in _WAITING and self.state is not State.SWARMING:
+            return  # too late: decided otherwise meanwhile
+        match answer:
+            case NormalTask():
+                self._on_parents_named(answer, now, out)
+            case NeedBackToSource():
+                self._go_to_source(answer.description, now, out)
+            case EmptyTask():
+                self._on_empty(now, out)
+            case MetadataOnly():
+                pass  # answers a question that was not asked
+            case _:
+                assert_never(answer)
+
+    def _on_parents_named(self, answer: NormalTask, now: float, out: list[DownloadEffect]) -> None:
+        if self.state in _WAITING:
+            self._rounds += 1
+            self._progress_at = now
+        self._life.take(Step.SWARM, now)
+        self._conversation.start(out)
+        self._source.close(out)
+        self._fetching.connect(answer.parents, now, out)
+
+    def _on_empty(self, now: float, out: list[DownloadEffect]) -> None:
+        if self._content.contradiction(0, None) is not None:
+            # Never a short file: the scheduler is mistaken, the source is not.
+            self._go_to_source("the scheduler says empty, but it is not", now, out)
+            return
+        learned = self._content.learn(0, None, {})
+        if learned is not None:
+            out.append(learned)
+        self._finish(now, out)
+
+    def _on_lost(self, reason: str, now: float, out: list[DownloadEffect]) -> None:
+        self._conversation.lose()
+        self._scheduler = False
+        self._lost_because = f"the scheduler is gone: {reason}"
+        if self.state is State.REPORTING:
+            self._finish(now, out)
+        elif self.state is State.REGISTERING:
+            self._go_to_source(self._lost_because, now, out)
+        elif self.state in {State.SWARMING, State.RESCHEDULING}:
+            self._life.take(Step.GO_ALONE, now)
+
+    # --- parents --------------------------------------------------------------------------------
+
+    def _on_parent_event(self, event: _ParentEvent, now: float, out: list[DownloadEffect]) -> None:
+        if isinstance(event, PieceStored):
+            self._on_piece_stored(event, now, out)
+            return
+        if isinstance(event, PieceNotFetched):
+            self._fetching.on_not_fetched(event, now, out)
+            return
+        state = self._fetching.parents.get(event.peer_id)
+        if state is None:
+            return  # dropped meanwhile
+        match event:
+            case ParentConnected():
+                self._on_parent_connected(event, now, out)
+            case ParentHolds():
+                self._fetching.on_holds(state, event.pieces, now, out)
+            case ParentEnded():
+                self._fetching.on_ended(state, finished=event.finished, now=now, out=out)
+            case ParentLoad():
+                state.heard_at = now
+                state.told_load(event.max_rate_bytes_per_s, event.used_rate_bytes_per_s)
+            case _:
+                assert_never(event)
+
+    def _on_parent_connected(
+        self, event: ParentConnected, now: float, out: list[DownloadEffect]
+    ) -> None:
+        state = self._fetching.parents.get(event.peer_id)
+        if state is None:
+            return
+        was_asked = state.meta_asked_at is not None
+        self._fetching.on_connected(state, now)
+        scheduled = state.parent.task.content_length  # what the scheduler says, 0 if it can't
+        lies = bool(scheduled) and event.content_length not in {None, scheduled}
+        why = self._content.contradiction(event.content_length, event.piece_length)
+        if lies or why is not None:
+            self._fetching.blame(state, None, why or "not what the scheduler says", out)
+            return
+        # Without a length: it does not know yet, unless it has pieces and still can't say.
+        if event.content_length is not None or (was_asked and (state.offers or state.finished)):
+            self._learn(event.content_length, event.piece_length, event.response_header, out)
+
+    def _on_piece_stored(self, event: PieceStored, now: float, out: list[DownloadEffect]) -> None:
+        piece = event.piece
+        news = self._content.hold(piece.number)
+        self._fetching.on_stored(event.peer_id, piece, now, out)
+        if news:
+            self._progress(now)
+            piece = msgspec.structs.replace(
+                piece, parent_id=event.peer_id, traffic_type=TrafficType.REMOTE_PEER
+            )
+            self._conversation.say(PieceFinished(piece=piece), out)
+
+    def _learn(
+        self,
+        content_length: int | None,
+        piece_length: int | None,
+        response_header: dict[str, str],
+        out: list[DownloadEffect],
+    ) -> None:
+        learned = self._content.learn(content_length, piece_length, response_header)
+        if learned is not None:
+            out.append(learned)
+            self._fetching.check_offers(out)
+
+    def _progress(self, now: float) -> None:
+        self._progress_at = now
+        self._rounds = 0
+
+    # --- the source -----------------------------------------------------------------------------
+
+    def _on_source_event(self, event: _SourceEvent, now: float, out: list[DownloadEffect]) -> None:
+        match event:
+            case SourceOpened():
+                self._on_source_opened(event, now, out)
+            case SourcePieceStored():
+                self._on_source_piece(event, now, out)
+            case SourceEnded():
+                self._on_source_ended(event, now, out)
+            case SourceFailed():
+                self._on_source_failed(event, now, out)
+            case _:
+                assert_never(event)
+
+    def _on_source_opened(self, event: SourceOpened, now: float, out: list[DownloadEffect]) -> None:
+        if self.state not in {State.SIZING, State.SOURCING}:
+            return  # stopped meanwhile
+        why = self._content.contradiction(event.content_length, None)
+        if why is not None:
+            self._source.contradicted(why, out)
+            return
+        self._learn(event.content_length, None, event.response_header, out)
+        self._source.on_opened(ranges=event.ranges, now=now, out=out)
+        if self.state is State.SIZING:
+            self._ask_scheduler(now, out)
+
+    def _on_source_piece(
+        self, event: SourcePieceStored, now: float, out: list[DownloadEffect]
+    ) -> None:
+        news = self._content.hold(event.piece.number)
+        self._source.on_stored(now)
+        self._fetching.forget(event.piece.number, out)
+        if news:
+            self._progress(now)
+            piece = msgspec.structs.replace(
+                event.piece, parent_id="", traffic_type=TrafficType.BACK_TO_SOURCE
+            )
+            self._conversation.say(PieceBackToSourceFinished(piece=piece), out)
+
+    def _on_source_ended(self, event: SourceEnded, now: float, out: list[DownloadEffect]) -> None:
+        why = self._content.contradiction(event.content_length, None)
+        if why is not None:
+            self._source.contradicted(why, out)
+            return
+        run = self._source.run(event.first)
+        if event.content_length is not None:
+            self._learn(event.content_length, None, {}, out)
+        short = None
+        if run is not None:
+            missing = self._content.missing()
+            if missing is None:
+                short = "the source ended and did not say how long the content is"
+            else:
+                left = [n for n in missing if run.covers(n)]
+                short = f"the source ended before piece {left[0]}" if left else None
+        self._source.on_ended(event.first, now, short=short, out=out)
+
+    def _on_source_failed(self, event: SourceFailed, now: float, out: list[DownloadEffect]) -> None:
+        if self.state in {State.SIZING, State.SOURCING}:
+            self._source.on_failed(event, now, out)
+        else:
+            self._source.forget_open(event.first)
+
+    def _go_to_source(self, why: str, now: float, out: list[DownloadEffect]) -> None:
+        """The source brings what no parent brings, unless the download may not ask it."""
+        if self._download.disable_back_to_source and not self._download.need_back_to_source:
+            self._give_up(
+                UnavailableError(
+                    f"pieces are missing and no peer brings them ({why}); the source was not asked "
+                    f"because disable_back_to_source is set"
+                ),
+                Failed(description=f"{why}; back to source is disabled"),
+                now,
+                out,
+            )
+            return
+        self._life.take(Step.GO_TO_SOURCE, now)
+        self._progress_at = now
+        self._conversation.start_source(why, out)
+
+    # --- after every event ----------------------------------------------------------------------
+
+    def _steer(self, now: float, out: list[DownloadEffect]) -> None:
+        """Look at where things stand now, and do what follows."""
+        if self.state is State.REPORTING:
+            if now - self._asked_at >= self._limits.report_timeout_s:
+                self._finish(now, out)
+        elif self.state is State.SIZING:
+            self._steer_sizing(now, out)
+        elif self.state in _SWARM or self.state is State.REGISTERING:
+            self._steer_swarm(now, out)
+        # No elif: the swarm may just have been given up for the source.
+        if self.state is State.SOURCING:
+            self._steer_source(now, out)
+
+    def _steer_sizing(self, now: float, out: list[DownloadEffect]) -> None:
+        overdue = self._source.overdue(now)
+        if overdue is not None:
+            self._source.on_failed(overdue, now, out)
+        if self._source.error is not None:
+            self._give_up(self._source.error, Failed(), now, out)
+        elif self._source.retry_due is not None and now >= self._source.retry_due:
+            self._source.open(now, out)
+
+    def _steer_swarm(self, now: float, out: list[DownloadEffect]) -> None:
+        if self.state is not State.REGISTERING:
+            if self._content.complete:
+                self._finish(now, out)
+                return
+            self._fetching.tend(now, out)
+            self._fetching.fill(now, out)
+        if self.state in _WAITING:
+            if now - self._asked_at >= self._limits.schedule_timeout_s:
+                self._go_to_source("the scheduler did not answer in time", now, out)
+            return
+        if self._fetching.flights:
+            return
+        if not self._fetching.hopeful():
+            self._fetching.drop_all(out)
+            self._swarm_is_dry("not all pieces are downloaded from parents", (), now, out)
+        elif now - self._progress_at >= self._limits.stall_timeout_s:
+            # At first only who went silent is to blame; later whoever was named.
+            everybody = tuple(p.peer_id for p in self._fetching.parents)
+            to_blame = self._fetching.silent(now) if self._rounds <= 1 else everybody
+            self._swarm_is_dry("parents bring nothing", to_blame, now, out)
+
+    def _swarm_is_dry(
+        self, why: str, useless: tuple[str, ...], now: float, out: list[DownloadEffect]
+    ) -> None:
+        """These parents do not suffice: others, or the source."""
+        if self.state is State.ALONE:
+            self._go_to_source(self._lost_because, now, out)
+        elif self._rounds >= self._limits.max_schedule_count:
+            why = f"{why}; {self._rounds} answers of the scheduler brought no piece"
+            self._conversation.end(Failed(description=why), out)
+            self._go_to_source(why, now, out)
+        else:
+            self._life.take(Step.ASK_AGAIN, now)
+            self._asked_at = now
+            gone = dict.fromkeys([*self._fetching.parents.take_gone(), *useless])
+            message = Reschedule(parent_ids=tuple(gone), description=why)
+            self._conversation.say(message, out)
+
+    def _steer_source(self, now: float, out: list[DownloadEffect]) -> None:
+        if self._content.complete:
+            self._finish(now, out)
+            return
+        overdue = self._source.overdue(now)
+        if overdue is not None:
+            self._source.on_failed(overdue, now, out)
+        self._fetching.tend(now, out)
+        if self._idle and now - self._progress_at >= self._limits.stall_timeout_s:
+            self._fetching.drop_all(out)  # they offer pieces and do not bring them
+        reader = self._fetching.reader
+        elsewhere = self._fetching.offered()
+        self._source.advance(elsewhere, None if reader is None else reader.number, now, out)
+        self._fetching.leave_to_source(out)
+        self._fetching.fill(now, out)
+        if self._source.error is not None and not self._parents_suffice(elsewhere):
+            self._source_is_dead(self._source.error, now, out)
+
+    @property
+    def _idle(self) -> bool:
+        """Nothing is on its way, neither from parents nor from the source."""
+        return not self._fetching.flights and not self._source.busy
+
+    def _parents_suffice(self, offered: set[int]) -> bool:
+        missing = self._content.missing()
+        return missing is not None and all(n in offered for n in missing)
+
+    def _source_is_dead(self, error: OdonataError, now: float, out: list[DownloadEffect]) -> None:
+        answer = self._source.answer
+        failed = PieceBackToSourceFailed(answer=answer, description=error.detail)
+        self._conversation.say(failed, out)
+        self._give_up(error, BackToSourceFailed(description=error.detail), now, out)
+
+    # --- ends -----------------------------------------------------------------------------------
+
+    def _finish(self, now: float, out: list[DownloadEffect]) -> None:
+        self._conversation.finish(out)
+        self._clear_up(out)
+        out.append(Complete(whole=self._content.whole))
+        self._life.take(Step.FINISH, now)
+
+    def _give_up(
+        self, error: OdonataError, last_word: PeerMessage, now: float, out: list[DownloadEffect]
+    ) -> None:
+        self._conversation.end(last_word, out)
+        self._clear_up(out)
+        out.append(GiveUp(error=error))
+        self._life.take(Step.GIVE_UP, now)
+
+    def _clear_up(self, out: list[DownloadEffect]) -> None:
+        self._fetching.drop_all(out)
+        self._source.close(out)
+
+    def _set_alarm(self, now: float, out: list[DownloadEffect]) -> None:
+        """Ask to be woken when time alone may change something."""
+        moments = self._deadlines(now)
+        if self._life.ended or not moments:
+            return
+        at = max(min(moments), now + self._limits.min_wake_s)
+        if self._alarm_at is None or self._alarm_at <= now or at < self._alarm_at:
+            self._alarm_at = at
+            out.append(WakeAt(at_s=at))
+
+    def _deadlines(self, now: float) -> list[float]:
+        limits = self._limits
+        moments = [self._source.next_wake(), self._fetching.next_wake(now)]
+        if self.state is State.REPORTING:
+            moments.append(self._asked_at + limits.report_timeout_s)
+        elif self.state in _WAITING:
+            moments.append(self._asked_at + limits.schedule_timeout_s)
+        elif self.state is not State.SIZING and self._idle:
+            moments.append(self._progress_at + limits.stall_timeout_s)
+        return [m for m in moments if m is not None]
+
+
+def _summary(event: DownloadEvent) -> str:
+    """Name and who or what it is about; never a header, never a URL."""
+    about = [
+        f"{name}={getattr(event, name)}"
+        for name in ("peer_id", "number", "first", "reason")
+        if hasattr(event, name)
+    ]
+    return " ".join([type(event).__name__, *about])

@@ -1,0 +1,412 @@
+"""Pieces from parents: asking, what follows from success and failure, transfers that are late.
+
+Theory of operation
+===================
+
+The piece of a failed transfer needs no list of its own: it is missing and not on its way, so the
+next choice sees it. The parent is treated by what the failure says about it:
+
+| reason               | the parent                                                            |
+|----------------------|-----------------------------------------------------------------------|
+| refused              | left alone for a moment, longer each time; no blame                   |
+| not found            | does not hold the piece; too many of them: blamed                     |
+| digest, protocol     | blamed: never again in this download, and reported                    |
+| unreachable, timeout | a strike: left alone; dropped and reported after the second in a row  |
+| cancelled            | nothing if we stopped it, else as if refused                          |
+
+A transfer is late when it has taken several times this download's own mean. If all slots are taken,
+a late one is stopped and asked from somebody else. If slots are free and nothing new is left to ask
+for, a second holder is asked as well, the first to bring it wins, and the other is stopped.
+
+Not here: the scheduler's answers, the source, and the states of the download (`download`); choosing
+(`selection`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from odonata.wire.message import Parent, Piece, PieceFailed
+from peer.core.content import Content
+from peer.core.conversation import Conversation
+from peer.core.effect import (
+    AskParentMeta,
+    CancelPiece,
+    ConnectParent,
+    DownloadEffect,
+    DropParent,
+    FetchPiece,
+)
+from peer.core.event import FailureReason, PieceNotFetched
+from peer.core.limits import DownloadLimits
+from peer.core.parents import Flight, Parents, ParentState
+from peer.core.selection import Reader, Situation, choose, choose_helper
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from random import Random
+
+
+class Fetching:
+    """The swarm side of one download. Every method appends its effects to `out`."""
+
+    def __init__(
+        self,
+        *,
+        limits: DownloadLimits,
+        slots: int,
+        content: Content,
+        conversation: Conversation,
+        at_source: Callable[[int], bool],
+        rng: Random,
+    ) -> None:
+        """`slots`: pieces in flight in all. `at_source`: the source is bringing this piece."""
+        self.parents = Parents(limits)
+        self.reader: Reader | None = None
+        self._limits = limits
+        self._slots = slots
+        self._content = content
+        self._conversation = conversation
+        self._at_source = at_source
+        self._rng = rng
+        self._on_way: dict[int, int] = {}  # piece -> copies in flight
+        self._cancelled: dict[tuple[str, int], int] = {}  # stopped by us, answer still to come
+        self._replaced: dict[int, int] = {}
+        self._fetched = 0
+        self._fetched_s = 0.0
+
+    # --- parents come and go --------------------------------------------------------------------
+
+    def connect(self, named: tuple[Parent, ...], now: float, out: list[DownloadEffect]) -> None:
+        """Take in the parents that the scheduler named."""
+        interested = tuple(self._content.missing() or ())
+        for parent in named:
+            known = self.parents.get(parent.peer_id)
+            if known is not None and known.finished:
+                # It had told all, and the scheduler thinks that it has more by now.
+                known.finished, known.listing = False, True
+            elif known is not None or self.parents.is_blamed(parent.peer_id):
+                continue
+            else:
+                self._make_room()
+                if self.parents.admit(parent, now) is None:
+                    continue
+            out.append(ConnectParent(parent=parent, interested=interested))
+
+    def on_connected(self, state: ParentState, now: float) -> None:
+        """A parent said what it knows of the content."""
+        state.heard_at = now
+        state.meta_asked_at = None
+
+    def on_holds(
+        self, state: ParentState, pieces: tuple[Piece, ...], now: float, out: list[DownloadEffect]
+    ) -> None:
+        """A parent offers pieces."""
+        state.heard_at = now
+        for piece in pieces:
+            misfit = self._misfit(piece)
+            if misfit is not None:
+                self.blame(state, piece.number, misfit, out)
+                return
+            if piece.number not in self._content.held:
+                self.parents.offer(state, piece)
+        if not self._content.learned:
+            self.ask_meta(state, now, out)
+
+    def on_ended(
+        self, state: ParentState, *, finished: bool, now: float, out: list[DownloadEffect]
+    ) -> None:
+        """A parent's list is over. A broken one is opened once more; twice is too often."""
+        state.heard_at = now
+        state.listing = False
+        state.finished = finished
+        if finished:
+            if self._content.content_length is None:
+                self.ask_meta(state, now, out)
+            return
+        state.reconnect_at = now + self._limits.reconnect_s
+        self._strike(state, None, out)
+
+    def ask_meta(self, state: ParentState, now: float, out: list[DownloadEffect]) -> None:
+        """Ask once more how long the content is; not while the last question is young."""
+        asked_at = state.meta_asked_at
+        if asked_at is None or now - asked_at >= self._limits.meta_interval_s:
+            state.meta_asked_at = now
+            out.append(AskParentMeta(peer_id=state.peer_id))
+
+    def blame(
+        self, state: ParentState, number: int | None, why: str, out: list[DownloadEffect]
+    ) -> None:
+        """It did what no honest parent does: never again in this download."""
+        self._leave(state, out)
+        self.parents.blame(state.peer_id, why)
+        self._report(state, number, out)
+
+    def drop_all(self, out: list[DownloadEffect]) -> None:
+        """The download needs no parents any more."""
+        for state in list(self.parents):
+            self._leave(state, out)
+            self.parents.remove(state.peer_id)
+
+    def check_offers(self, out: list[DownloadEffect]) -> None:
+        """The grid is known now: whose earlier offers do not fit is to blame."""
+        for state in list(self.parents):
+            misfits = (self._misfit(piece) for piece in state.offers.values())
+            misfit = next((m for m in misfits if m is not None), None)
+            if misfit is not None:
+                self.blame(state, None, misfit, out)
+
+    # --- pieces come, or do not -----------------------------------------------------------------
+
+    def on_stored(self, peer_id: str, piece: Piece, now: float, out: list[DownloadEffect]) -> None:
+        """A piece is on the disk, from `peer_id`."""
+        self._cancelled.pop((peer_id, piece.number), None)
+        state = self.parents.get(peer_id)
+        flight = None if state is None else self._land(state, piece.number)
+        if state is not None and flight is not None:
+            took_s = piece.cost_s or now - flight.asked_at
+            state.heard_at = now
+            state.measure(piece.length, took_s, self._limits.goodput_memory)
+            self._fetched += 1
+            self._fetched_s += took_s
+        self.forget(piece.number, out)
+
+    def forget(self, number: int, out: list[DownloadEffect]) -> None:
+        """A piece is held now: whoever else is bringing it may stop."""
+        for state in self.parents:
+            if number in state.in_flight:
+                self._cancel(state, number, out)
+        self.parents.forget_everywhere(number)
+        self._replaced.pop(number, None)
+
+    def on_not_fetched(self, event: PieceNotFetched, now: float, out: list[DownloadEffect]) -> None:
+        """A fetch failed. See the table above."""
+        ours = self._cancelled.pop((event.peer_id, event.number), 0)
+        state = self.parents.get(event.peer_id)
+        if state is None:
+            return
+        state.heard_at = now
+        if not ours:
+            self._land(state, event.number)
+        limits = self._limits
+        match event.reason:
+            case FailureReason.REFUSED:
+                self._refused(state, now)
+            case FailureReason.CANCELLED:
+                if not ours:
+                    self._refused(state, now)
+            case FailureReason.NOT_FOUND:
+                self.parents.forget(state, event.number)
+                state.not_found += 1
+                if state.not_found > limits.max_not_found:
+                    self.blame(state, event.number, "offers what it does not hold", out)
+            case FailureReason.DIGEST | FailureReason.PROTOCOL:
+                self.blame(state, event.number, event.detail or event.reason, out)
+            case FailureReason.UNREACHABLE | FailureReason.TIMEOUT:
+                state.avoid_until = now + limits.strike_avoid_s
+                self._strike(state, event.number, out)
+
+    # --- asking ---------------------------------------------------------------------------------
+
+    def fill(self, now: float, out: list[DownloadEffect]) -> None:
+        """Ask for as much as may be in flight, then look after what is late."""
+        if not self._content.learned:
+            return
+        while self.flights < self._slots:
+            choice = choose(self._situation(), self._rng, now)
+            if choice is None:
+                break
+            self._ask(choice.parent, choice.number, now, out)
+        self._help_late(now, out)
+
+    def tend(self, now: float, out: list[DownloadEffect]) -> None:
+        """Time passed: give up what nobody answers, open broken streams once more."""
+        for state in list(self.parents):
+            overdue = [n for n, f in state.in_flight.items() if now >= f.deadline]
+            for number in overdue:
+                self._cancel(state, number, out)
+                state.avoid_until = now + self._limits.strike_avoid_s
+                self._strike(state, number, out)
+            gone = self.parents.get(state.peer_id) is not state
+            if not gone and state.reconnect_at is not None and now >= state.reconnect_at:
+                state.reconnect_at = None
+                state.listing = True
+                interested = tuple(self._content.missing() or ())
+                out.append(ConnectParent(parent=state.parent, interested=interested))
+
+    def leave_to_source(self, out: list[DownloadEffect]) -> None:
+        """Stop what the source is bringing, too: it reads past what it does not need to store."""
+        for state in self.parents:
+            for number in [n for n in state.in_flight if self._at_source(n)]:
+                self._cancel(state, number, out)
+
+    # --- questions ------------------------------------------------------------------------------
+
+    @property
+    def flights(self) -> int:
+        """Pieces on their way, copies counted."""
+        return sum(self._on_way.values())
+
+    def brings(self, number: int) -> bool:
+        """Some parent is bringing this piece."""
+        return number in self._on_way
+
+    def offered(self) -> set[int]:
+        """Missing pieces that some parent offers."""
+        return {n for state in self.parents for n in state.offers if self._content.lacks(n)}
+
+    def hopeful(self) -> bool:
+        """Something may still come from the parents: on its way, offered, or yet to be offered."""
+        return (
+            self.flights > 0
+            or any(
+                p.listing or p.reconnect_at is not None or p.meta_asked_at is not None
+                for p in self.parents
+            )
+            or any(not self._at_source(n) for n in self.offered())
+        )
+
+    def silent(self, now: float) -> tuple[str, ...]:
+        """Parents that have not been heard of for as long as a stall takes."""
+        since = now - self._limits.stall_timeout_s
+        return tuple(p.peer_id for p in self.parents if p.heard_at <= since)
+
+    def next_wake(self, now: float) -> float | None:
+        """When `fill` or `tend` may have something to do although nothing happens."""
+        late_s = self._late_s()
+        moments: list[float] = []
+        for state in self.parents:
+            for flight in state.in_flight.values():
+                moments.append(flight.deadline)
+                if late_s is not None:
+                    moments.append(flight.asked_at + late_s)
+            if state.offers:
+                moments.append(state.avoid_until)
+            if state.reconnect_at is not None:
+                moments.append(state.reconnect_at)
+        if self.reader is not None:
+            moments.append(self.reader.since + self._limits.reader_patience_s)
+        return min((m for m in moments if m > now), default=None)
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _situation(self) -> Situation:
+        return Situation(
+            content=self._content,
+            parents=self.parents,
+            limits=self._limits,
+            taken=lambda n: n in self._on_way or self._at_source(n),
+            reader=self.reader,
+            flights=self.flights,
+        )
+
+    def _misfit(self, piece: Piece) -> str | None:
+        if piece.number >= self._limits.max_piece_count:
+            return f"piece {piece.number} is beyond any content"
+        return self._content.misfit(piece)
+
+    def _ask(self, state: ParentState, number: int, now: float, out: list[DownloadEffect]) -> None:
+        offered = state.offers[number]
+        limits = self._limits
+        timeout_s = limits.piece_timeout_s + offered.length / limits.slowest_rate_bytes_per_s
+        deadline = now + timeout_s + limits.guard_s
+        state.in_flight[number] = Flight(number=number, asked_at=now, deadline=deadline)
+        self._on_way[number] = self._on_way.get(number, 0) + 1
+        out.append(
+            FetchPiece(
+                peer_id=state.peer_id,
+                number=number,
+                offset=offered.offset,
+                length=offered.length,
+                timeout_s=timeout_s,
+            )
+        )
+
+    def _land(self, state: ParentState, number: int) -> Flight | None:
+        flight = state.in_flight.pop(number, None)
+        if flight is not None:
+            self._on_way[number] -= 1
+            if not self._on_way[number]:
+                del self._on_way[number]
+        return flight
+
+    def _cancel(self, state: ParentState, number: int, out: list[DownloadEffect]) -> None:
+        if self._land(state, number) is not None:
+            self._cancelled[state.peer_id, number] = 1
+            out.append(CancelPiece(peer_id=state.peer_id, number=number))
+
+    def _leave(self, state: ParentState, out: list[DownloadEffect]) -> None:
+        for number in list(state.in_flight):
+            self._land(state, number)
+        for key in [k for k in self._cancelled if k[0] == state.peer_id]:
+            del self._cancelled[key]
+        out.append(DropParent(peer_id=state.peer_id))
+
+    def _report(self, state: ParentState, number: int | None, out: list[DownloadEffect]) -> None:
+        message = PieceFailed(parent_id=state.peer_id, number=number, temporary=True)
+        self._conversation.say(message, out)
+
+    def _refused(self, state: ParentState, now: float) -> None:
+        limits = self._limits
+        pause_s = limits.refused_avoid_s * 2.0 ** min(state.refusals, 16)
+        state.refusals += 1
+        # Drawn, lest all who were refused at one moment come back at one moment.
+        pause_s = min(pause_s, limits.refused_avoid_max_s) * self._rng.uniform(0.75, 1.25)
+        state.avoid_until = now + pause_s
+
+    def _strike(self, state: ParentState, number: int | None, out: list[DownloadEffect]) -> None:
+        state.strikes += 1
+        if state.strikes >= self._limits.max_strikes:
+            self._leave(state, out)
+            self.parents.remove(state.peer_id)
+            self._report(state, number, out)
+
+    def _make_room(self) -> None:
+        """Parents that have nothing more to give make room for new ones."""
+        if len(self.parents) < self._limits.max_parents:
+            return
+        for state in list(self.parents):
+            if state.finished and not state.offers and not state.in_flight:
+                self.parents.remove(state.peer_id)
+                return
+
+    # --- late transfers -------------------------------------------------------------------------
+
+    def _late_s(self) -> float | None:
+        """After how long a transfer is late, None while there is nothing to compare with."""
+        if not self._fetched or not (self._limits.hedge or self._limits.replace_slow):
+            return None
+        mean_s = self._fetched_s / self._fetched
+        return max(self._limits.slow_factor * mean_s, self._limits.min_slow_s)
+
+    def _help_late(self, now: float, out: list[DownloadEffect]) -> None:
+        late_s = self._late_s()
+        if late_s is None:
+            return
+        late = sorted(
+            (f.asked_at, p.peer_id, n)
+            for p in self.parents
+            for n, f in p.in_flight.items()
+            if now - f.asked_at >= late_s and self._on_way[n] == 1
+        )
+        for _, peer_id, number in late:
+            slow = self.parents.get(peer_id)
+            if slow is not None:
+                self._help(slow, number, now, out)
+
+    def _help(self, slow: ParentState, number: int, now: float, out: list[DownloadEffect]) -> None:
+        limits = self._limits
+        full = self.flights >= self._slots
+        replaced = self._replaced.get(number, 0)
+        if full and not (limits.replace_slow and replaced < limits.max_replacements):
+            return
+        if not full and not limits.hedge:
+            return
+        helper = choose_helper(self._situation(), number, slow, self._rng, now)
+        if helper is None:
+            return
+        if full:
+            self._cancel(slow, number, out)
+            slow.avoid_until = now + limits.slow_avoid_s
+            self._replaced[number] = replaced + 1
+        self._ask(helper, number, now, out)

@@ -1,0 +1,110 @@
+"""Every number that bounds or steers a download, each with its reason. No behaviour.
+
+The daemon builds one from its settings; tests and the simulator take the defaults. Times are
+seconds, lengths bytes, rates bytes per second.
+"""
+
+from __future__ import annotations
+
+from odonata.piece import MIB
+from odonata.wire.message import Value
+
+
+class DownloadLimits(Value, frozen=True, kw_only=True):
+    """Bounds of one download."""
+
+    # --- how much at once ---------------------------------------------------------------------
+    concurrent_piece_count: int = 4
+    """Pieces in flight from parents. Four fill a link of a few ms delay; more only make each piece
+    finish later, so that it can be passed on later (swarm study: 8 -> 4 is worth 13 %)."""
+    max_concurrent_piece_count: int = 8
+    """What a request may raise it to: what Dragonfly's client uses, enough for 50 ms of delay."""
+    pieces_per_parent: int = 1
+    """In flight from one parent. Two from one uplink finish no earlier than one after the other."""
+    quick_piece_s: float = 0.1
+    """A parent whose pieces take less than this is bounded by delay, not by rate..."""
+    quick_pieces_per_parent: int = 4
+    """...so several may be in flight from it. 0.1 s is ten round trips of a wide-area network."""
+    max_parents: int = 16
+    """Connected at once. The scheduler names up to 8; the rest is room for its top-ups."""
+
+    # --- parents that do not do as they should ------------------------------------------------
+    refused_avoid_s: float = 0.25
+    """First pause after a refusal (no free slot): about the time of a piece on a fast link."""
+    refused_avoid_max_s: float = 4.0
+    """It doubles with each refusal in a row, up to this."""
+    strike_avoid_s: float = 1.0
+    """Pause after a connection that failed: a restart of the other side's network stack."""
+    max_strikes: int = 2
+    """Failures in a row (unreachable, timed out) before a parent is dropped and reported."""
+    max_not_found: int = 8
+    """Pieces a parent may offer and then not have before its word counts for nothing."""
+    reconnect_s: float = 1.0
+    """Pause before the streams to a parent are opened once more after they broke."""
+    max_parent_memory: int = 1024
+    """Blamed parents that are remembered; a task has rarely more peers on our path than that."""
+    max_piece_count: int = 262_144
+    """Highest number a parent may offer while the length is unknown: 1 TiB in pieces of 4 MiB."""
+    piece_timeout_s: float = 30.0
+    """One piece from one parent: this long for its delays..."""
+    slowest_rate_bytes_per_s: float = 128 * 1024.0
+    """...plus its length at this rate. Slower than a modem is as good as not at all: 4 MiB get 62 s
+    and 64 MiB 542 s, on either side of Dragonfly's flat 360 s."""
+    guard_s: float = 5.0
+    """How much later the core itself gives up on an answer that the driver owes it."""
+    meta_interval_s: float = 0.5
+    """At most this often is a parent asked again for the length."""
+
+    # --- choice -------------------------------------------------------------------------------
+    goodput_memory: float = 0.3
+    """Weight of the newest piece in a parent's measured goodput: the last five or so count."""
+    seed_once: bool = True
+    """Ask a seed only for what no other parent holds, while something else is in flight."""
+    reader_patience_s: float = 1.0
+    """A reader's next piece is asked from a seed out of turn only after it waited this long, if
+    there are other parents: if all peers ask a thin seed for the same piece, the swarm runs at its
+    pace (swarm study: 1.3 -> 3.2 times the bound)."""
+    hedge: bool = True
+    """Ask a second holder for a piece that is late, when nothing else is left to ask for."""
+    replace_slow: bool = True
+    """Stop a transfer that is late when another parent could bring the piece."""
+    slow_factor: float = 4.0
+    """Late: this many times this download's own mean. A transfer that has taken four means may be
+    expected to take as long again, which is what the swarm study's rule asks for."""
+    slow_avoid_s: float = 2.0
+    """A parent that was replaced is left alone for so long (swarm study)."""
+    min_slow_s: float = 0.5
+    """Below this nothing is late: on fast links a mean is milliseconds, and a hiccup no reason."""
+    max_replacements: int = 2
+    """Of one piece; then its transfer runs to its end or its timeout, so that it comes at all."""
+
+    # --- the scheduler ------------------------------------------------------------------------
+    schedule_timeout_s: float = 60.0
+    """Longest wait for an answer, then the source. A scheduler that has no parent to name waits
+    until a seed has opened the source, which takes a slow registry tens of seconds."""
+    max_schedule_count: int = 5
+    """Answers in a row that brought not one piece; then the source (Dragonfly's number)."""
+    stall_timeout_s: float = 20.0
+    """Nothing in flight and nothing to ask for: how long to hope that a parent gets more."""
+    report_timeout_s: float = 10.0
+    """Longest wait for the answer when a whole task is reported: nobody waits for it but us."""
+    small_content_bytes: int = 4 * MIB
+    """Under a scheduler that is not ours: what is no longer than this is not worth asking it, and
+    its other clients do not either (Dragonfly's rule)."""
+
+    # --- the source ---------------------------------------------------------------------------
+    source_streams: int = 1
+    """Runs at once from the source. One connection fills most links, and sources count requests."""
+    source_attempts: int = 4
+    """Failures in a row, without one piece in between, before the source is given up."""
+    source_backoff_s: float = 0.5
+    """Pause after the first failure; doubles. Four attempts take about 4 s: a restart of a proxy in
+    front of a registry, not an outage."""
+    source_backoff_max_s: float = 8.0
+    source_silence_s: float = 600.0
+    """The driver has its own, shorter timeouts; this one only makes sure that a download ends. It
+    must outlast one 64 MiB piece at 128 KiB/s."""
+
+    # --- the clock ----------------------------------------------------------------------------
+    min_wake_s: float = 0.01
+    """No timer is nearer than this: a bound on the work of a wrong deadline."""

@@ -1,0 +1,175 @@
+"""What is known of each parent of one download: what it holds, how fast it is, how far to trust it.
+
+Book-keeping only: who is asked for what is decided in `peer.core.selection`, what follows from a
+failure in `peer.core.fetching`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from math import sqrt
+
+from odonata.wire.message import Parent, Piece
+from peer.core.limits import DownloadLimits
+
+IDLE_SHARE_MIN = 0.1
+"""A parent that says it is full still counts with a tenth of its link, as Dragonfly's client has
+it: its word is about a second old."""
+
+
+@dataclass(slots=True)
+class Flight:
+    """One piece on its way from one parent."""
+
+    number: int
+    asked_at: float
+    deadline: float
+
+
+@dataclass(slots=True)
+class ParentState:
+    """One parent. Rates are bytes per second, None until measured or told."""
+
+    parent: Parent
+    heard_at: float
+    listing: bool = True  # it may still offer more
+    finished: bool = False  # its list ended well
+    offers: dict[int, Piece] = field(default_factory=dict[int, Piece])
+    in_flight: dict[int, Flight] = field(default_factory=dict[int, Flight])
+    goodput: float | None = None
+    piece_s: float | None = None
+    spare: float | None = None
+    strikes: int = 0
+    refusals: int = 0
+    not_found: int = 0
+    avoid_until: float = 0.0
+    reconnect_at: float | None = None
+    meta_asked_at: float | None = None
+
+    @property
+    def peer_id(self) -> str:
+        return self.parent.peer_id
+
+    @property
+    def is_seed(self) -> bool:
+        return self.parent.host.is_seed
+
+    @property
+    def rate(self) -> float | None:
+        """What it can probably spare for one more piece: what it gave us, and what it says.
+
+        The geometric mean, since either may be off by a large factor: the measured one when others
+        come or go, the told one when a limit lies elsewhere on the path.
+        """
+        if self.goodput is not None and self.spare is not None:
+            return sqrt(self.goodput * self.spare)
+        return self.goodput if self.goodput is not None else self.spare
+
+    def measure(self, n_bytes: int, took_s: float, memory: float) -> None:
+        """It brought `n_bytes` in `took_s`."""
+        rate = n_bytes / max(took_s, 1e-6)
+        old_rate = rate if self.goodput is None else self.goodput
+        old_s = took_s if self.piece_s is None else self.piece_s
+        self.goodput = old_rate + memory * (rate - old_rate)
+        self.piece_s = old_s + memory * (took_s - old_s)
+        self.strikes = self.refusals = 0
+
+    def told_load(self, max_rate: float, used_rate: float) -> None:
+        """Its own word on its uplink; a maximum of 0 says nothing."""
+        if max_rate > 0:
+            self.spare = max(max_rate - used_rate, max_rate * IDLE_SHARE_MIN)
+
+
+class Parents:
+    """All parents of one download, who holds what among them, and who must not come back."""
+
+    def __init__(self, limits: DownloadLimits) -> None:
+        self._limits = limits
+        self._by_id: dict[str, ParentState] = {}
+        self._blamed: dict[str, str] = {}
+        self._gone: dict[str, str] = {}  # left since the scheduler last named parents
+        self._holders: dict[int, int] = {}
+        self._peer_holders: dict[int, int] = {}  # without seeds
+
+    def __iter__(self) -> Iterator[ParentState]:
+        return iter(self._by_id.values())
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def get(self, peer_id: str) -> ParentState | None:
+        return self._by_id.get(peer_id)
+
+    def is_blamed(self, peer_id: str) -> bool:
+        return peer_id in self._blamed
+
+    @property
+    def has_peers(self) -> bool:
+        """Somebody other than a seed is among them."""
+        return any(not state.is_seed for state in self._by_id.values())
+
+    def admit(self, parent: Parent, now: float) -> ParentState | None:
+        """Take a named parent in; None if there is no room for it."""
+        if len(self._by_id) >= self._limits.max_parents:
+            return None
+        state = ParentState(parent=parent, heard_at=now)
+        self._by_id[parent.peer_id] = state
+        return state
+
+    def remove(self, peer_id: str) -> None:
+        """It is a parent no more (it may be named again)."""
+        state = self._by_id.pop(peer_id, None)
+        if state is None:
+            return
+        self._remember(self._gone, peer_id, "gone")
+        for number in state.offers:
+            self._count(number, state, -1)
+
+    def blame(self, peer_id: str, why: str) -> None:
+        """Never again in this download."""
+        self.remove(peer_id)
+        self._remember(self._blamed, peer_id, why)
+
+    def take_gone(self) -> tuple[str, ...]:
+        """Who left since this was asked last."""
+        gone = tuple(self._gone)
+        self._gone.clear()
+        return gone
+
+    # --- who holds what -------------------------------------------------------------------------
+
+    def offer(self, state: ParentState, piece: Piece) -> None:
+        if piece.number not in state.offers:
+            state.offers[piece.number] = piece
+            self._count(piece.number, state, 1)
+
+    def forget(self, state: ParentState, number: int) -> None:
+        """It does not hold this piece after all."""
+        if state.offers.pop(number, None) is not None:
+            self._count(number, state, -1)
+
+    def forget_everywhere(self, number: int) -> None:
+        """Nobody needs to be asked for this piece any more."""
+        for state in self._by_id.values():
+            state.offers.pop(number, None)
+        self._holders.pop(number, None)
+        self._peer_holders.pop(number, None)
+
+    def holders(self, number: int) -> int:
+        """How many of the parents hold it."""
+        return self._holders.get(number, 0)
+
+    def peer_holders(self, number: int) -> int:
+        """How many of the parents that are no seeds hold it."""
+        return self._peer_holders.get(number, 0)
+
+    def _count(self, number: int, state: ParentState, step: int) -> None:
+        self._holders[number] = self._holders.get(number, 0) + step
+        if not state.is_seed:
+            self._peer_holders[number] = self._peer_holders.get(number, 0) + step
+
+    def _remember(self, memory: dict[str, str], peer_id: str, why: str) -> None:
+        while len(memory) >= self._limits.max_parent_memory:
+            del memory[next(iter(memory))]
+        memory[peer_id] = why

@@ -1,0 +1,153 @@
+"""The second stage: which piece from which parent next. Pure choice, nothing is changed here.
+
+The scheduler has named the parents; this module decides, piece by piece, among them. It follows
+what a simulated and measured swarm asks for (order is worth more than the choice of parents):
+
+1. The parent first, drawn by what it can probably spare; then the piece: the rarest that it holds,
+   counted among the parents, ties at random. Ascending order would make every peer ask the seed for
+   the same.
+2. A piece that a reader waits for goes out of turn, one at a time.
+3. A seed's uplink is the scarcest thing: it is asked for what no other parent holds. If it holds
+   nothing of the kind, it is asked for the rest only by a download that has nothing else in flight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+from peer.core.content import Content
+from peer.core.limits import DownloadLimits
+from peer.core.parents import Parents, ParentState
+
+if TYPE_CHECKING:
+    from random import Random
+
+
+class Choice(NamedTuple):
+    """Ask `parent` for piece `number`."""
+
+    parent: ParentState
+    number: int
+
+
+class Reader(NamedTuple):
+    """A reader stands at piece `number` since `since` (seconds)."""
+
+    number: int
+    since: float
+
+
+class Situation(NamedTuple):
+    """What a choice looks at. `taken`: this piece is on its way already, whoever brings it."""
+
+    content: Content
+    parents: Parents
+    limits: DownloadLimits
+    taken: Callable[[int], bool]
+    reader: Reader | None
+    flights: int
+
+
+def has_room(state: ParentState, limits: DownloadLimits, now: float) -> bool:
+    """One more piece may be asked from this parent now."""
+    if state.avoid_until > now:
+        return False
+    quick = state.piece_s is not None and state.piece_s < limits.quick_piece_s
+    bound = limits.quick_pieces_per_parent if quick else limits.pieces_per_parent
+    return len(state.in_flight) < bound
+
+
+def choose(situation: Situation, rng: Random, now: float) -> Choice | None:
+    """The next piece to ask for, None if nothing can be asked now."""
+    free = [p for p in situation.parents if p.offers and has_room(p, situation.limits, now)]
+    if not free:
+        return None
+    for_reader = _for_reader(situation, free, rng, now)
+    if for_reader is not None:
+        return for_reader
+    shuffled = by_spare_rate(free, rng)
+    for state in shuffled:
+        number = _rarest(situation, state, rng, spare_seed=situation.limits.seed_once)
+        if number is not None:
+            return Choice(state, number)
+    if situation.flights or not situation.limits.seed_once:
+        return None
+    for state in shuffled:
+        number = _rarest(situation, state, rng, spare_seed=False)
+        if number is not None:
+            return Choice(state, number)
+    return None
+
+
+def choose_helper(
+    situation: Situation, number: int, slow: ParentState, rng: Random, now: float
+) -> ParentState | None:
+    """Who else could bring piece `number`, which is late from `slow`."""
+    able = [
+        p
+        for p in situation.parents
+        if p is not slow and number in p.offers and has_room(p, situation.limits, now)
+    ]
+    return _first(by_spare_rate(able, rng))
+
+
+def by_spare_rate(states: Iterable[ParentState], rng: Random) -> list[ParentState]:
+    """The parents in an order drawn by their spare rates, without putting any back.
+
+    Weighted, not sorted, lest all children of a fast parent ask it at once. Who is not measured yet
+    counts like the best, so that everybody gets a fair try.
+    """
+    candidates = list(states)
+    rates = [p.rate for p in candidates]
+    best = max((r for r in rates if r is not None), default=1.0)
+    # Efraimidis and Spirakis: the largest u^(1/w) is a draw with probability in proportion to w.
+    keys = [rng.random() ** (best / max(r or best, best * 1e-6)) for r in rates]
+    order = sorted(range(len(candidates)), key=lambda i: (-keys[i], i))
+    return [candidates[i] for i in order]
+
+
+def _for_reader(
+    situation: Situation, free: list[ParentState], rng: Random, now: float
+) -> Choice | None:
+    reader = situation.reader
+    if reader is None:
+        return None
+    number = situation.content.first_missing_from(reader.number)
+    if number is None or situation.taken(number):
+        return None
+    able = [p for p in free if number in p.offers]
+    peer = _first(by_spare_rate((p for p in able if not p.is_seed), rng))
+    if peer is not None:
+        return Choice(peer, number)
+    patience_s = situation.limits.reader_patience_s if situation.parents.has_peers else 0.0
+    if now - reader.since < patience_s:
+        return None
+    seed = _first(by_spare_rate(able, rng))
+    return None if seed is None else Choice(seed, number)
+
+
+def _rarest(
+    situation: Situation, state: ParentState, rng: Random, *, spare_seed: bool
+) -> int | None:
+    """The piece to ask this parent for, None if it holds nothing (that it should be asked for)."""
+    lacks, taken, parents = situation.content.lacks, situation.taken, situation.parents
+    only_unheld = spare_seed and state.is_seed
+    fewest = 0
+    rarest: list[int] = []
+    for number in state.offers:
+        if not lacks(number) or taken(number):
+            continue
+        if only_unheld and parents.peer_holders(number):
+            continue
+        holders = parents.holders(number)
+        if not rarest or holders < fewest:
+            fewest = holders
+            rarest = [number]
+        elif holders == fewest:
+            rarest.append(number)
+    return rng.choice(rarest) if rarest else None
+
+
+def _first(states: list[ParentState]) -> ParentState | None:
+    return states[0] if states else None

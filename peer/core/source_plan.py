@@ -1,0 +1,222 @@
+"""What to ask the source for, piece by piece and attempt by attempt. It does not touch the source.
+
+Missing pieces are asked for in runs: one request for each contiguous stretch, never two for the
+same piece. A source that ignores Range gets one request from the start, and what is held is read
+past. A failed run is planned anew from its first missing piece after a pause; every piece that
+arrives forgives the failures before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from odonata.errors import SourceError
+from odonata.wire.message import SourceAnswer
+from peer.core.content import Content
+from peer.core.effect import DownloadEffect, FetchSource, OpenSource, StopSource
+from peer.core.event import SourceFailed
+from peer.core.limits import DownloadLimits
+
+if TYPE_CHECKING:
+    from random import Random
+
+
+@dataclass(slots=True, frozen=True)
+class Run:
+    """Pieces `first`..`last`, both included; `last` None: to the end, wherever that is."""
+
+    first: int
+    last: int | None
+
+    def covers(self, number: int) -> bool:
+        return self.first <= number and (self.last is None or number <= self.last)
+
+
+def runs_of(numbers: list[int]) -> list[Run]:
+    """Contiguous stretches of ascending `numbers`."""
+    runs: list[Run] = []
+    for number in numbers:
+        if runs and runs[-1].last == number - 1:
+            runs[-1] = Run(runs[-1].first, number)
+        else:
+            runs.append(Run(number, number))
+    return runs
+
+
+class SourcePlan:
+    """The source side of one download. Methods append their effects to `out`."""
+
+    def __init__(self, *, limits: DownloadLimits, content: Content, rng: Random) -> None:
+        self.error: SourceError | None = None  # set once the source is given up
+        self.answer: SourceAnswer | None = None  # what it said last when it failed
+        self._limits = limits
+        self._content = content
+        self._rng = rng
+        self._ranges: bool | None = None  # unknown until it has answered once
+        self._open: int | None = None  # first piece of an OpenSource that nobody continued yet
+        self._runs: dict[int, Run] = {}
+        self._failures = 0
+        self._retry_at: float | None = None
+        self._heard_at = 0.0
+
+    # --- asking ---------------------------------------------------------------------------------
+
+    def open(self, now: float, out: list[DownloadEffect]) -> None:
+        """Ask for the head of the whole content."""
+        self._open = 0
+        self._retry_at = None
+        self._heard_at = now
+        out.append(OpenSource(first=0))
+
+    def close(self, out: list[DownloadEffect]) -> None:
+        """Stop whatever is open or running."""
+        firsts = dict.fromkeys([*self._runs, *([] if self._open is None else [self._open])])
+        out.extend(StopSource(first=first) for first in firsts)
+        self._runs.clear()
+        self._open = None
+        self._retry_at = None
+
+    def advance(
+        self, elsewhere: Container[int], reader: int | None, now: float, out: list[DownloadEffect]
+    ) -> None:
+        """Start what can be started. `elsewhere`: pieces that come from parents; `reader` first."""
+        if self.error is not None or (self._retry_at is not None and now < self._retry_at):
+            return
+        self._retry_at = None
+        for run in self._planned(elsewhere, reader):
+            if len(self._runs) >= self._limits.source_streams:
+                return
+            self._start(run, now, out)
+
+    # --- the source answers ---------------------------------------------------------------------
+
+    def on_opened(self, *, ranges: bool, now: float, out: list[DownloadEffect]) -> None:
+        """It began to answer. If it ignores ranges, runs of parts become one run of everything."""
+        self._heard_at = now
+        self._ranges = ranges
+        if ranges or not self._runs or (len(self._runs) == 1 and 0 in self._runs):
+            return
+        self.close(out)
+
+    def on_stored(self, now: float) -> None:
+        """A piece of it is on the disk."""
+        self._heard_at = now
+        self._failures = 0
+
+    def on_ended(
+        self, first: int, now: float, *, short: str | None, out: list[DownloadEffect]
+    ) -> None:
+        """A run is over. `short`: what it should have brought and did not."""
+        self._heard_at = now
+        if self._runs.pop(first, None) is not None and short is not None:
+            self.on_failed(SourceFailed(first=first, reason=short), now, out)
+
+    def on_failed(self, event: SourceFailed, now: float, out: list[DownloadEffect]) -> None:
+        """A run, or the opening, failed: again after a pause, or never."""
+        self._runs.pop(event.first, None)
+        if self._open == event.first:
+            self._open = None
+        self.answer = event.answer
+        self._failures += 1
+        if event.fatal or self._failures >= self._limits.source_attempts:
+            self._give_up(event, out)
+            return
+        limits = self._limits
+        pause_s = limits.source_backoff_s * 2.0 ** min(self._failures - 1, 16)
+        pause_s = min(pause_s, limits.source_backoff_max_s)
+        # Drawn, lest all peers that lost one source come back to it at one moment.
+        self._retry_at = now + pause_s * self._rng.uniform(0.75, 1.25)
+
+    def forget_open(self, first: int) -> None:
+        """The request that was open broke before anybody needed it: no harm done."""
+        if self._open == first:
+            self._open = None
+
+    def contradicted(self, why: str, out: list[DownloadEffect]) -> None:
+        """The source has other content now than what is held."""
+        reason = f"the content changed at the source: {why}; delete the task and ask again"
+        self._give_up(SourceFailed(first=0, reason=reason, fatal=True), out)
+
+    # --- questions ------------------------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        """An OpenSource was asked for, and nobody continued it yet."""
+        return self._open is not None
+
+    @property
+    def retry_due(self) -> float | None:
+        """When the next attempt may be made, None if no attempt is pending."""
+        return self._retry_at
+
+    @property
+    def busy(self) -> bool:
+        """A run is going on, or will after a pause."""
+        return bool(self._runs) or self._retry_at is not None
+
+    def covers(self, number: int) -> bool:
+        """The source is bringing this piece."""
+        return any(run.covers(number) for run in self._runs.values())
+
+    def run(self, first: int) -> Run | None:
+        """The run that began at `first`, None if there is none (any more)."""
+        return self._runs.get(first)
+
+    def overdue(self, now: float) -> SourceFailed | None:
+        """The failure of a source that says nothing at all."""
+        firsts = [*self._runs, *([] if self._open is None else [self._open])]
+        if not firsts or now - self._heard_at < self._limits.source_silence_s:
+            return None
+        reason = f"nothing came from the source for {self._limits.source_silence_s:g} s"
+        return SourceFailed(first=firsts[0], reason=reason)
+
+    def next_wake(self) -> float | None:
+        if self._retry_at is not None:
+            return self._retry_at
+        if self._runs or self._open is not None:
+            return self._heard_at + self._limits.source_silence_s
+        return None
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _planned(self, elsewhere: Container[int], reader: int | None) -> list[Run]:
+        missing = self._content.missing()
+        if missing is None:
+            # No end in sight: everything from the first piece that is not held, in one run.
+            first = self._content.first_missing_from(0)
+            return [] if first is None or self._runs else [self._whole_if_needed(Run(first, None))]
+        left = [n for n in missing if n not in elsewhere and not self.covers(n)]
+        if not left:
+            return []
+        if self._ranges is False:
+            return [] if self._runs else [self._whole_if_needed(Run(left[0], left[-1]))]
+        runs = runs_of(left)
+        if reader is not None:
+            runs.sort(key=lambda run: (run.last is not None and run.last < reader, run.first))
+        return runs
+
+    def _whole_if_needed(self, run: Run) -> Run:
+        return run if self._ranges is not False else Run(0, run.last)
+
+    def _start(self, run: Run, now: float, out: list[DownloadEffect]) -> None:
+        if self._open is not None and self._open != run.first:
+            out.append(StopSource(first=self._open))
+        self._open = None
+        self._runs[run.first] = run
+        self._heard_at = now
+        count = self._content.count
+        to_end = run.last is None or (count is not None and run.last == count - 1)
+        skip = tuple(sorted(n for n in self._content.held if run.covers(n)))
+        out.append(FetchSource(first=run.first, last=None if to_end else run.last, skip=skip))
+
+    def _give_up(self, event: SourceFailed, out: list[DownloadEffect]) -> None:
+        answer = event.answer
+        self.error = SourceError(
+            f"source failed: {event.reason}",
+            status_code=None if answer is None else answer.status_code,
+            header=None if answer is None else dict(answer.header),
+        )
+        self.answer = answer
+        self.close(out)

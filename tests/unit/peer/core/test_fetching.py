@@ -1,0 +1,355 @@
+"""Pieces from parents: how many at once, what failures lead to, what happens to late transfers."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+from support.download import PIECE, URL, Script, asked, kinds, messages, of, piece_of
+
+from odonata.wire.message import Download, PieceFailed, Reschedule
+from peer.core.effect import CancelPiece, ConnectParent, DropParent, FetchPiece
+from peer.core.event import (
+    FailureReason,
+    ParentLoad,
+    PieceNotFetched,
+    PieceStored,
+    ReaderWaiting,
+)
+from peer.core.limits import DownloadLimits
+
+NAMES = tuple("abcdefgh")
+ALL = tuple(range(40))
+
+
+def busy_swarm(*names: str, limits: DownloadLimits | None = None, length: int = 40) -> Script:
+    """Each of the named parents holds everything."""
+    script = Script(length=length * PIECE, limits=limits)
+    script.swarm(*names)
+    for name in names:
+        script.holds(name, *range(length))
+    return script
+
+
+# --- how much at once -----------------------------------------------------------------------------
+
+
+def test_one_piece_from_each_of_four_parents() -> None:
+    script = busy_swarm(*NAMES)
+    fetches = asked(script.effects)
+    assert len(fetches) == 4
+    assert len({peer for peer, _ in fetches}) == 4
+    assert len({number for _, number in fetches}) == 4
+
+
+@pytest.mark.parametrize(("wish", "granted"), [(1, 1), (6, 6), (8, 8), (50, 8)])
+def test_a_request_may_ask_for_more_at_once(wish: int, granted: int) -> None:
+    download = Download(url=URL, concurrent_piece_count=wish)
+    script = Script(length=40 * PIECE, download=download)
+    names = tuple("abcdefghij")
+    script.swarm(*names)
+    for name in names:
+        script.holds(name, *ALL)
+    assert len(asked(script.effects)) == granted
+
+
+def test_a_parent_bounded_by_delay_is_asked_for_several() -> None:
+    script = busy_swarm("a")
+    ((_, number),) = asked(script.effects)
+    piece = replace(piece_of(number, script.length), cost_s=0.01)
+    assert len(asked(script(PieceStored(peer_id="a", piece=piece)))) == 4
+
+
+def test_no_piece_is_asked_for_twice_or_when_held() -> None:
+    script = busy_swarm(*NAMES)
+    flying = asked(script.effects)
+    seen = {number for _, number in flying}
+    while flying:
+        peer, number = flying.pop()
+        for fetch in asked(script.stored(peer, number)):
+            assert fetch[1] not in seen
+            seen.add(fetch[1])
+            flying.append(fetch)
+    assert seen == set(ALL)
+
+
+def test_parents_beyond_the_bound_are_not_connected() -> None:
+    script = Script()
+    script.begin()
+    effects = script.name(*(f"p{i}" for i in range(40)))
+    assert len(of(effects, ConnectParent)) == DownloadLimits().max_parents
+
+
+def test_parents_that_have_nothing_more_make_room() -> None:
+    script = Script(limits=DownloadLimits(max_parents=2))
+    script.swarm("a", "b")
+    script.ended("a")
+    assert [e.parent.peer_id for e in of(script.name("c"), ConnectParent)] == ["c"]
+
+
+def test_a_parent_that_had_told_all_is_asked_again_when_named_again() -> None:
+    script = Script()
+    script.swarm("a", "b")
+    script.ended("a")
+    assert [e.parent.peer_id for e in of(script.name("a", "b"), ConnectParent)] == ["a"]
+
+
+# --- failures -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reason", [FailureReason.DIGEST, FailureReason.PROTOCOL])
+def test_bad_bytes_are_blamed_and_fetched_elsewhere(reason: FailureReason) -> None:
+    script = Script(length=PIECE)
+    script.swarm("bad", "good")
+    script.holds("bad", 0)
+    script.holds("good", 0)
+    effects = script.failed("bad", 0, reason)
+    assert kinds(effects) == ["DropParent", "Send", "FetchPiece"]
+    assert messages(effects) == [PieceFailed(parent_id="bad", number=0, temporary=True)]
+    assert asked(effects) == [("good", 0)]
+    assert script.name("bad") == []  # never again
+    assert kinds(script.stored("good", 0))[-1] == "Complete"
+
+
+def test_refused_leaves_the_parent_alone_for_a_moment_without_blame() -> None:
+    script = Script(length=PIECE)
+    script.swarm("a")
+    script.holds("a", 0)
+    pauses: list[float] = []
+    for _ in range(8):
+        before = script.now
+        assert script.failed("a", 0, FailureReason.REFUSED) == []
+        script.tick_until(FetchPiece)
+        pauses.append(script.now - before)
+    limits = DownloadLimits()
+    assert pauses[0] <= limits.refused_avoid_s * 1.25
+    assert pauses[-1] >= limits.refused_avoid_max_s * 0.75
+    assert max(pauses) <= limits.refused_avoid_max_s * 1.25 + 0.02
+    assert not of(script.effects, DropParent)
+
+
+def test_refused_goes_elsewhere_at_once() -> None:
+    script = Script(length=PIECE)
+    script.swarm("a", "b")
+    script.holds("a", 0)
+    script.holds("b", 0)
+    assert asked(script.failed("a", 0, FailureReason.REFUSED)) == [("b", 0)]
+
+
+def test_not_found_forgets_that_it_holds_the_piece() -> None:
+    script = Script(length=2 * PIECE)
+    script.swarm("a", "b")
+    ((_, number),) = asked(script.holds("a", 0, 1))
+    other = 1 - number
+    assert asked(script.failed("a", number, FailureReason.NOT_FOUND)) == [("a", other)]
+    assert asked(script.holds("b", number)) == [("b", number)]
+
+
+def test_whoever_offers_what_it_never_has_is_blamed_in_the_end() -> None:
+    script = Script(length=PIECE)
+    script.swarm("liar", "slow")
+    for _ in range(DownloadLimits().max_not_found):
+        assert asked(script.holds("liar", 0)) == [("liar", 0)]
+        assert script.failed("liar", 0, FailureReason.NOT_FOUND) == []
+    script.holds("liar", 0)
+    effects = script.failed("liar", 0, FailureReason.NOT_FOUND)
+    assert kinds(effects) == ["DropParent", "Send"]
+
+
+@pytest.mark.parametrize("reason", [FailureReason.UNREACHABLE, FailureReason.TIMEOUT])
+def test_two_strikes_in_a_row_drop_a_parent(reason: FailureReason) -> None:
+    script = Script(length=2 * PIECE)
+    script.swarm("a", "b")
+    ((_, number),) = asked(script.holds("a", 0, 1))
+    assert script.failed("a", number, reason) == []
+    again = script.tick_until(FetchPiece)
+    effects = script.failed("a", again.number, reason)
+    assert kinds(effects) == ["DropParent", "Send"]
+    assert messages(effects) == [PieceFailed(parent_id="a", number=again.number, temporary=True)]
+
+
+def test_a_piece_in_between_forgives_a_strike() -> None:
+    script = Script(length=5 * PIECE)
+    script.swarm("a", "b")
+    ((_, number),) = asked(script.holds("a", 0, 1, 2))
+    script.failed("a", number, FailureReason.TIMEOUT)
+    fetch = script.tick_until(FetchPiece)
+    ((_, number),) = asked(script.stored("a", fetch.number))
+    script.failed("a", number, FailureReason.TIMEOUT)
+    assert not of(script.effects, DropParent)
+
+
+def test_a_fetch_that_nobody_answers_counts_as_a_timeout() -> None:
+    script = Script(length=2 * PIECE)
+    script.swarm("a", "b")
+    ((_, number),) = asked(script.holds("a", 0, 1))
+    assert script.tick_until(CancelPiece) == CancelPiece(peer_id="a", number=number)
+    assert script.tick_until(FetchPiece).peer_id == "a"
+    assert script.tick_until(DropParent).peer_id == "a"
+
+
+def test_cancelled_by_the_driver_is_asked_again_later() -> None:
+    script = Script(length=PIECE)
+    script.swarm("a")
+    script.holds("a", 0)
+    assert script.failed("a", 0, FailureReason.CANCELLED) == []
+    assert script.tick_until(FetchPiece).number == 0
+
+
+def test_a_list_that_breaks_is_opened_once_more() -> None:
+    script = Script()
+    script.swarm("a", "b")
+    script.ended("a", finished=False)
+    assert script.tick_until(ConnectParent).parent.peer_id == "a"
+    effects = script.ended("a", finished=False)
+    assert kinds(effects) == ["DropParent", "Send"]
+
+
+def test_losing_every_parent_reports_and_asks_for_others() -> None:
+    script = Script(length=2 * PIECE)
+    script.swarm("a")
+    script.holds("a", 0, 1)
+    effects = script.failed("a", asked(script.effects)[0][1], FailureReason.DIGEST)
+    assert kinds(messages(effects)) == ["PieceFailed", "Reschedule"]
+    reschedule = messages(effects)[1]
+    assert isinstance(reschedule, Reschedule)
+    assert reschedule.parent_ids == ("a",)
+
+
+def test_a_dropped_parent_may_be_named_again() -> None:
+    script = Script(length=2 * PIECE)
+    script.swarm("a")
+    script.ended("a", finished=False)
+    script.tick_until(ConnectParent)
+    script.ended("a", finished=False)
+    assert [e.parent.peer_id for e in of(script.name("a"), ConnectParent)] == ["a"]
+
+
+def test_a_piece_from_a_dropped_parent_counts_all_the_same() -> None:
+    script = Script(length=PIECE)
+    script.swarm("a")
+    script.holds("a", 0)
+    script.failed("a", 0, FailureReason.PROTOCOL)
+    assert kinds(script.stored("a", 0))[-1] == "Complete"
+
+
+# --- late transfers -------------------------------------------------------------------------------
+
+
+def slow_end(limits: DownloadLimits | None = None) -> tuple[Script, str, str]:
+    """One piece is left, on its way from a parent that does not bring it; another is free."""
+    script = Script(length=3 * PIECE, limits=limits)
+    script.swarm("a", "b")
+    script.holds("a", 0, 1, 2)
+    script.holds("b", 0, 1, 2)
+    flying = asked(script.effects)
+    fast = flying[0][0]
+    slow = flying[1][0]
+    (follow_up,) = asked(script.stored(fast, flying[0][1]))
+    script.stored(*follow_up)
+    return script, slow, fast
+
+
+def test_hedge_asks_a_second_holder_and_the_first_one_wins() -> None:
+    script, slow, fast = slow_end()
+    second = script.tick_until(FetchPiece)
+    assert second.peer_id == fast
+    effects = script.stored(fast, second.number)
+    assert CancelPiece(peer_id=slow, number=second.number) in effects
+    assert kinds(effects)[-1] == "Complete"
+
+
+def test_hedge_that_loses_is_cancelled() -> None:
+    script, slow, fast = slow_end()
+    second = script.tick_until(FetchPiece)
+    effects = script.stored(slow, second.number)
+    assert CancelPiece(peer_id=fast, number=second.number) in effects
+    assert (
+        script(PieceNotFetched(peer_id=fast, number=second.number, reason=FailureReason.CANCELLED))
+        == []
+    )
+
+
+def test_hedge_can_be_switched_off() -> None:
+    limits = DownloadLimits(hedge=False, replace_slow=False)
+    script, _, _ = slow_end(limits)
+    assert isinstance(script.tick_until(CancelPiece), CancelPiece)  # only its timeout ends it
+    assert script.now > 160
+
+
+def test_late_transfer_is_replaced_when_all_slots_are_taken() -> None:
+    limits = DownloadLimits(concurrent_piece_count=2)
+    script = busy_swarm("a", "b", "c", limits=limits)
+    flying = dict(asked(script.effects))
+    slow, stuck = next(iter(flying.items()))
+    fast, number = next((p, n) for p, n in flying.items() if p != slow)
+    replaced: list[CancelPiece] = []
+    for _ in range(20):
+        script.now += 0.1
+        effects = script.stored(fast, number)
+        replaced += of(effects, CancelPiece)
+        if replaced:
+            break
+        ((fast, number),) = asked(effects)
+    assert replaced == [CancelPiece(peer_id=slow, number=stuck)]
+    assert stuck in {n for p, n in asked(script.effects) if p != slow}
+
+
+# --- readers --------------------------------------------------------------------------------------
+
+
+def test_the_piece_a_reader_waits_for_goes_first_and_alone() -> None:
+    script = Script(length=40 * PIECE)
+    script.begin()
+    script.name("a", "b", "c", "d")
+    script.connect("a", "b", "c", "d")
+    script(ReaderWaiting(number=17))
+    first = asked(script.holds("a", *ALL))
+    assert first == [("a", 17)]
+    others = [n for p in "bcd" for _, n in asked(script.holds(p, *ALL))]
+    assert others != [18, 19, 20]  # one piece is the reader's, the rest goes by rarity
+
+
+def test_the_readers_next_piece_is_the_lowest_that_is_missing() -> None:
+    script = Script(length=40 * PIECE)
+    script.swarm("a")
+    script(ReaderWaiting(number=3))
+    assert asked(script.holds("a", *ALL)) == [("a", 3)]
+    assert asked(script.stored("a", 3)) == [("a", 4)]
+    script(ReaderWaiting(number=None))
+    later = [asked(script.stored("a", 4))[0][1]]
+    for _ in range(3):
+        later.append(asked(script.stored("a", later[-1]))[0][1])
+    assert later != [5, 6, 7, 8]
+
+
+def test_a_seed_is_asked_out_of_turn_only_for_a_patient_reader() -> None:
+    script = Script(length=40 * PIECE, limits=DownloadLimits(concurrent_piece_count=1))
+    script.swarm("peer", seeds=("seed",))
+    script(ReaderWaiting(number=0))
+    ((who, number),) = asked(script.holds("seed", *ALL))
+    assert (who, number) != ("seed", 0)
+    script.now += DownloadLimits().reader_patience_s
+    assert asked(script.stored("seed", number)) == [("seed", 0)]
+
+
+def test_a_seed_alone_serves_a_reader_at_once() -> None:
+    script = Script(length=40 * PIECE)
+    script.swarm(seeds=("seed",))
+    script(ReaderWaiting(number=0))
+    assert asked(script.holds("seed", *ALL)) == [("seed", 0)]
+
+
+def test_load_is_listened_to() -> None:
+    script = Script(length=400 * PIECE, limits=DownloadLimits(concurrent_piece_count=1))
+    script.swarm("idle", "full")
+    for name, used in (("idle", 0.0), ("full", 1e9)):
+        load = ParentLoad(peer_id=name, max_rate_bytes_per_s=1e9, used_rate_bytes_per_s=used)
+        assert script(load) == []
+    script.holds("full", *range(400))
+    script.holds("idle", *range(400))
+    counts = {"idle": 0, "full": 0}
+    ((who, number),) = asked(script.effects)
+    for _ in range(300):
+        ((who, number),) = asked(script.stored(who, number))
+        counts[who] += 1
+    assert counts["idle"] > 2 * counts["full"] > 0

@@ -1,0 +1,91 @@
+"""Book-keeping of parents: counts of holders, rates, and who must not come back."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.download import PIECE, parent_of, piece_of
+
+from peer.core.limits import DownloadLimits
+from peer.core.parents import Parents, ParentState
+
+LENGTH = 6 * PIECE
+
+
+def admitted(parents: Parents, name: str, *, seed: bool = False) -> ParentState:
+    state = parents.admit(parent_of(name, seed=seed), 0.0)
+    assert state is not None
+    return state
+
+
+def test_rate_is_unknown_then_measured_and_told() -> None:
+    state = admitted(Parents(DownloadLimits()), "a")
+    assert state.rate is None
+    state.told_load(100.0, 20.0)
+    assert state.rate == pytest.approx(80.0)
+    state.measure(2000, 1.0, 0.5)
+    assert state.rate == pytest.approx((2000 * 80) ** 0.5)
+    state.measure(1000, 1.0, 0.5)
+    assert state.goodput == pytest.approx(1500.0)
+
+
+def test_a_full_parent_still_counts_a_little() -> None:
+    state = admitted(Parents(DownloadLimits()), "a")
+    state.told_load(100.0, 500.0)
+    assert state.rate == pytest.approx(10.0)
+    state.told_load(0.0, 0.0)  # says nothing
+    assert state.rate == pytest.approx(10.0)
+
+
+def test_blamed_parents_are_remembered_up_to_a_bound() -> None:
+    parents = Parents(DownloadLimits(max_parent_memory=3))
+    for i in range(5):
+        parents.blame(f"p{i}", "lies")
+    assert [parents.is_blamed(f"p{i}") for i in range(5)] == [False, False, True, True, True]
+
+
+def test_gone_is_told_once() -> None:
+    parents = Parents(DownloadLimits())
+    admitted(parents, "a")
+    parents.remove("a")
+    parents.remove("ghost")
+    assert parents.take_gone() == ("a",)
+    assert parents.take_gone() == ()
+
+
+def test_a_flock_of_seeds_has_no_peers() -> None:
+    parents = Parents(DownloadLimits())
+    admitted(parents, "s", seed=True)
+    assert not parents.has_peers
+    admitted(parents, "p")
+    assert parents.has_peers
+
+
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from(["offer", "forget", "everywhere", "remove"]),
+            st.sampled_from("abS"),
+            st.integers(0, 5),
+        ),
+        max_size=60,
+    )
+)
+def test_counts_of_holders_agree_with_the_offers(steps: list[tuple[str, str, int]]) -> None:
+    parents = Parents(DownloadLimits())
+    for action, name, number in steps:
+        state = parents.get(name) or admitted(parents, name, seed=name == "S")
+        match action:
+            case "offer":
+                parents.offer(state, piece_of(number, LENGTH))
+            case "forget":
+                parents.forget(state, number)
+            case "everywhere":
+                parents.forget_everywhere(number)
+            case _:
+                parents.remove(name)
+        for n in range(6):
+            holders = [p for p in parents if n in p.offers]
+            assert parents.holders(n) == len(holders)
+            assert parents.peer_holders(n) == sum(not p.is_seed for p in holders)

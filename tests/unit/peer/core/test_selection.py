@@ -1,0 +1,170 @@
+"""The second stage as a pure choice: parent by spare rate, rarest piece, seeds last."""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+
+from support.download import PIECE, parent_of, piece_of
+
+from peer.core.content import Content
+from peer.core.limits import DownloadLimits
+from peer.core.parents import Parents, ParentState
+from peer.core.selection import Choice, Reader, Situation, by_spare_rate, choose, choose_helper
+
+COUNT = 8
+LENGTH = COUNT * PIECE
+
+
+class Swarm:
+    """A few parents, built by hand."""
+
+    def __init__(self, limits: DownloadLimits | None = None) -> None:
+        self.limits = limits or DownloadLimits()
+        self.parents = Parents(self.limits)
+        self.content = Content(piece_length=PIECE, wanted=None)
+        self.content.learn(LENGTH, PIECE, {})
+        self.taken: set[int] = set()
+        self.reader: Reader | None = None
+        self.flights = 0
+
+    def add(self, name: str, *numbers: int, seed: bool = False, rate: float = 1e6) -> ParentState:
+        state = self.parents.admit(parent_of(name, seed=seed), 0.0)
+        assert state is not None
+        state.goodput = rate
+        for number in numbers:
+            self.parents.offer(state, piece_of(number, LENGTH))
+        return state
+
+    def situation(self) -> Situation:
+        return Situation(
+            content=self.content,
+            parents=self.parents,
+            limits=self.limits,
+            taken=self.taken.__contains__,
+            reader=self.reader,
+            flights=self.flights,
+        )
+
+    def choose(self, seed: int = 0, now: float = 0.0) -> Choice | None:
+        return choose(self.situation(), Random(seed), now)
+
+
+def test_nothing_to_choose_from() -> None:
+    swarm = Swarm()
+    assert swarm.choose() is None
+    swarm.add("a")
+    assert swarm.choose() is None
+
+
+def test_rarest_piece_of_the_chosen_parent() -> None:
+    swarm = Swarm()
+    swarm.add("a", 0, 1, 2)
+    swarm.add("b", 0, 1)
+    swarm.add("c", 0, 2)
+    swarm.parents.get("b").avoid_until = 99.0  # type: ignore[union-attr]  # it was added
+    swarm.parents.get("c").avoid_until = 99.0  # type: ignore[union-attr]  # it was added
+    numbers = {swarm.choose(seed).number for seed in range(50)}  # type: ignore[union-attr]  # a choice
+    assert numbers == {1, 2}
+
+
+def test_ties_are_drawn() -> None:
+    swarm = Swarm()
+    swarm.add("a", *range(COUNT))
+    drawn = Counter(swarm.choose(seed).number for seed in range(200))  # type: ignore[union-attr]  # a choice
+    assert set(drawn) == set(range(COUNT))
+    assert max(drawn.values()) < 60
+
+
+def test_the_same_seed_draws_the_same() -> None:
+    swarm = Swarm()
+    for name in "abc":
+        swarm.add(name, *range(COUNT))
+    assert [swarm.choose(7) for _ in range(3)] == [swarm.choose(7)] * 3
+
+
+def test_taken_and_held_pieces_are_left_out() -> None:
+    swarm = Swarm()
+    swarm.add("a", 0, 1, 2)
+    swarm.taken = {0}
+    swarm.content.hold(1)
+    choice = swarm.choose()
+    assert choice is not None
+    assert choice.number == 2
+    swarm.taken.add(2)
+    assert swarm.choose() is None
+
+
+def test_faster_parents_are_drawn_more_often_but_not_only() -> None:
+    swarm = Swarm()
+    swarm.add("fast", *range(COUNT), rate=9e6)
+    swarm.add("slow", *range(COUNT), rate=1e6)
+    drawn = Counter(swarm.choose(seed).parent.peer_id for seed in range(500))  # type: ignore[union-attr]  # a choice
+    assert 0.83 < drawn["fast"] / 500 < 0.96
+
+
+def test_who_was_never_tried_counts_like_the_best() -> None:
+    swarm = Swarm()
+    swarm.add("fast", 0, rate=9e6)
+    unknown = swarm.add("unknown", 0)
+    unknown.goodput = None
+    first = Counter(
+        by_spare_rate(list(swarm.parents), Random(seed))[0].peer_id for seed in range(400)
+    )
+    assert 140 < first["unknown"] < 260
+
+
+def test_seed_is_asked_for_what_nobody_else_holds() -> None:
+    swarm = Swarm()
+    swarm.flights = 1
+    swarm.add("seed", *range(COUNT), seed=True)
+    swarm.add("peer", 0, 1, 2, 3).avoid_until = 99.0
+    numbers = {swarm.choose(seed).number for seed in range(60)}  # type: ignore[union-attr]  # a choice
+    assert numbers == {4, 5, 6, 7}
+
+
+def test_seed_is_asked_for_the_rest_only_by_an_idle_download() -> None:
+    swarm = Swarm()
+    swarm.add("seed", 0, seed=True)
+    swarm.add("peer", 0).avoid_until = 99.0
+    swarm.flights = 1
+    assert swarm.choose() is None
+    swarm.flights = 0
+    choice = swarm.choose()
+    assert choice is not None
+    assert choice.parent.is_seed
+
+
+def test_seed_once_can_be_switched_off() -> None:
+    swarm = Swarm(DownloadLimits(seed_once=False))
+    swarm.add("seed", 0, seed=True)
+    swarm.add("peer", 0).avoid_until = 99.0
+    swarm.flights = 1
+    assert swarm.choose() is not None
+
+
+def test_two_seeds_do_not_stop_each_other() -> None:
+    swarm = Swarm()
+    swarm.flights = 1
+    swarm.add("s1", 0, seed=True)
+    swarm.add("s2", 0, seed=True)
+    assert swarm.choose() is not None
+
+
+def test_reader_is_served_by_a_peer_before_a_seed() -> None:
+    swarm = Swarm()
+    swarm.reader = Reader(2, 0.0)
+    swarm.add("seed", *range(COUNT), seed=True)
+    swarm.add("peer", 2)
+    assert {swarm.choose(seed).parent.peer_id for seed in range(20)} == {"peer"}  # type: ignore[union-attr]  # a choice
+
+
+def test_helper_is_another_holder_with_room() -> None:
+    swarm = Swarm()
+    slow = swarm.add("slow", 0)
+    assert choose_helper(swarm.situation(), 0, slow, Random(0), 0.0) is None
+    away = swarm.add("away", 0)
+    away.avoid_until = 9.0
+    swarm.add("other", 1)
+    assert choose_helper(swarm.situation(), 0, slow, Random(0), 0.0) is None
+    assert choose_helper(swarm.situation(), 0, slow, Random(0), 10.0) is away
