@@ -102,6 +102,11 @@ class Index:
             "INSERT OR REPLACE INTO task VALUES (?,?,?,?,?,?,?,?,?)", (*row[:4], header, *row[5:])
         )
 
+    async def put_new_task(self, record: TaskRecord) -> None:
+        """Insert a task that holds nothing: rows of an earlier one of that id are removed."""
+        await self.remove_task(record.id)
+        await self.put_task(record)
+
     async def put_piece(self, task_id: str, piece: Piece) -> None:
         """Insert or replace. The content must have been written before."""
         row = (

@@ -51,6 +51,7 @@ class DiskStorage:
         self._tasks: dict[str, DiskTask] = {}
         self._locks = KeyedLocks()
         self._removals: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     @classmethod
     async def open(
@@ -92,7 +93,10 @@ class DiskStorage:
         await self.close()
 
     async def close(self) -> None:
-        """Note the last uses, close the index, let another daemon use the folder."""
+        """Note the last uses, close the index, let go of the folder. Again: nothing happens."""
+        if self._closed:
+            return
+        self._closed = True
         if self._removals:
             await asyncio.wait(self._removals)
         with suppress(OdonataError):  # when tasks were last used only steers collection

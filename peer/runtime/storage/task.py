@@ -2,9 +2,13 @@
 
     store:  check the digest -> write the content -> index the piece -> tell subscribers
     finish: flush the content -> stamp the task
-    reset, delete: take it out of the index -> unlink the file
+    reset:  take the pieces out of the index -> a new file
+    remove: unlink the file -> take the task out of the index
 
-So the index is behind the data at every moment, never ahead. What is in memory follows the index.
+So the index is behind the data at every moment, never ahead. (Removal is the other way round, or a
+full volume could never be emptied: the index needs room even to forget. A record without its file
+is dropped when storage opens, and overwritten when the task is made anew.)
+What is in memory follows the index.
 A cancelled caller never leaves a step half done (`to_the_end`). Collection and opening are the
 store's business; nothing here decides what to download.
 """
@@ -18,6 +22,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
+import structlog
 
 from odonata.digest import crc32, format_piece_digest, parse_piece_digest, piece_digest
 from odonata.errors import (
@@ -34,6 +39,8 @@ from peer.runtime.storage.export import export_file
 from peer.runtime.storage.index import Index, TaskRecord
 from peer.runtime.storage.layout import FILE_MODE
 from peer.runtime.storage.worker import KeyedLocks, Workers, to_the_end
+
+_log = structlog.get_logger(__name__)
 
 
 class DiskTask:
@@ -297,7 +304,7 @@ class DiskTask:
         async with self._facts_lock:
             try:
                 await self._workers.disk(disk.create_file, self._path, FILE_MODE)
-                await self._put(self._record)
+                await self._index.put_new_task(self._record)
             except OdonataError:
                 self._gone = True
                 raise
@@ -334,16 +341,15 @@ class DiskTask:
         self._notify()
 
     async def remove(self) -> None:
-        """Out of the index, then off the disk. Only while nobody uses it."""
+        """Off the disk, then out of the index. Only while nobody uses it."""
         async with self._facts_lock:
+            await self._workers.disk(disk.remove, self._path)
             self._gone = True
+            self._pieces.clear()
             try:
                 await self._index.remove_task(self.task_id)
-            except OdonataError:
-                self._gone = False
-                raise
-            self._pieces.clear()
-            await self._workers.disk(disk.remove, self._path)
+            except OdonataError as error:
+                _log.warning("record_not_removed", task_id=self.task_id, error=error.detail)
         self._notify()
 
     async def export(

@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any, ParamSpec, TypeVar
 
+from odonata.errors import StorageError
+
 DISK_THREADS = 4
 """Writes at once. Page-cache copies scale to the cores there are; more threads only queue in the
 volume and hand the interpreter lock around."""
@@ -26,19 +28,27 @@ class Workers:
     def __init__(self, disk_threads: int = DISK_THREADS) -> None:
         self._disk = ThreadPoolExecutor(disk_threads, thread_name_prefix="odonata-disk")
         self._index = ThreadPoolExecutor(1, thread_name_prefix="odonata-index")
+        self._closed = False
 
     async def disk(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Run `work` in the pool."""
+        self._check_open()
         return await asyncio.wrap_future(self._disk.submit(work, *args, **kwargs))
 
     async def index(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Run `work` in the index's thread, in the order of the calls."""
+        self._check_open()
         return await asyncio.wrap_future(self._index.submit(work, *args, **kwargs))
 
     def close(self) -> None:
         """Wait for what runs, then end the threads."""
+        self._closed = True
         self._disk.shutdown(wait=True)
         self._index.shutdown(wait=True)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StorageError("storage is closed: the daemon is ending")
 
 
 class KeyedLocks:
