@@ -1,6 +1,7 @@
-"""The manager's settings, as far as its file is known today: it loads and prints, the program itself comes later.
+"""The manager's settings, so that its file loads and prints; the program itself comes later.
 
-The keys are those of Dragonfly's manager 2.5; see `odonata.settings.dialect` for older ones and those without effect.
+The keys are those of Dragonfly's manager 2.5; see `odonata.settings.dialect` for older ones and
+those without effect.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""The `odonata` command: finds its subcommands, turns errors into one clear message and an exit code.
+"""The `odonata` command: finds its subcommands, turns errors into one message and an exit code.
 
-Subcommands are entry points of the group `odonata.commands`; each lives in the room that does the work and is
-imported only when it is called. `odonata --help` imports none of them: the short help of a command is the first
-sentence of its docstring, read from its source. What every program shares on its command line is
-`settings_options`.
+Subcommands are entry points of the group `odonata.commands`; each lives in the room that does the
+work and is imported only when it is called. `odonata --help` imports none of them: the short help
+of a command is the first sentence of its docstring, read from its source. What every program shares
+on its command line is `settings_options`.
 
-Exit codes: 0 done; 1 failed; 2 the caller must change something (arguments, settings); 130 interrupted; 141 the
-reader of our output went away.
+Exit codes: 0 done; 1 failed; 2 the caller must change something (arguments, settings); 130
+interrupted; 141 the reader of our output went away.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import wraps
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 import click
 
@@ -100,7 +100,7 @@ class CommandGroup(click.Group):
 
 
 def found(group: str) -> dict[str, EntryPoint]:
-    """The installed entry points of a group by name; Odonata's own win over those of other distributions."""
+    """The installed entry points of a group by name; Odonata's own win over those of others."""
     entries = sorted(
         entry_points(group=group),
         key=lambda entry: entry.dist is not None and entry.dist.name == "odonata",
@@ -109,17 +109,18 @@ def found(group: str) -> dict[str, EntryPoint]:
 
 
 def load_entry(entry: EntryPoint) -> Any:
-    """What the entry point names. Errors: SettingsError if it, or what it needs, is not installed."""
+    """What the entry point names. Errors: SettingsError if it or a need of it is not installed."""
     try:
         return entry.load()
     except (ImportError, AttributeError) as error:
         raise SettingsError(
-            f"{entry.name} ({entry.value}) can't be loaded: {error}; is an extra missing, such as odonata[manager]?"
+            f"{entry.name} ({entry.value}) can't be loaded: {error}; "
+            "is an extra missing, such as odonata[manager]?"
         ) from error
 
 
 def short_help(entry: EntryPoint) -> str:
-    """First sentence of the docstring of the function behind an entry point, without importing it."""
+    """First sentence of the docstring behind an entry point, without importing it."""
     source = _source(entry.module)
     if source is None:
         return ""
@@ -148,8 +149,6 @@ def _exit_code(run: Callable[[], Any]) -> int:
     try:
         code = run()
         sys.stdout.flush()
-    except click.exceptions.Abort:
-        return EXIT_INTERRUPTED
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -163,7 +162,7 @@ def _exit_code(run: Callable[[], Any]) -> int:
     except BrokenPipeError:
         _forget_stdout()
         return EXIT_BROKEN_PIPE
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, click.exceptions.Abort):
         return EXIT_INTERRUPTED
     return code if isinstance(code, int) else 0
 
@@ -176,13 +175,14 @@ def _report(errors: Sequence[OdonataError]) -> int:
 
 
 def _own_errors(group: BaseExceptionGroup[BaseException]) -> list[OdonataError] | None:
-    """All errors of a group if each of them is one of ours; None if one is not, and deserves its traceback."""
+    """All errors of a group if each is one of ours; None if one deserves its traceback."""
     errors: list[OdonataError] = []
     for error in group.exceptions:
         if isinstance(error, OdonataError):
             errors.append(error)
         elif isinstance(error, BaseExceptionGroup):
-            inner = _own_errors(error)
+            # The isinstance loses what the group is made of.
+            inner = _own_errors(cast("BaseExceptionGroup[BaseException]", error))
             if inner is None:
                 return None
             errors += inner
@@ -209,8 +209,11 @@ class SettingsOptions:
     def read(
         self, model: type[SettingsT], overrides: Mapping[str, Any] | None = None
     ) -> Loaded[SettingsT]:
-        """The settings, with this process's environment. `overrides` are the command's own flags, by dotted key;
-        None values say nothing. Errors: SettingsError."""
+        """The settings, with this process's environment.
+
+        `overrides` are the command's own flags, by dotted key; None says nothing. Errors:
+        SettingsError.
+        """
         from odonata.settings.loading import load
 
         own = {key: value for key, value in (overrides or {}).items() if value is not None}
@@ -234,7 +237,7 @@ class SettingsOptions:
 
 
 def settings_options(function: _Function) -> _Function:
-    """Decorator: -c/--config, --set, --log-level and --log-format; the command gets them as `options`."""
+    """Decorator: -c/--config, --set, --log-level, --log-format; the command gets `options`."""
 
     @click.option(
         "-c", "--config", type=click.Path(path_type=Path), envvar="ODONATA_CONFIG",

@@ -1,11 +1,12 @@
-"""What Odonata's programs say while they run: structured events on stderr, for people or for collectors.
+"""What Odonata's programs say while they run: structured events on stderr.
 
-An event's name is a stable snake_case phrase in the past tense (`parent_assigned`); everything else is a key of
-`GLOSSARY`, so that the same thing is called the same in every program and a collector can index it. Secrets are
-hidden last, whatever hands them in. Cores do not log; runtimes take `structlog.get_logger(__name__)` at module level.
+An event's name is a stable snake_case phrase in the past tense (`parent_assigned`); everything else
+is a key of `GLOSSARY`, so that the same thing is called the same in every program and a collector
+can index it. Secrets are hidden last, whatever hands them in. Cores do not log; runtimes take
+`structlog.get_logger(__name__)` at module level.
 
-Nothing is written to files and nothing is rotated: whoever starts a program keeps its stderr. What libraries say
-through `logging` arrives as `library_logged`.
+Nothing is written to files and nothing is rotated: whoever starts a program keeps its stderr. What
+libraries say through `logging` arrives as `library_logged`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping, MutableMapping
-from typing import Any, Final
+from typing import Any, Final, TextIO, cast
 
 import msgspec
 import structlog
@@ -105,8 +106,10 @@ def configure(settings: LogSettings | None = None, *, program: str = "") -> None
     structlog.configure(
         processors=_processors(settings.format, program),
         wrapper_class=structlog.make_filtering_bound_logger(_level(settings.level)),
-        logger_factory=structlog.WriteLoggerFactory(_Stderr()),  # type: ignore[arg-type]  # write and flush are all it calls
-        # A cached logger would keep its level for ever. Not caching costs 2 us for each call (measured).
+        # Write and flush are all that it calls.
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Stderr())),
+        # A cached logger would keep its level for ever. Not caching costs 2 us for each call,
+        # measured on a 2-core virtual machine.
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()

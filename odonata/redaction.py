@@ -1,25 +1,27 @@
 """What must never be shown: passwords, tokens, credentials in headers and URLs.
 
-Used wherever values become visible: logs, error messages, printed settings. It hides by the name of what holds the
-value and by the form of the value; a secret under a harmless name in a harmless form is beyond it.
+Used wherever values become visible: logs, error messages, printed settings. It hides by the name of
+what holds the value and by the form of the value; a secret under a harmless name in a harmless form
+is beyond it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import cast
 from urllib.parse import unquote
 
 HIDDEN = "***"
 
-# Names are compared in lower case without "-", "_" and ".": "X-Auth-Token", "authToken" and "auth_token" are one.
+# Names are compared in lower case without "-", "_" and ".": "Auth-Token" and "authToken" are one.
 _SECRET_WORDS = (
     "password", "passwd", "token", "secret", "authorization", "credential", "cookie", "signature",
     "apikey", "accesskey", "privatekey", "securitykey",
 )  # fmt: skip
 # Query parameters of signed URLs (S3, GCS, OSS, Azure SAS, CloudFront) besides the words above.
 _SECRET_PARAMETERS = frozenset(
-    {
+    [
         "sig",
         "sign",
         "awsaccesskeyid",
@@ -29,7 +31,7 @@ _SECRET_PARAMETERS = frozenset(
         "policy",
         "auth",
         "key",
-    }
+    ]
 )
 _USERINFO = re.compile(r"(?P<scheme>\b[a-zA-Z][a-zA-Z0-9+.-]*://)[^/?#\s@]*@")
 _PARAMETER = re.compile(r"(?P<name>(?<=[?&;])[^=&#\s;?]+)=(?P<value>[^&#\s;\"'<>]*)")
@@ -39,13 +41,13 @@ _BEARER = re.compile(
 
 
 def is_secret_key(name: str) -> bool:
-    """Does something of this name (a header, a key path, a log key) hold a secret?"""
+    """Whether something of this name (a header, a key path, a log key) holds a secret."""
     plain = re.sub(r"[-_.\s]", "", name.rpartition(".")[2]).lower()
     return any(word in plain for word in _SECRET_WORDS)
 
 
 def redact_text(text: str) -> str:
-    """The text without credentials in URLs (user info, signed parameters) and without bearer tokens."""
+    """The text without credentials in URLs (user info, signatures) and without bearer tokens."""
     if "://" in text:
         text = _USERINFO.sub(rf"\g<scheme>{HIDDEN}@", text)
     if "=" in text:
@@ -63,9 +65,10 @@ def redact(value: object, name: str = "") -> object:
         case bytes():
             return f"<{len(value)} bytes>"
         case Mapping():
-            return {key: redact(inner, str(key)) for key, inner in value.items()}
+            mapping = cast("Mapping[object, object]", value)
+            return {key: redact(inner, str(key)) for key, inner in mapping.items()}
         case list() | tuple():
-            return [redact(inner) for inner in value]
+            return [redact(inner) for inner in cast("Sequence[object]", value)]
         case _:
             return value
 

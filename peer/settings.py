@@ -1,10 +1,12 @@
 """The peer daemon's settings: every value with its unit, its default and the reason for it.
 
-`odonata.settings.load(DaemonSettings, ...)` fills them from the command line, the environment, a YAML file and
-the defaults below, in this order. The keys are those of Dragonfly's dfdaemon 2.5; older spellings and keys without
-effect are listed in `odonata.settings.dialect`. "Dragonfly's default" below means the code of its client 1.5.1.
+`odonata.settings.load(DaemonSettings, ...)` fills them from the command line, the environment, a
+YAML file and the defaults below, in this order. The keys are those of Dragonfly's dfdaemon 2.5;
+older spellings and keys without effect are listed in `odonata.settings.dialect`. "Dragonfly's
+default" below means the code of its client 1.5.1.
 
-Nothing is looked up here: no host name, no address, no file. What is None is for the daemon to find out.
+Nothing is looked up here: no host name, no address, no file. What is None is for the daemon to find
+out.
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ from odonata.settings.log import ProgramSettings
 from odonata.settings.place import runtime_dir, state_dir
 from odonata.settings.section import Section, Settings
 from odonata.settings.value import (
-    BytesPerS,
     ByteCount,
+    BytesPerS,
+    Count,
     FilePath,
     HostPort,
     HttpUrl,
@@ -44,13 +47,15 @@ class HostSettings(Section):
     idc: str = ""
     """Data centre; the scheduler prefers parents of the same one."""
     location: str = ""
-    """Path from coarse to fine, joined by "|", such as "eu|berlin|rack7"; the longer the common start, the nearer."""
+    """Path from coarse to fine, joined by "|", such as "eu|berlin|rack7"; the longer the common
+    start, the nearer."""
     hostname: str | None = None
     """None: the system's name."""
     ip: Ip | None = None
     """What other hosts connect to. None: the daemon finds the address that faces the scheduler."""
-    scheduler_cluster_id: int = Field(0, ge=0)
-    """The manager's number of the cluster this host wants to belong to; 0: whichever answers first (Dragonfly's default)."""
+    scheduler_cluster_id: Count = 0
+    """The manager's number of the cluster this host wants to belong to; 0: whichever answers first
+    (Dragonfly's default)."""
 
 
 class DownloadServerSettings(Section):
@@ -65,11 +70,13 @@ class DownloadSettings(Section):
 
     server: DownloadServerSettings = DownloadServerSettings()
     bandwidth_limit_bytes_per_s: BytesPerS = 50_000_000_000
-    """From other peers, all tasks together. 50GB a second, Dragonfly's default: no limit in practice."""
+    """From other peers, all tasks together. 50GB a second, Dragonfly's default: no limit in
+    practice."""
     back_to_source_bandwidth_limit_bytes_per_s: BytesPerS = 50_000_000_000
     """From sources, all tasks together. Dragonfly's default."""
     piece_timeout_s: Seconds = 360.0
-    """One piece, from asking to checked and stored. Dragonfly's default: 30 s broke images of 20 GB on slow links."""
+    """One piece, from asking to checked and stored. Dragonfly's default: 30 s broke images of 20 GB
+    on slow links."""
     concurrent_piece_count: PositiveCount = 8
     """Pieces of one task in flight. Dragonfly's default."""
 
@@ -96,11 +103,14 @@ class SchedulerLinkSettings(Section):
     """The schedulers and how patient we are with them."""
 
     addrs: tuple[HostPort, ...] = ()
-    """host:port of each. None: `dynconfig.file` names them, or every download goes to its source."""
+    """host:port of each. None: `dynconfig.file` names them, or every download goes to its source.
+    """
     announce_interval_s: Seconds = 300.0
-    """How often the host says that it lives. Dragonfly's default; a scheduler forgets a host after two of them."""
+    """How often the host says that it lives. Dragonfly's default; a scheduler forgets a host after
+    two of them."""
     schedule_timeout_s: Seconds = 3 * 3600.0
-    """Longest wait for one answer of the scheduler. Dragonfly's default: long queues behind a slow seed are normal."""
+    """Longest wait for one answer of the scheduler. Dragonfly's default: long queues behind a slow
+    seed are normal."""
     max_schedule_count: PositiveCount = 5
     """Answers taken for one download before it goes to the source. Dragonfly's default."""
 
@@ -116,7 +126,8 @@ class DynconfigSettings(Section):
     """The list of schedulers that can change while the daemon runs."""
 
     file: FilePath | None = None
-    """YAML with `scheduler.addr` or `scheduler.addrs` (see `Dynconfig`). None: `scheduler.addrs` stands."""
+    """YAML with `scheduler.addr` or `scheduler.addrs` (see `Dynconfig`). None: `scheduler.addrs`
+    stands."""
     refresh_interval_s: Seconds = 60.0
     """How often the file (or the manager) is read again. Dragonfly's default."""
 
@@ -144,7 +155,8 @@ class StorageSettings(Section):
     """One sparse file for each task below it. Not root: below the user's state folder."""
     server: StorageServerSettings = StorageServerSettings()
     keep: bool = True
-    """Keep tasks over a restart. Dragonfly's default is to wipe; a restart should not cost the source a second copy."""
+    """Keep tasks over a restart. Dragonfly's default is to wipe; a restart should not cost the
+    source a second copy."""
 
 
 class GcPolicySettings(Section):
@@ -153,7 +165,8 @@ class GcPolicySettings(Section):
     task_ttl_s: Seconds = 720 * 3600.0
     """Since the task was last written. Dragonfly's default: 30 days."""
     disk_threshold_bytes: ByteCount = 0
-    """What the percentages below refer to: this many bytes of our own; 0: the whole volume. Dragonfly's default."""
+    """What the percentages below refer to: this many bytes of our own; 0: the whole volume.
+    Dragonfly's default."""
     disk_high_threshold_percent: Percent = 80
     """Start dropping the oldest at this usage. Dragonfly's default."""
     disk_low_threshold_percent: Percent = 60
@@ -194,7 +207,8 @@ class ProxyServerSettings(Section):
     """Where the HTTP proxy listens."""
 
     ip: Ip = _LOOPBACK_IP
-    """This host only: a proxy that anyone can reach is a hole in the fence. Dragonfly listens everywhere."""
+    """This host only: a proxy that anyone can reach is a hole in the fence. Dragonfly listens
+    everywhere."""
     port: Port = 65001
     """The port that the field knows from Dragonfly 2.1; 2.5's is 4001."""
     ca_cert: FilePath | None = None
@@ -208,7 +222,7 @@ class ProxyRuleSettings(Section):
 
     regex: Pattern
     """Searched in the URL without query and fragment, such as "blobs/sha256.*"."""
-    use_tls: bool = Field(False, alias="useTLS")
+    use_tls: bool = False
     """Ask the source by https although the client said http."""
     redirect: str = ""
     """Ask this authority (host or host:port) instead of the URL's."""
@@ -234,7 +248,8 @@ class RegistryMirrorSettings(Section):
     addr: HttpUrl = "https://index.docker.io"
     """Upstream when the request names none. Dragonfly's default."""
     enable_task_id_based_blob_digest: bool = False
-    """One task for a blob whatever registry it comes from. Off, as in Dragonfly: its peers must agree on task ids."""
+    """One task for a blob whatever registry it comes from. Off, as in Dragonfly: its peers must
+    agree on task ids."""
 
 
 class ProxySettings(Section):

@@ -1,15 +1,16 @@
 """The scheduler's settings: every value with its unit, its default and the reason for it.
 
-`odonata.settings.load(SchedulerSettings, ...)` fills them from the command line, the environment, a YAML file and
-the defaults below, in this order. The keys are those of Dragonfly's scheduler 2.5; older spellings and keys without
-effect are listed in `odonata.settings.dialect`. "Dragonfly's default" below means its code, not its documentation.
+`odonata.settings.load(SchedulerSettings, ...)` fills them from the command line, the environment, a
+YAML file and the defaults below, in this order. The keys are those of Dragonfly's scheduler 2.5;
+older spellings and keys without effect are listed in `odonata.settings.dialect`. "Dragonfly's
+default" below means its code, not its documentation.
 
 The core never sees this object: the runtime hands it small frozen values.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -18,6 +19,10 @@ from odonata.settings.dialect import SCHEDULER, Dialect
 from odonata.settings.log import ProgramSettings
 from odonata.settings.section import Section
 from odonata.settings.value import Count, Ip, Port, PositiveCount, Seconds
+
+# Dragonfly's bounds.
+CandidateLimit = Annotated[int, Field(ge=1, le=20)]
+FilterLimit = Annotated[int, Field(ge=10, le=1000)]
 
 
 class ServerSettings(Section):
@@ -32,14 +37,16 @@ class ServerSettings(Section):
     advertise_port: Port | None = None
     """None: the port it listens on."""
     request_rate_limit: PositiveCount = 4000
-    """Calls a second (unary calls and new streams) before RESOURCE_EXHAUSTED. Dragonfly's default."""
+    """Calls a second (unary calls and new streams) before RESOURCE_EXHAUSTED. Dragonfly's default.
+    """
 
 
 class SchedulerGcSettings(Section):
     """When the scheduler forgets."""
 
     piece_download_timeout_s: Seconds = 30 * 60.0
-    """A downloading peer without a new piece for this long is taken for gone. Dragonfly's default."""
+    """A downloading peer without a new piece for this long is taken for gone. Dragonfly's default.
+    """
     peer_gc_interval_s: Seconds = 10.0
     """Dragonfly's default."""
     peer_ttl_s: Seconds = 24 * 3600.0
@@ -64,11 +71,11 @@ class SchedulingSettings(Section):
     retry_limit: PositiveCount = 5
     """Tries before a peer is refused. Dragonfly's default."""
     retry_interval_s: Seconds = 0.5
-    """Between two tries. Dragonfly's default; a child of ours that waits is woken, so it only bounds the wait:
-    `retry_back_to_source_limit` times this long."""
-    candidate_parent_limit: int = Field(3, ge=1, le=20)
+    """Between two tries. Dragonfly's default; a child of ours that waits is woken, so it only
+    bounds the wait: `retry_back_to_source_limit` times this long."""
+    candidate_parent_limit: CandidateLimit = 3
     """Parents named in one answer. Dragonfly's default and bounds."""
-    filter_parent_limit: int = Field(15, ge=10, le=1000)
+    filter_parent_limit: FilterLimit = 15
     """Parents looked at for one answer where Dragonfly samples. Dragonfly's default and bounds."""
     gc: SchedulerGcSettings = SchedulerGcSettings()
 

@@ -19,8 +19,8 @@ _ENTRY_POINTS = "odonata.settings"
 def config(program: str, options: SettingsOptions, json_form: bool) -> None:
     """Show the effective settings of a program, each with its origin. Secrets are hidden.
 
-    A value comes from the command line (--set), else from the environment (ODONATA_PROXY__SERVER__PORT), else from
-    the YAML file (--config), else from its default.
+    A value comes from the command line (--set), else from the environment
+    (ODONATA_PROXY__SERVER__PORT), else from the YAML file (--config), else from its default.
     """
     loaded = options.read(_model(program))
     click.echo(as_json(loaded) if json_form else as_yaml(loaded), nl=False)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import Field, SecretStr
+from pydantic import SecretStr
 
 from odonata.settings.section import Section
-from odonata.settings.value import HostPort
+from odonata.settings.value import Count, HostPort
 
 
 class RedisSettings(Section):
@@ -15,9 +15,9 @@ class RedisSettings(Section):
     """None: the embedded one."""
     username: str = ""
     password: SecretStr = SecretStr("")
-    db: int = Field(0, ge=0)
+    db: Count = 0
     """Number of the database for the cache. Dragonfly's default."""
-    broker_db: int = Field(1, ge=0)
+    broker_db: Count = 1
     """Number of the database for job queues. Dragonfly's default."""
-    backend_db: int = Field(2, ge=0)
+    backend_db: Count = 2
     """Number of the database for job results. Dragonfly's default."""

@@ -1,37 +1,44 @@
 """What settings files may say besides the canonical keys: older spellings, and keys without effect.
 
-The canonical keys are Dragonfly 2.5's (its Rust client, its Go scheduler and manager). Many sites still run files
-written for Dragonfly 2.0 and 2.1, whose peer was a Go program with other words for the same things. Both load as
-they stand. All of that knowledge is data in the tables below; `odonata.settings.translation` applies it, and no
-other module knows an old word.
+The canonical keys are Dragonfly 2.5's (its Rust client, its Go scheduler and manager). Many sites
+still run files written for Dragonfly 2.0 and 2.1, whose peer was a Go program with other words for
+the same things. Both load as they stand. All of that knowledge is data in the tables below;
+`odonata.settings.translation` applies it, and no other module knows an old word.
 
-**Paths.** `a.b` is key `b` in mapping `a`; `a[].b` is key `b` of every item of the list `a`, and in the target it
-is the item of the same number. A table is applied from top to bottom.
+**Paths.** `a.b` is key `b` in mapping `a`; `a[].b` is key `b` of every item of the list `a`, and in
+the target it is the item of the same number. A table is applied from top to bottom.
 
-**Rename** moves a value. `convert` changes its form on the way. `inner` names keys inside the value which the
-conversion understands, so that they don't count as unknown. `when` names a key that must be true for the rule to
-apply; `unless` one that must be absent. An empty `new` means that the value only steers other rules.
+**Rename** moves a value. `convert` changes its form on the way. `inner` names keys inside the value
+which the conversion understands, so that they don't count as unknown. `when` names a key that must
+be true for the rule to apply; `unless` one that must be absent. An empty `new` means that the value
+only steers other rules.
 
-**Ignored** is a key that is known, in either spelling, and does nothing here: it earns a warning with the reason.
-`a.*` stands for `a` and everything below it. If the settings model has the key nevertheless, its value is kept.
+**Ignored** is a key that is known, in either spelling, and does nothing here: it earns a warning
+with the reason. `a.*` stands for `a` and everything below it. If the settings model has the key
+nevertheless, its value is kept.
 
 **Where old and new differ in more than words:**
 
-- The old peer listed schedulers under `scheduler.netAddrs`, or, with `scheduler.manager.enable`, managers under
-  `scheduler.manager.netAddrs`. Today the manager is `manager.addr` and its companions are `dynconfig` and `seedPeer`.
-- A published seed-peer file enables the manager, but puts its addresses under `scheduler.netAddrs` with
-  `refreshInterval` and `seedPeer` inside the list's last item. With the manager enabled and no addresses of its own,
-  the list can only mean the manager.
+- The old peer listed schedulers under `scheduler.netAddrs`, or, with `scheduler.manager.enable`,
+  managers under `scheduler.manager.netAddrs`. Today the manager is `manager.addr` and its
+  companions are `dynconfig` and `seedPeer`.
+- A published seed-peer file enables the manager, but puts its addresses under `scheduler.netAddrs`
+  with `refreshInterval` and `seedPeer` inside the list's last item. With the manager enabled and no
+  addresses of its own, the list can only mean the manager.
 - A false or missing `scheduler.manager.enable` switched the manager off whatever else was said.
-- `console` chose the terminal over log files. We always write to stderr, so it chooses the form meant for it.
-- The old peer served pieces by HTTP on `upload.tcpListen`, and peers by gRPC on `download.peerGRPC.tcpListen`. The
-  latter is today's `upload.server`; pieces have their own port, `storage.server.tcpPort`.
+- `console` chose the terminal over log files. We always write to stderr, so it chooses the form
+  meant for it.
+- The old peer served pieces by HTTP on `upload.tcpListen`, and peers by gRPC on
+  `download.peerGRPC.tcpListen`. The latter is today's `upload.server`; pieces have their own port,
+  `storage.server.tcpPort`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
+
+from odonata.settings.document import as_mapping, as_sequence
 
 Convert = Callable[[object], object]
 
@@ -66,16 +73,21 @@ NO_DIALECT = Dialect()
 
 def net_addrs(value: object) -> object:
     """`[{type: tcp, addr: "h:1"}]` -> `["h:1"]`."""
-    if not isinstance(value, Sequence) or isinstance(value, str):
+    return _net_addrs(value)
+
+
+def _net_addrs(value: object) -> list[object]:
+    items = as_sequence(value)
+    if items is None:
         raise ValueError("must be a list of {type: tcp, addr: host:port}")
-    items: Sequence[object] = value
     return [_net_addr(item) for item in items]
 
 
 def _net_addr(item: object) -> object:
-    if not isinstance(item, Mapping):
+    mapping = as_mapping(item)
+    if mapping is None:
         return item
-    kind, addr = item.get("type", "tcp"), item.get("addr")
+    kind, addr = mapping.get("type", "tcp"), mapping.get("addr")
     if kind != "tcp":
         raise ValueError(f"type {kind!r} is not supported: only tcp")
     if not addr:
@@ -85,8 +97,7 @@ def _net_addr(item: object) -> object:
 
 def first_net_addr(value: object) -> object:
     """`[{type: tcp, addr: "h:1"}]` -> `"h:1"`; there is one manager."""
-    addresses = net_addrs(value)
-    assert isinstance(addresses, list)
+    addresses = _net_addrs(value)
     if len(addresses) != 1:
         raise ValueError(f"names {len(addresses)} managers: name exactly one")
     return addresses[0]
@@ -94,7 +105,8 @@ def first_net_addr(value: object) -> object:
 
 def first_port(value: object) -> object:
     """`{start: 1, end: 9}` -> 1: the first port of a range, or the port itself."""
-    return value.get("start", value.get("end")) if isinstance(value, Mapping) else value
+    mapping = as_mapping(value)
+    return value if mapping is None else mapping.get("start", mapping.get("end"))
 
 
 def console_format(value: object) -> object:
@@ -109,11 +121,12 @@ def verbose_level(value: object) -> object:
 
 def only_file(value: object) -> object:
     """`["a.crt"]` -> `"a.crt"`."""
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        if len(value) != 1:
-            raise ValueError(f"names {len(value)} files: join them into one PEM file")
-        return value[0]
-    return value
+    files = as_sequence(value)
+    if files is None:
+        return value
+    if len(files) != 1:
+        raise ValueError(f"names {len(files)} files: join them into one PEM file")
+    return files[0]
 
 
 def _flag(value: object) -> bool:
@@ -324,9 +337,7 @@ DYNCONFIG = Dialect(
     ignored=_ignored("block lists are not in this release", "clientConfig.*", "seedClientConfig.*")
 )
 
-_REDIS_KEYS = (
-    "addrs", "username", "password", "db", "brokerDB", "backendDB",
-)  # fmt: skip
+_REDIS_KEYS = ("addrs", "username", "password", "db", "brokerDB", "backendDB")
 
 _REDIS_IGNORED = (
     *_ignored(_ALONE, "database.redis.*"),

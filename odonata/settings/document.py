@@ -1,8 +1,8 @@
 """A settings document as a tree whose every leaf knows where it was written.
 
-YAML is read by the rules of YAML 1.2's core schema, as Dragonfly's Go and Rust programs read it: `yes`, `no`, `on`
-and dates are text, a key may stand only once. One slip of the field is forgiven: keys that belong to the last item
-of a list, but stand at the column of its dashes (`_rejoin`).
+YAML is read by the rules of YAML 1.2's core schema, as Dragonfly's Go and Rust programs read it:
+`yes`, `no`, `on` and dates are text, a key may stand only once. One slip of the field is forgiven:
+keys that belong to the last item of a list, but stand at the column of its dashes (`_rejoin`).
 
 It knows no setting by name: see `odonata.settings.dialect` and `odonata.settings.schema` for that.
 """
@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 import yaml
 
@@ -23,6 +23,8 @@ from odonata.errors import SettingsError
 _FILE_BYTES = 1 << 20
 # Deeper than any setting; an alias that holds itself would never end.
 _DEPTH = 32
+# Aliases of aliases grow without end; a file of ours has some hundred values.
+_NODES = 20_000
 
 SourceKind = Literal["default", "file", "environment", "command line"]
 
@@ -37,7 +39,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A single value (or an empty mapping or list), its place, and its path as it was spelled there."""
+    """A single value (or an empty mapping or list), its place, and its path as spelled there."""
 
     value: object
     place: Place
@@ -49,7 +51,7 @@ Tree: TypeAlias = "dict[str, Node]"
 
 
 def read_document(file: Path) -> Tree:
-    """The tree of a YAML file. Errors: SettingsError for a file that can't be read or is no mapping."""
+    """The tree of a YAML file. Errors: SettingsError if it can't be read or is no mapping."""
     try:
         data = file.read_bytes()
     except OSError as error:
@@ -70,7 +72,7 @@ def parse_document(text: str, name: str) -> Tree:
     root = _compose(text, name)
     if root is None:
         return {}
-    node = _convert(root, name, "", 0)
+    node = _Reader(name).convert(root, "")
     if isinstance(node, dict):
         return node
     if isinstance(node, Leaf) and node.value in (None, {}):
@@ -81,12 +83,13 @@ def parse_document(text: str, name: str) -> Tree:
 def parse_text(text: str, place: Place, path: str, *, split_commas: bool) -> Node:
     """The node of one value given as text outside of a file (a variable or a flag).
 
-    Text that opens with a bracket is YAML; any other is one value, or a list by commas where the setting is a list.
+    Text that opens with a bracket is YAML; any other is one value, or a list by commas where the
+    setting is a list.
     """
     if text.startswith(("[", "{")):
         root = _compose(text, place.label)
         if root is not None:
-            return _placed(_convert(root, place.label, path, 0), place)
+            return _placed(_Reader(place.label).convert(root, path), place)
     if split_commas:
         parts = [part.strip() for part in text.split(",") if part.strip()]
         return [Leaf(part, place, f"{path}[{i}]") for i, part in enumerate(parts)]
@@ -95,13 +98,12 @@ def parse_text(text: str, place: Place, path: str, *, split_commas: bool) -> Nod
 
 def leaf_tree(value: object, place: Place, path: str) -> Node:
     """The node of a Python value: mappings and sequences become branches."""
-    if isinstance(value, Mapping) and value:
+    if mapping := as_mapping(value):
         return {
             str(key): leaf_tree(inner, place, join(path, str(key)))
-            for key, inner in value.items()  # pyright: ignore[reportUnknownVariableType]  # any mapping
+            for key, inner in mapping.items()
         }
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes) and value:
-        items: Sequence[object] = value
+    if items := as_sequence(value):
         return [leaf_tree(inner, place, f"{path}[{i}]") for i, inner in enumerate(items)]
     return Leaf(value, place, path)
 
@@ -131,7 +133,10 @@ def plain(node: Node) -> object:
 
 
 def merge(lower: Tree, upper: Tree) -> Tree:
-    """Both trees; where they differ, `upper` wins. Lists are replaced whole; a key without a value says nothing."""
+    """Both trees; where they differ, `upper` wins.
+
+    Lists are replaced whole; a key without a value says nothing.
+    """
     merged = dict(lower)
     for key, node in upper.items():
         below = merged.get(key)
@@ -142,6 +147,16 @@ def merge(lower: Tree, upper: Tree) -> Tree:
         else:
             merged[key] = node
     return merged
+
+
+def as_mapping(value: object) -> Mapping[object, object] | None:
+    """The value if it is a mapping."""
+    return cast("Mapping[object, object]", value) if isinstance(value, Mapping) else None
+
+
+def as_sequence(value: object) -> Sequence[object] | None:
+    """The value if it is a list or tuple."""
+    return cast("Sequence[object]", value) if isinstance(value, list | tuple) else None
 
 
 def join(path: str, key: str) -> str:
@@ -160,30 +175,34 @@ def _placed(node: Node, place: Place) -> Node:
             return [_placed(inner, place) for inner in node]
 
 
+_BOOL, _INT, _FLOAT, _NULL, _MERGE, _STR = (
+    f"tag:yaml.org,2002:{name}" for name in ("bool", "int", "float", "null", "merge", "str")
+)
+_Resolvers: TypeAlias = dict[str, list[tuple[str, re.Pattern[str]]]]
+
+
+def _core_resolvers() -> _Resolvers:
+    """YAML 1.2's core schema as PyYAML wants it: rules by a scalar's first character."""
+    resolvers: _Resolvers = {}
+    exponent = r"[eE][-+]?[0-9]+"
+    for tag, regex, firsts in (
+        (_BOOL, r"true|True|TRUE|false|False|FALSE", "tTfF"),
+        # Longer numbers are no number of ours, and Python refuses thousands of digits.
+        (_INT, r"[-+]?[0-9]{1,18}", "-+0123456789"),
+        (_FLOAT, rf"[-+]?[0-9]*\.[0-9]+({exponent})?|[-+]?[0-9]+{exponent}", "-+.0123456789"),
+        (_NULL, r"~|null|Null|NULL", "~nN"),
+        (_MERGE, r"<<", "<"),
+    ):
+        for first in firsts:
+            resolvers.setdefault(first, []).append((tag, re.compile(rf"(?:{regex})\Z")))
+    resolvers[""] = [(_NULL, re.compile(r"\Z"))]
+    return resolvers
+
+
 class _CoreLoader(yaml.SafeLoader):
     """Resolves plain scalars as YAML 1.2's core schema does."""
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
-
-
-_BOOL, _INT, _FLOAT, _NULL, _MERGE = (
-    f"tag:yaml.org,2002:{name}" for name in ("bool", "int", "float", "null", "merge")
-)
-for _tag, _regex, _first in (
-    (_BOOL, r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    (_INT, r"[-+]?[0-9]+", "-+0123456789"),
-    (
-        _FLOAT,
-        r"[-+]?[0-9]*\.[0-9]+(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+",
-        "-+.0123456789",
-    ),
-    (_NULL, r"~|null|Null|NULL|", "~nN"),
-    (_MERGE, r"<<", "<"),
-):
-    # PyYAML keys its rules by the first character; the empty scalar has none.
-    _CoreLoader.add_implicit_resolver(
-        _tag, re.compile(f"^(?:{_regex})$"), [*_first, *([""] if _tag == _NULL else [])]
-    )
+    yaml_implicit_resolvers = _core_resolvers()
 
 
 def _compose(text: str, name: str) -> yaml.Node | None:
@@ -213,8 +232,8 @@ def _syntax_message(name: str, error: yaml.MarkedYAMLError) -> str:
 def _rejoin(text: str, error: yaml.MarkedYAMLError) -> str | None:
     """Move keys that stand at the column of a list's dashes into the last item of that list.
 
-    A published seed-peer file has `refreshInterval` and `seedPeer` there, right after the list of addresses, which
-    no YAML reader accepts; what it means is plain. None: the error is another one.
+    A published seed-peer file has `refreshInterval` and `seedPeer` there, right after the list of
+    addresses, which no YAML reader accepts; what it means is plain. None: the error is another one.
     """
     list_mark, key_mark = error.context_mark, error.problem_mark
     if list_mark is None or key_mark is None or error.context != "while parsing a block collection":
@@ -231,56 +250,67 @@ def _rejoin(text: str, error: yaml.MarkedYAMLError) -> str | None:
     return "\n".join(lines) + "\n"
 
 
-def _convert(node: yaml.Node, name: str, path: str, depth: int) -> Node:
-    place = Place("file", f"{name}:{node.start_mark.line + 1}")
-    if depth > _DEPTH:
-        raise SettingsError(f"{place.label}: {path}: nested deeper than {_DEPTH} levels")
-    if isinstance(node, yaml.MappingNode):
-        return _mapping(node, name, path, depth) or Leaf({}, place, path)
-    if isinstance(node, yaml.SequenceNode):
-        items: list[Node] = [
-            _convert(inner, name, f"{path}[{i}]", depth + 1) for i, inner in enumerate(node.value)
-        ]
-        return items or Leaf([], place, path)
-    assert isinstance(node, yaml.ScalarNode)
-    return Leaf(_scalar(node, place), place, path)
+class _Reader:
+    """Turns YAML's nodes into ours."""
 
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._nodes = 0
 
-def _mapping(node: yaml.MappingNode, name: str, path: str, depth: int) -> Tree:
-    merged: Tree = {}
-    own: Tree = {}
-    for key_node, value_node in node.value:
-        where = f"{name}:{key_node.start_mark.line + 1}"
-        if not isinstance(key_node, yaml.ScalarNode):
-            raise SettingsError(f"{where}: a key must be plain text")
-        key: str = key_node.value
-        if key_node.tag == _MERGE:
-            for source in (
-                value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
-            ):
-                inner = _convert(source, name, path, depth + 1)
-                merged = {**(inner if isinstance(inner, dict) else {}), **merged}
-        elif key in own:
-            raise SettingsError(f"{where}: {join(path, key)} stands twice: keep one of them")
-        else:
-            own[key] = _convert(value_node, name, join(path, key), depth + 1)
-    return {**merged, **own}
+    def convert(self, node: yaml.Node, path: str, depth: int = 0) -> Node:
+        place = Place("file", f"{self._name}:{node.start_mark.line + 1}")
+        self._nodes += 1
+        if depth > _DEPTH or self._nodes > _NODES:
+            raise SettingsError(
+                f"{place.label}: {path}: nested too deeply, or an alias holds itself"
+            )
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path, depth) or Leaf({}, place, path)
+        if isinstance(node, yaml.SequenceNode):
+            items: list[Node] = [
+                self.convert(inner, f"{path}[{i}]", depth + 1) for i, inner in enumerate(node.value)
+            ]
+            return items or Leaf([], place, path)
+        assert isinstance(node, yaml.ScalarNode)
+        return Leaf(_scalar(node, place), place, path)
+
+    def _mapping(self, node: yaml.MappingNode, path: str, depth: int) -> Tree:
+        merged: Tree = {}
+        own: Tree = {}
+        for key_node, value_node in node.value:
+            where = f"{self._name}:{key_node.start_mark.line + 1}"
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise SettingsError(f"{where}: a key must be plain text")
+            key: str = key_node.value
+            if key_node.tag == _MERGE:
+                merged = {**self._merged(value_node, path, depth), **merged}
+            elif key in own:
+                raise SettingsError(f"{where}: {join(path, key)} stands twice: keep one of them")
+            else:
+                own[key] = self.convert(value_node, join(path, key), depth + 1)
+        return {**merged, **own}
+
+    def _merged(self, node: yaml.Node, path: str, depth: int) -> Tree:
+        """What `<<: *alias` or `<<: [*one, *other]` brings in; the first to name a key wins."""
+        sources: list[yaml.Node] = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        tree: Tree = {}
+        for source in sources:
+            inner = self.convert(source, path, depth + 1)
+            tree = {**(inner if isinstance(inner, dict) else {}), **tree}
+        return tree
 
 
 def _scalar(node: yaml.ScalarNode, place: Place) -> object:
     text: str = node.value
-    match node.tag:
-        case tag if tag == _NULL:
-            return None
-        case tag if tag == _BOOL:
-            return text.lower() == "true"
-        case tag if tag == _INT:
-            return int(text)
-        case tag if tag == _FLOAT:
-            return float(text)
-        case "tag:yaml.org,2002:str":
-            return text
-        case other:
-            raise SettingsError(
-                f"{place.label}: tag {other} is not understood: write a plain value"
-            )
+    if node.tag == _NULL:
+        return None
+    if node.tag == _BOOL:
+        return text.lower() == "true"
+    try:
+        if node.tag in {_INT, _FLOAT}:
+            return int(text) if node.tag == _INT else float(text)
+    except ValueError:
+        raise SettingsError(f"{place.label}: {text!r} is not a number") from None
+    if node.tag == _STR:
+        return text
+    raise SettingsError(f"{place.label}: tag {node.tag} is not understood: write a plain value")

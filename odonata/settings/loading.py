@@ -1,8 +1,9 @@
-"""Fills a settings model from the command line, the environment, a file and its defaults, in this order.
+"""Fills a settings model from the command line, the environment, a file and its defaults.
 
-Each source is read into a tree whose leaves know where they were written, brought into canonical keys, and laid
-over the one below it; then the model judges the values. Whatever is wrong is said in one SettingsError, a line for
-each, with the place, the key as it was written there, the value and the fix.
+In this order. Each source is read into a tree whose leaves know where they were written, brought
+into canonical keys, and laid over the one below it; then the model judges the values. Whatever is
+wrong is said in one SettingsError, a line for each, with the place, the key as it was written
+there, the value and the fix.
 
 It finds no files by itself and starts nothing.
 """
@@ -42,8 +43,8 @@ from odonata.settings.value import WRITTEN
 
 DEFAULT = Place("default", "default")
 
-# Variables with our prefix that are no settings: they belong to the command line.
-RESERVED_VARIABLES = frozenset({"ODONATA_CONFIG", "ODONATA_LOG_LEVEL", "ODONATA_LOG_FORMAT"})
+# Variables with our prefix that are no settings: the command line reads them.
+RESERVED_VARIABLES = frozenset({"ODONATA_CONFIG"})
 # What Kubernetes adds to every container of a namespace that has a service called "odonata-...".
 _SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT)(_|$)|_PORT(_\d+_(TCP|UDP|SCTP)(_|$)|$)")
 
@@ -58,7 +59,8 @@ class Loaded(Generic[SettingsT]):
     warnings: tuple[str, ...] = ()
     """One line for each key that has no effect and each variable that is not understood."""
     origins: Mapping[str, Leaf] = field(default_factory=dict[str, Leaf])
-    """By canonical path ("proxy.rules[0].regex"), what was written and where; defaults are not in it."""
+    """By canonical path ("proxy.rules[0].regex"), what was written and where; defaults are not in
+    it."""
 
 
 def load(
@@ -71,9 +73,9 @@ def load(
 ) -> Loaded[SettingsT]:
     """The settings of one program.
 
-    `overrides` maps dotted keys to values (text is read as in the environment); they win over `environ`, which wins
-    over `file`. Only variables ODONATA_* count; None: none. `uid` decides the default folders (None: this process's).
-    Errors: SettingsError.
+    `overrides` maps dotted keys to values (text is read as in the environment); they win over
+    `environ`, which wins over `file`. Only variables ODONATA_* count; None: none. `uid` decides the
+    default folders (None: this process's). Errors: SettingsError.
     """
     environ = environ or {}
     schema = schema_of(model)
@@ -97,16 +99,6 @@ def load(
     return Loaded(settings, tuple(warnings), origins)
 
 
-def assignment(text: str) -> tuple[str, str]:
-    """`key=value` of a flag, taken apart. Errors: SettingsError."""
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise SettingsError(
-            f"--set {shown(text, secret=is_secret_key(key))}: write key=value, such as proxy.server.port=65001"
-        )
-    return key.strip(), value.strip()
-
-
 def _computed(model: type[Settings], environ: Mapping[str, str], uid: int) -> Tree:
     return _grown(
         (path, leaf_tree(value, DEFAULT, path))
@@ -117,7 +109,7 @@ def _computed(model: type[Settings], environ: Mapping[str, str], uid: int) -> Tr
 def _from_environment(
     environ: Mapping[str, str], schema: Schema, program: str, warnings: list[str]
 ) -> Tree:
-    """A variable that is not understood earns a warning only: all programs share one environment."""
+    """A variable that is not understood earns only a warning: programs share one environment."""
     known = schema.variables()
     found: list[tuple[str, Node]] = []
     for name in sorted(environ):
@@ -179,11 +171,19 @@ def _located(loc: tuple[int | str, ...], merged: Tree) -> tuple[str, Node]:
     node: Node = merged
     for part in loc:
         path = f"{path}[{part}]" if isinstance(part, int) else join(path, part)
-        if isinstance(node, dict) and part in node:
-            node = node[str(part)]
-        elif isinstance(node, list) and isinstance(part, int) and part < len(node):
-            node = node[part]
+        child = _child(node, part)
+        node = node if child is None else child
     return path, node
+
+
+def _child(node: Node, part: int | str) -> Node | None:
+    match node, part:
+        case dict(), str():
+            return node.get(part)
+        case list(), int() if part < len(node):
+            return node[part]
+        case _:
+            return None
 
 
 _NOT_A: Mapping[str, str] = {

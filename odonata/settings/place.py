@@ -1,6 +1,7 @@
-"""Where a program keeps its files by default: the system's folders for root, the user's for everyone else.
+"""Where a program keeps its files by default: root in the system's folders, others in their own.
 
-Pure functions of an environment and a user id, after the XDG base directory specification. No folder is made here.
+Pure functions of an environment and a user id, after the XDG base directory specification. No
+folder is made here.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ _NAME = "odonata"
 
 
 def state_dir(environ: Mapping[str, str], uid: int) -> Path:
-    """Data that outlives the process: /var/lib/odonata, or $XDG_STATE_HOME/odonata (~/.local/state/odonata)."""
+    """Data that outlives the process: /var/lib/odonata, or ~/.local/state/odonata by XDG."""
     if uid == 0:
         return Path("/var/lib") / _NAME
     return (

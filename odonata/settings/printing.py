@@ -1,4 +1,4 @@
-"""Shows effective settings: as YAML with the origin of each value beside it, or as JSON. Secrets stay hidden.
+"""Shows effective settings, as YAML with origins beside the values or as JSON, without secrets.
 
 The YAML can be used as a file again, once the hidden secrets (`***`) are filled in.
 """
@@ -12,7 +12,7 @@ import msgspec
 import yaml
 
 from odonata.redaction import HIDDEN, is_secret_key, redact_text
-from odonata.settings.document import Leaf, join
+from odonata.settings.document import Leaf, as_mapping, as_sequence, join
 from odonata.settings.loading import Loaded
 from odonata.settings.section import Settings
 
@@ -32,7 +32,7 @@ def as_yaml(loaded: Loaded[Any]) -> str:
 
 
 def as_json(loaded: Loaded[Any]) -> str:
-    """`{"settings": ..., "origins": {path: origin}, "warnings": [...]}`, indented; defaults have no origin."""
+    """Indented `{"settings", "origins": {path: origin}, "warnings"}`; defaults have no origin."""
     document = {
         "settings": effective(loaded.settings),
         "origins": {path: _origin(path, leaf) for path, leaf in loaded.origins.items()},
@@ -48,33 +48,34 @@ def effective(settings: Settings) -> dict[str, Any]:
 
 
 def _hide(value: Any, key: str = "") -> Any:
-    if isinstance(value, Mapping):
-        return {name: _hide(inner, name) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_hide(inner) for inner in value]
+    if (mapping := as_mapping(value)) is not None:
+        return {name: _hide(inner, str(name)) for name, inner in mapping.items()}
+    if (items := as_sequence(value)) is not None:
+        return [_hide(inner) for inner in items]
     if not isinstance(value, str) or not value:
         return value
     return HIDDEN if value == _PYDANTIC_HIDDEN or is_secret_key(key) else redact_text(value)
 
 
 def _block(
-    value: Mapping[str, Any], origins: Mapping[str, Leaf], path: str, indent: str
+    value: Mapping[Any, Any], origins: Mapping[str, Leaf], path: str, indent: str
 ) -> Iterator[tuple[str, str]]:
     for key, inner in value.items():
-        here = join(path, key)
-        if isinstance(inner, Mapping) and inner:
+        here = join(path, str(key))
+        mappings = [as_mapping(item) for item in as_sequence(inner) or ()]
+        if mapping := as_mapping(inner):
             yield f"{indent}{_scalar(key)}:", ""
-            yield from _block(inner, origins, here, f"{indent}  ")
-        elif isinstance(inner, list) and inner and isinstance(inner[0], Mapping):
+            yield from _block(mapping, origins, here, f"{indent}  ")
+        elif any(mappings):
             yield f"{indent}{_scalar(key)}:", ""
-            for i, item in enumerate(inner):
-                yield from _item(item, origins, f"{here}[{i}]", f"{indent}  ")
+            for i, item in enumerate(mappings):
+                yield from _item(item or {}, origins, f"{here}[{i}]", f"{indent}  ")
         else:
             yield f"{indent}{_scalar(key)}: {_scalar(inner)}", _origin_of(here, origins)
 
 
 def _item(
-    item: Mapping[str, Any], origins: Mapping[str, Leaf], path: str, indent: str
+    item: Mapping[Any, Any], origins: Mapping[str, Leaf], path: str, indent: str
 ) -> Iterator[tuple[str, str]]:
     """A mapping in a list: the dash takes the place of the first line's indent."""
     for number, (text, origin) in enumerate(_block(item, origins, path, f"{indent}  ")):

@@ -1,6 +1,7 @@
 """What a settings model knows: its keys, their environment variables, and which of them are secret.
 
-Derived from the model's fields, so that a new field is known everywhere at once. It judges no values.
+Derived from the model's fields, so that a new field is known everywhere at once. It judges no
+values.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def _walk(model: type[Section], path: str, variable: str) -> Iterator[Setting]:
         here, there = f"{path}{key}", f"{variable}{_variable_word(name)}"
         inner, shape = _kind(field.annotation)
         yield Setting(here, there, shape, secret=inner is SecretStr)
-        if isinstance(inner, type) and issubclass(inner, Section):
+        if _is_section(inner):
             items = "[]" if shape is Shape.SECTIONS else ""
             yield from _walk(inner, f"{here}{items}.", f"{there}{_LEVEL}")
 
@@ -101,19 +102,20 @@ def _variable_word(attribute: str) -> str:
     return attribute.upper()
 
 
-def _kind(annotation: Any) -> tuple[object, Shape]:
+def _kind(annotation: Any) -> tuple[Any, Shape]:
     """The type of what is held, and how it is held."""
     annotation = _bare(annotation)
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is tuple:
         inner = _bare(arguments[0])
-        section = isinstance(inner, type) and issubclass(inner, Section)
-        return inner, Shape.SECTIONS if section else Shape.LIST
+        return inner, Shape.SECTIONS if _is_section(inner) else Shape.LIST
     if origin is dict:
         return _bare(arguments[1]), Shape.MAP
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        return annotation, Shape.SECTION
-    return annotation, Shape.VALUE
+    return annotation, Shape.SECTION if _is_section(annotation) else Shape.VALUE
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Section)
 
 
 def _bare(annotation: Any) -> Any:

@@ -1,9 +1,9 @@
 """The base class of every settings model: frozen, closed, and named twice by one rule.
 
 A setting has one name in Python and one in files. In Python it is snake_case and ends in its unit
-(`piece_timeout_s`, `bandwidth_limit_bytes_per_s`); in YAML it is Dragonfly 2.5's camelCase without the unit
-(`pieceTimeout`, `bandwidthLimit`), because there the value carries it ("6m", "50GB"). `key_of` derives the second
-from the first, so the two can't drift apart.
+(`piece_timeout_s`, `bandwidth_limit_bytes_per_s`); in YAML it is Dragonfly 2.5's camelCase without
+the unit (`pieceTimeout`, `bandwidthLimit`), because there the value carries it ("6m", "50GB").
+`key_of` derives the second from the first, so the two can't drift apart.
 
 It does not read files, variables or flags: see `odonata.settings.loading`.
 """
@@ -24,7 +24,7 @@ _CAPITALS = frozenset({"db", "gc", "id", "ip", "ipv6", "tls", "ttl", "url"})
 
 
 def key_of(attribute: str) -> str:
-    """The YAML key of a Python attribute: `task_ttl_s` -> `taskTTL`, `advertise_ip` -> `advertiseIP`."""
+    """The YAML key of a Python attribute: `task_ttl_s` -> `taskTTL`."""
     for suffix in UNIT_SUFFIXES:
         if attribute.endswith(suffix):
             attribute = attribute.removesuffix(suffix)

@@ -1,7 +1,7 @@
-"""Applies a dialect to a tree: older words become canonical keys, the rest is told apart into known and unknown.
+"""Applies a dialect to a tree: older words become canonical keys, unknown ones are refused.
 
-The rules are data in `odonata.settings.dialect`; what the keys may hold is checked afterwards, by the model.
-Every message speaks in the words of whoever wrote the document, and names where.
+The rules are data in `odonata.settings.dialect`; what the keys may hold is checked afterwards, by
+the model. Every message speaks in the words of whoever wrote the document, and names where.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from odonata.settings.dialect import Dialect, Ignored, Rename
 from odonata.settings.document import Leaf, Node, Place, Tree, leaf_tree, leaves, plain
 from odonata.settings.schema import Schema, Shape, pattern_of
 
-# How alike two words must be for "did you mean": difflib's own default, below which its offers read as random.
+# How alike two words must be for "did you mean": difflib's own default; below it, offers read as
+# random.
 _LIKENESS = 0.6
 
 
@@ -30,9 +31,9 @@ class Translation:
 
 
 def translate(tree: Tree, schema: Schema, dialect: Dialect) -> Translation:
-    """Rename, warn, and drop what has no effect. Errors: SettingsError that names every unknown key.
+    """Rename, warn, and drop what has no effect. `tree` is used up.
 
-    `tree` is used up.
+    Errors: SettingsError that names every unknown key.
     """
     unknown = [
         _unknown(path, leaf, schema, dialect)
@@ -104,7 +105,10 @@ def _known(schema: Schema, dialect: Dialect) -> list[str]:
 
 
 def _nearest(pattern: str, known: list[str]) -> str | None:
-    """The known key most like an unknown one: first among its neighbours, then by its last word, then anywhere."""
+    """The known key most like an unknown one.
+
+    Looked for among its neighbours, then by its last word, then anywhere.
+    """
     parent, _, word = pattern.rpartition(".")
     lower = {key.lower(): key for key in known}
     if pattern.lower() in lower:
@@ -185,7 +189,8 @@ def _put(node: Node, segments: list[str], indices: list[int], moved: Node) -> No
     segment, *rest = segments
     if segment == "[]":
         assert isinstance(node, list)
-        _extend(node, indices[0], moved)
+        while len(node) <= indices[0]:
+            node.append({})
         _put(node[indices[0]], rest, indices[1:], moved)
         return
     assert isinstance(node, dict)
@@ -198,17 +203,16 @@ def _put(node: Node, segments: list[str], indices: list[int], moved: Node) -> No
         node[segment] = moved
         return
     if standing is None or isinstance(standing, Leaf):
-        node[segment] = standing = [] if rest[0] == "[]" else {}
+        empty: list[Node] = []
+        node[segment] = standing = empty if rest[0] == "[]" else dict[str, Node]()
     _put(standing, rest, indices, moved)
 
 
-def _extend(items: list[Node], index: int, _moved: Node) -> None:
-    while len(items) <= index:
-        items.append({})
-
-
 def _prune(node: Tree) -> None:
-    """Remove branches from which everything was moved away. What was written empty is a leaf, and stays."""
+    """Remove branches from which everything was moved away.
+
+    What was written empty is a leaf, and stays.
+    """
     for key, inner in list(node.items()):
         for branch in inner if isinstance(inner, list) else [inner]:
             if isinstance(branch, dict):
@@ -244,7 +248,10 @@ def _drop_ignored(result: Translation, schema: Schema, dialect: Dialect) -> None
 
 
 def _top(written: str, path: str, ignored: Ignored) -> str:
-    """The highest key, as written, that the entry covers: one warning for `tracing`, not one for each key in it."""
+    """The highest key, as written, that the entry covers.
+
+    One warning for `tracing`, not one for each key in it.
+    """
     if not ignored.key.endswith(".*") or written != path:
         return re.sub(r"\[\d+\]", "[]", written)
     return ".".join(written.split(".")[: ignored.key.count(".")])

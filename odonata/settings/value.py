@@ -1,8 +1,9 @@
 """What a single setting may hold: durations, sizes, ports, addresses, patterns, file names.
 
-Each type is an annotated Python type: text as people write it goes in ("6m", "50GB", "127.0.0.1:8002"), a plain
-number in the unit of the attribute's name comes out. A wrong value raises ValueError with a message that names the
-value and the fix; `odonata.settings.loading` adds the file and the key. No file is opened here.
+Each type is an annotated Python type: text as people write it goes in ("6m", "50GB",
+"127.0.0.1:8002"), a plain number in the unit of the attribute's name comes out. A wrong value
+raises ValueError with a message that names the value and the fix; `odonata.settings.loading` adds
+the file and the key. No file is opened here.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from odonata.units import exact_size, format_duration, parse_duration_s, parse_r
 
 # The kernel's limit for a unix socket's name (sun_path, 108 bytes with the closing zero).
 _SOCKET_PATH_BYTES = 107
-# A pattern is matched against every URL that passes the proxy; longer ones are a mistake in the file.
+# A pattern is matched against every URL that passes the proxy; a longer one is a mistake.
 _PATTERN_CHARS = 4096
 
 
