@@ -1,0 +1,1 @@
+"""`odonata demo`: one image, eight peers, a thin origin; first plainly, then through the swarm."""
