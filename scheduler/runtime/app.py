@@ -87,9 +87,9 @@ class SchedulerApp:
         server = self._settings.server
         self._port = self._server.bind_tcp(server.listen_ip, server.port, "server.port")
         await self._server.start()
-        _log.info("scheduler_ready", address=self.address)
+        _log.info("scheduler_started", address=self.address)
         if api_implementation.Type() != "upb":
-            _log.warning("protobuf_slow", implementation=api_implementation.Type(), wanted="upb")
+            _log.warning("slow_protobuf_found", kind=api_implementation.Type())
 
     async def stop(self) -> None:
         """Refuse new calls, end the streams (UNAVAILABLE), close everything."""

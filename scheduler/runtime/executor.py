@@ -11,7 +11,13 @@ from typing import Protocol
 
 import structlog
 
-from odonata.errors import AlreadyExistsError, CapacityError, OdonataError, UnavailableError
+from odonata.errors import (
+    AlreadyExistsError,
+    CapacityError,
+    OdonataError,
+    PreconditionError,
+    UnavailableError,
+)
 from odonata.wire.message import NeedBackToSource, NormalTask, SchedulerAnswer
 from scheduler.core.effect import (
     Answer,
@@ -90,7 +96,7 @@ class Executor:
         if refusal is not None:
             _log.info(
                 "request_refused",
-                event=type(event).__name__,
+                kind=type(event).__name__,
                 code=refusal.code,
                 reason=refusal.detail,
             )
@@ -109,8 +115,17 @@ class Executor:
     # --- streams ----------------------------------------------------------------------------------
 
     def open_stream(self, peer_id: str, stream: PeerStream) -> None:
-        """Answers to `peer_id` go to `stream` from now on; an older stream of that peer ends."""
+        """Answers to `peer_id` go to `stream` from now on; an older stream of that peer ends.
+
+        Raises PreconditionError if the older one is somebody else's, CapacityError if there are too
+        many streams.
+        """
         older = self._streams.get(peer_id)
+        if older is not None and older.owner != stream.owner:
+            raise PreconditionError(
+                f"peer {peer_id} is another host's or another task's: use a new peer id for each "
+                "download"
+            )
         if older is not None:
             older.close(AlreadyExistsError(f"peer {peer_id} has opened another stream"))
         elif len(self._streams) >= MAX_STREAMS:
@@ -201,7 +216,7 @@ class Executor:
         try:
             self.apply(event)
         except Exception:  # noqa: BLE001  # supervises timer and triggers: a bug must not stop them
-            _log.exception("event_crashed", event=type(event).__name__)
+            _log.exception("event_crashed", kind=type(event).__name__)
             return False
         return True
 

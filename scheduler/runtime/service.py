@@ -75,7 +75,12 @@ class SchedulerService:
                 f"interval {interval_s:g} s is negative: leave it unset, or say how often"
             )
         self._executor.apply(HostAnnounced(host=host, interval_s=interval_s))
-        _log.info("host_announced", host_id=host.id, host_type=host.type.name.lower(), ip=host.ip)
+        _log.info(
+            "host_announced",
+            host_id=host.id,
+            host_type="seed" if host.is_seed else "normal",
+            ip=host.ip,
+        )
         return Empty()
 
     async def DeleteHost(  # noqa: N802  # the rpc's name
@@ -204,6 +209,7 @@ class _Conversation:
                 f"the first message of a stream is {type(request.message).__name__}: send "
                 "register_peer_request first"
             )
+        self._stream.owner = who[:2]
         self._executor.open_stream(request.peer_id, self._stream)
         self._who = who
         host_id, task_id, peer_id = who

@@ -26,6 +26,8 @@ class PeerStream:
     """Queue of answers of one stream. `close` decides how it ends; the first one counts."""
 
     def __init__(self) -> None:
+        self.owner: tuple[str, str] = ("", "")
+        """Host and task id of the peer, once it has registered."""
         self._answers: deque[SchedulerAnswer] = deque()
         self._news = asyncio.Event()
         self._closed = False
