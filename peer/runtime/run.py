@@ -50,7 +50,7 @@ from peer.core.event import (
 from peer.runtime.conversation import CLOSE_S, Conversation
 from peer.runtime.parent_set import ParentSet
 from peer.runtime.port import StoredTask
-from peer.runtime.run_tools import RunPlace, RunTools, storage_failed
+from peer.runtime.run_tools import ContentChangedError, RunPlace, RunTools, storage_failed
 from peer.runtime.source_run import SourceRuns
 
 _log = structlog.get_logger("download")
@@ -60,10 +60,6 @@ class Core(Protocol):
     """`peer.core.download.DownloadCore`."""
 
     def handle(self, event: DownloadEvent, now: float) -> list[DownloadEffect]: ...
-
-
-class ContentChangedError(PreconditionError):
-    """What the source or a parent says contradicts what is stored: the task must be reset."""
 
 
 class Run:
@@ -89,6 +85,7 @@ class Run:
             tell=self._tell,
             put=self._put,
             start=self._start,
+            changed=lambda why: self._overtake(ContentChangedError(why)),
         )
         self._parents = ParentSet(place)
         self._sources = SourceRuns(place)
@@ -96,6 +93,7 @@ class Run:
         self._listener: asyncio.Task[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._bug: BaseException | None = None
+        self._cancelled = False
         self.outcome: asyncio.Future[OdonataError | None] = self._loop.create_future()
         """None: everything wanted is held."""
 
@@ -107,6 +105,11 @@ class Run:
     def ended(self) -> bool:
         """Too late to join; the last words to the scheduler may still be on their way."""
         return self.outcome.done()
+
+    @property
+    def cancelled(self) -> bool:
+        """Too late to join, too: it will end soon."""
+        return self._cancelled
 
     # --- from outside ---
 
@@ -124,6 +127,7 @@ class Run:
 
     def cancel(self) -> None:
         """Nobody wants it any more."""
+        self._cancelled = True
         self._put(Cancelled())
 
     # --- the loop ---
@@ -144,7 +148,7 @@ class Run:
             await self._stop_children()
 
     async def _handle_events(self) -> None:
-        while not self.outcome.done():
+        while not self.outcome.done() or self._events:
             while not self._events:
                 self._news.clear()
                 await self._news.wait()
@@ -219,7 +223,7 @@ class Run:
                 wanted_bytes=_bytes_of(self._wanted, effect.piece_length),
             )
         except PreconditionError as error:
-            self._settle(ContentChangedError(error.detail))
+            self._overtake(ContentChangedError(error.detail))
         except OdonataError as error:
             self._events.appendleft((storage_failed(error), None))
 
@@ -243,6 +247,12 @@ class Run:
         if not self.outcome.done():
             self.outcome.set_result(error)
 
+    def _overtake(self, error: OdonataError) -> None:
+        """The core's decision is not waited for: there is nothing left to decide."""
+        self._settle(error)
+        self._news.set()
+        self._events.append((Cancelled(), None))  # the scheduler hears that this peer left
+
     def _wake_at(self, at_s: float) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
@@ -255,10 +265,10 @@ class Run:
             if self._conversation is not None:
                 self._conversation.finish()
             return
-        if self._conversation is None:
-            self._conversation = self._converse(self._task.task_id, self._peer_id)
-            self._listener = self._start("scheduler stream", self._listen(self._conversation))
         try:
+            if self._conversation is None:
+                self._conversation = self._converse(self._task.task_id, self._peer_id)
+                self._listener = self._start("scheduler stream", self._listen(self._conversation))
             self._conversation.say(effect.message)
         except UnavailableError as error:
             self._put(SchedulerLost(reason=error.detail))

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from odonata.errors import DiskFullError, OdonataError
+from odonata.errors import DiskFullError, OdonataError, PreconditionError
 from peer.core.event import DownloadEvent, StorageFailed
 from peer.runtime.buffer import BufferPool
 from peer.runtime.channel import ChannelPool
@@ -50,6 +50,8 @@ class RunPlace:
     """Like `tell`, without waiting: for who is called by the loop itself."""
     start: Callable[[str, Coroutine[Any, Any, None]], asyncio.Task[None]]
     """A child task of the download, by name."""
+    changed: Callable[[str], None]
+    """The content is another one now than what is held, and why: this download is over."""
 
 
 class _Both:
@@ -69,6 +71,10 @@ def both(first: RateLimit, second: RateLimit) -> RateLimit:
     if isinstance(first, Unlimited):
         return second
     return first if isinstance(second, Unlimited) else _Both(first, second)
+
+
+class ContentChangedError(PreconditionError):
+    """What the source says contradicts what is stored: the task must begin anew."""
 
 
 def storage_failed(error: OdonataError) -> StorageFailed:

@@ -22,7 +22,7 @@ from odonata.errors import (
 from odonata.wire.message import Download, Piece, SourceAnswer, TrafficType
 from peer.core.effect import FetchSource, OpenSource, StopSource
 from peer.core.event import SourceEnded, SourceFailed, SourceOpened, SourcePieceStored
-from peer.runtime.port import SourceStream
+from peer.runtime.port import SourceStream, StoredTask
 from peer.runtime.run_tools import RunPlace, storage_failed
 from peer.runtime.source import LimitedStream
 
@@ -73,6 +73,7 @@ class _SourceRun:
         self._task = place.task
         self._tools = place.tools
         self._tell = place.tell
+        self._changed = place.changed
         self._url = download.url
         self._header = _for_source(download.request_header)
         self._orders: asyncio.Queue[FetchSource] = asyncio.Queue(1)
@@ -108,6 +109,10 @@ class _SourceRun:
             await self._report_no_ranges()
             return
         async with opened as stream:
+            why = _other_content(self._task, stream)
+            if why is not None:
+                self._changed(why)
+                return
             await self._tell(
                 SourceOpened(
                     content_length=stream.content_length,
@@ -198,6 +203,28 @@ async def _fill(stream: LimitedStream, buffer: memoryview) -> int:
 def _for_source(header: Mapping[str, str]) -> dict[str, str]:
     """The user's headers but for Range: which bytes are asked for is the core's business."""
     return {name: value for name, value in header.items() if name.lower() != "range"}
+
+
+def _other_content(task: StoredTask, stream: SourceStream) -> str | None:
+    """Why what the source has now can't continue what is held; None if it can.
+
+    Strong validators (RFC 9110 §8.8) tell; Last-Modified alone does not, since servers behind one
+    name often differ in it.
+    """
+    if not task.held():
+        return None
+    known, new = task.content_length, stream.content_length
+    if known is not None and new is not None and known != new:
+        return f"the source has {new} bytes now, and {known} before"
+    old_tag, new_tag = (_strong_etag(one.response_header) for one in (task, stream))
+    if old_tag is None or new_tag is None or old_tag == new_tag:
+        return None
+    return f"the source's ETag is {new_tag} now, and {old_tag} before"
+
+
+def _strong_etag(header: Mapping[str, str]) -> str | None:
+    tag = header.get("etag")
+    return None if tag is None or tag.startswith("W/") else tag
 
 
 def _wanted_bytes(position: int, piece_length: int, total: int | None) -> int:

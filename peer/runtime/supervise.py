@@ -7,11 +7,12 @@ do with each other. Not a restart policy: what ended, ended.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Coroutine
 from typing import Any
 
-_log = logging.getLogger(__name__)
+import structlog
+
+_log = structlog.get_logger(__name__)
 
 
 class Supervised:
@@ -21,6 +22,11 @@ class Supervised:
         self._name = name
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """Nothing can be started any more."""
+        return self._closed
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -39,7 +45,7 @@ class Supervised:
             return
         error = task.exception()
         if error is not None:
-            _log.error("%s failed", task.get_name(), exc_info=error)
+            _log.error("work_failed", work=task.get_name(), exc_info=error)
 
     async def close(self) -> None:
         """Cancel what still runs and wait until it has ended."""

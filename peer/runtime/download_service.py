@@ -1,0 +1,68 @@
+"""dfdaemon.v2.DfdaemonDownload: what users of this host ask, over the unix socket.
+
+Whoever may open the socket acts with the daemon's rights on files: its folder and mode are the
+fence. What is not served is answered UNIMPLEMENTED by the server.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dragonfly_api import common_pb2, dfdaemon_pb2
+from google.protobuf.empty_pb2 import Empty
+
+from odonata.wire.dragonfly import download_request_from_wire, local_task_to_wire, require_id
+from peer.runtime.hub import Hub
+from peer.runtime.local_task import describe_task, stat_task
+from peer.runtime.task_admin import TaskAdmin
+from peer.runtime.task_stream import TaskStream
+
+
+class DownloadService:
+    """The rpcs, by their names. Errors are raised; the server turns them into statuses."""
+
+    def __init__(self, hub: Hub, admin: TaskAdmin, host_id: str) -> None:
+        self._hub = hub
+        self._admin = admin
+        self._stream = TaskStream(hub, host_id)
+
+    async def DownloadTask(  # noqa: N802  # the rpc's name
+        self, request: dfdaemon_pb2.DownloadTaskRequest, context: Any
+    ) -> None:
+        """A user's download: when the user leaves, it ends (unless others want it, too)."""
+        await self._stream.serve(download_request_from_wire(request), context, linger=False)
+
+    async def StatTask(  # noqa: N802  # the rpc's name
+        self, request: dfdaemon_pb2.StatTaskRequest, _context: Any
+    ) -> common_pb2.Task:
+        return await self._admin.stat(require_id("task_id", request.task_id))
+
+    async def StatLocalTask(  # noqa: N802  # the rpc's name
+        self, request: dfdaemon_pb2.StatLocalTaskRequest, _context: Any
+    ) -> dfdaemon_pb2.StatLocalTaskResponse:
+        task_id = require_id("task_id", request.task_id)
+        return local_task_to_wire(stat_task(self._hub.storage, task_id))
+
+    async def ListLocalTasks(  # noqa: N802  # the rpc's name
+        self, _request: dfdaemon_pb2.ListLocalTasksRequest, _context: Any
+    ) -> dfdaemon_pb2.ListLocalTasksResponse:
+        tasks = [local_task_to_wire(describe_task(task)) for task in self._hub.storage.tasks()]
+        return dfdaemon_pb2.ListLocalTasksResponse(tasks=tasks)
+
+    async def DeleteTask(  # noqa: N802  # the rpc's name
+        self, request: dfdaemon_pb2.DeleteTaskRequest, _context: Any
+    ) -> Empty:
+        await self._admin.delete(require_id("task_id", request.task_id))
+        return Empty()
+
+    async def DeleteLocalTask(  # noqa: N802  # the rpc's name
+        self, request: dfdaemon_pb2.DeleteLocalTaskRequest, _context: Any
+    ) -> Empty:
+        await self._admin.delete(require_id("task_id", request.task_id), everywhere=False)
+        return Empty()
+
+    async def DeleteHost(  # noqa: N802  # the rpc's name
+        self, _request: Empty, _context: Any
+    ) -> Empty:
+        await self._admin.leave()
+        return Empty()

@@ -1,0 +1,206 @@
+"""All downloads of this daemon: one at a time for each task, shared by everyone who wants it.
+
+Implements `TaskHub` for the proxy and the gRPC services. What is whole on this disk is served
+without asking anybody. Which scheduler to ask is the scheduler link's business, which pieces come
+from where the core's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from typing import Any, Final, Protocol
+
+import msgspec
+import structlog
+
+from odonata import ids
+from odonata.digest import parse_digest
+from odonata.errors import CallerError, CapacityError, NotFoundError, OdonataError
+from odonata.wire.message import Download, Piece, TaskType
+from peer.core.event import Begun
+from peer.runtime.port import Storage, StoredTask
+from peer.runtime.run import Core, Run
+from peer.runtime.run_tools import RunTools
+from peer.runtime.shared_task import SharedTask
+from peer.runtime.supervise import Supervised
+from peer.runtime.view import View
+
+MAX_DOWNLOADS: Final = 256
+"""Downloads at once. Each holds a stream to its scheduler and up to 16 parents; a node that pulls
+30 images of 8 layers at once stays below it."""
+
+NEW_TASK_WAIT_S: Final = 1.0
+"""How long a child's question about an unknown task waits: its scheduler may have named us a moment
+before we began."""
+
+_log = structlog.get_logger("download")
+
+
+class Schedulers(Protocol):
+    """What the hub needs to know of the schedulers."""
+
+    def available(self, task_id: str) -> bool:
+        """There is one to ask about this task."""
+        ...
+
+    def needs_size(self, task_id: str) -> bool:
+        """It must be told the content's length when a peer registers."""
+        ...
+
+
+class Hub:
+    """A `TaskHub`. `close` ends every download; what they brought stays on disk."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        tools: RunTools,
+        schedulers: Schedulers,
+        make_core: Callable[[Download], Core],
+        *,
+        max_downloads: int = MAX_DOWNLOADS,
+    ) -> None:
+        self.storage = storage
+        self._tools = tools
+        self._schedulers = schedulers
+        self._make_core = make_core
+        self._max_downloads = max_downloads
+        self._shared: dict[str, SharedTask] = {}
+        self._arrived = asyncio.Event()
+        self._work = Supervised("hub")
+
+    # --- TaskHub ---
+
+    def task_id(self, download: Download) -> str:
+        return ids.task_id_of(download)
+
+    async def open(self, download: Download, *, linger: bool = True) -> View:
+        """See `TaskHub.open`. `linger`: the download goes on although this caller leaves."""
+        if download.type is not TaskType.STANDARD:
+            raise CallerError(
+                f"type {download.type.name} is not served here: use STANDARD (the default)"
+            )
+        if download.digest:
+            parse_digest(download.digest)
+        view = await self._open(download, linger=linger)
+        if download.prefetch and download.range is not None:
+            self._prefetch(download)
+        return view
+
+    async def _open(self, download: Download, *, linger: bool) -> View:
+        shared = self._share(ids.task_id_of(download))
+        view = shared.join(download, linger=linger)
+        try:
+            await shared.open(view)
+        except BaseException:
+            await view.close()
+            raise
+        return view
+
+    def _share(self, task_id: str) -> SharedTask:
+        shared = self._shared.get(task_id)
+        if shared is None:
+            shared = self._shared[task_id] = SharedTask(task_id, self, self._idle)
+            self._arrived.set()
+            self._arrived = asyncio.Event()
+        return shared
+
+    def _idle(self, shared: SharedTask) -> None:
+        if self._shared.get(shared.task_id) is shared:
+            del self._shared[shared.task_id]
+
+    def _prefetch(self, download: Download) -> None:
+        whole = msgspec.structs.replace(download, range=None, prefetch=False, is_prefetch=True)
+        self.start("prefetch", self._fetch_whole(whole))
+
+    async def _fetch_whole(self, download: Download) -> None:
+        try:
+            view = await self._open(download, linger=True)
+            await view.close()  # it lingers
+        except OdonataError as error:
+            _log.info("prefetch_failed", error=error.code, detail=error.detail)
+
+    # --- for children and tools ---
+
+    async def find(self, task_id: str) -> StoredTask:
+        """The stored task, waited for briefly. Raises NotFoundError."""
+        task = self.storage.get(task_id)
+        try:
+            async with asyncio.timeout(NEW_TASK_WAIT_S):
+                while task is None:
+                    shared, arrived = self._shared.get(task_id), self._arrived
+                    await (arrived.wait() if shared is None else shared.change())
+                    task = self.storage.get(task_id)
+        except TimeoutError:
+            raise NotFoundError(f"task {task_id} is not known here") from None
+        return task
+
+    async def offers(self, task_id: str, wanted: Collection[int]) -> AsyncIterator[Piece]:
+        """Pieces of a task as they land (`wanted` empty: all), until no more will come.
+
+        Raises NotFoundError if the task is not known here.
+        """
+        task = await self.find(task_id)
+        sent: set[int] = set()
+        while True:
+            for number in wanted or task.held():
+                piece = None if number in sent else task.piece(number)
+                if piece is not None:
+                    sent.add(number)
+                    yield piece
+            if _news(task, wanted, sent):
+                continue  # landed while the last ones were sent
+            if task.finished or (wanted and len(sent) == len(set(wanted))):
+                return
+            shared = self._shared.get(task_id)
+            if shared is None or not shared.busy or self.storage.get(task_id) is not task:
+                return
+            await shared.change()
+
+    async def delete(self, task_id: str) -> bool:
+        """Remove a task from this disk; at once, or when its last reader leaves."""
+        return await self.storage.delete(task_id)
+
+    @property
+    def running(self) -> int:
+        """Tasks that are being downloaded."""
+        return sum(shared.busy for shared in self._shared.values())
+
+    # --- Household ---
+
+    def new_run(self, download: Download, task: StoredTask) -> Run:
+        """See `Household.new_run`."""
+        if self.running > self._max_downloads:
+            raise CapacityError(
+                f"{self._max_downloads} downloads are running on this host: try again later"
+            )
+        peer_id = self._tools.facts.peer_id(str(uuid.uuid4()))
+        return Run(self._make_core(download), download, task, peer_id, self._tools)
+
+    def begun(self, task: StoredTask) -> Begun:
+        """See `Household.begun`."""
+        return Begun(
+            content_length=task.content_length,
+            piece_length=task.piece_length,
+            held=task.held(),
+            scheduler=self._schedulers.available(task.task_id),
+            needs_size=self._schedulers.needs_size(task.task_id),
+        )
+
+    def start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """See `Household.start`."""
+        if self._work.closed:
+            work.close()
+            return
+        self._work.start(name, work)
+
+    async def close(self) -> None:
+        """End every download."""
+        await self._work.close()
+
+
+def _news(task: StoredTask, wanted: Collection[int], sent: Collection[int]) -> bool:
+    """There is a piece that was not sent yet."""
+    return any(number not in sent and task.piece(number) for number in wanted or task.held())

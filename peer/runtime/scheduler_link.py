@@ -1,0 +1,281 @@
+"""The schedulers: who is there, who answers, and which one a task belongs to.
+
+Each known address has a keeper that asks its health, announces this host, and does so again every
+announce interval, or soon (1 to 10 s) while it is unreachable. A task's scheduler is the one that
+the hash ring names among those that answer, as every other peer computes it. No scheduler at all is
+a warning: downloads go to their sources until one is found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+import structlog
+from dragonfly_api import common_pb2, scheduler_pb2
+from grpc_health.v1 import health_pb2
+
+from odonata.errors import OdonataError, UnavailableError
+from odonata.grpc_client import CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_S, open_channel
+from odonata.grpc_status import error_of
+from odonata.ring import Address, SchedulerRing
+from odonata.wire.dragonfly import duration_to_wire
+from odonata.wire.dragonfly.feature import FEATURES_KEY, UNSIZED_REGISTER
+from peer.runtime.channel import health_stub, scheduler_stub
+from peer.runtime.conversation import Conversation
+from peer.runtime.supervise import Supervised
+
+FIRST_ROUND_S: Final = 3.0
+"""How long a starting daemon waits for its schedulers before it serves without them."""
+
+LEAVE_S: Final = 2.0
+"""How long a stopping daemon waits for its schedulers to hear that it leaves."""
+
+_BACKOFF_FIRST_S: Final = 1.0
+_BACKOFF_MAX_S: Final = 10.0
+
+_log = structlog.get_logger("scheduler")
+
+FindAddresses = Callable[[], Awaitable[tuple[Address, ...]]]
+
+
+class Scheduler:
+    """One scheduler, looked after by `keep`."""
+
+    def __init__(
+        self,
+        address: Address,
+        host: Callable[[], common_pb2.Host],
+        announce_interval_s: float,
+        on_change: Callable[[Scheduler], None],
+    ) -> None:
+        self.address = address
+        self.healthy = False
+        self.takes_unsized = False
+        """A peer may register before it knows the content's length."""
+        self.channel = open_channel(str(address))
+        self._host = host
+        self._interval_s = announce_interval_s
+        self._on_change = on_change
+        self._suspected = asyncio.Event()
+        self._announcing = asyncio.Lock()
+        self.tried = asyncio.Event()
+        """It was asked at least once."""
+
+    async def keep(self) -> None:
+        """Announce this host for ever; cancel to stop."""
+        backoff_s = _BACKOFF_FIRST_S
+        while True:
+            self._suspected.clear()
+            try:
+                await self._check_health()
+                await self.announce()
+                backoff_s = _BACKOFF_FIRST_S
+                pause_s = self._interval_s
+            except OdonataError as error:
+                self._set_healthy(healthy=False, why=error.detail)
+                # Drawn, lest all peers come back to a restarted scheduler at one moment.
+                pause_s = backoff_s * random.uniform(0.75, 1.25)  # noqa: S311  # no secret
+                backoff_s = min(2 * backoff_s, _BACKOFF_MAX_S)
+            self.tried.set()
+            try:
+                async with asyncio.timeout(pause_s):
+                    await self._suspected.wait()
+            except TimeoutError:
+                continue
+
+    async def announce(self) -> None:
+        """Say who this host is. Raises OdonataError."""
+        async with self._announcing:
+            request = scheduler_pb2.AnnounceHostRequest(
+                host=self._host(), interval=duration_to_wire(self._interval_s)
+            )
+            call = scheduler_stub(self.channel).AnnounceHost(request, timeout=REQUEST_TIMEOUT_S)
+            try:
+                await call
+                metadata = await call.initial_metadata()
+            except grpc.aio.AioRpcError as failure:
+                raise error_of(failure, f"scheduler {self.address}") from failure
+            self.takes_unsized = _takes_unsized(metadata)
+        self._set_healthy(healthy=True)
+
+    async def leave(self, host_id: str) -> None:
+        """Say that this host is going. Raises OdonataError."""
+        request = scheduler_pb2.DeleteHostRequest(host_id=host_id)
+        try:
+            await scheduler_stub(self.channel).DeleteHost(request, timeout=LEAVE_S)
+        except grpc.aio.AioRpcError as failure:
+            raise error_of(failure, f"scheduler {self.address}") from failure
+
+    async def forget_task(self, host_id: str, task_id: str) -> None:
+        """Say that this host does not hold the task any more. Raises OdonataError."""
+        request = scheduler_pb2.DeleteTaskRequest(host_id=host_id, task_id=task_id)
+        try:
+            await scheduler_stub(self.channel).DeleteTask(request, timeout=REQUEST_TIMEOUT_S)
+        except grpc.aio.AioRpcError as failure:
+            raise error_of(failure, f"scheduler {self.address}") from failure
+
+    async def stat_task(self, host_id: str, task_id: str) -> common_pb2.Task:
+        """What the scheduler knows of a task. Raises NotFoundError and others."""
+        request = scheduler_pb2.StatTaskRequest(host_id=host_id, task_id=task_id)
+        try:
+            task: common_pb2.Task = await scheduler_stub(self.channel).StatTask(
+                request, timeout=REQUEST_TIMEOUT_S
+            )
+        except grpc.aio.AioRpcError as failure:
+            raise error_of(failure, f"scheduler {self.address}") from failure
+        return task
+
+    def suspect(self, reason: str) -> None:
+        """It did not answer a download: ask it at once how it is."""
+        _log.info("scheduler_suspected", scheduler=str(self.address), detail=reason)
+        self._suspected.set()
+
+    async def _check_health(self) -> None:
+        request = health_pb2.HealthCheckRequest(service="")
+        try:
+            answer = await health_stub(self.channel).Check(request, timeout=CONNECT_TIMEOUT_S)
+        except grpc.aio.AioRpcError as failure:
+            raise error_of(failure, f"scheduler {self.address}") from failure
+        if answer.status != health_pb2.HealthCheckResponse.SERVING:
+            raise UnavailableError(f"scheduler {self.address} is there, but not serving")
+
+    def _set_healthy(self, *, healthy: bool, why: str = "") -> None:
+        if healthy is self.healthy and (healthy or self.tried.is_set()):
+            return
+        self.healthy = healthy
+        if healthy:
+            _log.info("scheduler_found", scheduler=str(self.address), unsized=self.takes_unsized)
+        else:
+            _log.warning("scheduler_unreachable", scheduler=str(self.address), detail=why)
+        self._on_change(self)
+
+
+class SchedulerLink:
+    """All schedulers of this daemon. `start`, then `stop`."""
+
+    def __init__(
+        self,
+        *,
+        find_addresses: FindAddresses,
+        host: Callable[[], common_pb2.Host],
+        announce_interval_s: float,
+        refresh_interval_s: float,
+    ) -> None:
+        """`find_addresses` is asked again every `refresh_interval_s`; `host` builds the message."""
+        self._find_addresses = find_addresses
+        self._host = host
+        self._announce_interval_s = announce_interval_s
+        self._refresh_interval_s = refresh_interval_s
+        self._schedulers: dict[Address, tuple[Scheduler, asyncio.Task[None]]] = {}
+        self._ring = SchedulerRing(())
+        self._work = Supervised("schedulers")
+        self.on_found: Callable[[Scheduler], None] | None = None
+        """Called when a scheduler answers, for the first time or again."""
+
+    async def start(self) -> None:
+        """Find the schedulers, and give them a moment to answer."""
+        await self._refresh()
+        self._work.start("refresh", self._keep_refreshing())
+        tried = [scheduler.tried.wait() for scheduler, _ in self._schedulers.values()]
+        try:
+            async with asyncio.timeout(FIRST_ROUND_S):
+                await asyncio.gather(*tried)
+        except TimeoutError:
+            pass  # said below
+        if not len(self._ring):
+            named = ", ".join(str(address) for address in self._schedulers) or "none is named"
+            _log.warning(
+                "no_scheduler",
+                addresses=named,
+                detail="every download goes to its source until a scheduler answers; "
+                "set scheduler.addrs, or start the scheduler",
+            )
+
+    async def stop(self, host_id: str) -> None:
+        """Tell every scheduler that answers that this host leaves; bounded by LEAVE_S."""
+        await self._work.close()
+        leaving = [self._leave(one, host_id) for one, _ in self._schedulers.values() if one.healthy]
+        if leaving:
+            await asyncio.gather(*leaving)
+        for scheduler, _ in self._schedulers.values():
+            await scheduler.channel.close()
+
+    async def _leave(self, scheduler: Scheduler, host_id: str) -> None:
+        try:
+            await scheduler.leave(host_id)
+        except OdonataError as error:
+            _log.info("leave_unheard", scheduler=str(scheduler.address), detail=error.detail)
+
+    async def leave_all(self, host_id: str) -> None:
+        """Tell every scheduler that this host leaves, and go on (the DeleteHost rpc)."""
+        for scheduler, _ in self._schedulers.values():
+            if scheduler.healthy:
+                await scheduler.leave(host_id)
+
+    # --- for downloads ---
+
+    def available(self, task_id: str) -> bool:
+        """See `hub.Schedulers`."""
+        return self.of_task(task_id) is not None
+
+    def needs_size(self, task_id: str) -> bool:
+        """See `hub.Schedulers`."""
+        scheduler = self.of_task(task_id)
+        return scheduler is not None and not scheduler.takes_unsized
+
+    def of_task(self, task_id: str) -> Scheduler | None:
+        """The scheduler of a task; None if none answers."""
+        owner = self._ring.owner(task_id)
+        return None if owner is None else self._schedulers[owner][0]
+
+    def converse(self, host_id: str, task_id: str, peer_id: str) -> Conversation:
+        """A stream for one download. Raises UnavailableError if no scheduler answers."""
+        scheduler = self.of_task(task_id)
+        if scheduler is None:
+            raise UnavailableError("no scheduler answers")
+        return Conversation(scheduler, host_id, task_id, peer_id)
+
+    # --- membership ---
+
+    async def _keep_refreshing(self) -> None:
+        while True:
+            await asyncio.sleep(self._refresh_interval_s)
+            await self._refresh()
+
+    async def _refresh(self) -> None:
+        try:
+            addresses = set(await self._find_addresses())
+        except OdonataError as error:
+            _log.warning("schedulers_not_found", detail=error.detail)
+            return  # what was known stands
+        for address in self._schedulers.keys() - addresses:
+            scheduler, keeper = self._schedulers.pop(address)
+            keeper.cancel()
+            self._work.start("close", _close(scheduler))
+        for address in addresses - self._schedulers.keys():
+            scheduler = Scheduler(address, self._host, self._announce_interval_s, self._on_change)
+            keeper = self._work.start(f"scheduler {address}", scheduler.keep())
+            self._schedulers[address] = (scheduler, keeper)
+        self._rebuild()
+
+    def _on_change(self, scheduler: Scheduler) -> None:
+        self._rebuild()
+        if scheduler.healthy and self.on_found is not None:
+            self.on_found(scheduler)
+
+    def _rebuild(self) -> None:
+        self._ring = SchedulerRing(a for a, (one, _) in self._schedulers.items() if one.healthy)
+
+
+async def _close(scheduler: Scheduler) -> None:
+    await scheduler.channel.close()
+
+
+def _takes_unsized(metadata: Any) -> bool:  # grpc.aio.Metadata, which ships without types
+    features = [value for key, value in metadata or () if key == FEATURES_KEY]
+    return any(UNSIZED_REGISTER in str(value).split(",") for value in features)

@@ -1,0 +1,259 @@
+"""One task in use: who looks at it, and the download they share.
+
+    views --want--> SharedTask --owns--> at most one Run --fills--> StoredTask --tells--> views
+
+A second caller joins the running download. When the last view is closed the download goes on if any
+of its callers said so (`linger`: the proxy's and the scheduler's do, since a client that hangs up
+usually comes back, and children feed on it meanwhile), else it is cancelled; what it brought stays.
+When a run ends and somebody still lacks something (it joined too late), another run begins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+import structlog
+
+from odonata.errors import OdonataError, SourceError
+from odonata.wire.message import Download
+from peer.core.event import Begun
+from peer.runtime.port import Storage, StoredTask
+from peer.runtime.run import Run
+from peer.runtime.run_tools import ContentChangedError
+from peer.runtime.view import View
+
+_log = structlog.get_logger("download")
+
+
+class Household(Protocol):
+    """What a shared task needs of the hub that owns it."""
+
+    @property
+    def storage(self) -> Storage: ...
+    def new_run(self, download: Download, task: StoredTask) -> Run:
+        """A run, not started. Raises CapacityError."""
+        ...
+
+    def begun(self, task: StoredTask) -> Begun:
+        """The first event of a run."""
+        ...
+
+    def start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` as a supervised task."""
+        ...
+
+
+class SharedTask:
+    """Made by the hub when a task is asked for; calls `on_idle` when nobody needs it any more."""
+
+    def __init__(
+        self, task_id: str, house: Household, on_idle: Callable[[SharedTask], None]
+    ) -> None:
+        self.task_id = task_id
+        self._house = house
+        self._on_idle = on_idle
+        self._task: StoredTask | None = None
+        self._unsubscribe: Callable[[], None] | None = None
+        self._opening = asyncio.Lock()
+        self._views: set[View] = set()
+        self._run: Run | None = None
+        self._driving = 0
+        self._linger = False
+        self._was_reset = False
+        self._foremost: int | None = None
+        self._changed = asyncio.Event()
+
+    @property
+    def task(self) -> StoredTask:
+        """The stored task; there is one as soon as a view was opened."""
+        assert self._task is not None, "asked before the task was opened"
+        return self._task
+
+    @property
+    def stored(self) -> StoredTask | None:
+        """The stored task, if it is there already."""
+        return self._task
+
+    @property
+    def busy(self) -> bool:
+        """More pieces may come."""
+        return self._run is not None or self._opening.locked()
+
+    # --- callers ---
+
+    def join(self, download: Download, *, linger: bool) -> View:
+        """A new view; `open` it next."""
+        view = View(self, download, linger=linger)
+        self._views.add(view)
+        return view
+
+    async def open(self, view: View) -> None:
+        """Make what `view` wants come; return once the content's facts are known.
+
+        Errors: the download's, storage's, CapacityError.
+        """
+        async with self._opening:
+            await self._await_ending_run()
+            if self._task is None or self._house.storage.get(self.task_id) is not self._task:
+                await self._open_stored(view.download)
+            view.was_local = self.task.piece_length is not None and view.satisfied
+            if not view.was_local:
+                await self._begin(view)
+            elif view.download.need_back_to_source and self.task.finished and self._run is None:
+                self._start_run(view.download)  # only tells the scheduler that it is here
+            if self._run is not None:
+                view.peer_id = self._run.peer_id
+        await view.known()
+
+    async def _open_stored(self, download: Download) -> None:
+        if self._task is not None:
+            self._forget_stored()
+        storage = self._house.storage
+        task = storage.get(self.task_id)
+        if task is None or not task.finished:
+            task = await storage.create(self.task_id, download)
+        task.pin()
+        self._task = task
+        self._unsubscribe = task.subscribe(self._notify)
+        self._notify()
+
+    async def _begin(self, view: View) -> None:
+        self._linger = self._linger or view.linger
+        if self._run is not None and not self._run.ended:
+            self._run.join(view.download)
+        else:
+            await self._house.storage.create(self.task_id, view.download)  # pieces may come (again)
+            self._start_run(view.download)
+
+    async def _await_ending_run(self) -> None:
+        """A run that was cancelled, or found another content, can't be joined."""
+        while self._run is not None and (self._run.cancelled or self._run.ended):
+            await self.change()
+
+    def want(self, view: View, download: Download) -> None:
+        """`view` reads more than it was opened for."""
+        if self._run is not None and not self._run.ended:
+            self._run.join(download)
+        else:
+            self._house.start("more of a task", self._begin_again(view))
+
+    def reader_at(self, view: View, number: int | None) -> None:
+        """The reader of `view` waits for piece `number` (None: it does not wait)."""
+        view.waits_at = number
+        waiting = [one.waits_at for one in self._views if one.waits_at is not None]
+        foremost = min(waiting, default=None)
+        if foremost != self._foremost:
+            self._foremost = foremost
+            if self._run is not None:
+                self._run.reader_waits(foremost)
+
+    def leave(self, view: View) -> None:
+        """`view` is closed."""
+        self.reader_at(view, None)
+        self._views.discard(view)
+        if not self._views and self._run is not None and not self._linger:
+            self._run.cancel()
+        self._rest_if_idle()
+
+    async def change(self) -> None:
+        """Return when something changed since the call."""
+        await self._changed.wait()
+
+    # --- the download ---
+
+    def _start_run(self, download: Download) -> None:
+        run = self._house.new_run(download, self.task)
+        for view in self._views:
+            view.peer_id = run.peer_id
+            if view.download is not download and not view.satisfied:
+                run.join(view.download)
+        self._run = run
+        self._foremost = None
+        self._driving += 1
+        self._house.start(f"download of task {self.task_id}", self._live(run))
+
+    async def _live(self, run: Run) -> None:
+        run.outcome.add_done_callback(lambda _: self._ended(run))
+        try:
+            await run.drive(self._house.begun(self.task))
+        finally:
+            self._driving -= 1
+            self._ended(run)
+            if self._run is run:  # left there by `_ended`, so that nobody joins or begins meanwhile
+                await self._begin_anew()
+            self._rest_if_idle()
+
+    def _ended(self, run: Run) -> None:
+        """Readers may know how it ended. The first call for a run counts."""
+        error = run.outcome.result()
+        if self._run is not run or (isinstance(error, ContentChangedError) and not self._was_reset):
+            return
+        self._run = None
+        self._linger = False
+        if error is None:
+            self._serve_the_rest()
+        else:
+            self._fail(error)
+        self._notify()
+        self._rest_if_idle()
+
+    def _fail(self, error: OdonataError) -> None:
+        say = _log.warning if self._views else _log.info  # else it was cancelled
+        say("download_failed", task_id=self.task_id, error=error.code, detail=error.detail)
+        for view in self._views:
+            if not view.satisfied:
+                view.error = error
+
+    def _serve_the_rest(self) -> None:
+        """Who joined too late for the run that just ended gets another one."""
+        for view in self._views:
+            if not view.satisfied and view.error is None:
+                self._house.start("rest of a task", self._begin_again(view))
+                return  # the new run serves them all
+
+    async def _begin_again(self, view: View) -> None:
+        async with self._opening:
+            if view in self._views and not view.satisfied and view.error is None:
+                try:
+                    await self._begin(view)
+                except OdonataError as error:
+                    self._fail(error)
+        self._notify()
+        self._rest_if_idle()
+
+    async def _begin_anew(self) -> None:
+        """The source has another content now: forget the old one and fetch the new."""
+        self._was_reset = True
+        changed = SourceError("the content changed at the source while it was read: ask again")
+        for view in self._views:
+            if view.reading:
+                view.error = changed
+        _log.warning("content_changed", task_id=self.task_id)
+        try:
+            await self.task.reset()
+        except OdonataError as error:
+            self._fail(error)
+        self._run = None
+        self._serve_the_rest()
+        self._notify()
+
+    # --- news and rest ---
+
+    def _notify(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    def _rest_if_idle(self) -> None:
+        idle = not self._views and self._run is None and self._driving == 0
+        if idle and not self._opening.locked():
+            self._forget_stored()
+            self._on_idle(self)
+
+    def _forget_stored(self) -> None:
+        if self._task is not None:
+            if self._unsubscribe is not None:
+                self._unsubscribe()
+            self._task.unpin()
+            self._task = None

@@ -1,0 +1,102 @@
+"""dfdaemon.v2.DfdaemonUpload: what schedulers and other peers ask of this host.
+
+Pieces themselves travel by Vortex; here is who holds what, how busy the uplink is, and the
+scheduler's order to fetch something. What is not served (persistent and cache tasks, listing of
+folders) is answered UNIMPLEMENTED by the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any, Final
+
+import msgspec
+from dragonfly_api import common_pb2, dfdaemon_pb2
+from google.protobuf.empty_pb2 import Empty
+
+from odonata.wire.dragonfly import (
+    HeldPiece,
+    download_request_from_wire,
+    held_piece_to_wire,
+    local_task_to_wire,
+    require_id,
+    wanted_pieces_from_wire,
+)
+from peer.runtime.host_info import HostReporter
+from peer.runtime.hub import Hub
+from peer.runtime.local_task import stat_task
+from peer.runtime.task_admin import TaskAdmin
+from peer.runtime.task_stream import TaskStream
+
+LOAD_INTERVAL_S: Final = 1.0
+"""How often a parent tells its load (Dragonfly's rhythm)."""
+
+
+class UploadService:
+    """The rpcs, by their names. Errors are raised; the server turns them into statuses."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        reporter: HostReporter,
+        admin: TaskAdmin,
+        *,
+        load_interval_s: float = LOAD_INTERVAL_S,
+    ) -> None:
+        self._hub = hub
+        self._reporter = reporter
+        self._admin = admin
+        self._stream = TaskStream(hub, reporter.facts.id)
+        self._load_interval_s = load_interval_s
+
+    async def DownloadTask(  # noqa: N802  # the rpc's name
+        self, request: dfdaemon_pb2.DownloadTaskRequest, context: Any
+    ) -> None:
+        """A scheduler's order. It goes on when the scheduler hangs up: children wait for it."""
+        download = download_request_from_wire(request)
+        # Who is not on this host has no business with its files, and takes pieces by Vortex.
+        here = msgspec.structs.replace(download, output_path=None, need_piece_content=False)
+        await self._stream.serve(here, context, linger=True)
+
+    async def SyncPieces(  # noqa: N802  # the rpc's name
+        self, request: dfdaemon_pb2.SyncPiecesRequest, _context: Any
+    ) -> AsyncGenerator[dfdaemon_pb2.SyncPiecesResponse]:
+        """Each wanted piece as it lands; ends when all were named, or no more will come."""
+        wanted = wanted_pieces_from_wire(request)
+        facts = self._reporter.facts
+        async for piece in self._hub.offers(wanted.task_id, frozenset(wanted.numbers)):
+            held = HeldPiece(
+                number=piece.number,
+                offset=piece.offset,
+                length=piece.length,
+                ip=facts.ip,
+                tcp_port=facts.tcp_port,
+            )
+            yield held_piece_to_wire(held)
+
+    async def SyncHost(  # noqa: N802  # the rpc's name
+        self, request: dfdaemon_pb2.SyncHostRequest, _context: Any
+    ) -> AsyncGenerator[common_pb2.Host]:
+        """Who this host is and what its uplink carries, over and over."""
+        require_id("host_id", request.host_id)
+        while True:
+            yield self._reporter.brief()
+            await asyncio.sleep(self._load_interval_s)
+
+    async def StatLocalTask(  # noqa: N802  # the rpc's name
+        self, request: dfdaemon_pb2.StatLocalTaskRequest, _context: Any
+    ) -> dfdaemon_pb2.StatLocalTaskResponse:
+        task_id = require_id("task_id", request.task_id)
+        return local_task_to_wire(stat_task(self._hub.storage, task_id))
+
+    async def StatTask(  # noqa: N802  # the rpc's name
+        self, request: dfdaemon_pb2.StatTaskRequest, _context: Any
+    ) -> common_pb2.Task:
+        return await self._admin.stat(require_id("task_id", request.task_id))
+
+    async def DeleteTask(  # noqa: N802  # the rpc's name
+        self, request: dfdaemon_pb2.DeleteTaskRequest, _context: Any
+    ) -> Empty:
+        await self._admin.delete(require_id("task_id", request.task_id))
+        return Empty()
