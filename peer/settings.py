@@ -77,8 +77,9 @@ class DownloadSettings(Section):
     piece_timeout_s: Seconds = 360.0
     """One piece, from asking to checked and stored. Dragonfly's default: 30 s broke images of 20 GB
     on slow links."""
-    concurrent_piece_count: PositiveCount = 8
-    """Pieces of one task in flight. Dragonfly's default."""
+    concurrent_piece_count: PositiveCount = 4
+    """Pieces of one task in flight. Dragonfly's default is 8; with 4 each piece is there sooner, and
+    can be passed on sooner (13 % in the swarm study)."""
 
 
 class UploadServerSettings(Section):
@@ -247,9 +248,6 @@ class RegistryMirrorSettings(Section):
 
     addr: HttpUrl = "https://index.docker.io"
     """Upstream when the request names none. Dragonfly's default."""
-    enable_task_id_based_blob_digest: bool = False
-    """One task for a blob whatever registry it comes from. Off, as in Dragonfly: its peers must
-    agree on task ids."""
 
 
 class ProxySettings(Section):
@@ -265,8 +263,9 @@ class ProxySettings(Section):
     """True: fail rather than ask the source from this host."""
     prefetch: bool = False
     """True: a request for a range fetches the whole task in the background."""
-    enable_task_id_based_blob_digest: bool = False
-    """The same as the mirror's, for blobs asked for through the forward proxy."""
+    enable_task_id_based_blob_digest: bool = True
+    """A blob is one task whichever registry or repository it is asked from. Dragonfly's default is
+    false: among its peers, set both alike, or they don't find each other's blobs."""
 
 
 class DaemonSettings(ProgramSettings):

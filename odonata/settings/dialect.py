@@ -165,6 +165,9 @@ _PLAIN = "this connection is plain in this release"
 _NO_MANAGER = "there is no manager in this release; name schedulers in scheduler.addrs"
 _ALONE = "the scheduler stands alone in this release, without a manager and its jobs"
 _OWN_TUNING = "Odonata chooses this by itself"
+_TUNNEL = "HTTPS passes through as a tunnel in this release; use the registry mirror for it"
+_NO_POLL = "a peer without parents waits and is woken, it is not tried again and again"
+_OPEN_PROXY = "the proxy asks nobody for a password in this release; keep it on 127.0.0.1"
 _NO_EXTRAS = "the manager of this release does not have it"
 _NO_PLUGINS = "there are no plug-ins of this kind"
 _NO_RATE_LIMIT = "requests are not counted in this release; see the bandwidth limits"
@@ -248,6 +251,11 @@ DAEMON = Dialect(
         Rename("proxy.proxies[].useHTTPS", "proxy.rules[].useTLS"),
         Rename("proxy.proxies[].redirect", "proxy.rules[].redirect"),
         Rename("proxy.proxies[].direct", "proxy.rules[].direct"),
+        # Here one switch for mirror and forward proxy.
+        Rename(
+            "proxy.registryMirror.enableTaskIDBasedBlobDigest",
+            "proxy.enableTaskIDBasedBlobDigest",
+        ),
         Rename("proxy.registryMirror.url", "proxy.registryMirror.addr"),
         Rename("proxy.hijackHTTPS.cert", "proxy.server.caCert"),
         Rename("proxy.hijackHTTPS.key", "proxy.server.caKey"),
@@ -280,6 +288,8 @@ DAEMON = Dialect(
         *_ignored(_NO_PERSISTENT, "gc.policy.persistentCacheTaskTTL"),
         *_ignored("see backend.caCert", "proxy.registryMirror.cert"),
         *_ignored("prefetching obeys download.bandwidthLimit", "proxy.prefetchBandwidthLimit"),
+        *_ignored(_OPEN_PROXY, "proxy.server.basicAuth.*"),
+        *_ignored(_TUNNEL, "proxy.server.caCert", "proxy.server.caKey", "proxy.interceptHosts.*"),
         *_ignored(_HEALTH, "health.*"),
         *_ignored("there is no statistics server", "stats.*"),
         # Dragonfly 2.0 and 2.1.
@@ -358,7 +368,11 @@ SCHEDULER = Dialect(
         *_COMMON_IGNORED,
         *_REDIS_IGNORED,
         *_ignored(_ALONE, "manager.*", "job.*", "dynConfig.*", "dynconfig.*"),
-        *_ignored("this host is known by server.advertiseIP", "server.host"),
+        *_ignored(_ALONE, "server.advertiseIP", "server.advertisePort", "server.host"),
+        *_ignored(_ALONE, "host.idc", "host.location"),
+        *_ignored(_NO_POLL, "scheduler.retryLimit", "scheduler.retryInterval"),
+        *_ignored(_NO_POLL, "scheduler.retryBackToSourceLimit"),
+        *_ignored("every peer that can help is a candidate", "scheduler.filterParentLimit"),
         *_ignored(_PLAIN, "server.tls.*", "seedPeer.tls.*", "peer.tls.*"),
         *_ignored("the state is in memory", "server.workHome", "server.dataDir"),
         *_ignored("seeds are known by what they announce", "seedPeer.enable"),

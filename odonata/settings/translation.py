@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from odonata.errors import SettingsError
 from odonata.redaction import is_secret_key, shown
 from odonata.settings.dialect import Dialect, Ignored, Rename
-from odonata.settings.document import Leaf, Node, Place, Tree, leaf_tree, leaves, plain
+from odonata.settings.document import Leaf, Node, Tree, leaf_tree, leaves, plain
 from odonata.settings.schema import Schema, Shape, pattern_of
 
 # How alike two words must be for "did you mean": difflib's own default; below it, offers read as
@@ -231,7 +231,6 @@ def _conflict(standing: Node, moved: Node) -> str:
 
 
 def _drop_ignored(result: Translation, schema: Schema, dialect: Dialect) -> None:
-    told: set[tuple[str, Place]] = set()
     spoken: set[str] = set()
     for path, leaf in list(leaves(result.tree)):
         ignored = _ignored(pattern_of(path), dialect)
@@ -243,7 +242,6 @@ def _drop_ignored(result: Translation, schema: Schema, dialect: Dialect) -> None
         if leaf.value is None or key in spoken:
             continue
         spoken.add(key)
-        told.add((key, leaf.place))
         result.warnings.append(f"{leaf.place.label}: {key} has no effect: {ignored.why}")
 
 
