@@ -15,6 +15,7 @@ from typing import Final
 import structlog
 
 from odonata.errors import OdonataError, SourceError
+from peer.core.proxy_auth import LoginError, ProxyLogin, admit
 from peer.core.proxy_header import HOP_BY_HOP, HeaderList
 from peer.core.proxy_rule import (
     Address,
@@ -54,7 +55,10 @@ class Exchange:
         origin: OriginClient,
         options: ProxyOptions,
         counters: ProxyCounters,
+        *,
+        login: ProxyLogin | None = None,
     ) -> None:
+        self._login = login
         self._router = router
         self._swarm = swarm
         self._origin = origin
@@ -95,6 +99,7 @@ class Exchange:
     ) -> str:
         route: Route | None = None
         try:
+            head = admit(head, self._login)
             route = self._router.route(head, own)
             return await self._follow(route, head, conversation, facts)
         except OdonataError as error:
@@ -134,6 +139,8 @@ async def refuse(conversation: Conversation, error: OdonataError, whose: str) ->
     """Answer with the error: an origin's own status and headers as they were, else text of ours."""
     status = error.http_status
     headers: HeaderList = ((_ERROR_TYPE, whose),)
+    if isinstance(error, LoginError):
+        headers = (error.challenge, *headers)
     if isinstance(error, SourceError) and error.status_code in _PASSED_STATUS:
         status = error.status_code or status
         headers = (*_origin_headers(error), *headers)

@@ -38,6 +38,9 @@ class ProxyOptions(Value, frozen=True, kw_only=True):
     """To reach an origin. SYN is repeated after 1, 3 and 7 s: this allows for three lost."""
     origin_timeout_s: float = 300.0
     """Longest silence of an origin: registries check a pushed layer before they answer."""
+    linger_s: float = 2.0
+    """How long a client has to read the last answer before its connection closes. As nginx's 5 s,
+    but no client here is farther away than its own host or cluster."""
     tunnel_idle_s: float = 3600.0
     """A tunnel without a byte either way is forgotten."""
     stop_grace_s: float = 5.0

@@ -14,6 +14,7 @@ import structlog
 
 from odonata.errors import CallerError, SettingsError
 from odonata.listen import check_tcp
+from peer.core.proxy_auth import ProxyLogin
 from peer.core.proxy_header import HeaderList
 from peer.core.proxy_rule import Address, ProxyPolicy, ProxyRouter
 from peer.runtime.port import TaskHub
@@ -41,11 +42,17 @@ _log = structlog.get_logger("proxy")
 class ProxyServer:
     """The peer's HTTP proxy. `start`, then `stop`; or as an async context manager.
 
-    `policy` decides what goes through the swarm (errors in it: SettingsError at construction).
+    `policy` decides what goes through the swarm (errors in it: SettingsError at construction);
+    `login` is what clients have to send, if anything.
     """
 
     def __init__(
-        self, hub: TaskHub, policy: ProxyPolicy | None = None, options: ProxyOptions | None = None
+        self,
+        hub: TaskHub,
+        policy: ProxyPolicy | None = None,
+        options: ProxyOptions | None = None,
+        *,
+        login: ProxyLogin | None = None,
     ) -> None:
         self.options = options or ProxyOptions()
         self.counters = ProxyCounters()
@@ -55,8 +62,11 @@ class ProxyServer:
         router = ProxyRouter(policy or ProxyPolicy(), pseudonym=pseudonym)
         self._origin = OriginClient(self.options, self.counters, pseudonym=pseudonym)
         swarm = SwarmAnswer(hub, self.counters, _swarm_headers(self.options, via))
-        self._exchange = Exchange(router, swarm, self._origin, self.options, self.counters)
+        self._exchange = Exchange(
+            router, swarm, self._origin, self.options, self.counters, login=login
+        )
         self._server: asyncio.Server | None = None
+        self._address: Address | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -71,9 +81,8 @@ class ProxyServer:
     @property
     def address(self) -> Address:
         """Where it listens: the port is the real one, also when 0 was asked for."""
-        assert self._server is not None, "asked before start"
-        name = self._server.sockets[0].getsockname()
-        return name[0], name[1]
+        assert self._address is not None, "asked before start"
+        return self._address
 
     async def start(self) -> None:
         """Listen. UnavailableError if the port is in use, SettingsError for another reason."""
@@ -85,8 +94,10 @@ class ProxyServer:
         except OSError as cause:
             check_tcp(ip, port, "proxy.server.port")  # finds the cause again, and names the fix
             raise SettingsError(f"the proxy can't listen on {ip} port {port}: {cause}") from None
+        name = self._server.sockets[0].getsockname()
+        self._address = (name[0], name[1])
         await self._origin.start()
-        _log.info("proxy_started", ip=self.address[0], port=self.address[1])
+        _log.info("proxy_started", ip=name[0], port=name[1])
 
     async def stop(self) -> None:
         """Take no more requests, let answers end for the time of grace, then cut them off."""
@@ -130,7 +141,7 @@ class ProxyServer:
         self.counters.connections_refused += 1
         try:
             await wire.write(_FULL, stall_s=1.0)
-            await wire.linger()
+            await wire.linger(self.options.linger_s)
         except (ConnectionError, TimeoutError):
             wire.abort()
 
@@ -162,7 +173,7 @@ class ProxyServer:
                 self.counters.requests_refused += 1
                 _log.info("request_refused", code=error.code, error=error.detail)
                 await refuse(conversation, error, "proxy")
-                await wire.linger()
+                await wire.linger(self.options.linger_s)
                 return
             finally:
                 self._idle.discard(task)
@@ -174,7 +185,7 @@ class ProxyServer:
             usable = await self._exchange.run(head, conversation, own)
             wire.on_end = None
             if not usable or self._stopping or not await conversation.next_cycle():
-                await wire.linger()
+                await wire.linger(self.options.linger_s)
                 return
 
 

@@ -24,9 +24,6 @@ READ_HIGH: Final = 256 * 1024
 # Two slices of content: one on its way, one waiting.
 WRITE_HIGH: Final = 256 * 1024
 WRITE_LOW: Final = 64 * 1024
-# After an answer that leaves the client's body unread: time for the client to read the answer.
-# Closing at once makes the kernel send a reset, which destroys it.
-LINGER_S: Final = 2.0
 # How long a closing connection may take to get rid of what is in its write buffer.
 FLUSH_S: Final = 30.0
 
@@ -161,11 +158,14 @@ class Wire(asyncio.Protocol):
         finally:
             self.abort()
 
-    async def linger(self) -> None:
-        """Close so that the other side can read all we sent, though we did not read all it sent."""
+    async def linger(self, time_s: float) -> None:
+        """Close so that the other side can read all we sent, though we did not read all it sent.
+
+        Closing at once would make the kernel send a reset, which destroys what is on its way.
+        """
         self.end_writing()
         try:
-            async with asyncio.timeout(LINGER_S):
+            async with asyncio.timeout(time_s):
                 while await self.read():
                     pass
         except (TimeoutError, ConnectionError):

@@ -1,4 +1,4 @@
-"""A proxy before a hub in memory and a real origin, on both event loops that daemons and tools use."""
+"""A proxy before a hub in memory and a real origin, on both event loops."""
 
 from __future__ import annotations
 
@@ -35,6 +35,6 @@ async def origin() -> AsyncIterator[Origin]:
 
 @pytest.fixture
 async def proxy(hub: MemoryHub) -> AsyncIterator[ProxyServer]:
-    options = ProxyOptions(port=0, stop_grace_s=0.5, server_ip="127.0.0.9")
+    options = ProxyOptions(port=0, stop_grace_s=0.5, linger_s=0.2, server_ip="127.0.0.9")
     async with ProxyServer(hub, POLICY, options) as running:
         yield running

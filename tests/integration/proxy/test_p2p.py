@@ -7,6 +7,7 @@ import asyncio
 import aiohttp
 import pytest
 from support.content import make_content
+from support.eventually import eventually
 from support.http_client import HttpClient, request
 from support.memory_hub import MIB, MemoryHub
 
@@ -328,9 +329,7 @@ async def test_a_client_that_reads_nothing_holds_up_only_itself(
     task = hub.put(URL, content, piece_length=SLICE)
     async with HttpClient(proxy.address, limit=1024) as slow:
         await slow.send(request(URL))
-        async with asyncio.timeout(10):
-            while not proxy.counters.writes_paused:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: proxy.counters.writes_paused)
         taken = task.asked_bytes
         async with HttpClient(proxy.address) as quick:
             hub.put(f"{URL}1", b"next")
@@ -345,13 +344,16 @@ async def test_a_client_that_reads_nothing_holds_up_only_itself(
 async def test_a_client_that_takes_nothing_for_long_is_dropped(hub: MemoryHub) -> None:
     hub.put(URL, make_content(32 * MIB))
     options = ProxyOptions(port=0, write_stall_s=0.05)
-    async with ProxyServer(hub, POLICY, options) as proxy, asyncio.timeout(10):
-        async with HttpClient(proxy.address, limit=1024) as client:
-            await client.send(request(URL))
-            await client.head()
+    async with (
+        ProxyServer(hub, POLICY, options) as proxy,
+        HttpClient(proxy.address, limit=1024) as client,
+    ):
+        await client.send(request(URL))
+        await client.head()
+        async with asyncio.timeout(10):
             await hub.all_closed()
-            with pytest.raises(ConnectionResetError):
-                await client.rest()
+        with pytest.raises(ConnectionResetError):
+            await client.rest()
 
 
 @pytest.mark.parametrize("arrived", [0, 1000])
@@ -361,11 +363,9 @@ async def test_a_client_that_hangs_up_lets_go_of_the_task(
     hub.put(URL, CONTENT, arrived=arrived)
     async with HttpClient(proxy.address) as client:
         await client.send(request(URL))
-        async with asyncio.timeout(10):
-            if arrived:
-                await client.head()
-            while not hub.views:
-                await asyncio.sleep(0.01)
+        if arrived:
+            await client.head()
+        await eventually(lambda: hub.views)
     async with asyncio.timeout(10):
         await hub.all_closed()
 
