@@ -16,7 +16,7 @@ import grpc
 import msgspec
 from dragonfly_api import dfdaemon_pb2_grpc
 
-from odonata.errors import OdonataError, SourceError, UnavailableError
+from odonata.errors import CapacityError, OdonataError, SourceError, UnavailableError
 from odonata.grpc_client import CONNECT_TIMEOUT_S, open_channel, target_of
 from odonata.grpc_status import error_of
 from odonata.wire.dragonfly import download_request_to_wire
@@ -27,6 +27,10 @@ from scheduler.core.event import SeedFailed, SeedFinished
 # Connections kept to idle seeds. A cluster has a few seeds, and a new connection costs
 # milliseconds.
 MAX_IDLE_CHANNELS = 64
+
+# The deadline of the call is later than our own: a seed that is slow is not one that is gone, and
+# at the very deadline both sides may end the stream, in either's words.
+_BACKSTOP_S = 30.0
 
 
 class SeedTrigger:
@@ -56,8 +60,14 @@ class SeedTrigger:
         request = download_request_to_wire(for_seed(download))
         stub = dfdaemon_pb2_grpc.DfdaemonUploadStub(channel)  # type: ignore[no-untyped-call]  # generated
         try:
-            async for _ in stub.DownloadTask(request, timeout=self._timeout_s):
-                pass
+            async with asyncio.timeout(self._timeout_s):
+                async for _ in stub.DownloadTask(request, timeout=self._timeout_s + _BACKSTOP_S):
+                    pass
+        except TimeoutError:
+            raise CapacityError(
+                f"seed {target} did not finish within {self._timeout_s:g} s "
+                "(seedPeer.taskDownloadTimeout)"
+            ) from None
         except grpc.aio.AioRpcError as failure:
             raise error_of(failure, f"seed {target}") from failure
 

@@ -1,0 +1,122 @@
+"""`odonata scheduler` as a process of its own: start, errors, stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+ROOT = Path(__file__).parents[3]
+PATIENCE_S = 60
+
+
+def command(*arguments: str) -> list[str]:
+    start = "from odonata.cli import root; root(prog_name='odonata')"
+    return [sys.executable, "-c", start, "scheduler", "--log-format=json", *arguments]
+
+
+def environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ODONATA_")}
+    return kept | {"PYTHONPATH": str(ROOT)}
+
+
+@contextmanager
+def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The process, and the address it says it listens on."""
+    with subprocess.Popen(
+        command("--listen-ip=127.0.0.1", "--port=0", *arguments),
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    ) as process:
+        assert process.stderr is not None
+        try:
+            line = json.loads(process.stderr.readline())
+            assert line["event"] == "scheduler_started", line
+            yield process, line["address"]
+        finally:
+            process.kill()
+
+
+def health(address: str) -> int:
+    with grpc.insecure_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        return int(stub.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE_S).status)
+
+
+def test_it_says_its_address_serves_and_stops_cleanly_on_both_signals() -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with running() as (process, address):
+            assert health(address) == health_pb2.HealthCheckResponse.SERVING
+            process.send_signal(number)
+            _, rest = process.communicate(timeout=PATIENCE_S)
+            assert process.returncode == 0
+        events = [json.loads(line)["event"] for line in rest.splitlines()]
+        assert events == ["stop_requested", "scheduler_stopped"]
+
+
+def test_a_port_in_use_is_one_clear_message_and_an_exit_code() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        done = subprocess.run(
+            command("--listen-ip=127.0.0.1", f"--port={port}"),
+            capture_output=True,
+            text=True,
+            env=environment(),
+            timeout=PATIENCE_S,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert f"port {port} on 127.0.0.1 is in use" in done.stderr
+    assert "server.port" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_an_address_that_is_not_ours_is_a_wrong_setting() -> None:
+    done = subprocess.run(
+        command("--listen-ip=192.0.2.1", "--port=0"),
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "192.0.2.1 is not an address of this machine" in done.stderr
+
+
+def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "scheduler.yaml"
+    file.write_text("server:\n  port: 1\n  listenIP: 192.0.2.1\n")
+    with running(f"--config={file}") as (_, address):
+        assert address.startswith("127.0.0.1:")
+        assert not address.endswith(":1")
+
+
+def test_help_does_not_import_the_runtime() -> None:
+    code = (
+        "import sys, scheduler.command\n"
+        "heavy = {'grpc', 'uvloop', 'numpy', 'scheduler.runtime.app'} & set(sys.modules)\n"
+        "sys.exit(repr(heavy) if heavy else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
