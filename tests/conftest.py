@@ -11,6 +11,9 @@ _skipped: list[str] = []
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="also run soaks and sweeps")
+    parser.addoption(
+        "--rewrite", action="store_true", help="renew golden files (transcripts, drawn tables)"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

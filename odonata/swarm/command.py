@@ -63,6 +63,7 @@ def up(
 @click.option(
     "--random-seed", default=1, show_default=True, help="Makes the same random layers again."
 )
+@click.option("--picture", type=click.Path(path_type=Path), help="Also save what is shown as SVG.")
 @click.pass_context
 def demo(
     ctx: click.Context,
@@ -71,6 +72,7 @@ def demo(
     origin_rate: int,
     upload_rate: int,
     random_seed: int,
+    picture: Path | None,
 ) -> None:
     """Watch a swarm pull an image, and compare it with plain downloads."""
     from rich.console import Console
@@ -84,4 +86,8 @@ def demo(
         seed_rate_bytes_per_s=upload_rate,
         peer_rate_bytes_per_s=upload_rate,
     )
-    ctx.exit(asyncio.run(Demo(Console(), world, image, random_seed).run()))
+    console = Console(record=picture is not None)
+    status = asyncio.run(Demo(console, world, image, random_seed).run())
+    if picture is not None:
+        console.save_svg(str(picture), title="odonata demo")
+    ctx.exit(status)

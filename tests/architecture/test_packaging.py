@@ -31,7 +31,9 @@ def test_wheel_holds_exactly_the_packages(wheel: Path) -> None:
     assert {root for root in roots if not root.endswith(".dist-info")} == PACKAGES
     in_wheel = {name for name in names if name.endswith(".py")}
     in_tree = {
-        str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.py")
+        str(path.relative_to(ROOT))
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
     }
     assert in_wheel == in_tree
     strangers = [
@@ -48,13 +50,23 @@ def test_wheel_works_in_a_clean_environment(wheel: Path, tmp_path: Path) -> None
     venv.create(env, with_pip=True)
     pip = [str(env / "bin/python"), "-m", "pip", "install", "-q", "--no-deps"]
     subprocess.run(
-        [*pip, "--require-hashes", "-r", str(ROOT / "deploy/locks/run.txt")], check=True, cwd=tmp_path
+        [*pip, "--require-hashes", "-r", str(ROOT / "deploy/locks/run.txt")],
+        check=True,
+        cwd=tmp_path,
     )
     subprocess.run([*pip, str(wheel)], check=True, cwd=tmp_path)
     odonata = str(env / "bin/odonata")
-    shown = subprocess.run([odonata, "--help"], check=True, capture_output=True, text=True, cwd=tmp_path)
-    assert {"scheduler", "daemon", "get", "up", "demo", "sim", "config"} <= set(shown.stdout.split())
-    for arguments in (["config", "daemon"], ["config", "scheduler"], ["sim", "--peers", "2", "--size", "8MiB"]):
+    shown = subprocess.run(
+        [odonata, "--help"], check=True, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert {"scheduler", "daemon", "get", "up", "demo", "sim", "config"} <= set(
+        shown.stdout.split()
+    )
+    for arguments in (
+        ["config", "daemon"],
+        ["config", "scheduler"],
+        ["sim", "--peers", "2", "--size", "8MiB"],
+    ):
         subprocess.run([odonata, *arguments], check=True, capture_output=True, cwd=tmp_path)
 
 

@@ -21,7 +21,17 @@ ALLOWED = {
     "h11", "isal", "msgspec", "numpy", "structlog", "typing_extensions", "uvloop", "yaml", "_yaml",
     "odonata", "scheduler", "peer", "models",
 }  # fmt: skip
-NEVER = {"lightgbm", "mlflow", "pandas", "pyarrow", "scipy", "sklearn", "matplotlib", "sqlalchemy", "IPython"}
+NEVER = {
+    "lightgbm",
+    "mlflow",
+    "pandas",
+    "pyarrow",
+    "scipy",
+    "sklearn",
+    "matplotlib",
+    "sqlalchemy",
+    "IPython",
+}
 
 PROBE = """
 import sys
