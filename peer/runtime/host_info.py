@@ -78,21 +78,29 @@ def _facing(name: str, port: int) -> str | None:
     return None
 
 
+def nic_bytes_per_s() -> int | None:
+    """Speed of the fastest network card that says one; None if none does (virtual ones don't)."""
+    speeds: list[int] = []
+    for path in Path("/sys/class/net").glob("*/speed"):
+        try:
+            speeds.append(int(path.read_text(encoding="ascii")))
+        except (OSError, ValueError):
+            continue  # down, or without a speed
+    megabits = max(speeds, default=-1)
+    return megabits * 1_000_000 // _BITS if megabits > 0 else None
+
+
 class HostReporter:
     """Builds the Host message of the moment. `tx_bytes_per_s` says what is being uploaded now."""
 
     def __init__(self, facts: HostFacts, tx_bytes_per_s: Callable[[], float]) -> None:
-        self._facts = facts
+        self.facts = facts
         self._tx_bytes_per_s = tx_bytes_per_s
         self._cpu_before = _cpu_times()
 
-    @property
-    def facts(self) -> HostFacts:
-        return self._facts
-
     def network(self) -> common_pb2.Network:
         """Place and uplink, in bits per second."""
-        facts = self._facts
+        facts = self.facts
         return common_pb2.Network(
             idc=facts.idc or None,
             location=facts.location or None,
@@ -102,7 +110,7 @@ class HostReporter:
 
     def brief(self) -> common_pb2.Host:
         """Who and how busy the uplink is: SyncHost."""
-        facts = self._facts
+        facts = self.facts
         return common_pb2.Host(
             id=facts.id,
             type=int(HostType.SUPER if facts.is_seed else HostType.NORMAL),
@@ -123,12 +131,12 @@ class HostReporter:
         host.platform = host.os
         host.platform_family = "unix"
         host.kernel_version = system.release
-        host.name = self._facts.hostname
-        host.proxy_port = self._facts.proxy_port
+        host.name = self.facts.hostname
+        host.proxy_port = self.facts.proxy_port
         host.build.git_version = odonata.__version__
         self._add_cpu(host)
         _add_memory(host)
-        _add_disk(host, self._facts.data_dir)
+        _add_disk(host, self.facts.data_dir)
         return host
 
     def _add_cpu(self, host: common_pb2.Host) -> None:

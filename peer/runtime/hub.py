@@ -120,7 +120,7 @@ class Hub:
             view = await self._open(download, linger=True)
             await view.close()  # it lingers
         except OdonataError as error:
-            _log.info("prefetch_failed", error=error.code, detail=error.detail)
+            _log.info("prefetch_failed", code=error.code, error=error.detail)
 
     # --- for children and tools ---
 

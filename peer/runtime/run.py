@@ -184,7 +184,7 @@ class Run:
         if child.cancelled() or (error := child.exception()) is None:
             return
         # Children turn every expected failure into an event: this is a bug, and ends the run.
-        _log.error("download_broke", peer_id=self._peer_id, work=child.get_name(), exc_info=error)
+        _log.error("download_broke", peer_id=self._peer_id, kind=child.get_name(), exc_info=error)
         self._bug = self._bug or error
         self._put(Ticked())  # wakes the loop, which finds the bug
 
@@ -239,7 +239,7 @@ class Run:
         try:
             await self._task.fail()
         except OdonataError as other:
-            _log.warning("failure_not_stamped", task_id=self._task.task_id, detail=other.detail)
+            _log.warning("failure_not_stamped", task_id=self._task.task_id, error=other.detail)
         self._settle(error)
 
     def _settle(self, error: OdonataError | None) -> None:

@@ -132,7 +132,7 @@ class Scheduler:
 
     def suspect(self, reason: str) -> None:
         """It did not answer a download: ask it at once how it is."""
-        _log.info("scheduler_suspected", scheduler=str(self.address), detail=reason)
+        _log.info("scheduler_suspected", scheduler=str(self.address), reason=reason)
         self._suspected.set()
 
     async def _check_health(self) -> None:
@@ -149,14 +149,14 @@ class Scheduler:
             return
         self.healthy = healthy
         if healthy:
-            _log.info("scheduler_found", scheduler=str(self.address), unsized=self.takes_unsized)
+            _log.info("scheduler_found", scheduler=str(self.address))
         else:
-            _log.warning("scheduler_unreachable", scheduler=str(self.address), detail=why)
+            _log.warning("scheduler_unreachable", scheduler=str(self.address), error=why)
         self._on_change(self)
 
 
 class SchedulerLink:
-    """All schedulers of this daemon. `start`, then `stop`."""
+    """All schedulers of this daemon. `start`, then `leave` and `close`."""
 
     def __init__(
         self,
@@ -192,16 +192,20 @@ class SchedulerLink:
             _log.warning(
                 "no_scheduler",
                 addresses=named,
-                detail="every download goes to its source until a scheduler answers; "
+                reason="every download goes to its source until a scheduler answers; "
                 "set scheduler.addrs, or start the scheduler",
             )
 
-    async def stop(self, host_id: str) -> None:
+    async def leave(self, host_id: str) -> None:
         """Tell every scheduler that answers that this host leaves; bounded by LEAVE_S."""
         await self._work.close()
         leaving = [self._leave(one, host_id) for one, _ in self._schedulers.values() if one.healthy]
         if leaving:
             await asyncio.gather(*leaving)
+
+    async def close(self) -> None:
+        """Close the connections, after the last download."""
+        await self._work.close()
         for scheduler, _ in self._schedulers.values():
             await scheduler.channel.close()
 
@@ -209,7 +213,7 @@ class SchedulerLink:
         try:
             await scheduler.leave(host_id)
         except OdonataError as error:
-            _log.info("leave_unheard", scheduler=str(scheduler.address), detail=error.detail)
+            _log.info("leave_unheard", scheduler=str(scheduler.address), error=error.detail)
 
     async def leave_all(self, host_id: str) -> None:
         """Tell every scheduler that this host leaves, and go on (the DeleteHost rpc)."""
@@ -251,7 +255,7 @@ class SchedulerLink:
         try:
             addresses = set(await self._find_addresses())
         except OdonataError as error:
-            _log.warning("schedulers_not_found", detail=error.detail)
+            _log.warning("schedulers_not_found", error=error.detail)
             return  # what was known stands
         for address in self._schedulers.keys() - addresses:
             scheduler, keeper = self._schedulers.pop(address)

@@ -201,7 +201,7 @@ class SharedTask:
 
     def _fail(self, error: OdonataError) -> None:
         say = _log.warning if self._views else _log.info  # else it was cancelled
-        say("download_failed", task_id=self.task_id, error=error.code, detail=error.detail)
+        say("download_failed", task_id=self.task_id, code=error.code, error=error.detail)
         for view in self._views:
             if not view.satisfied:
                 view.error = error

@@ -45,7 +45,7 @@ class Supervised:
             return
         error = task.exception()
         if error is not None:
-            _log.error("work_failed", work=task.get_name(), exc_info=error)
+            _log.error("work_failed", kind=task.get_name(), exc_info=error)
 
     async def close(self) -> None:
         """Cancel what still runs and wait until it has ended."""

@@ -42,7 +42,7 @@ class TaskAdmin:
         try:
             await scheduler.forget_task(self._host_id, task_id)
         except OdonataError as error:
-            _log.info("removal_unheard", task_id=task_id, error=error.code, detail=error.detail)
+            _log.info("removal_unheard", task_id=task_id, code=error.code, error=error.detail)
 
     async def leave(self) -> None:
         """Tell every scheduler that this host leaves. Raises OdonataError."""

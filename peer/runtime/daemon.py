@@ -1,0 +1,273 @@
+"""Puts a peer daemon together (storage, pieces, sources, services, proxy), starts and stops it.
+
+    start: storage -> piece server -> upload port -> schedulers -> unix socket -> proxy
+    stop:  proxy -> unix socket -> schedulers told -> upload port -> downloads -> pieces -> storage
+
+Whatever is asked of this host works before the schedulers hear of it; users come last, so that the
+first download already knows its scheduler. A step that fails undoes those before it. Signals and
+the command line are `peer.command`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import time
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import Final, Self
+
+import msgspec
+import structlog
+from dragonfly_api import dfdaemon_pb2
+
+from odonata import __version__
+from odonata.errors import OdonataError
+from odonata.grpc_client import target_of
+from odonata.grpc_server import GrpcServer
+from odonata.listen import check_tcp
+from odonata.settings.loading import load
+from odonata.wire.message import Download
+from peer.core.download import DownloadCore
+from peer.runtime.buffer import BufferPool
+from peer.runtime.channel import ChannelPool
+from peer.runtime.daemon_parts import collect_policy, limits_of, proxy_options, proxy_policy
+from peer.runtime.download_service import DownloadService
+from peer.runtime.host_info import HostFacts, HostReporter, find_ip, nic_bytes_per_s
+from peer.runtime.hub import Hub
+from peer.runtime.limit import rate_limit
+from peer.runtime.piece_client import PieceClient
+from peer.runtime.piece_server import PieceServer
+from peer.runtime.proxy.server import ProxyServer
+from peer.runtime.run_tools import RunTools, both
+from peer.runtime.scheduler_address import AddressBook
+from peer.runtime.scheduler_link import SchedulerLink
+from peer.runtime.source import Sources, open_sources
+from peer.runtime.source_http import HttpOptions
+from peer.runtime.storage.store import DiskStorage
+from peer.runtime.supervise import Supervised
+from peer.runtime.task_admin import TaskAdmin
+from peer.runtime.upload_service import UploadService
+from peer.settings import DaemonSettings, Dynconfig
+
+STOP_GRACE_S: Final = 1.0
+"""For running gRPC calls. Children whose streams are cut find other parents."""
+
+_SOCKET_FOLDER_MODE: Final = 0o700
+_SOCKET_MODE: Final = 0o600
+
+_log = structlog.get_logger("daemon")
+
+
+class Daemon:
+    """A peer daemon that can be started and stopped once. Make it inside a running event loop."""
+
+    def __init__(self, settings: DaemonSettings) -> None:
+        self._settings = settings
+        self._limits = limits_of(settings)
+        self._upload = GrpcServer()
+        self._download = GrpcServer()
+        self._book = AddressBook(self._scheduler_names)
+        self._stack = AsyncExitStack()
+        self._facts: HostFacts | None = None
+        self._proxy_address = ("", 0)
+
+    @property
+    def facts(self) -> HostFacts:
+        """Who this host is, with the ports it really listens on."""
+        assert self._facts is not None, "known once the daemon was started"
+        return self._facts
+
+    @property
+    def proxy_address(self) -> tuple[str, int]:
+        """Where the proxy listens."""
+        return self._proxy_address
+
+    @property
+    def socket_path(self) -> Path:
+        """Where `odonata get` asks."""
+        return self._settings.download.server.socket_path
+
+    async def __aenter__(self) -> Self:
+        """`start`."""
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """`stop`."""
+        await self.stop()
+
+    async def start(self) -> None:
+        """Take the folder and the ports, find the schedulers, serve.
+
+        Errors: SettingsError, UnavailableError, StorageError, each with the setting and the fix.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Take nothing new, tell the schedulers, end the downloads, close what is open."""
+        await self._stack.aclose()
+
+    async def _start(self) -> None:
+        settings, stack = self._settings, self._stack
+        proxy = settings.proxy.server
+        check_tcp(proxy.ip, proxy.port, "proxy.server.port")
+        storage = await DiskStorage.open(settings.storage.dir, keep=settings.storage.keep)
+        await stack.enter_async_context(storage)
+        upload_limit = rate_limit(settings.upload.bandwidth_limit_bytes_per_s)
+        pieces = await stack.enter_async_context(PieceServer(storage, limit=upload_limit))
+        await pieces.listen(settings.storage.server.ip, settings.storage.server.tcp_port)
+        self._facts = await self._find_facts(pieces.port)
+        reporter = HostReporter(self._facts, pieces.rate_bytes_per_s)
+
+        link = self._link(reporter)
+        stack.push_async_callback(link.close)
+        hub = Hub(storage, await self._tools(link), link, self._new_core)
+        stack.push_async_callback(hub.close)
+        admin = TaskAdmin(hub, link, self._facts.id)
+        await self._serve_upload(UploadService(hub, reporter, admin))
+        self._prepare_socket()
+        stack.push_async_callback(link.leave, self._facts.id)
+        await link.start()
+        await self._serve_download(DownloadService(hub, admin, self._facts.id))
+        await self._serve_proxy(hub, reporter)
+        self._collect_garbage(storage, admin)
+        self._say_started(pieces.port)
+
+    # --- parts ---
+
+    async def _find_facts(self, tcp_port: int) -> HostFacts:
+        settings = self._settings
+        server, host = settings.upload.server, settings.host
+        port = self._upload.bind_tcp(server.ip, server.port, "upload.server.port")
+        ip = host.ip
+        if ip is None:
+            ip = await asyncio.to_thread(find_ip, self._scheduler_names())
+        rates = (settings.upload.bandwidth_limit_bytes_per_s, nic_bytes_per_s())
+        return HostFacts(
+            ip=ip,
+            hostname=host.hostname or socket.gethostname(),
+            is_seed=settings.seed_peer.enable,
+            port=port,
+            tcp_port=tcp_port,
+            idc=host.idc,
+            location=host.location,
+            cluster_id=host.scheduler_cluster_id,
+            disable_shared=settings.upload.disable_shared,
+            max_tx_bytes_per_s=min(rate for rate in rates if rate),
+            data_dir=str(settings.storage.dir),
+        )
+
+    def _scheduler_names(self) -> tuple[str, ...]:
+        """host:port of each scheduler, as the settings or the dynconfig file name them now."""
+        if self._settings.dynconfig.file is None:
+            return self._settings.scheduler.addrs
+        return load(Dynconfig, file=self._settings.dynconfig.file).settings.addresses()
+
+    def _link(self, reporter: HostReporter) -> SchedulerLink:
+        return SchedulerLink(
+            find_addresses=self._book.find,
+            host=reporter.full,
+            announce_interval_s=self._settings.scheduler.announce_interval_s,
+            refresh_interval_s=self._settings.dynconfig.refresh_interval_s,
+        )
+
+    async def _tools(self, link: SchedulerLink) -> RunTools:
+        download, facts = self._settings.download, self.facts
+        download_limit = rate_limit(download.bandwidth_limit_bytes_per_s)
+        source_limit = rate_limit(download.back_to_source_bandwidth_limit_bytes_per_s)
+        sources = await self._stack.enter_async_context(self._sources())
+        parents = ChannelPool()
+        self._stack.push_async_callback(parents.close)
+        buffers = BufferPool()
+        return RunTools(
+            facts=facts,
+            fetcher=PieceClient(buffers, limit=download_limit),
+            source=sources,
+            source_limit=both(source_limit, download_limit),
+            buffers=buffers,
+            parents=parents,
+            converse=lambda task_id, peer_id: link.converse(facts.id, task_id, peer_id),
+        )
+
+    def _sources(self) -> Sources:
+        backend = self._settings.backend
+        return open_sources(
+            HttpOptions(
+                header=backend.header(),
+                ca_file=backend.ca_cert,
+                insecure=backend.insecure_skip_verify,
+            )
+        )
+
+    def _new_core(self, download: Download) -> DownloadCore:
+        return DownloadCore(self._limits, download, random.Random())  # noqa: S311  # no secret
+
+    async def _serve_upload(self, service: UploadService) -> None:
+        self._upload.add_service(
+            dfdaemon_pb2.DESCRIPTOR.services_by_name["DfdaemonUpload"], service
+        )
+        self._stack.push_async_callback(self._upload.stop, STOP_GRACE_S)
+        await self._upload.start()
+
+    def _prepare_socket(self) -> None:
+        path = self.socket_path
+        with suppress(OSError):  # it is there, or `bind_unix` says what is wrong
+            path.parent.mkdir(parents=True, mode=_SOCKET_FOLDER_MODE)
+        self._download.bind_unix(path, "download.server.socketPath", mode=_SOCKET_MODE)
+
+    async def _serve_download(self, service: DownloadService) -> None:
+        self._download.add_service(
+            dfdaemon_pb2.DESCRIPTOR.services_by_name["DfdaemonDownload"], service
+        )
+        self._stack.push_async_callback(self._download.stop, STOP_GRACE_S)
+        await self._download.start()
+
+    async def _serve_proxy(self, hub: Hub, reporter: HostReporter) -> None:
+        settings = self._settings.proxy
+        options = proxy_options(self._settings, self.facts.ip)
+        proxy = ProxyServer(hub, proxy_policy(settings), options)
+        await proxy.start()
+        self._stack.push_async_callback(proxy.stop)
+        self._proxy_address = proxy.address
+        self._facts = msgspec.structs.replace(self.facts, proxy_port=proxy.address[1])
+        reporter.facts = self._facts
+
+    # --- housekeeping ---
+
+    def _collect_garbage(self, storage: DiskStorage, admin: TaskAdmin) -> None:
+        work = Supervised("garbage collection")
+        self._stack.push_async_callback(work.close)
+        work.start("collect", self._keep_collecting(storage, admin))
+
+    async def _keep_collecting(self, storage: DiskStorage, admin: TaskAdmin) -> None:
+        policy = collect_policy(self._settings.gc.policy)
+        while True:
+            await asyncio.sleep(self._settings.gc.interval_s)
+            try:
+                gone = await storage.collect(time.time(), policy)
+            except OdonataError as error:
+                _log.warning("collection_failed", code=error.code, error=error.detail)
+                continue
+            for eviction in gone:
+                await admin.forget(eviction.task_id)
+            if gone:
+                _log.info("tasks_collected", count=len(gone))
+
+    def _say_started(self, tcp_port: int) -> None:
+        facts = self.facts
+        _log.info(
+            "daemon_started",
+            version=__version__,
+            host_id=facts.id,
+            seed=facts.is_seed,
+            address=target_of(facts.ip, facts.port),
+            piece_port=tcp_port,
+            proxy_port=facts.proxy_port,
+            path=str(self.socket_path),
+        )

@@ -1,0 +1,68 @@
+"""From settings to the options of each part. Pure; the daemon puts the parts together."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from peer.core.limits import DownloadLimits
+from peer.core.proxy_rule import ProxyPolicy, ProxyRule
+from peer.runtime.proxy.option import ProxyOptions
+from peer.runtime.storage.collect import CollectPolicy
+from peer.settings import DaemonSettings, GcPolicySettings, ProxySettings
+
+_DEFAULT: Final = DownloadLimits()
+
+
+def limits_of(settings: DaemonSettings) -> DownloadLimits:
+    """The core's numbers that an operator may set; the others keep their reasons and defaults."""
+    return DownloadLimits(
+        concurrent_piece_count=settings.download.concurrent_piece_count,
+        max_concurrent_piece_count=max(
+            _DEFAULT.max_concurrent_piece_count, settings.download.concurrent_piece_count
+        ),
+        # Dragonfly's 3 h is its stock clients' patience; ours goes to the source far sooner.
+        schedule_timeout_s=min(_DEFAULT.schedule_timeout_s, settings.scheduler.schedule_timeout_s),
+        max_schedule_count=settings.scheduler.max_schedule_count,
+    )
+
+
+def collect_policy(settings: GcPolicySettings) -> CollectPolicy:
+    """What garbage collection evicts."""
+    return CollectPolicy(
+        task_ttl_s=settings.task_ttl_s,
+        threshold_bytes=settings.disk_threshold_bytes,
+        high_percent=settings.disk_high_threshold_percent,
+        low_percent=settings.disk_low_threshold_percent,
+    )
+
+
+def proxy_options(settings: DaemonSettings, ip: str) -> ProxyOptions:
+    """Where the proxy listens and whom it trusts; `ip`: what clients are told served them."""
+    server = settings.proxy.server
+    return ProxyOptions(
+        ip=server.ip,
+        port=server.port,
+        server_ip=ip,
+        insecure=settings.backend.insecure_skip_verify,
+        ca_file=settings.backend.ca_cert,
+    )
+
+
+def proxy_policy(settings: ProxySettings) -> ProxyPolicy:
+    """What the proxy has fetched through the swarm."""
+    return ProxyPolicy(
+        rules=tuple(
+            ProxyRule(
+                regex=rule.regex,
+                use_tls=rule.use_tls,
+                redirect=rule.redirect,
+                filtered_query_params=rule.filtered_query_params,
+                direct=rule.direct,
+            )
+            for rule in settings.rules
+        ),
+        registry_mirror=settings.registry_mirror.addr,
+        enable_task_id_based_blob_digest=settings.enable_task_id_based_blob_digest,
+        disable_back_to_source=settings.disable_back_to_source,
+        prefetch=settings.prefetch,
+    )
