@@ -1,0 +1,352 @@
+"""What all servers share, on real sockets: binding, boundary, health, unix sockets, stopping."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import stat
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from dragonfly_api import dfdaemon_pb2, dfdaemon_pb2_grpc, scheduler_pb2, scheduler_pb2_grpc
+from google.protobuf.empty_pb2 import Empty
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from odonata import errors
+from odonata.errors import (
+    CapacityError,
+    NotFoundError,
+    OdonataError,
+    SettingsError,
+    SourceError,
+    UnavailableError,
+)
+from odonata.grpc_client import open_channel, target_of
+from odonata.grpc_server import GrpcServer
+from odonata.grpc_status import error_of
+from odonata.listen import MAX_UNIX_PATH_BYTES
+
+UPLOAD = dfdaemon_pb2.DESCRIPTOR.services_by_name["DfdaemonUpload"]
+SCHEDULER = scheduler_pb2.DESCRIPTOR.services_by_name["Scheduler"]
+
+
+class Upload:
+    """Answers as it is told."""
+
+    def __init__(self, act: Callable[[], None] = lambda: None) -> None:
+        self.act = act
+        self.entered = asyncio.Event()
+        self.closed = asyncio.Event()
+
+    async def DeleteTask(self, _request: Any, _context: Any) -> Empty:  # noqa: N802  # the rpc's name
+        self.act()
+        return Empty()
+
+    async def SyncPieces(self, _request: Any, _context: Any) -> AsyncIterator[Any]:  # noqa: N802  # the rpc's name
+        self.entered.set()
+        try:
+            yield dfdaemon_pb2.SyncPiecesResponse(number=1)
+            self.act()
+            await asyncio.Event().wait()
+        finally:
+            self.closed.set()
+
+
+@asynccontextmanager
+async def serving(
+    upload: Upload, admit: Callable[[], None] | None = None
+) -> AsyncIterator[tuple[GrpcServer, Any]]:
+    server = GrpcServer()
+    server.add_service(UPLOAD, upload, admit=admit, stream_metadata=(("k", "v"),))
+    port = server.bind_tcp("127.0.0.1", 0, "upload.server.port")
+    await server.start()
+    try:
+        async with open_channel(f"127.0.0.1:{port}") as channel:
+            yield server, dfdaemon_pb2_grpc.DfdaemonUploadStub(channel)  # type: ignore[no-untyped-call]  # generated
+    finally:
+        await server.stop(0)
+
+
+async def failure(call: Any) -> grpc.aio.AioRpcError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return caught.value
+
+
+def raiser(error: Exception) -> Callable[[], None]:
+    def act() -> None:
+        raise error
+
+    return act
+
+
+# --- the boundary ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        errors.CallerError,
+        errors.SettingsError,
+        errors.NotFoundError,
+        errors.AlreadyExistsError,
+        errors.PreconditionError,
+        errors.ForbiddenError,
+        errors.ProtocolError,
+        errors.DigestMismatchError,
+        errors.PeerRefusedError,
+        errors.UnavailableError,
+        errors.CapacityError,
+        errors.DiskFullError,
+        errors.StorageError,
+    ],
+)
+async def test_an_error_crosses_the_boundary_as_what_it_is(kind: type[OdonataError]) -> None:
+    async with serving(Upload(raiser(kind("wrong, because: fix it")))) as (_, stub):
+        caught = await failure(stub.DeleteTask(dfdaemon_pb2.DeleteTaskRequest()))
+    assert caught.code().name == kind.grpc_status
+    error = error_of(caught, "daemon 127.0.0.1")
+    assert type(error) is kind
+    assert error.detail == "daemon 127.0.0.1: wrong, because: fix it"
+
+
+async def test_a_source_error_brings_its_status_and_headers_along() -> None:
+    source = SourceError("denied", status_code=401, header={"www-authenticate": 'Bearer realm="r"'})
+    async with serving(Upload(raiser(source))) as (_, stub):
+        caught = await failure(stub.DeleteTask(dfdaemon_pb2.DeleteTaskRequest()))
+    assert caught.code() is grpc.StatusCode.INTERNAL
+    error = error_of(caught, "daemon")
+    assert isinstance(error, SourceError)
+    assert (error.detail, error.status_code) == ("denied", 401)
+    assert error.header == {"www-authenticate": 'Bearer realm="r"'}
+
+
+async def test_a_bug_is_internal_without_its_innards_and_the_callers_fault_it_is_not() -> None:
+    async with serving(Upload(raiser(KeyError("token-of-somebody")))) as (_, stub):
+        caught = await failure(stub.DeleteTask(dfdaemon_pb2.DeleteTaskRequest()))
+    assert caught.code() is grpc.StatusCode.INTERNAL
+    assert "token-of-somebody" not in str(caught.details())
+    assert isinstance(error_of(caught, "daemon"), errors.PeerError)
+
+
+async def test_a_long_message_still_fits_into_the_trailers() -> None:
+    async with serving(Upload(raiser(NotFoundError("x" * 50_000)))) as (_, stub):
+        caught = await failure(stub.DeleteTask(dfdaemon_pb2.DeleteTaskRequest()))
+    assert caught.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_an_error_in_mid_stream_comes_after_the_messages() -> None:
+    async with serving(Upload(raiser(NotFoundError("gone")))) as (_, stub):
+        call = stub.SyncPieces(dfdaemon_pb2.SyncPiecesRequest())
+        assert (await call.read()).number == 1
+        caught = await failure(call.read())
+    assert caught.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_streams_send_their_initial_metadata_at_once_and_end_when_the_client_goes() -> None:
+    upload = Upload()
+    async with serving(upload) as (_, stub):
+        call = stub.SyncPieces(dfdaemon_pb2.SyncPiecesRequest())
+        assert dict(await call.initial_metadata())["k"] == "v"
+        await call.read()
+        call.cancel()
+        await asyncio.wait_for(upload.closed.wait(), 20)
+
+
+async def test_admission_refuses_before_the_service_sees_the_call() -> None:
+    upload = Upload()
+    async with serving(upload, raiser(CapacityError("too many"))) as (_, stub):
+        call = stub.SyncPieces(dfdaemon_pb2.SyncPiecesRequest())
+        assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert not upload.entered.is_set()
+
+
+async def test_what_a_service_lacks_is_unimplemented_by_name() -> None:
+    async with serving(Upload()) as (_, stub):
+        caught = await failure(stub.DownloadTask(dfdaemon_pb2.DownloadTaskRequest()).read())
+    assert caught.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert "dfdaemon.v2.DfdaemonUpload/DownloadTask" in str(caught.details())
+    assert isinstance(error_of(caught, "daemon"), errors.ProtocolError)
+
+
+async def test_messages_may_be_larger_than_grpcs_default_of_4_mib() -> None:
+    class Big:
+        async def StatTask(self, request: Any, _context: Any) -> Any:  # noqa: N802  # the rpc's name
+            from dragonfly_api import common_pb2  # noqa: PLC0415
+
+            return common_pb2.Task(id=request.task_id, url="u" * 6_000_000)
+
+    server = GrpcServer()
+    server.add_service(SCHEDULER, Big())
+    port = server.bind_tcp("127.0.0.1", 0, "port")
+    await server.start()
+    async with open_channel(f"127.0.0.1:{port}") as channel:
+        stub = scheduler_pb2_grpc.SchedulerStub(channel)  # type: ignore[no-untyped-call]  # generated
+        task = await stub.StatTask(scheduler_pb2.StatTaskRequest(task_id="t" * 5_000_000))
+    await server.stop(0)
+    assert len(task.url) == 6_000_000
+
+
+# --- errors of a client ---------------------------------------------------------------------------
+
+
+async def test_nobody_there_is_unavailable_and_names_whom() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    async with open_channel(f"127.0.0.1:{port}") as channel:
+        stub = dfdaemon_pb2_grpc.DfdaemonUploadStub(channel)  # type: ignore[no-untyped-call]  # generated
+        caught = await failure(stub.StatTask(dfdaemon_pb2.StatTaskRequest()))
+    error = error_of(caught, f"daemon 127.0.0.1:{port}")
+    assert isinstance(error, UnavailableError)
+    assert error.detail.startswith(f"daemon 127.0.0.1:{port}: ")
+
+
+async def test_a_proxy_in_the_environment_is_not_the_way_to_a_peer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("grpc_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    async with serving(Upload()) as (_, stub):
+        assert await stub.DeleteTask(dfdaemon_pb2.DeleteTaskRequest()) == Empty()
+
+
+@pytest.mark.parametrize(
+    ("host", "target"),
+    [("10.0.0.1", "10.0.0.1:1"), ("::1", "[::1]:1"), ("seed.local", "seed.local:1")],
+)
+def test_ipv6_targets_have_brackets(host: str, target: str) -> None:
+    assert target_of(host, 1) == target
+
+
+# --- binding --------------------------------------------------------------------------------------
+
+
+async def test_two_servers_never_share_a_port() -> None:
+    one, two = GrpcServer(), GrpcServer()
+    port = one.bind_tcp("127.0.0.1", 0, "server.port")
+    await one.start()
+    with pytest.raises(UnavailableError, match=rf"port {port} on 127\.0\.0\.1 .*server\.port"):
+        two.bind_tcp("127.0.0.1", port, "server.port")
+    await one.stop(0)
+    assert two.bind_tcp("127.0.0.1", port, "server.port") == port
+    await two.stop(0)
+
+
+async def test_an_address_of_another_machine_is_a_wrong_setting() -> None:
+    with pytest.raises(SettingsError, match="not an address of this machine"):
+        GrpcServer().bind_tcp("192.0.2.1", 0, "server.port")
+
+
+async def serve_on(path: Path, **options: Any) -> GrpcServer:
+    server = GrpcServer()
+    server.bind_unix(path, "download.server.socketPath", **options)
+    await server.start()
+    return server
+
+
+async def health_at(path: Path) -> int:
+    async with open_channel(f"unix:{path}") as channel:
+        answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+    return int(answer.status)
+
+
+async def test_a_unix_socket_is_made_with_its_folder_and_mode_and_goes_with_the_server(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "run" / "odonata.sock"
+    server = await serve_on(path, mode=0o600)
+    assert await health_at(path) == health_pb2.HealthCheckResponse.SERVING
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    await server.stop(0)
+    assert not path.exists()
+
+
+async def test_a_stale_socket_file_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "odonata.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    assert path.is_socket()
+    server = await serve_on(path)
+    assert await health_at(path) == health_pb2.HealthCheckResponse.SERVING
+    await server.stop(0)
+
+
+async def test_a_socket_that_somebody_listens_on_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "odonata.sock"
+    server = await serve_on(path)
+    with pytest.raises(UnavailableError, match=r"another process listens on .*socketPath"):
+        await serve_on(path)
+    assert await health_at(path) == health_pb2.HealthCheckResponse.SERVING
+    await server.stop(0)
+
+
+async def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "precious.txt"
+    path.write_text("mine")
+    with pytest.raises(SettingsError, match="is not a socket: move it away"):
+        await serve_on(path)
+    assert path.read_text() == "mine"
+
+
+async def test_a_path_too_long_says_how_long_it_may_be(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * MAX_UNIX_PATH_BYTES)
+    with pytest.raises(SettingsError, match=f"allows {MAX_UNIX_PATH_BYTES}"):
+        await serve_on(path)
+
+
+async def test_the_longest_path_allowed_works(tmp_path: Path) -> None:
+    room = MAX_UNIX_PATH_BYTES - len(os.fsencode(tmp_path)) - 1
+    path = tmp_path / ("x" * room)
+    server = await serve_on(path)
+    assert await health_at(path) == health_pb2.HealthCheckResponse.SERVING
+    await server.stop(0)
+
+
+async def test_a_folder_that_can_not_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match=r"folder .*file.* can't be made"):
+        await serve_on(tmp_path / "file" / "odonata.sock")
+
+
+async def test_a_folder_that_is_not_writable_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Root may write everywhere, so the system's answer is given here for it.
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(SettingsError, match=r"is not writable .*socketPath"):
+        await serve_on(tmp_path / "odonata.sock")
+
+
+# --- stopping -------------------------------------------------------------------------------------
+
+
+async def test_calls_that_outlast_the_grace_are_cut() -> None:
+    upload = Upload()
+    async with serving(upload) as (server, stub):
+        call = stub.SyncPieces(dfdaemon_pb2.SyncPiecesRequest())
+        await call.read()
+        await server.stop(0.1)
+        assert await call.code() is not grpc.StatusCode.OK
+        assert upload.closed.is_set()
+
+
+async def test_health_can_say_not_serving() -> None:
+    server = GrpcServer()
+    server.add_service(UPLOAD, Upload())
+    port = server.bind_tcp("127.0.0.1", 0, "port")
+    await server.start()
+    async with open_channel(f"127.0.0.1:{port}") as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        await server.set_serving(serving=False)
+        for name in ("", "dfdaemon.v2.DfdaemonUpload"):
+            answer = await stub.Check(health_pb2.HealthCheckRequest(service=name))
+            assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
+    await server.stop(0)
