@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 
 from odonata.settings.dialect import DAEMON, DYNCONFIG, Dialect
 from odonata.settings.log import ProgramSettings
@@ -78,7 +78,7 @@ class DownloadSettings(Section):
     """One piece, from asking to checked and stored. Dragonfly's default: 30 s broke images of 20 GB
     on slow links."""
     concurrent_piece_count: PositiveCount = 4
-    """Pieces of one task in flight. Dragonfly's default is 8; with 4 each piece is there sooner, and
+    """Pieces of one task in flight. Dragonfly's default is 8; with 4 each piece is there sooner and
     can be passed on sooner (13 % in the swarm study)."""
 
 
@@ -173,6 +173,16 @@ class GcPolicySettings(Section):
     disk_low_threshold_percent: Percent = 60
     """Stop at this usage. Dragonfly's default."""
 
+    @model_validator(mode="after")
+    def _low_is_below_high(self) -> Self:
+        low, high = self.disk_low_threshold_percent, self.disk_high_threshold_percent
+        if low >= high:
+            raise ValueError(
+                f"diskLowThresholdPercent ({low:g}) must be below "
+                f"diskHighThresholdPercent ({high:g})"
+            )
+        return self
+
 
 class GcSettings(Section):
     """Garbage collection of tasks on disk."""
@@ -216,6 +226,12 @@ class ProxyServerSettings(Section):
     """PEM certificate of the authority that signs for intercepted hosts; with `ca_key`."""
     ca_key: FilePath | None = None
     basic_auth: BasicAuthSettings | None = None
+
+    @model_validator(mode="after")
+    def _certificate_and_key(self) -> Self:
+        if (self.ca_cert is None) != (self.ca_key is None):
+            raise ValueError("caCert and caKey go together: set both or neither")
+        return self
 
 
 class ProxyRuleSettings(Section):

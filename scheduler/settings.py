@@ -53,7 +53,7 @@ class SchedulerGcSettings(Section):
     task_gc_interval_s: Seconds = 30 * 60.0
     """A task goes when it has no peers. Dragonfly's default."""
     host_gc_interval_s: Seconds = 60.0
-    """Dragonfly's 5 min turn "two announcements missed" into up to 15; a pass costs milliseconds."""
+    """Dragonfly's 5 min turn "two announcements missed" into up to 15; a pass costs little."""
     host_ttl_s: Seconds = 3600.0
     """A host that did not say how often it announces itself. Dragonfly's default."""
 
@@ -66,7 +66,7 @@ class SchedulingSettings(Section):
     back_to_source_count: Count = 200
     """Peers of one task that may fetch from the source by themselves. Dragonfly's default."""
     candidate_parent_limit: CandidateLimit = 4
-    """Parents named in one answer. Dragonfly's documents say 4, its code 3; clients use them all."""
+    """Parents in one answer. Dragonfly's documents say 4, its code 3; clients use them all."""
     gc: SchedulerGcSettings = SchedulerGcSettings()
 
 

@@ -350,8 +350,10 @@ DYNCONFIG = Dialect(
 _REDIS_KEYS = ("addrs", "username", "password", "db", "brokerDB", "backendDB")
 
 _REDIS_IGNORED = (
-    *_ignored(_ALONE, "database.redis.*"),
-    *_ignored(_ALONE, "job.redis.masterName"),
+    *_ignored(_ALONE, "database.redis.*", "database.redis.masterName", "database.redis.tls.*"),
+    *_ignored(_ALONE, "database.redis.sentinelUsername", "database.redis.sentinelPassword"),
+    *_ignored(_ALONE, "database.redis.poolSize", "database.redis.poolTimeout"),
+    *_ignored(_ALONE, "database.redis.proxy.*"),
 )
 
 SCHEDULER = Dialect(
@@ -367,7 +369,8 @@ SCHEDULER = Dialect(
     ignored=(
         *_COMMON_IGNORED,
         *_REDIS_IGNORED,
-        *_ignored(_ALONE, "manager.*", "job.*", "dynConfig.*", "dynconfig.*"),
+        *_ignored(_ALONE, "manager.*", "manager.enable", "manager.tls.*", "manager.keepAlive.*"),
+        *_ignored(_ALONE, "manager.seedPeer.*", "job.*", "dynConfig.*", "dynconfig.*"),
         *_ignored(_ALONE, "server.advertiseIP", "server.advertisePort", "server.host"),
         *_ignored(_ALONE, "host.idc", "host.location"),
         *_ignored(_NO_POLL, "scheduler.retryLimit", "scheduler.retryInterval"),

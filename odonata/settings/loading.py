@@ -122,8 +122,10 @@ def _from_environment(
             node = parse_text(text, place, setting.path, split_commas=setting.shape is Shape.LIST)
             found.append((setting.path, node))
         elif not _SERVICE_LINK.search(name):
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            # Without the prefix, which would make any two names alike.
+            words = [variable.removeprefix(ENVIRONMENT_PREFIX) for variable in known]
+            near = difflib.get_close_matches(name.removeprefix(ENVIRONMENT_PREFIX), words, n=1)
+            hint = f"; did you mean {ENVIRONMENT_PREFIX}{near[0]}?" if near else ""
             warnings.append(f"{name} is not a setting of the {program}{hint}")
     return _grown(found)
 
@@ -200,9 +202,9 @@ _NOT_A: Mapping[str, str] = {
     "model_type": "is not a mapping of keys to values",
     "model_attributes_type": "is not a mapping of keys to values",
     "dict_type": "is not a mapping of names to values",
-    "greater_than_equal": "is too small: at least {ge}",
-    "greater_than": "is too small: more than {gt}",
-    "less_than_equal": "is too large: at most {le}",
+    "greater_than_equal": "is too small: at least {ge:g}",
+    "greater_than": "is too small: more than {gt:g}",
+    "less_than_equal": "is too large: at most {le:g}",
     "finite_number": "is not a finite number",
 }
 

@@ -18,8 +18,10 @@ from odonata.settings.document import Leaf, Node, Tree, leaf_tree, leaves, plain
 from odonata.settings.schema import Schema, Shape, pattern_of
 
 # How alike two words must be for "did you mean": difflib's own default; below it, offers read as
-# random.
+# random. A neighbour more alike than the second number is a slip of the pen; among those less
+# alike, the same word elsewhere is the better guess.
 _LIKENESS = 0.6
+_LIKENESS_OF_NEIGHBOURS = 0.75
 
 
 @dataclass
@@ -54,7 +56,7 @@ def _unknown_leaves(tree: Tree, schema: Schema, dialect: Dialect) -> Iterator[tu
     for path, leaf in leaves(tree):
         pattern = pattern_of(path)
         setting = schema.find(path)
-        if setting is not None or pattern in old or _ignored(pattern, dialect):
+        if setting is not None or pattern in old or _is_ignored_name(pattern, schema, dialect):
             continue
         # An empty or missing mapping where only its keys are known (`tcpListen:`) says nothing.
         if leaf.value in (None, {}, []) and any(known.startswith(f"{pattern}.") for known in old):
@@ -63,12 +65,28 @@ def _unknown_leaves(tree: Tree, schema: Schema, dialect: Dialect) -> Iterator[tu
 
 
 def _ignored(pattern: str, dialect: Dialect) -> Ignored | None:
+    return next(_matching(pattern, dialect), None)
+
+
+def _matching(pattern: str, dialect: Dialect) -> Iterator[Ignored]:
     for ignored in dialect.ignored:
         key = ignored.key.removesuffix(".*")
         below = ignored.key.endswith(".*") and re.match(r"[.\[]", pattern.removeprefix(key))
         if pattern == key or (below and pattern.startswith(key)):
-            return ignored
-    return None
+            yield ignored
+
+
+def _is_ignored_name(pattern: str, schema: Schema, dialect: Dialect) -> bool:
+    """Whether the key is known to be ignored.
+
+    Below a mapping that the model spells out, the model's words and the table's own are the only
+    ones; otherwise a slip of the pen would go unnoticed there.
+    """
+    for ignored in _matching(pattern, dialect):
+        root = schema.settings.get(ignored.key.removesuffix(".*"))
+        if root is None or root.shape is Shape.VALUE or pattern == root.path:
+            return True
+    return False
 
 
 def _unknown(path: str, leaf: Leaf, schema: Schema, dialect: Dialect) -> str:
@@ -115,14 +133,17 @@ def _nearest(pattern: str, known: list[str]) -> str | None:
         return lower[pattern.lower()]
     prefix = f"{parent}." if parent else ""
     words = {key.removeprefix(prefix).split(".")[0]: key for key in known if key.startswith(prefix)}
-    near = difflib.get_close_matches(word, words, n=1, cutoff=_LIKENESS)
-    if near:
-        return f"{prefix}{near[0]}".removesuffix("[]")
     same_word = [key for key in known if key.rpartition(".")[2].lower() == word.lower()]
-    near = difflib.get_close_matches(
-        pattern, same_word or known, n=1, cutoff=0 if same_word else _LIKENESS
-    )
-    return near[0] if near else None
+    for offered, wanted, likeness, before in (
+        (list(words), word, _LIKENESS_OF_NEIGHBOURS, prefix),
+        (same_word, pattern, 0.0, ""),
+        (list(words), word, _LIKENESS, prefix),
+        (known, pattern, _LIKENESS, ""),
+    ):
+        near = difflib.get_close_matches(wanted, offered, n=1, cutoff=likeness)
+        if near:
+            return f"{before}{near[0]}".removesuffix("[]")
+    return None
 
 
 def _apply(rename: Rename, tree: Tree) -> None:
@@ -237,7 +258,7 @@ def _drop_ignored(result: Translation, schema: Schema, dialect: Dialect) -> None
         if ignored is None:
             continue
         if schema.find(path) is None:
-            list(_take(result.tree, pattern_of(path), remove=True))
+            list(_take(result.tree, pattern_of(path).rstrip("[]"), remove=True))
         key = _top(leaf.path, path, ignored)
         if leaf.value is None or key in spoken:
             continue
