@@ -33,6 +33,10 @@ LIMITED_RECEIVE_BUFFER_BYTES = 256 * 1024
 """Under a rate limit the kernel must not take in what we are not allowed to read yet: its buffer
 grows to 6 MiB, more than a piece, and the parent would believe the piece delivered."""
 
+RECEIVE_WAKE_BYTES = 1024 * 1024
+"""Read when so much has arrived. Measured over loopback, CPU-s/GB of receiving alone: 0.84 reading
+whatever is there (90 KiB at a time), 0.54 with 512 KiB, 0.41 with 1 MiB."""
+
 WARNED_MAX = 1024  # parents remembered as having been warned about
 
 _log = structlog.get_logger(__name__)
@@ -123,18 +127,16 @@ class PieceClient:
         raise UnavailableError(f"can't connect to parent {ip}:{port}: {reason}")
 
     async def _read_content(self, connection: socket.socket, data: memoryview) -> None:
-        loop = asyncio.get_running_loop()
-        position = allowed = 0
+        position = 0
         while position < len(data):
-            if position == allowed:
-                allowed = min(position + self._slice_bytes, len(data))
-                await self._limit.acquire(allowed - position)
-            count = await loop.sock_recv_into(connection, data[position:allowed])
-            if count == 0:
+            part = data[position : position + self._slice_bytes]
+            await self._limit.acquire(len(part))
+            count = await _receive(connection, part)
+            position += count
+            if count < len(part):
                 raise UnavailableError(
                     f"the parent closed the connection after {position} of {len(data)} bytes"
                 )
-            position += count
 
     def _warn_no_digest(self, parent_id: str) -> None:
         """Say it once: Dragonfly makes such pieces by hard link, so they are taken unchecked."""
@@ -180,6 +182,45 @@ async def _read_head(connection: socket.socket, request: vortex.PieceRequest) ->
     if isinstance(answer, vortex.Refusal):
         raise answer.to_error()
     return answer
+
+
+async def _receive(connection: socket.socket, data: memoryview) -> int:
+    """Fill `data` and return how much came: less than its length only at the end.
+
+    The kernel wakes us when RECEIVE_WAKE_BYTES are there, not for each segment. Then all there is
+    must be taken: of a reset, uvloop tells once, and what came before it must be read to see it.
+    """
+    loop = asyncio.get_running_loop()
+    arrived: asyncio.Future[int] = loop.create_future()
+    position = 0
+
+    def set_wake() -> None:
+        wake = min(RECEIVE_WAKE_BYTES, len(data) - position)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wake)
+
+    def take() -> None:
+        nonlocal position
+        if arrived.done():
+            return
+        try:
+            while True:
+                count = connection.recv_into(data[position:])
+                position += count
+                if count == 0 or position == len(data):
+                    arrived.set_result(position)
+                    return
+        except BlockingIOError:
+            if len(data) - position < RECEIVE_WAKE_BYTES:
+                set_wake()
+        except OSError as error:
+            arrived.set_exception(error)
+
+    set_wake()
+    loop.add_reader(connection.fileno(), take)
+    try:
+        return await arrived
+    finally:
+        loop.remove_reader(connection.fileno())
 
 
 def _room_for(task: StoredTask, number: int) -> int:
