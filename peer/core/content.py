@@ -36,7 +36,8 @@ class Content:
         self.piece_length = piece_length or self.piece_length
         if content_length is not None and self.piece_length is None:
             self.piece_length = piece_length_for(content_length)
-        self.learned = content_length is not None
+        # What holds pieces was learned before, if only that nobody says how long it is.
+        self.learned = content_length is not None or bool(held)
         self._count_missing()
 
     def learn(

@@ -474,9 +474,7 @@ class DownloadCore:
             self._steer_source(now, out)
 
     def _steer_sizing(self, now: float, out: list[DownloadEffect]) -> None:
-        overdue = self._source.overdue(now)
-        if overdue is not None:
-            self._source.on_failed(overdue, now, out)
+        self._source.tend(now, out)
         if self._source.error is not None:
             self._give_up(self._source.error, Failed(), now, out)
         elif self._source.retry_due is not None and now >= self._source.retry_due:
@@ -525,9 +523,7 @@ class DownloadCore:
         if self._content.complete:
             self._finish(now, out)
             return
-        overdue = self._source.overdue(now)
-        if overdue is not None:
-            self._source.on_failed(overdue, now, out)
+        self._source.tend(now, out)
         self._fetching.tend(now, out)
         if self._idle and now - self._progress_at >= self._limits.stall_timeout_s:
             self._fetching.drop_all(out)  # they offer pieces and do not bring them

@@ -129,6 +129,15 @@ class SourcePlan:
         # Drawn, lest all peers that lost one source come back to it at one moment.
         self._retry_at = now + pause_s * self._rng.uniform(0.75, 1.25)
 
+    def tend(self, now: float, out: list[DownloadEffect]) -> None:
+        """Time passed: a source that says nothing at all has failed."""
+        firsts = [*self._runs, *([] if self._open is None else [self._open])]
+        if not firsts or now - self._heard_at < self._limits.source_silence_s:
+            return
+        out.append(StopSource(first=firsts[0]))
+        reason = f"nothing came from the source for {self._limits.source_silence_s:g} s"
+        self.on_failed(SourceFailed(first=firsts[0], reason=reason), now, out)
+
     def forget_open(self, first: int) -> None:
         """The request that was open broke before anybody needed it: no harm done."""
         if self._open == first:
@@ -164,14 +173,6 @@ class SourcePlan:
         """The run that began at `first`, None if there is none (any more)."""
         return self._runs.get(first)
 
-    def overdue(self, now: float) -> SourceFailed | None:
-        """The failure of a source that says nothing at all."""
-        firsts = [*self._runs, *([] if self._open is None else [self._open])]
-        if not firsts or now - self._heard_at < self._limits.source_silence_s:
-            return None
-        reason = f"nothing came from the source for {self._limits.source_silence_s:g} s"
-        return SourceFailed(first=firsts[0], reason=reason)
-
     def next_wake(self) -> float | None:
         if self._retry_at is not None:
             return self._retry_at
@@ -188,7 +189,9 @@ class SourcePlan:
             first = self._content.first_missing_from(0)
             return [] if first is None or self._runs else [self._whole_if_needed(Run(first, None))]
         left = [n for n in missing if n not in elsewhere and not self.covers(n)]
-        if not left:
+        if not self._content.learned and not missing:
+            left = [0]  # an empty range: what is wanted are the facts
+        if not left or self.covers(left[0]):
             return []
         if self._ranges is False:
             return [] if self._runs else [self._whole_if_needed(Run(left[0], left[-1]))]

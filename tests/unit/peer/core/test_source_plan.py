@@ -138,14 +138,16 @@ def test_unknown_length_is_one_run_to_the_end() -> None:
 
 def test_silence_is_a_failure_in_the_end() -> None:
     plan, _ = plan_of(2)
-    assert plan.overdue(1e9) is None
+    out: list[DownloadEffect] = []
+    plan.tend(1e9, out)
     advance(plan)
     silence_s = DownloadLimits().source_silence_s
-    assert plan.overdue(silence_s - 1) is None
+    plan.tend(silence_s - 1, out)
+    assert out == []
     assert plan.next_wake() == silence_s
-    overdue = plan.overdue(silence_s)
-    assert overdue is not None
-    assert overdue.first == 0
+    plan.tend(silence_s, out)
+    assert out == [StopSource(first=0)]
+    assert plan.retry_due is not None
 
 
 def test_reader_first() -> None:

@@ -1,0 +1,438 @@
+"""A download against a world that does whatever it likes, watched by a naive model of the rules.
+
+The model holds plain sets: what is stored, who is connected, what is on its way. It checks every
+effect against them; the world then reports successes, failures and nonsense in any order. In the
+end nothing is reported any more and only timers fire: the download must end all the same.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+from support.download import PIECE, URL, parent_of, piece_of
+
+from odonata.errors import CallerError
+from odonata.piece import piece_count, pieces_of_range
+from odonata.wire.message import (
+    BackToSourceFailed,
+    BackToSourceFinished,
+    ByteRange,
+    Download,
+    EmptyTask,
+    Failed,
+    Finished,
+    MetadataOnly,
+    NeedBackToSource,
+    NormalTask,
+    PeerMessage,
+    Piece,
+    PieceFailed,
+    Register,
+    SchedulerAnswer,
+)
+from peer.core.download import DownloadCore
+from peer.core.effect import (
+    AskParentMeta,
+    CancelPiece,
+    CloseStream,
+    Complete,
+    ConnectParent,
+    DownloadEffect,
+    DropParent,
+    FetchPiece,
+    FetchSource,
+    GiveUp,
+    LearnMeta,
+    OpenSource,
+    Send,
+    StopSource,
+    WakeAt,
+)
+from peer.core.event import (
+    Begun,
+    Cancelled,
+    DownloadEvent,
+    FailureReason,
+    ParentConnected,
+    ParentEnded,
+    ParentHolds,
+    ParentLoad,
+    PieceNotFetched,
+    PieceStored,
+    ReaderWaiting,
+    SchedulerAnswered,
+    SchedulerLost,
+    SourceEnded,
+    SourceFailed,
+    SourceOpened,
+    SourcePieceStored,
+    StorageFailed,
+    Ticked,
+    Wanted,
+)
+from peer.core.limits import DownloadLimits
+
+LIMITS = DownloadLimits()
+NAMES = ("a", "b", "c", "seed1", "seed2")
+TERMINAL = Finished | Failed | BackToSourceFinished | BackToSourceFailed
+TICKS_TO_THE_END = 3000
+
+names = st.sampled_from(NAMES)
+numbers = st.integers(0, 6)
+pauses = st.sampled_from([0.0, 0.01, 0.3, 2.0, 25.0])
+ranges = st.none() | st.builds(
+    ByteRange, start=st.integers(0, 7 * PIECE), length=st.integers(0, 3 * PIECE)
+)
+
+
+class DownloadMachine(RuleBasedStateMachine):
+    """The driver and the world of one download."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.length = 0
+        self.wanted: list[ByteRange | None] = []
+        self.held: set[int] = set()
+        self.learned = False
+        self.known_length: int | None = None
+        self.connected: set[str] = set()
+        self.blamed: set[str] = set()
+        self.flying: dict[tuple[str, int], bool] = {}  # False: was cancelled, answer still to come
+        self.runs: dict[int, FetchSource] = {}
+        self.opened: int | None = None
+        self.wake_at: float | None = None
+        self.registered = self.terminal = self.closed = self.ended = False
+
+    # --- the model ------------------------------------------------------------------------------
+
+    def give(self, event: DownloadEvent) -> None:
+        was_over = self.ended
+        effects = self.core.handle(event, self.now)
+        assert not (was_over and effects), f"{effects} after the end"
+        for effect in effects:
+            assert not self.ended, f"{effect} after the end"
+            self.perform(effect)
+
+    def perform(self, effect: DownloadEffect) -> None:  # noqa: C901, PLR0912  # one case per effect
+        match effect:
+            case Send():
+                self.hear(effect.message)
+            case CloseStream():
+                assert self.terminal
+                assert not self.closed
+                self.closed = True
+            case ConnectParent():
+                assert effect.parent.peer_id not in self.blamed
+                self.connected.add(effect.parent.peer_id)
+                assert len(self.connected) <= LIMITS.max_parents
+            case AskParentMeta():
+                assert effect.peer_id in self.connected
+            case DropParent():
+                assert effect.peer_id in self.connected
+                self.connected.discard(effect.peer_id)
+                self.flying = {k: v for k, v in self.flying.items() if k[0] != effect.peer_id}
+            case FetchPiece():
+                self.fetch(effect)
+            case CancelPiece():
+                assert self.flying.get((effect.peer_id, effect.number))
+                self.flying[effect.peer_id, effect.number] = False
+            case OpenSource():
+                assert self.opened is None
+                assert not self.runs
+                self.opened = effect.first
+            case FetchSource():
+                self.fetch_source(effect)
+            case StopSource():
+                assert effect.first in self.runs or self.opened == effect.first
+                self.runs.pop(effect.first, None)
+                self.opened = None if self.opened == effect.first else self.opened
+            case LearnMeta():
+                assert effect.content_length in {None, self.length}
+                assert effect.piece_length == PIECE
+                self.learned = True
+                self.known_length = effect.content_length
+            case Complete():
+                self.complete(effect)
+            case GiveUp():
+                assert effect.error.detail
+                self.ended = True
+            case WakeAt():
+                assert effect.at_s > self.now
+                self.wake_at = effect.at_s
+
+    def hear(self, message: PeerMessage) -> None:
+        assert not self.terminal, f"{message} after the last word"
+        assert isinstance(message, Register) is not self.registered, message
+        self.registered = True
+        self.terminal = isinstance(message, TERMINAL)
+        if isinstance(message, PieceFailed):
+            assert message.parent_id not in self.connected
+
+    def fetch(self, effect: FetchPiece) -> None:
+        key = (effect.peer_id, effect.number)
+        assert self.learned
+        assert effect.peer_id in self.connected
+        assert effect.number not in self.held, "held already"
+        assert effect.number in self.numbers_wanted(), "nobody wants it"
+        assert not self.flying.get(key), "on its way from there already"
+        assert not any(self.covers(run, effect.number) for run in self.runs.values())
+        self.flying[key] = True
+        live = [k for k, alive in self.flying.items() if alive]
+        assert len(live) <= LIMITS.concurrent_piece_count
+        assert sum(n == effect.number for _, n in live) <= 2
+        assert sum(p == effect.peer_id for p, _ in live) <= LIMITS.quick_pieces_per_parent
+        assert effect.offset == effect.number * PIECE
+        assert 0 < effect.timeout_s < 100
+
+    def fetch_source(self, effect: FetchSource) -> None:
+        assert self.may_use_source
+        assert set(effect.skip) <= self.held
+        assert effect.last is None or effect.last >= effect.first
+        for number in range(self.count()):
+            if self.covers(effect, number):
+                assert not any(self.covers(run, number) for run in self.runs.values())
+                assert (number in self.held) == (number in effect.skip)
+        self.runs[effect.first] = effect
+        if self.opened is not None:
+            assert self.opened == effect.first
+            self.opened = None
+        assert len(self.runs) <= LIMITS.source_streams
+
+    def complete(self, effect: Complete) -> None:
+        assert self.known_length == self.length or self.held >= self.numbers_wanted()
+        assert self.held >= self.numbers_wanted()
+        if None in self.wanted:
+            assert effect.whole
+        assert effect.whole == (
+            self.known_length == self.length and self.held >= set(range(self.count()))
+        )
+        assert self.closed or not self.registered or self.lost
+        self.ended = True
+
+    def count(self) -> int:
+        return piece_count(self.length, PIECE)
+
+    def numbers_wanted(self) -> set[int]:
+        found: set[int] = set()
+        for wanted in self.wanted:
+            try:
+                found |= set(pieces_of_range(wanted, self.length, PIECE))
+            except CallerError:
+                continue  # outside the content
+        return found
+
+    @staticmethod
+    def covers(run: FetchSource, number: int) -> bool:
+        return run.first <= number and (run.last is None or number <= run.last)
+
+    # --- the beginning --------------------------------------------------------------------------
+
+    @initialize(
+        length=st.sampled_from([0, 1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE, 6 * PIECE + 7]),
+        seed=st.integers(0, 9),
+        held=st.sets(numbers),
+        knows=st.booleans(),
+        scheduler=st.booleans() | st.just(True),
+        needs_size=st.booleans(),
+        triggered=st.booleans(),
+        disable=st.booleans(),
+        wanted=ranges,
+    )
+    def begin(
+        self,
+        length: int,
+        seed: int,
+        held: set[int],
+        knows: bool,
+        scheduler: bool,
+        needs_size: bool,
+        triggered: bool,
+        disable: bool,
+        wanted: ByteRange | None,
+    ) -> None:
+        self.length = length
+        self.lost = not scheduler
+        self.may_use_source = triggered or not disable
+        self.wanted = [wanted]
+        self.held = {n for n in held if n < self.count()}
+        self.learned = knows or bool(self.held)
+        self.known_length = length if knows else None
+        download = Download(
+            url=URL,
+            range=wanted,
+            need_back_to_source=triggered,
+            disable_back_to_source=disable,
+        )
+        self.core = DownloadCore(LIMITS, download, Random(seed))
+        self.give(
+            Begun(
+                content_length=length if knows else None,
+                piece_length=PIECE if knows or self.held else None,
+                held=tuple(sorted(self.held)),
+                scheduler=scheduler,
+                needs_size=needs_size,
+            )
+        )
+
+    # --- the world ------------------------------------------------------------------------------
+
+    @rule(pause_s=pauses)
+    def time_passes(self, pause_s: float) -> None:
+        self.now += pause_s
+        if self.wake_at is not None and self.wake_at <= self.now:
+            self.tick()
+
+    def tick(self) -> None:
+        self.wake_at = None
+        self.give(Ticked())
+
+    @precondition(lambda self: self.registered and not self.closed and not self.lost)
+    @rule(who=st.lists(names, min_size=1, max_size=4, unique=True), kind=st.integers(0, 9))
+    def scheduler_answers(self, who: list[str], kind: int) -> None:
+        parents = tuple(parent_of(name, seed=name.startswith("seed")) for name in who)
+        answer: SchedulerAnswer = NormalTask(parents=parents)
+        if kind == 0:
+            answer = NeedBackToSource(description="told so")
+        elif kind == 1:
+            answer = MetadataOnly()
+        elif kind == 2 and self.length == 0:
+            answer = EmptyTask()
+        self.give(SchedulerAnswered(answer=answer))
+
+    @precondition(lambda self: self.registered and not self.lost)
+    @rule()
+    def scheduler_is_lost(self) -> None:
+        self.lost = True
+        self.give(SchedulerLost(reason="broken"))
+
+    @rule(who=names, knows=st.booleans())
+    def parent_connects(self, who: str, knows: bool) -> None:
+        self.give(
+            ParentConnected(
+                peer_id=who,
+                content_length=self.length if knows else None,
+                piece_length=PIECE if knows else None,
+            )
+        )
+
+    @rule(who=names, which=st.sets(numbers, min_size=1))
+    def parent_offers(self, who: str, which: set[int]) -> None:
+        pieces = tuple(piece_of(n, self.length) for n in sorted(which) if n < self.count())
+        self.give(ParentHolds(peer_id=who, pieces=pieces))
+
+    @rule(who=names, number=numbers)
+    def parent_offers_nonsense(self, who: str, number: int) -> None:
+        if who in self.connected and self.learned:
+            self.blamed.add(who)
+        offset = number * PIECE + 1
+        self.give(
+            ParentHolds(peer_id=who, pieces=(Piece(number=number, offset=offset, length=PIECE),))
+        )
+
+    @rule(who=names, finished=st.booleans())
+    def parent_ends(self, who: str, finished: bool) -> None:
+        self.give(ParentEnded(peer_id=who, finished=finished))
+
+    @rule(who=names, used=st.floats(0, 2e9))
+    def parent_tells_its_load(self, who: str, used: float) -> None:
+        load = ParentLoad(peer_id=who, max_rate_bytes_per_s=1e9, used_rate_bytes_per_s=used)
+        self.give(load)
+
+    @precondition(lambda self: self.flying)
+    @rule(data=st.data(), reason=st.none() | st.sampled_from(FailureReason))
+    def piece_arrives_or_not(self, data: st.DataObject, reason: FailureReason | None) -> None:
+        who, number = data.draw(st.sampled_from(sorted(self.flying)))
+        alive = self.flying.pop((who, number))
+        if reason is None:
+            self.held.add(number)
+            self.give(PieceStored(peer_id=who, piece=piece_of(number, self.length)))
+            return
+        reason = reason if alive else FailureReason.CANCELLED
+        if reason in {FailureReason.DIGEST, FailureReason.PROTOCOL}:
+            self.blamed.add(who)
+        self.give(PieceNotFetched(peer_id=who, number=number, reason=reason))
+
+    @precondition(lambda self: self.opened is not None or self.runs)
+    @rule(says=st.booleans(), honours=st.booleans())
+    def source_opens(self, says: bool, honours: bool) -> None:
+        self.give(SourceOpened(content_length=self.length if says else None, ranges=honours))
+
+    @precondition(lambda self: self.learned and self.runs)
+    @rule(data=st.data())
+    def source_brings_a_piece(self, data: st.DataObject) -> None:
+        run = self.runs[data.draw(st.sampled_from(sorted(self.runs)))]
+        left = [n for n in range(self.count()) if self.covers(run, n) and n not in self.held]
+        if left:
+            self.held.add(left[0])
+            self.give(SourcePieceStored(piece=piece_of(left[0], self.length)))
+
+    @precondition(lambda self: self.learned and self.runs)
+    @rule(data=st.data(), says=st.booleans())
+    def source_ends(self, data: st.DataObject, says: bool) -> None:
+        first = data.draw(st.sampled_from(sorted(self.runs)))
+        del self.runs[first]
+        self.give(SourceEnded(first=first, content_length=self.length if says else None))
+
+    @precondition(lambda self: self.opened is not None or self.runs)
+    @rule(data=st.data(), fatal=st.booleans())
+    def source_fails(self, data: st.DataObject, fatal: bool) -> None:
+        firsts = [*self.runs, *([] if self.opened is None else [self.opened])]
+        first = data.draw(st.sampled_from(sorted(firsts)))
+        self.runs.pop(first, None)
+        self.opened = None if self.opened == first else self.opened
+        self.give(SourceFailed(first=first, reason="reset", fatal=fatal))
+
+    @rule(wanted=ranges)
+    def another_reader(self, wanted: ByteRange | None) -> None:
+        if not self.ended:
+            self.wanted.append(wanted)
+        self.give(Wanted(range=wanted))
+
+    @rule(number=st.none() | numbers)
+    def reader_waits(self, number: int | None) -> None:
+        self.give(ReaderWaiting(number=number))
+
+    @rule(die=st.integers(0, 15), full=st.booleans())
+    def storage_fails(self, die: int, full: bool) -> None:
+        if die == 0:
+            self.give(StorageFailed(reason="no space left", disk_full=full))
+            assert self.ended
+
+    @rule(die=st.integers(0, 15))
+    def cancelled(self, die: int) -> None:
+        if die == 0:
+            self.give(Cancelled())
+            assert self.ended
+
+    # --- what always holds ----------------------------------------------------------------------
+
+    @invariant()
+    def somebody_will_wake_it(self) -> None:
+        assert self.ended or self.wake_at is not None
+
+    def teardown(self) -> None:
+        """Silence from now on: timers alone must bring it to an end."""
+        for _ in range(TICKS_TO_THE_END):
+            if self.ended or not hasattr(self, "core"):
+                return
+            assert self.wake_at is not None
+            # A fetch that nobody answers stays with the driver; the core has stopped waiting.
+            self.now = max(self.now, self.wake_at)
+            self.tick()
+        raise AssertionError(f"it never ends; story: {self.core.story()}")
+
+
+DownloadMachine.TestCase.settings = settings(
+    max_examples=200, stateful_step_count=60, deadline=None
+)
+TestDownloadMachine = DownloadMachine.TestCase
