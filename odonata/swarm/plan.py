@@ -23,7 +23,7 @@ PEERS_MAX = 64  # more processes than that say more about this machine than abou
 
 
 class Member(Value, frozen=True, kw_only=True):
-    """One process of the swarm. Daemons have a socket and a proxy port, the scheduler has neither."""
+    """One process of the swarm. Daemons have a socket and a proxy port, the scheduler none."""
 
     name: str
     command: str
@@ -144,6 +144,7 @@ class _Ports:
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 held.bind((IP, port))
+                held.listen(1)  # two bound sockets may share an address, two listeners may not
             except OSError:
                 held.close()
                 continue

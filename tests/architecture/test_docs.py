@@ -1,11 +1,11 @@
-"""The documents are whole: links lead somewhere, rooms stand where they are said to, tables fresh."""
+"""The documents are whole: links lead somewhere, rooms stand where they should, tables fresh."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -31,7 +31,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("picture", sorted(ROOT.glob("docs/pictures/*.svg")), ids=name_of)
 def test_pictures_are_well_formed(picture: Path) -> None:
-    assert ElementTree.parse(picture).getroot().tag.endswith("svg")
+    assert ET.parse(picture).getroot().tag.endswith("svg")
 
 
 def test_every_room_stands_where_the_architecture_says() -> None:
@@ -89,7 +89,7 @@ def drawn() -> str:
     }
     parts = [
         "# State machines",
-        "Drawn from the tables in the code by `./run docs --rewrite`; the theory stands above each.",
+        "Drawn from the tables in the code by `./run docs --rewrite`; theory stands above each.",
     ]
     for title, source, table in (
         ("A peer, as the scheduler sees it", "scheduler/core/lifecycle.py", peer),

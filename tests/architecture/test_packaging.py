@@ -1,4 +1,4 @@
-"""The wheel holds exactly our packages, is built through the sdist, and works in a clean environment."""
+"""The wheel holds exactly our packages, comes from the sdist, and works in a clean environment."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import subprocess
 import sys
 import venv
 import zipfile
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -71,8 +72,6 @@ def test_wheel_works_in_a_clean_environment(wheel: Path, tmp_path: Path) -> None
 
 
 def test_no_other_distribution_owns_our_package_names() -> None:
-    from importlib.metadata import packages_distributions
-
     owners = packages_distributions()
     for package in PACKAGES & set(owners):
         assert set(owners[package]) == {"odonata"}, f"{package} also comes from {owners[package]}"

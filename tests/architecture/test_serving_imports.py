@@ -13,9 +13,12 @@ ROOT = Path(__file__).parents[2]
 
 # Distributions that may turn up in a serving process, with what brings them.
 ALLOWED = {
-    "aiohttp", "aiohappyeyeballs", "aiosignal", "attr", "attrs", "frozenlist", "multidict", "propcache", "yarl",
-    "idna",  # aiohttp and what it needs
-    "annotated_types", "pydantic", "pydantic_core", "pydantic_settings", "typing_inspection", "dotenv",  # settings
+    # aiohttp and what it needs
+    "aiohttp", "aiohappyeyeballs", "aiosignal", "attr", "attrs", "frozenlist", "multidict",
+    "propcache", "yarl", "idna",
+    # settings
+    "annotated_types", "pydantic", "pydantic_core", "pydantic_settings", "typing_inspection",
+    "dotenv",
     "click", "rich", "pygments", "markdown_it", "mdurl",  # command line
     "dragonfly_api", "google", "grpc", "grpc_health", "grpc_reflection",  # the wires
     "h11", "isal", "msgspec", "numpy", "structlog", "typing_extensions", "uvloop", "yaml", "_yaml",

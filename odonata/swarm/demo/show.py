@@ -123,8 +123,8 @@ class Demo:
             return 1
         faster = max(plain.seconds) / max(swarm.seconds)
         self._console.print(
-            f"[bold green]All digests right.[/] The last peer was done {faster:.1f} times as fast,"
-            f" and the origin sent {plain.origin_bytes / max(1, swarm.origin_bytes):.1f} times less."
+            f"[bold green]All digests right.[/] The last peer was done {faster:.1f} times as fast;"
+            f" the origin sent {plain.origin_bytes / max(1, swarm.origin_bytes):.1f} times less."
         )
         return 0
 
