@@ -1,7 +1,8 @@
 """Bytes of a file in slices for a socket, without holding up the event loop for a cold disk.
 
 What the page cache has is read at once (0.05 ms for a slice); what it lacks is read in a worker
-thread, since a spinning disk or a network volume may take its time. Sends nothing.
+thread, since a spinning disk may take its time. A file system that can't tell (tmpfs, which is
+memory anyway; some network volumes) is read at once, too. Sends nothing.
 """
 
 from __future__ import annotations
@@ -18,8 +19,7 @@ from peer.runtime.port import Segment
 # 64 KiB costs half as much CPU again, 1 MiB gains little and makes buffers four times as large.
 SLICE: Final = 256 * 1024
 
-# The page cache lacks it; or the file system can't tell (EOPNOTSUPP, on older kernels EINVAL).
-_ASK_A_THREAD: Final = frozenset({errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL})
+_CANNOT_TELL: Final = frozenset({errno.EOPNOTSUPP, errno.EINVAL})  # the latter on older kernels
 _NOWAIT: Final = getattr(os, "RWF_NOWAIT", None)
 
 
@@ -28,7 +28,7 @@ async def slices(segment: Segment) -> AsyncIterator[bytes | bytearray]:
     offset, end = segment.offset, segment.offset + segment.length
     while offset < end:
         length = min(SLICE, end - offset)
-        data: bytes | bytearray | None = _read_cached(segment.fd, offset, length)
+        data = _read_at_once(segment.fd, offset, length)
         if data is None:
             data = await asyncio.to_thread(_read, segment.fd, offset, length)
         if not data:
@@ -47,15 +47,18 @@ def _read(fd: int, offset: int, length: int) -> bytes:
         raise StorageError(f"a content file can't be read: {cause.strerror}") from None
 
 
-def _read_cached(fd: int, offset: int, length: int) -> bytearray | None:
+def _read_at_once(fd: int, offset: int, length: int) -> bytes | bytearray | None:
+    """None: that would take waiting for the disk."""
     if _NOWAIT is None:
-        return None
+        return _read(fd, offset, length)
     buffer = bytearray(length)
     try:
         count = os.preadv(fd, [buffer], offset, _NOWAIT)
+    except BlockingIOError:
+        return None
     except OSError as cause:
-        if cause.errno in _ASK_A_THREAD:
-            return None
+        if cause.errno in _CANNOT_TELL:
+            return _read(fd, offset, length)
         raise StorageError(f"a content file can't be read: {cause.strerror}") from None
     if count == 0:
         return None

@@ -157,27 +157,24 @@ class _Body:
 
     def __init__(self, conversation: Conversation) -> None:
         self._conversation = conversation
+        # b"" is the end, None that there will be none.
         self._chunks: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=1)
-        self._whole = False
-        self._stopped = asyncio.Event()
 
     async def feed(self) -> None:
         async for data in self._conversation.body():
             await self._chunks.put(data)
-        self._whole = True
-        await self._chunks.put(None)
+        await self._chunks.put(b"")
 
     def stop(self) -> None:
         """Nobody feeds any more: what was sent so far must not look like a whole body."""
         if not self._chunks.empty():
             self._chunks.get_nowait()
-        self._stopped.set()
         self._chunks.put_nowait(None)
 
     async def sent(self) -> AsyncIterator[bytes]:
-        while (data := await self._chunks.get()) is not None:
+        while data := await self._chunks.get():
             yield data
-        if not self._whole:
+        if data is None:
             raise ConnectionAbortedError("the client's body was not sent to its end")
 
 
@@ -190,7 +187,9 @@ def _answer_headers(headers: HeaderList) -> HeaderList:
         for part in value.split(",")
     }
     chunked = any(name.lower() == "transfer-encoding" for name, _ in headers)
-    dropped = HOP_BY_HOP | named | {"via"} | ({"content-length"} if chunked else set())
+    dropped = HOP_BY_HOP | named | {"via"}
+    if chunked:
+        dropped |= {"content-length"}
     return tuple((name, value) for name, value in headers if name.lower() not in dropped)
 
 

@@ -126,7 +126,7 @@ def _same_content(if_range: str | None, headers: HeaderList) -> bool:
 
 
 @asynccontextmanager
-async def _closing(segments: AsyncIterator[Segment]) -> AsyncIterator[AsyncIterator[Segment]]:
+async def _closing(segments: AsyncIterator[Segment]) -> AsyncGenerator[AsyncIterator[Segment]]:
     try:
         yield segments
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -21,7 +21,7 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 
 @asynccontextmanager
-async def raw_origin(handler: Handler) -> AsyncIterator[str]:
+async def raw_origin(handler: Handler) -> AsyncGenerator[str]:
     """An origin that says exactly what `handler` writes; yields its base URL."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -200,7 +200,7 @@ async def test_an_answer_that_ends_with_the_connection(proxy: ProxyServer) -> No
 
 
 @asynccontextmanager
-async def echo_origin() -> AsyncIterator[str]:
+async def echo_origin() -> AsyncGenerator[str]:
     """Answers with method, framing headers and the body it got."""
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

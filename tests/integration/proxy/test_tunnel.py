@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @asynccontextmanager
-async def echo_server(tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+async def echo_server(tls: ssl.SSLContext | None = None) -> AsyncGenerator[int]:
     """Sends everything back; on the end of what comes it says `bye` and ends. Yields its port."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,3 +1,5 @@
+"""Who may use the proxy: right, wrong, missing and garbled logins."""
+
 from __future__ import annotations
 
 import base64

@@ -1,3 +1,5 @@
+"""Tables of headers: what passes, what stops, and what X-Dragonfly-* ask for."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""Range headers, held against what slicing gives."""
+
 from __future__ import annotations
 
 import pytest

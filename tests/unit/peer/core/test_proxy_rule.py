@@ -1,3 +1,5 @@
+"""Tables of requests: which way each goes and what it asks for."""
+
 from __future__ import annotations
 
 import pytest
