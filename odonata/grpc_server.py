@@ -7,9 +7,10 @@ here and only here. No service of any program lives in this module.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +21,7 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from odonata.errors import InternalError, OdonataError, SettingsError
+from odonata.errors import InternalError, OdonataError, SettingsError, UnavailableError
 from odonata.grpc_client import target_of
 from odonata.grpc_status import status_of
 from odonata.listen import check_tcp, prepare_unix
@@ -52,6 +53,9 @@ _log = structlog.get_logger(__name__)
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
+# After a call was cut: for its clean-up and its status to leave.
+_LAST_WORDS_S = 1.0
+
 # Messages of v1 and v1alpha are the same on the wire; newer tools ask for v1 first.
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
@@ -64,6 +68,7 @@ class GrpcServer:
         self._health = health.aio.HealthServicer()
         self._names = [health.SERVICE_NAME, reflection.SERVICE_NAME, _REFLECTION_V1]
         self._unix_path: Path | None = None
+        self._calls = _Calls()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
 
     def add_service(
@@ -82,7 +87,7 @@ class GrpcServer:
         initial metadata (`stream_metadata`) at once: clients wait for it 10 s and no longer
         (dfdaemon.md §0, trap 3).
         """
-        boundary = _Boundary(admit, stream_metadata)
+        boundary = _Boundary(self._calls, admit, stream_metadata)
         handlers = {
             method.name: boundary.handler(method, getattr(service, method.name, None))
             for method in descriptor.methods
@@ -140,17 +145,52 @@ class GrpcServer:
             await self._health.set(name, _SERVING if serving else _NOT_SERVING)
 
     async def stop(self, grace_s: float) -> None:
-        """Say NOT_SERVING, take no more calls, give running ones `grace_s` seconds, cut them."""
+        """Say NOT_SERVING, take no more calls, give running ones `grace_s` seconds, cut them.
+
+        Whoever is cut is told UNAVAILABLE. When this returns, no call of a service runs any more.
+        """
         await self._health.enter_graceful_shutdown()
-        await self._server.stop(grace_s)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._server.stop(grace_s + _LAST_WORDS_S))
+            tasks.create_task(self._calls.end(grace_s))
         if self._unix_path is not None:
             self._unix_path.unlink(missing_ok=True)
+
+
+class _Calls:
+    """The calls that run now. gRPC's own cut would tell clients less, and log a traceback."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.ending = False
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        task = asyncio.current_task()
+        assert task is not None, "gRPC runs each call as a task"
+        self._tasks.add(task)
+        try:
+            yield
+        finally:
+            self._tasks.discard(task)
+
+    async def end(self, grace_s: float) -> None:
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace_s)
+        self.ending = True
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_LAST_WORDS_S)
 
 
 class _Boundary:
     """Wraps the methods of one service: admission, early metadata, errors to statuses."""
 
-    def __init__(self, admit: Callable[[], None] | None, stream_metadata: Metadata) -> None:
+    def __init__(
+        self, calls: _Calls, admit: Callable[[], None] | None, stream_metadata: Metadata
+    ) -> None:
+        self._calls = calls
         self._admit = admit
         self._stream_metadata = stream_metadata
 
@@ -170,17 +210,25 @@ class _Boundary:
         )
 
     def _guard(self, implementation: Any, *, streams: bool) -> Any:
+        async def admitted(request: Any, context: Context) -> Any:
+            if self._admit is not None:
+                self._admit()
+            if streams:
+                await context.send_initial_metadata(self._stream_metadata)
+            with self._calls.running():
+                return await implementation(request, context)
+
         async def guarded(request: Any, context: Context) -> Any:
             try:
-                if self._admit is not None:
-                    self._admit()
-                if streams:
-                    await context.send_initial_metadata(self._stream_metadata)
-                return await implementation(request, context)
+                return await admitted(request, context)
             except OdonataError as error:
                 await _abort(context, error)
             except grpc.aio.AbortError:
                 raise
+            except asyncio.CancelledError:
+                if not self._calls.ending:
+                    raise  # the client went
+                await _abort(context, UnavailableError("this server shuts down"))
             except Exception as error:  # noqa: BLE001  # supervises every call: a bug must be seen
                 _log.exception("call_crashed", rpc=implementation.__qualname__)
                 name = type(error).__name__

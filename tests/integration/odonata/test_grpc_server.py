@@ -334,8 +334,9 @@ async def test_calls_that_outlast_the_grace_are_cut() -> None:
         call = stub.SyncPieces(dfdaemon_pb2.SyncPiecesRequest())
         await call.read()
         await server.stop(0.1)
-        assert await call.code() is not grpc.StatusCode.OK
         assert upload.closed.is_set()
+        assert await call.code() is grpc.StatusCode.UNAVAILABLE
+        assert "shuts down" in await call.details()
 
 
 async def test_health_can_say_not_serving() -> None:
