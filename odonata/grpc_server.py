@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -48,6 +48,11 @@ SERVER_OPTIONS: Final = (
 Metadata = tuple[tuple[str, str | bytes], ...]
 Context = Any  # grpc.aio.ServicerContext, which ships without types
 
+# Packages that ship without types.
+_health_api: Any = health
+_health_stubs: Any = health_pb2_grpc
+_reflection_api: Any = reflection
+
 _log = structlog.get_logger(__name__)
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -65,11 +70,11 @@ class GrpcServer:
 
     def __init__(self) -> None:
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
-        self._health = health.aio.HealthServicer()
+        self._health = _health_api.aio.HealthServicer()
         self._names = [health.SERVICE_NAME, reflection.SERVICE_NAME, _REFLECTION_V1]
         self._unix_path: Path | None = None
         self._calls = _Calls()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        _health_stubs.add_HealthServicer_to_server(self._health, self._server)
 
     def add_service(
         self,
@@ -127,7 +132,7 @@ class GrpcServer:
 
     async def start(self) -> None:
         """Begin to serve; from now on the health service says SERVING for "" and each service."""
-        servicer = reflection.aio.ReflectionServicer(self._names)
+        servicer = _reflection_api.aio.ReflectionServicer(self._names)
         rpc = grpc.stream_stream_rpc_method_handler(
             servicer.ServerReflectionInfo,
             request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
@@ -165,7 +170,7 @@ class _Calls:
         self.ending = False
 
     @contextmanager
-    def running(self) -> Iterator[None]:
+    def running(self) -> Generator[None]:
         task = asyncio.current_task()
         assert task is not None, "gRPC runs each call as a task"
         self._tasks.add(task)

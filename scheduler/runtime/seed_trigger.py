@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 import msgspec
@@ -23,6 +24,8 @@ from odonata.wire.dragonfly import download_request_to_wire
 from odonata.wire.message import Download
 from scheduler.core.effect import TriggerSeed
 from scheduler.core.event import SeedFailed, SeedFinished
+
+_stubs: Any = dfdaemon_pb2_grpc  # generated without types
 
 # Connections kept to idle seeds. A cluster has a few seeds, and a new connection costs
 # milliseconds.
@@ -58,7 +61,7 @@ class SeedTrigger:
 
     async def _download(self, channel: grpc.aio.Channel, target: str, download: Download) -> None:
         request = download_request_to_wire(for_seed(download))
-        stub = dfdaemon_pb2_grpc.DfdaemonUploadStub(channel)  # type: ignore[no-untyped-call]  # generated
+        stub = _stubs.DfdaemonUploadStub(channel)
         try:
             async with asyncio.timeout(self._timeout_s):
                 async for _ in stub.DownloadTask(request, timeout=self._timeout_s + _BACKSTOP_S):
@@ -70,6 +73,11 @@ class SeedTrigger:
             ) from None
         except grpc.aio.AioRpcError as failure:
             raise error_of(failure, f"seed {target}") from failure
+
+    @property
+    def connection_count(self) -> int:
+        """Connections that are open, in use or kept for the next time."""
+        return len(self._channels)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -122,8 +130,11 @@ class _Channels:
     def __init__(self) -> None:
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
 
+    def __len__(self) -> int:
+        return len(self._entries)
+
     @asynccontextmanager
-    async def use(self, target: str) -> AsyncIterator[grpc.aio.Channel]:
+    async def use(self, target: str) -> AsyncGenerator[grpc.aio.Channel]:
         entry = self._entries.get(target)
         if entry is None:
             entry = self._entries[target] = _Entry(open_channel(target))

@@ -6,7 +6,7 @@ It keeps its triggers and goes through a seed's conversation with the scheduler;
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -86,7 +86,7 @@ class FakeSeed:
 
 
 @asynccontextmanager
-async def serving_seed(name: str, ip: str, port: int = 0) -> AsyncIterator[FakeSeed]:
+async def serving_seed(name: str, ip: str, port: int = 0) -> AsyncGenerator[FakeSeed]:
     """A seed that serves; it has announced itself nowhere yet."""
     seed = FakeSeed(name, ip)
     server = GrpcServer()
@@ -102,7 +102,7 @@ async def serving_seed(name: str, ip: str, port: int = 0) -> AsyncIterator[FakeS
 @asynccontextmanager
 async def announced_seed(
     address: str, task_id: str, name: str = "seed", ip: str = "127.0.0.9"
-) -> AsyncIterator[FakeSeed]:
+) -> AsyncGenerator[FakeSeed]:
     """A seed that has announced itself to the scheduler at `address`; it fetches `task_id`."""
     async with serving_seed(name, ip) as seed, connected(address) as client:
         seed.client = client

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -90,7 +90,7 @@ def _literal(name: str, value: str) -> bytes:
 
 
 @asynccontextmanager
-async def raw_http2(ip: str, port: int) -> AsyncIterator[RawHttp2]:
+async def raw_http2(ip: str, port: int) -> AsyncGenerator[RawHttp2]:
     """A connection with the preface sent."""
     reader, writer = await asyncio.open_connection(ip, port)
     raw = RawHttp2(reader, writer)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
-from dragonfly_api import common_pb2, scheduler_pb2, scheduler_pb2_grpc
+from dragonfly_api import common_pb2, scheduler_pb2
+from support.grpc_stub import EOF, scheduler_stub
 
 from odonata.grpc_client import open_channel
 from odonata.wire.dragonfly import (
@@ -54,7 +55,7 @@ def host(name: str, ip: str, port: int = 4000, *, seed: bool = False) -> Host:
 
 def download(**fields: Any) -> Download:
     """16 MiB in 4 pieces, as a stock peer registers it after it asked the source."""
-    sized = {
+    sized: dict[str, Any] = {
         "actual_content_length": 16 * MIB,
         "actual_piece_length": 4 * MIB,
         "actual_piece_count": 4,
@@ -71,7 +72,7 @@ class SchedulerClient:
     """The stub of one channel, with deadlines."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
-        self.stub: Any = scheduler_pb2_grpc.SchedulerStub(channel)  # type: ignore[no-untyped-call]  # generated
+        self.stub: Any = scheduler_stub(channel)
 
     async def announce(self, host: Host, interval_s: float | None = None) -> None:
         """AnnounceHost."""
@@ -121,7 +122,7 @@ class PeerConversation:
         """The next answer as it came; None at the end of the stream."""
         async with asyncio.timeout(PATIENCE_S):
             response = await self.call.read()
-        return None if response is grpc.aio.EOF else response
+        return None if response is EOF else response
 
     async def answer(self) -> SchedulerAnswer:
         """The next answer; the stream must not end instead."""
@@ -141,7 +142,7 @@ class PeerConversation:
 
 
 @asynccontextmanager
-async def connected(address: str) -> AsyncIterator[SchedulerClient]:
+async def connected(address: str) -> AsyncGenerator[SchedulerClient]:
     """A client of the scheduler at `address`."""
     async with open_channel(address) as channel:
         yield SchedulerClient(channel)

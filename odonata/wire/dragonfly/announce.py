@@ -7,7 +7,7 @@ allow is a ProtocolError of the scheduler that sent it. No stream is opened or r
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, assert_never
+from typing import Any, Final
 
 from dragonfly_api import common_pb2, errordetails_pb2, scheduler_pb2
 
@@ -72,7 +72,7 @@ def request_from_wire(request: _Request) -> PeerRequest:
             "request of an AnnouncePeerRequest is not set, or of a kind this version does not "
             "know: set exactly one of its members, like register_peer_request"
         )
-    message = _READERS[kind](getattr(request, kind))
+    message = READERS[kind](getattr(request, kind))
     return PeerRequest(host_id=host_id, task_id=task_id, peer_id=peer_id, message=message)
 
 
@@ -134,7 +134,7 @@ def _piece_back_to_source_failed(
 
 # One row for each member of the oneof; `request_from_wire` is total over it (a test compares the
 # keys with the descriptor).
-_READERS: Final[dict[str, Callable[[Any], PeerMessage]]] = {
+READERS: Final[dict[str, Callable[[Any], PeerMessage]]] = {
     "register_peer_request": _register,
     "download_peer_started_request": lambda _: Started(),
     "download_peer_back_to_source_started_request": lambda request: BackToSourceStarted(
@@ -282,10 +282,8 @@ def answer_to_wire(answer: SchedulerAnswer) -> _Response:
             wire.need_back_to_source_response.description = answer.description
     elif isinstance(answer, EmptyTask):
         wire.empty_task_response.SetInParent()
-    elif isinstance(answer, MetadataOnly):
-        wire.metadata_only_response.SetInParent()
     else:
-        assert_never(answer)
+        wire.metadata_only_response.SetInParent()
     return wire
 
 

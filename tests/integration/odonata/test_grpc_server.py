@@ -6,16 +6,17 @@ import asyncio
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from dragonfly_api import dfdaemon_pb2, dfdaemon_pb2_grpc, scheduler_pb2, scheduler_pb2_grpc
+from dragonfly_api import dfdaemon_pb2, scheduler_pb2
 from google.protobuf.empty_pb2 import Empty
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
+from support.grpc_stub import health_stub, scheduler_stub, upload_stub
 
 from odonata import errors
 from odonata.errors import (
@@ -60,14 +61,14 @@ class Upload:
 @asynccontextmanager
 async def serving(
     upload: Upload, admit: Callable[[], None] | None = None
-) -> AsyncIterator[tuple[GrpcServer, Any]]:
+) -> AsyncGenerator[tuple[GrpcServer, Any]]:
     server = GrpcServer()
     server.add_service(UPLOAD, upload, admit=admit, stream_metadata=(("k", "v"),))
     port = server.bind_tcp("127.0.0.1", 0, "upload.server.port")
     await server.start()
     try:
         async with open_channel(f"127.0.0.1:{port}") as channel:
-            yield server, dfdaemon_pb2_grpc.DfdaemonUploadStub(channel)  # type: ignore[no-untyped-call]  # generated
+            yield server, upload_stub(channel)
     finally:
         await server.stop(0)
 
@@ -186,7 +187,7 @@ async def test_messages_may_be_larger_than_grpcs_default_of_4_mib() -> None:
     port = server.bind_tcp("127.0.0.1", 0, "port")
     await server.start()
     async with open_channel(f"127.0.0.1:{port}") as channel:
-        stub = scheduler_pb2_grpc.SchedulerStub(channel)  # type: ignore[no-untyped-call]  # generated
+        stub = scheduler_stub(channel)
         task = await stub.StatTask(scheduler_pb2.StatTaskRequest(task_id="t" * 5_000_000))
     await server.stop(0)
     assert len(task.url) == 6_000_000
@@ -200,7 +201,7 @@ async def test_nobody_there_is_unavailable_and_names_whom() -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     async with open_channel(f"127.0.0.1:{port}") as channel:
-        stub = dfdaemon_pb2_grpc.DfdaemonUploadStub(channel)  # type: ignore[no-untyped-call]  # generated
+        stub = upload_stub(channel)
         caught = await failure(stub.StatTask(dfdaemon_pb2.StatTaskRequest()))
     error = error_of(caught, f"daemon 127.0.0.1:{port}")
     assert isinstance(error, UnavailableError)
@@ -254,7 +255,7 @@ async def serve_on(path: Path, **options: Any) -> GrpcServer:
 
 async def health_at(path: Path) -> int:
     async with open_channel(f"unix:{path}") as channel:
-        answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+        answer = await health_stub(channel).Check(health_pb2.HealthCheckRequest())
     return int(answer.status)
 
 
@@ -319,8 +320,11 @@ async def test_a_folder_that_can_not_be_made_is_named(tmp_path: Path) -> None:
 async def test_a_folder_that_is_not_writable_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def nowhere(*_asked: object) -> bool:
+        return False
+
     # Root may write everywhere, so the system's answer is given here for it.
-    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "access", nowhere)
     with pytest.raises(SettingsError, match=r"is not writable .*socketPath"):
         await serve_on(tmp_path / "odonata.sock")
 
@@ -345,7 +349,7 @@ async def test_health_can_say_not_serving() -> None:
     port = server.bind_tcp("127.0.0.1", 0, "port")
     await server.start()
     async with open_channel(f"127.0.0.1:{port}") as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
+        stub = health_stub(channel)
         await server.set_serving(serving=False)
         for name in ("", "dfdaemon.v2.DfdaemonUpload"):
             answer = await stub.Check(health_pb2.HealthCheckRequest(service=name))

@@ -8,12 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
+from support.grpc_stub import health_stub
 
 ROOT = Path(__file__).parents[3]
 PATIENCE_S = 60
@@ -30,7 +31,7 @@ def environment() -> dict[str, str]:
 
 
 @contextmanager
-def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def running(*arguments: str) -> Generator[tuple[subprocess.Popen[str], str]]:
     """The process, and the address it says it listens on."""
     with subprocess.Popen(
         command("--listen-ip=127.0.0.1", "--port=0", *arguments),
@@ -49,7 +50,7 @@ def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 def health(address: str) -> int:
     with grpc.insecure_channel(address) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
+        stub = health_stub(channel)
         return int(stub.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE_S).status)
 
 

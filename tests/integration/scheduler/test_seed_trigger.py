@@ -219,5 +219,5 @@ async def test_idle_connections_are_bounded(
         await run(one)
         await run(two)
         await run(one)
-        assert len(seeds._channels._entries) == 1
+        assert seeds.connection_count == 1
         await seeds.close()

@@ -9,7 +9,8 @@ import grpc
 import pytest
 from dragonfly_api import scheduler_pb2 as api
 from google.protobuf.message_factory import GetMessageClass
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
+from support.grpc_stub import reflection_stub
 from support.scheduler_client import (
     TASK,
     SchedulerClient,
@@ -184,7 +185,7 @@ async def test_every_other_rpc_is_unimplemented_and_named(client: SchedulerClien
 
 async def test_reflection_lists_the_services(app: SchedulerApp) -> None:
     async with grpc.aio.insecure_channel(app.address) as channel:
-        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        stub = reflection_stub(channel)
         call = stub.ServerReflectionInfo()
         await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
         listed = (await call.read()).list_services_response.service
@@ -199,7 +200,7 @@ async def test_reflection_v1_answers_newer_tools(app: SchedulerApp) -> None:
             request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
             response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
         )
-        call = rpc()
+        call: Any = rpc()
         symbol = "scheduler.v2.Scheduler"
         await call.write(reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol))
         assert (await call.read()).file_descriptor_response.file_descriptor_proto

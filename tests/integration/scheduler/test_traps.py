@@ -9,10 +9,11 @@ from typing import Any
 import grpc
 import msgspec
 import pytest
-from dragonfly_api import scheduler_pb2, scheduler_pb2_grpc
+from dragonfly_api import scheduler_pb2
 from google.protobuf.empty_pb2 import Empty
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 from support.fake_seed import announced_seed
+from support.grpc_stub import health_stub, scheduler_stub
 from support.raw_http2 import (
     ACK,
     DATA,
@@ -98,7 +99,7 @@ async def test_trap_2_a_sync_client_that_never_half_closes_sees_the_end(
             never.wait(30)
 
         with grpc.insecure_channel(app.address) as channel:
-            stub = scheduler_pb2_grpc.SchedulerStub(channel)  # type: ignore[no-untyped-call]  # generated
+            stub = scheduler_stub(channel)
             call = stub.AnnouncePeer(requests(), timeout=20)
             kinds = [response.WhichOneof("response") for response in call]
             code = call.code()
@@ -224,7 +225,7 @@ async def test_trap_8_a_seed_is_whoever_announces_itself_as_super(
 
 async def test_checklist_1_health_of_the_empty_name_is_serving(app: SchedulerApp) -> None:
     async with grpc.aio.insecure_channel(app.address) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
+        stub = health_stub(channel)
         for name in ("", "scheduler.v2.Scheduler"):
             answer = await stub.Check(health_pb2.HealthCheckRequest(service=name))
             assert answer.status == health_pb2.HealthCheckResponse.SERVING

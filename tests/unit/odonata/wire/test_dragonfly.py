@@ -186,7 +186,7 @@ def test_a_timestamp_comes_back_to_the_nanosecond(value_s: float) -> None:
 
 def test_every_kind_of_request_and_answer_has_a_reader() -> None:
     oneof = scheduler_pb2.AnnouncePeerRequest.DESCRIPTOR.oneofs_by_name["request"]
-    assert {field.name for field in oneof.fields} == set(announce._READERS)
+    assert {field.name for field in oneof.fields} == set(announce.READERS)
     answers = scheduler_pb2.AnnouncePeerResponse.DESCRIPTOR.oneofs_by_name["response"]
     for field in answers.fields:
         response = scheduler_pb2.AnnouncePeerResponse()
