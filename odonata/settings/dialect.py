@@ -266,7 +266,7 @@ DAEMON = Dialect(
     ignored=(
         *_COMMON_IGNORED,
         # Dragonfly 2.5.
-        *_ignored(_NO_MANAGER, "manager.addr", "host.schedulerClusterID"),
+        *_ignored(_NO_MANAGER, "manager.addr"),
         *_ignored(_PLAIN, "manager.caCert", "manager.cert", "manager.key"),
         *_ignored(_PLAIN, "scheduler.caCert", "scheduler.cert", "scheduler.key"),
         *_ignored(_PLAIN, "upload.server.caCert", "upload.server.cert", "upload.server.key"),

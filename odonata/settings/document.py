@@ -207,20 +207,19 @@ class _CoreLoader(yaml.SafeLoader):
 
 def _compose(text: str, name: str) -> yaml.Node | None:
     """The node graph of the text, repaired once if it is only the one slip we know."""
-    for last_try in (False, True):
-        loader = _CoreLoader(text)
-        try:
-            return loader.get_single_node()
-        except yaml.MarkedYAMLError as error:
-            repaired = None if last_try else _rejoin(text, error)
-            if repaired is None:
-                raise SettingsError(_syntax_message(name, error)) from None
-            text = repaired
-        except yaml.YAMLError as error:
-            raise SettingsError(f"{name}: not YAML: {error}") from None
-        finally:
-            loader.dispose()
-    return None
+    try:
+        return _CoreLoader(text).get_single_node()
+    except yaml.MarkedYAMLError as error:
+        repaired = _rejoin(text, error)
+        if repaired is None:
+            raise SettingsError(_syntax_message(name, error)) from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise SettingsError(f"{name}:{line}: not YAML: {error.reason}") from None
+    try:
+        return _CoreLoader(repaired).get_single_node()
+    except yaml.MarkedYAMLError as error:
+        raise SettingsError(_syntax_message(name, error)) from None
 
 
 def _syntax_message(name: str, error: yaml.MarkedYAMLError) -> str:

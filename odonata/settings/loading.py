@@ -44,7 +44,7 @@ from odonata.settings.value import WRITTEN
 DEFAULT = Place("default", "default")
 
 # Variables with our prefix that are no settings: the command line reads them.
-RESERVED_VARIABLES = frozenset({"ODONATA_CONFIG"})
+RESERVED_VARIABLES = frozenset({"ODONATA_CONFIG", "ODONATA_DAEMON_SOCKET"})
 # What Kubernetes adds to every container of a namespace that has a service called "odonata-...".
 _SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT)(_|$)|_PORT(_\d+_(TCP|UDP|SCTP)(_|$)|$)")
 

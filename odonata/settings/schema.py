@@ -38,6 +38,7 @@ class Setting:
     """One key of the model; `path` is a pattern ("proxy.rules[].regex")."""
 
     path: str
+    attribute: str
     variable: str
     shape: Shape
     secret: bool
@@ -89,7 +90,7 @@ def _walk(model: type[Section], path: str, variable: str) -> Iterator[Setting]:
         key = field.alias or key_of(name)
         here, there = f"{path}{key}", f"{variable}{_variable_word(name)}"
         inner, shape = _kind(field.annotation)
-        yield Setting(here, there, shape, secret=inner is SecretStr)
+        yield Setting(here, name, there, shape, secret=inner is SecretStr)
         if _is_section(inner):
             items = "[]" if shape is Shape.SECTIONS else ""
             yield from _walk(inner, f"{here}{items}.", f"{there}{_LEVEL}")

@@ -1,4 +1,4 @@
-"""Settings files as they are in use: the four of a published walkthrough, and one of Dragonfly 2.5's dfdaemon."""
+"""Settings files as they are in use: a published walkthrough's, and a dfdaemon's of today."""
 
 from __future__ import annotations
 

@@ -107,7 +107,8 @@ def test_an_unknown_variable_is_a_warning_with_the_nearest_name() -> None:
     """Not an error: the scheduler on the same host sees the daemon's variables."""
     environ = {"ODONATA_PROXY__SERVER__PROT": "1", "ODONATA_XYZ": "1", "HOME": "/root"}
     assert load(DaemonSettings, environ=environ).warnings == (
-        f"ODONATA_PROXY__SERVER__PROT is not a setting of the daemon; did you mean {PORT_VARIABLE}?",
+        ("ODONATA_PROXY__SERVER__PROT is not a setting of the daemon; "
+        f"did you mean {PORT_VARIABLE}?"),
         "ODONATA_XYZ is not a setting of the daemon",
     )
 
@@ -140,28 +141,38 @@ def test_without_arguments_the_environment_is_not_read(monkeypatch: pytest.Monke
     [
         (
             "proxy: {server: {prot: 3}}",
-            "test.yaml:1: proxy.server.prot (3) is not a known key; "
-            "did you mean proxy.server.port?",
+            (
+                "test.yaml:1: proxy.server.prot (3) is not a known key; "
+                "did you mean proxy.server.port?"
+            ),
         ),
         (
             "proxy:\n  tcpListen:\n    lisen: 0.0.0.0\n",
-            "test.yaml:3: proxy.tcpListen.lisen ('0.0.0.0') is not a known key; "
-            "did you mean proxy.tcpListen.listen?",
+            (
+                "test.yaml:3: proxy.tcpListen.lisen ('0.0.0.0') is not a known key; "
+                "did you mean proxy.tcpListen.listen?"
+            ),
         ),
         (
             "sheduler: {addrs: [a:1]}",
-            "test.yaml:1: sheduler.addrs[0] ('a:1') is not a known key; "
-            "did you mean scheduler.addrs?",
+            (
+                "test.yaml:1: sheduler.addrs[0] ('a:1') is not a known key; "
+                "did you mean scheduler.addrs?"
+            ),
         ),
         (
             "proxy: {rules: [{regex: a}, {regx: b}]}",
-            "test.yaml:1: proxy.rules[1].regx ('b') is not a known key; "
-            "did you mean proxy.rules[].regex?",
+            (
+                "test.yaml:1: proxy.rules[1].regx ('b') is not a known key; "
+                "did you mean proxy.rules[].regex?"
+            ),
         ),
         (
             "Proxy: {Server: {PORT: 1}}",
-            "test.yaml:1: Proxy.Server.PORT (1) is not a known key; "
-            "did you mean proxy.server.port?",
+            (
+                "test.yaml:1: Proxy.Server.PORT (1) is not a known key; "
+                "did you mean proxy.server.port?"
+            ),
         ),
         (
             "tcpPort: 1",
@@ -173,7 +184,10 @@ def test_without_arguments_the_environment_is_not_read(monkeypatch: pytest.Monke
         ),
         (
             "storage: {dir: {path: /data}}",
-            "test.yaml:1: storage.dir.path ('/data') is not a key: storage.dir holds a single value",
+            (
+                "test.yaml:1: storage.dir.path ('/data') is not a key: "
+                "storage.dir holds a single value"
+            ),
         ),
         (
             "qqqqqq: {}",
@@ -181,13 +195,17 @@ def test_without_arguments_the_environment_is_not_read(monkeypatch: pytest.Monke
         ),
         (
             "proxy: {server: {basicAuth: {username: u, pasword: 'p'}}}",
-            "test.yaml:1: proxy.server.basicAuth.pasword ('p') is not a known key; "
-            "did you mean proxy.server.basicAuth.password?",
+            (
+                "test.yaml:1: proxy.server.basicAuth.pasword ('p') is not a known key; "
+                "did you mean proxy.server.basicAuth.password?"
+            ),
         ),
         (
             "proxy: {server: {basicAuth: {username: u, passwordd: 'p'}}}",
-            "test.yaml:1: proxy.server.basicAuth.passwordd (***) is not a known key; "
-            "did you mean proxy.server.basicAuth.password?",
+            (
+                "test.yaml:1: proxy.server.basicAuth.passwordd (***) is not a known key; "
+                "did you mean proxy.server.basicAuth.password?"
+            ),
         ),
     ],
 )
@@ -228,13 +246,17 @@ def test_the_same_thing_said_twice_with_two_values_is_refused(tmp_path: Path) ->
     [
         (
             "proxy: {server: {port: 70000}}",
-            "test.yaml:1: proxy.server.port: 70000 is not a port: "
-            "use 1 to 65535, or 0 to let the system choose",
+            (
+                "test.yaml:1: proxy.server.port: 70000 is not a port: "
+                "use 1 to 65535, or 0 to let the system choose"
+            ),
         ),
         (
             "proxy: {tcpListen: {port: -1}}",
-            "test.yaml:1: proxy.tcpListen.port: -1 is not a port: "
-            "use 1 to 65535, or 0 to let the system choose",
+            (
+                "test.yaml:1: proxy.tcpListen.port: -1 is not a port: "
+                "use 1 to 65535, or 0 to let the system choose"
+            ),
         ),
         (
             "proxy: {server: {port: http}}",
@@ -242,23 +264,31 @@ def test_the_same_thing_said_twice_with_two_values_is_refused(tmp_path: Path) ->
         ),
         (
             "proxy:\n  rules:\n    - regex: 'blobs/('\n",
-            "test.yaml:3: proxy.rules[0].regex: 'blobs/(' is not a regular expression: "
-            "missing ), unterminated subpattern at position 6",
+            (
+                "test.yaml:3: proxy.rules[0].regex: 'blobs/(' is not a regular expression: "
+                "missing ), unterminated subpattern at position 6"
+            ),
         ),
         (
             "proxy:\n  proxies:\n    - regx: '['\n",
-            "test.yaml:3: proxy.proxies[0].regx: '[' is not a regular expression: "
-            "unterminated character set at position 0",
+            (
+                "test.yaml:3: proxy.proxies[0].regx: '[' is not a regular expression: "
+                "unterminated character set at position 0"
+            ),
         ),
         (
             "download: {bandwidthLimit: fast}",
-            "test.yaml:1: download.bandwidthLimit: 'fast' is not a rate: write bytes or bits per "
-            "second, such as 10MB/s, 512KiB/s, 100Mbit/s",
+            (
+                "test.yaml:1: download.bandwidthLimit: 'fast' is not a rate: write bytes or bits "
+                "per second, such as 10MB/s, 512KiB/s, 100Mbit/s"
+            ),
         ),
         (
             "gc: {policy: {diskThreshold: 5XB}}",
-            "test.yaml:1: gc.policy.diskThreshold: '5XB' is not a size: "
-            "write a number and a unit, such as 512KiB, 4MiB, 50GB",
+            (
+                "test.yaml:1: gc.policy.diskThreshold: '5XB' is not a size: "
+                "write a number and a unit, such as 512KiB, 4MiB, 50GB"
+            ),
         ),
         (
             "upload: {bandwidthLimit: 0}",
@@ -266,8 +296,10 @@ def test_the_same_thing_said_twice_with_two_values_is_refused(tmp_path: Path) ->
         ),
         (
             "download: {pieceTimeout: soon}",
-            "test.yaml:1: download.pieceTimeout: 'soon' is not a duration: "
-            "write numbers with units, such as 500ms, 10s, 1m30s, 2h",
+            (
+                "test.yaml:1: download.pieceTimeout: 'soon' is not a duration: "
+                "write numbers with units, such as 500ms, 10s, 1m30s, 2h"
+            ),
         ),
         (
             "download: {pieceTimeout: 30}",
@@ -275,13 +307,17 @@ def test_the_same_thing_said_twice_with_two_values_is_refused(tmp_path: Path) ->
         ),
         (
             "scheduler: {addrs: ['nowhere']}",
-            "test.yaml:1: scheduler.addrs[0]: 'nowhere' is not an address: "
-            "write host:port, such as 10.0.0.1:8002",
+            (
+                "test.yaml:1: scheduler.addrs[0]: 'nowhere' is not an address: "
+                "write host:port, such as 10.0.0.1:8002"
+            ),
         ),
         (
             "scheduler: {addrs: 10.0.0.1:8002}",
-            "test.yaml:1: scheduler.addrs: '10.0.0.1:8002' is not a list: "
-            "write [a, b], or one line with a dash for each",
+            (
+                "test.yaml:1: scheduler.addrs: '10.0.0.1:8002' is not a list: "
+                "write [a, b], or one line with a dash for each"
+            ),
         ),
         (
             "scheduler: {netAddrs: [{type: unix, addr: /run/x}]}",
@@ -297,8 +333,10 @@ def test_the_same_thing_said_twice_with_two_values_is_refused(tmp_path: Path) ->
         ),
         (
             "host: {ip: node-7}",
-            "test.yaml:1: host.ip: 'node-7' is not an IP address: "
-            "write it in digits, such as 10.0.0.1",
+            (
+                "test.yaml:1: host.ip: 'node-7' is not an IP address: "
+                "write it in digits, such as 10.0.0.1"
+            ),
         ),
         (
             "storage: {keep: perhaps}",
@@ -315,8 +353,10 @@ def test_the_same_thing_said_twice_with_two_values_is_refused(tmp_path: Path) ->
         ),
         (
             "gc: {policy: {diskHighThresholdPercent: 50, diskLowThresholdPercent: 60}}",
-            "test.yaml:1: gc.policy: diskLowThresholdPercent (60) must be below "
-            "diskHighThresholdPercent (50)",
+            (
+                "test.yaml:1: gc.policy: diskLowThresholdPercent (60) must be below "
+                "diskHighThresholdPercent (50)"
+            ),
         ),
         (
             "download: {concurrentPieceCount: 1.5}",
@@ -329,8 +369,10 @@ def test_the_same_thing_said_twice_with_two_values_is_refused(tmp_path: Path) ->
         ),
         (
             "proxy: {registryMirror: {addr: registry.test}}",
-            "test.yaml:1: proxy.registryMirror.addr: 'registry.test' is not a URL: "
-            "write http://host or https://host",
+            (
+                "test.yaml:1: proxy.registryMirror.addr: 'registry.test' is not a URL: "
+                "write http://host or https://host"
+            ),
         ),
         (
             "proxy: {server: {caCert: ca.crt}}",

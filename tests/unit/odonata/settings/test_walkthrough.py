@@ -67,7 +67,6 @@ def test_a_seed_peer_is_told_that_there_is_no_manager_yet(tmp_path: Path) -> Non
     warnings = load_text(DaemonSettings, settings_file.SEED_PEER, tmp_path).warnings
     assert keys_without_effect(warnings) == [
         "jaeger",
-        "scheduler.manager.seedPeer.clusterID",
         "scheduler.manager.netAddrs",
     ]
 
