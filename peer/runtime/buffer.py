@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import mmap
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 POOL_BYTES = 256 * 1024 * 1024
@@ -39,12 +39,17 @@ class BufferPool:
         return self._leased_bytes
 
     @property
+    def idle_bytes(self) -> int:
+        """Bytes kept for the next lease."""
+        return self._idle_bytes
+
+    @property
     def waiting(self) -> int:
         """Leases that wait for room."""
         return sum(not turn.done() for _, turn in self._queue)
 
     @asynccontextmanager
-    async def lease(self, n_bytes: int) -> AsyncIterator[memoryview]:
+    async def lease(self, n_bytes: int) -> AsyncGenerator[memoryview]:
         """Exactly `n_bytes` of memory with old content; waits for its turn if there is no room.
 
         More than the whole pool is granted too, alone: a huge piece is slow, not impossible.

@@ -19,7 +19,7 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Self
 
@@ -206,7 +206,7 @@ class PieceServer:
         return piece
 
     @contextmanager
-    def _slot(self, task: StoredTask) -> Iterator[None]:
+    def _slot(self, task: StoredTask) -> Generator[None]:
         """Take a slot and keep the task from being collected."""
         self._uploading += 1
         task.pin()

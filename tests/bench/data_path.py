@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -147,7 +147,7 @@ http {{
 
 
 @contextmanager
-def nginx(folder: Path, root: Path, tuning: str) -> Iterator[tuple[int, Callable[[], float]]]:
+def nginx(folder: Path, root: Path, tuning: str) -> Generator[tuple[int, Callable[[], float]]]:
     """Yields the port, and a function for the CPU seconds nginx has used."""
     program = shutil.which("nginx")
     assert program is not None
@@ -294,7 +294,7 @@ def show(result: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("fetch", help="1 GiB from one peer to another over loopback")
     command.add_argument("--size-mib", type=int, default=1024)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -230,7 +230,7 @@ class DiskTask:
             )
 
     @asynccontextmanager
-    async def _one_writer(self, number: int) -> AsyncIterator[None]:
+    async def _one_writer(self, number: int) -> AsyncGenerator[None]:
         """Two fetches of one piece (a hedge) take turns; the task stays while they write."""
         self.pin()
         try:

@@ -10,7 +10,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -237,7 +237,7 @@ async def test_the_index_is_private_and_contents_are_readable(folder: Path) -> N
 
 
 @contextmanager
-def read_only(path: Path) -> Iterator[None]:
+def read_only(path: Path) -> Generator[None]:
     """A folder that can't be written: by its mode, or for root by its mount."""
     path.mkdir()
     if os.geteuid() != 0:
@@ -403,7 +403,11 @@ async def test_short_writes_are_completed(
     storage: DiskStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real_pwrite = os.pwrite
-    monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: real_pwrite(fd, data[:1000], offset))
+
+    def lazy_pwrite(fd: int, data: memoryview, offset: int) -> int:
+        return real_pwrite(fd, data[:1000], offset)
+
+    monkeypatch.setattr(os, "pwrite", lazy_pwrite)
     content = make_content(2 * PIECE + 17)
     task = await keep(storage, content)
     assert task.path.read_bytes() == content
@@ -414,11 +418,15 @@ async def test_no_piece_is_held_if_the_index_could_not_take_it(
 ) -> None:
     task = await storage.create(TASK, make_download())
     await task.learn(PIECE, PIECE, {})
-    await storage._index.close()
-    with pytest.raises(StorageError, match="is closed"):
-        await task.store(*cut(make_content(PIECE), PIECE)[0])
+
+    async def full(*_: object) -> None:
+        raise DiskFullError("as if the volume were full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(index.Index, "put_piece", full)
+        with pytest.raises(DiskFullError):
+            await task.store(*cut(make_content(PIECE), PIECE)[0])
     assert task.held() == ()
-    await storage._index.open()
     await task.store(*cut(make_content(PIECE), PIECE)[0])
     assert task.held() == (0,)
 
@@ -511,7 +519,11 @@ async def test_a_failed_copy_leaves_nothing(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "copy_file_range", full)
-    monkeypatch.setattr(export, "_clone", lambda *_: False)
+
+    def no_clone(from_fd: int, to_fd: int) -> bool:
+        return False
+
+    monkeypatch.setattr(export, "_clone", no_clone)
     task = await keep(storage, make_content(PIECE))
     target = tmp_path / "out"
     with pytest.raises(DiskFullError, match=str(target)):
@@ -623,11 +635,11 @@ async def test_rows_of_a_removal_that_failed_do_not_come_back(
     async with await DiskStorage.open(folder) as first:
         await keep(first, make_content(2 * PIECE))
 
-        async def full(task_id: str) -> None:
+        async def full(*_: object) -> None:
             raise DiskFullError("as if the volume were full")
 
         with monkeypatch.context() as patch:
-            patch.setattr(first._index, "remove_task", full)
+            patch.setattr(index.Index, "remove_task", full)
             assert await first.delete(TASK)
         again = await first.create(TASK, make_download())
         await again.learn(2 * PIECE, PIECE, {})

@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -77,7 +77,7 @@ async def empty_copy(
 
 
 @asynccontextmanager
-async def serving(storage: MemoryStorage, **options: object) -> AsyncIterator[PieceServer]:
+async def serving(storage: MemoryStorage, **options: object) -> AsyncGenerator[PieceServer]:
     async with PieceServer(storage, **options) as server:  # type: ignore[arg-type]  # test options
         await server.listen(HOST, 0)
         yield server
@@ -87,7 +87,7 @@ Reply = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @asynccontextmanager
-async def strange_parent(reply: Reply) -> AsyncIterator[int]:
+async def strange_parent(reply: Reply) -> AsyncGenerator[int]:
     """A parent that does what `reply` does; yields its port."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

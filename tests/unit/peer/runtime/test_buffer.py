@@ -67,7 +67,7 @@ async def test_other_sizes_make_room() -> None:
     pool = BufferPool(4 * UNIT)
     for n_bytes in (4 * UNIT, UNIT, 2 * UNIT, 4 * UNIT, 1):
         async with pool.lease(n_bytes):
-            assert pool.leased_bytes + pool._idle_bytes <= 4 * UNIT
+            assert pool.leased_bytes + pool.idle_bytes <= 4 * UNIT
 
 
 async def test_who_comes_first_is_served_first() -> None:
@@ -98,7 +98,7 @@ async def test_more_than_the_pool_is_granted_alone() -> None:
     await small.let_go()
     await asyncio.wait_for(huge.has.wait(), PATIENCE_S)
     await huge.let_go()
-    assert (pool.leased_bytes, pool._idle_bytes) == (0, 0)
+    assert (pool.leased_bytes, pool.idle_bytes) == (0, 0)
 
 
 async def test_a_cancelled_waiter_makes_way() -> None:

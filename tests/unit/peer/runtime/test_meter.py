@@ -26,10 +26,3 @@ def test_the_rate_falls_to_nothing_after_a_second() -> None:
     assert meter.rate_bytes_per_s(10.5) == 700
     assert meter.rate_bytes_per_s(11.2) == 0
     assert meter.total_bytes == 700
-
-
-def test_it_remembers_no_more_than_a_second() -> None:
-    meter = RateMeter()
-    for step in range(10_000):
-        meter.add(1, step * 0.05)
-    assert len(meter._buckets) <= 12

@@ -86,7 +86,7 @@ async def test_one_at_a_time_for_each_key() -> None:
         for number in range(30):
             group.create_task(use("ab"[number % 2]))
     assert most == 1
-    assert locks._locks == {}
+    assert len(locks) == 0
 
 
 async def test_a_cancelled_waiter_leaves_no_lock() -> None:
@@ -101,4 +101,4 @@ async def test_a_cancelled_waiter_leaves_no_lock() -> None:
         await asyncio.sleep(0)
         waiter.cancel()
         await asyncio.wait([waiter])
-    assert locks._locks == {}
+    assert len(locks) == 0
