@@ -24,6 +24,8 @@ CHANNEL_OPTIONS: Final = (
     # A peer that comes back is tried again soon: gRPC's own back-off grows to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 500),
     ("grpc.max_reconnect_backoff_ms", 5_000),
+    # And a new channel starts afresh: it does not inherit the back-off of an older one.
+    ("grpc.use_local_subchannel_pool", 1),
     # Daemons of one machine talk to each other and to 10/8 addresses: a proxy in the environment
     # (often our own!) is never the way to a peer.
     ("grpc.enable_http_proxy", 0),

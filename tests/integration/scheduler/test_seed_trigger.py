@@ -78,7 +78,7 @@ async def test_ten_children_at_once_trigger_the_seed_exactly_once(
         seed.reach_source.set()
         parents = await asyncio.gather(*(follow(peer) for peer in peers))
         assert all(parents)
-        assert "127.0.0.9" in parents[0] or any("127.0.0.9" in ips for ips in parents)
+        assert any("127.0.0.9" in ips for ips in parents)
         (asked,) = seed.triggers
         assert (asked.url, asked.need_back_to_source, asked.output_path) == (URL, True, None)
         assert asked.request_header == {"authorization": "Bearer x"}
