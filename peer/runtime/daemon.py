@@ -34,6 +34,7 @@ from peer.runtime.buffer import BufferPool
 from peer.runtime.channel import ChannelPool
 from peer.runtime.daemon_parts import collect_policy, limits_of, proxy_options, proxy_policy
 from peer.runtime.download_service import DownloadService
+from peer.runtime.held_report import HeldReporter
 from peer.runtime.host_info import HostFacts, HostReporter, find_ip, nic_bytes_per_s
 from peer.runtime.hub import Hub
 from peer.runtime.limit import rate_limit
@@ -132,7 +133,10 @@ class Daemon:
         admin = TaskAdmin(hub, link, self._facts.id)
         await self._serve_upload(UploadService(hub, reporter, admin))
         self._prepare_socket()
+        reports = HeldReporter(hub, link, self._facts)
+        link.on_found = reports.report
         stack.push_async_callback(link.leave, self._facts.id)
+        stack.push_async_callback(reports.close)
         await link.start()
         await self._serve_download(DownloadService(hub, admin, self._facts.id))
         await self._serve_proxy(hub, reporter)

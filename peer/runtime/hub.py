@@ -70,6 +70,8 @@ class Hub:
         self._shared: dict[str, SharedTask] = {}
         self._arrived = asyncio.Event()
         self._work = Supervised("hub")
+        self.known_as: dict[str, str] = {}
+        """Task id -> the peer id under which a scheduler knows that the whole task is here."""
 
     # --- TaskHub ---
 
@@ -161,6 +163,7 @@ class Hub:
 
     async def delete(self, task_id: str) -> bool:
         """Remove a task from this disk; at once, or when its last reader leaves."""
+        self.known_as.pop(task_id, None)
         return await self.storage.delete(task_id)
 
     @property
@@ -188,6 +191,10 @@ class Hub:
             scheduler=self._schedulers.available(task.task_id),
             needs_size=self._schedulers.needs_size(task.task_id),
         )
+
+    def finished(self, task_id: str, peer_id: str) -> None:
+        """See `Household.finished`."""
+        self.known_as[task_id] = peer_id
 
     def start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """See `Household.start`."""

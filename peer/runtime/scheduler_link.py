@@ -51,7 +51,8 @@ class Scheduler:
         address: Address,
         host: Callable[[], common_pb2.Host],
         announce_interval_s: float,
-        on_change: Callable[[Scheduler], None],
+        on_change: Callable[[], None],
+        on_found: Callable[[Scheduler], None],
     ) -> None:
         self.address = address
         self.healthy = False
@@ -61,6 +62,7 @@ class Scheduler:
         self._host = host
         self._interval_s = announce_interval_s
         self._on_change = on_change
+        self._on_found = on_found
         self._suspected = asyncio.Event()
         self._announcing = asyncio.Lock()
         self.tried = asyncio.Event()
@@ -69,11 +71,15 @@ class Scheduler:
     async def keep(self) -> None:
         """Announce this host for ever; cancel to stop."""
         backoff_s = _BACKOFF_FIRST_S
+        found = False
         while True:
             self._suspected.clear()
             try:
                 await self._check_health()
                 await self.announce()
+                if not found:
+                    self._on_found(self)
+                found = True
                 backoff_s = _BACKOFF_FIRST_S
                 pause_s = self._interval_s
             except OdonataError as error:
@@ -82,11 +88,29 @@ class Scheduler:
                 pause_s = backoff_s * random.uniform(0.75, 1.25)  # noqa: S311  # no secret
                 backoff_s = min(2 * backoff_s, _BACKOFF_MAX_S)
             self.tried.set()
-            try:
-                async with asyncio.timeout(pause_s):
-                    await self._suspected.wait()
-            except TimeoutError:
-                continue
+            found = found and not await self._pause(pause_s)
+
+    async def _pause(self, pause_s: float) -> bool:
+        """Wait, but not when it seems to be gone or new. Whether that was so."""
+        loop = asyncio.get_running_loop()
+        lost = loop.create_task(self._connection_lost()) if self.healthy else None
+        suspected = loop.create_task(self._suspected.wait())
+        waiting = [suspected] if lost is None else [suspected, lost]
+        try:
+            done, _ = await asyncio.wait(
+                waiting, timeout=pause_s, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            for one in waiting:
+                one.cancel()
+            await asyncio.wait(waiting)
+        return bool(done)
+
+    async def _connection_lost(self) -> bool:
+        """Return when the connection breaks: a scheduler that restarts has forgotten everybody."""
+        while self.channel.get_state() is grpc.ChannelConnectivity.READY:
+            await self.channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
+        return True
 
     async def announce(self) -> None:
         """Say who this host is. Raises OdonataError."""
@@ -130,6 +154,14 @@ class Scheduler:
             raise error_of(failure, f"scheduler {self.address}") from failure
         return task
 
+    async def stat_peer(self, host_id: str, task_id: str, peer_id: str) -> None:
+        """Return if the scheduler knows this peer. Raises NotFoundError and others."""
+        request = scheduler_pb2.StatPeerRequest(host_id=host_id, task_id=task_id, peer_id=peer_id)
+        try:
+            await scheduler_stub(self.channel).StatPeer(request, timeout=REQUEST_TIMEOUT_S)
+        except grpc.aio.AioRpcError as failure:
+            raise error_of(failure, f"scheduler {self.address}") from failure
+
     def suspect(self, reason: str) -> None:
         """It did not answer a download: ask it at once how it is."""
         _log.info("scheduler_suspected", scheduler=str(self.address), reason=reason)
@@ -152,7 +184,7 @@ class Scheduler:
             _log.info("scheduler_found", scheduler=str(self.address))
         else:
             _log.warning("scheduler_unreachable", scheduler=str(self.address), error=why)
-        self._on_change(self)
+        self._on_change()
 
 
 class SchedulerLink:
@@ -175,7 +207,7 @@ class SchedulerLink:
         self._ring = SchedulerRing(())
         self._work = Supervised("schedulers")
         self.on_found: Callable[[Scheduler], None] | None = None
-        """Called when a scheduler answers, for the first time or again."""
+        """Called when a scheduler answers for the first time, or again: it may be a new one."""
 
     async def start(self) -> None:
         """Find the schedulers, and give them a moment to answer."""
@@ -262,14 +294,19 @@ class SchedulerLink:
             keeper.cancel()
             self._work.start("close", _close(scheduler))
         for address in addresses - self._schedulers.keys():
-            scheduler = Scheduler(address, self._host, self._announce_interval_s, self._on_change)
+            scheduler = Scheduler(
+                address,
+                self._host,
+                self._announce_interval_s,
+                on_change=self._rebuild,
+                on_found=self._found,
+            )
             keeper = self._work.start(f"scheduler {address}", scheduler.keep())
             self._schedulers[address] = (scheduler, keeper)
         self._rebuild()
 
-    def _on_change(self, scheduler: Scheduler) -> None:
-        self._rebuild()
-        if scheduler.healthy and self.on_found is not None:
+    def _found(self, scheduler: Scheduler) -> None:
+        if self.on_found is not None:
             self.on_found(scheduler)
 
     def _rebuild(self) -> None:

@@ -40,6 +40,10 @@ class Household(Protocol):
         """The first event of a run."""
         ...
 
+    def finished(self, task_id: str, peer_id: str) -> None:
+        """The whole task is here, and its scheduler knows it by `peer_id`."""
+        ...
+
     def start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` as a supervised task."""
         ...
@@ -120,6 +124,7 @@ class SharedTask:
         self._notify()
 
     async def _begin(self, view: View) -> None:
+        view.joined = True
         self._linger = self._linger or view.linger
         if self._run is not None and not self._run.ended:
             self._run.join(view.download)
@@ -167,7 +172,7 @@ class SharedTask:
         run = self._house.new_run(download, self.task)
         for view in self._views:
             view.peer_id = run.peer_id
-            if view.download is not download and not view.satisfied:
+            if view.download is not download and view.joined and not view.satisfied:
                 run.join(view.download)
         self._run = run
         self._foremost = None
@@ -193,6 +198,8 @@ class SharedTask:
         self._run = None
         self._linger = False
         if error is None:
+            if self.task.finished:
+                self._house.finished(self.task_id, run.peer_id)
             self._serve_the_rest()
         else:
             self._fail(error)
@@ -203,7 +210,7 @@ class SharedTask:
         say = _log.warning if self._views else _log.info  # else it was cancelled
         say("download_failed", task_id=self.task_id, code=error.code, error=error.detail)
         for view in self._views:
-            if not view.satisfied:
+            if view.joined and not view.satisfied:
                 view.error = error
 
     def _serve_the_rest(self) -> None:

@@ -31,6 +31,8 @@ class View:
         """The download goes on although this view is closed."""
         self.error: OdonataError | None = None
         """The download it waited for failed."""
+        self.joined = False
+        """A download was begun or joined for it, so that its failure is this view's, too."""
         self.waits_at: int | None = None
         """The piece its reader stands at and waits for."""
         self.reading = False

@@ -1,0 +1,193 @@
+"""Real peer daemons in a test: in this process, or as processes that can be killed.
+
+Each lives on an address of its own (127.0.0.N), all ports are the system's choice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from odonata.grpc_client import open_channel
+from odonata.settings.loading import load
+from odonata.wire.dragonfly import PieceArrived, download_request_to_wire, progress_from_wire
+from odonata.wire.message import Download, Piece
+from peer.get import get_file
+from peer.runtime.channel import download_stub
+from peer.runtime.daemon import Daemon
+from peer.settings import DaemonSettings
+from scheduler.runtime.app import SchedulerApp
+from scheduler.settings import SchedulerSettings, ServerSettings
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 60.0
+"""Long enough for a loaded machine; a test that needs it has failed."""
+
+MIB = 1024 * 1024
+
+
+def overrides(folder: Path, number: int, **more: Any) -> dict[str, Any]:
+    """Settings of daemon `number`; `more` by dotted key with "__" for the dots."""
+    ip = f"127.0.0.{number}"
+    own = {
+        "host.ip": ip,
+        "host.hostname": f"host{number}",
+        "storage.dir": str(folder / f"data{number}"),
+        "download.server.socketPath": str(folder / f"run{number}" / "d.sock"),
+        "upload.server.ip": ip,
+        "upload.server.port": 0,
+        "storage.server.ip": ip,
+        "storage.server.tcpPort": 0,
+        "proxy.server.ip": ip,
+        "proxy.server.port": 0,
+    }
+    return own | {key.replace("__", "."): value for key, value in more.items()}
+
+
+def settings(folder: Path, number: int, **more: Any) -> DaemonSettings:
+    return load(DaemonSettings, overrides=overrides(folder, number, **more)).settings
+
+
+@asynccontextmanager
+async def scheduler() -> AsyncIterator[SchedulerApp]:
+    """A scheduler in this process."""
+    server = ServerSettings(listen_ip="127.0.0.1", port=0)
+    async with SchedulerApp(SchedulerSettings(server=server)) as app:
+        yield app
+
+
+@asynccontextmanager
+async def daemon(folder: Path, number: int, **more: Any) -> AsyncIterator[Daemon]:
+    """A daemon in this process."""
+    async with Daemon(settings(folder, number, **more)) as one:
+        yield one
+
+
+async def get(one: Daemon | Path, url: str, output: Path, **fields: Any) -> Path:
+    """What `odonata get` does, by the socket of a daemon. Raises OdonataError."""
+    socket_path = one.socket_path if isinstance(one, Daemon) else one
+    download = Download(url=url, output_path=str(output), **fields)
+    async with asyncio.timeout(PATIENCE_S):
+        await get_file(download, socket_path, quiet=True)
+    return output
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+class Process:
+    """`odonata ...` as a process of its own."""
+
+    def __init__(self, process: asyncio.subprocess.Process, started: dict[str, Any]) -> None:
+        self._process = process
+        self.started = started
+        """The event it says it started with."""
+
+    @property
+    def socket_path(self) -> Path:
+        return Path(self.started["path"])
+
+    @property
+    def address(self) -> str:
+        return str(self.started["address"])
+
+    async def kill(self) -> None:
+        """End it as a power cut does."""
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._process.communicate()
+
+    async def terminate(self) -> tuple[int, list[dict[str, Any]]]:
+        """SIGTERM; the exit code and the events it logged."""
+        self._process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(PATIENCE_S):
+            _, err = await self._process.communicate()
+        assert self._process.returncode is not None
+        return self._process.returncode, [json.loads(line) for line in err.splitlines()]
+
+
+def command(*arguments: str) -> list[str]:
+    """The console script, without being installed."""
+    start = (
+        "import click; from odonata.cli import CommandGroup\n"
+        "import peer.command, scheduler.command\n"
+        "class Group(CommandGroup):\n"
+        "    def get_command(self, ctx, name):\n"
+        "        return {'daemon': peer.command.daemon, 'get': peer.command.get,\n"
+        "                'scheduler': scheduler.command.scheduler}[name]\n"
+        "    def list_commands(self, ctx): return ['daemon', 'get', 'scheduler']\n"
+        "click.group(cls=Group)(lambda: None).main(prog_name='odonata')\n"
+    )
+    return [sys.executable, "-c", start, *arguments]
+
+
+def environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ODONATA_")}
+    return kept | {"PYTHONPATH": str(ROOT)}
+
+
+@asynccontextmanager
+async def process(*arguments: str) -> AsyncIterator[Process]:
+    """A daemon or scheduler that runs; killed at the end if it still does."""
+    child = await asyncio.create_subprocess_exec(
+        *command(*arguments, "--log-format=json"),
+        stderr=asyncio.subprocess.PIPE,
+        env=environment(),
+        limit=MIB,
+    )
+    one = Process(child, {})
+    try:
+        one.started = await _until_started(child)
+        yield one
+    finally:
+        await one.kill()
+
+
+async def _until_started(child: asyncio.subprocess.Process) -> dict[str, Any]:
+    assert child.stderr is not None
+    said: list[str] = []
+    async with asyncio.timeout(PATIENCE_S):
+        async for line in child.stderr:
+            said.append(line.decode())
+            event: dict[str, Any] = json.loads(line) if line.startswith(b"{") else {}
+            if event.get("event") in {"daemon_started", "scheduler_started"}:
+                return event
+    raise AssertionError("it did not start: " + "".join(said))
+
+
+def daemon_arguments(folder: Path, number: int, **more: Any) -> list[str]:
+    """The command line of daemon `number`."""
+    given = overrides(folder, number, **more)
+    return ["daemon", *(f"--set={key}={value}" for key, value in given.items())]
+
+
+async def run(*arguments: str) -> tuple[int, str]:
+    """Run a command to its end; exit code and stderr."""
+    child = await asyncio.create_subprocess_exec(
+        *command(*arguments), stderr=asyncio.subprocess.PIPE, env=environment()
+    )
+    async with asyncio.timeout(PATIENCE_S):
+        _, err = await child.communicate()
+    assert child.returncode is not None
+    return child.returncode, err.decode()
+
+
+async def watch(one: Daemon | Path, url: str, output: Path) -> AsyncIterator[Piece]:
+    """Like `get`, but yields each piece as it arrives."""
+    socket_path = one.socket_path if isinstance(one, Daemon) else one
+    download = Download(url=url, output_path=str(output))
+    async with asyncio.timeout(PATIENCE_S), open_channel(f"unix:{socket_path}") as channel:
+        call = download_stub(channel).DownloadTask(download_request_to_wire(download))
+        async for response in call:
+            step = progress_from_wire(response).step
+            if isinstance(step, PieceArrived):
+                yield step.piece
