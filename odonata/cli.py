@@ -79,6 +79,14 @@ class CommandGroup(click.Group):
             with formatter.section("Commands"):
                 formatter.write_dl([(name, short_help(entry)) for name, entry in entries])
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click's, but before click makes of a closed pipe what it thinks fit."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            _forget_stdout()
+            raise click.exceptions.Exit(EXIT_BROKEN_PIPE) from None
+
     def main(
         self,
         args: Sequence[str] | None = None,

@@ -107,8 +107,10 @@ def test_an_unknown_variable_is_a_warning_with_the_nearest_name() -> None:
     """Not an error: the scheduler on the same host sees the daemon's variables."""
     environ = {"ODONATA_PROXY__SERVER__PROT": "1", "ODONATA_XYZ": "1", "HOME": "/root"}
     assert load(DaemonSettings, environ=environ).warnings == (
-        ("ODONATA_PROXY__SERVER__PROT is not a setting of the daemon; "
-        f"did you mean {PORT_VARIABLE}?"),
+        (
+            "ODONATA_PROXY__SERVER__PROT is not a setting of the daemon; "
+            f"did you mean {PORT_VARIABLE}?"
+        ),
         "ODONATA_XYZ is not a setting of the daemon",
     )
 
