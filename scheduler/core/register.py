@@ -15,7 +15,7 @@ from odonata.wire.message import EmptyTask, MetadataOnly, TaskType
 from scheduler.core import seed, waiting
 from scheduler.core.choice import tell
 from scheduler.core.effect import CloseStream
-from scheduler.core.lifecycle import ENDED, PeerTrigger, TaskState, TaskTrigger
+from scheduler.core.lifecycle import PeerTrigger, TaskState, TaskTrigger
 from scheduler.core.story import Outcome
 
 if TYPE_CHECKING:
@@ -32,7 +32,10 @@ P2P_ONLY_PRIORITY = 2
 
 
 def register(turn: Turn, event: PeerSpoke, message: Register) -> None:
-    """Add the peer and answer it, or close its stream with the reason why not."""
+    """Add the peer and answer it, or close its stream with the reason why not.
+
+    A peer that registers again begins a new life: its stream broke, and this is another one.
+    """
     host = turn.state.hosts.get(event.host_id)
     if host is None:
         detail = f"host {event.host_id} not found: announce it before registering its peers"
@@ -63,12 +66,12 @@ def _why_not(turn: Turn, event: PeerSpoke, message: Register) -> OdonataError | 
             f"download.type is {message.download.type.name}: this scheduler serves STANDARD tasks"
         )
     earlier = turn.state.peers.get(event.peer_id)
-    if earlier is not None and earlier.state not in ENDED:
-        return PreconditionError(
-            f"peer {event.peer_id} is registered already and in state {earlier.state}:"
-            " register a new download under a new peer id"
-        )
-    return None
+    if earlier is None or (earlier.task.id, earlier.host.id) == (event.task_id, event.host_id):
+        return None
+    return PreconditionError(
+        f"peer {event.peer_id} is taken by task {earlier.task.id} on host {earlier.host.id}:"
+        " register another download under a new peer id"
+    )
 
 
 def _turn_away(turn: Turn, event: PeerSpoke, error: OdonataError) -> None:

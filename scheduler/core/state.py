@@ -89,6 +89,8 @@ class SchedulerState:
             task.download = _without_secrets(download)
         task.updated_at_s = now
         task.learn(download)
+        if task.content_length == 0:
+            self.disturb(task)
         return task
 
     def remove_task(self, task: Task, now: float) -> None:
@@ -176,8 +178,11 @@ class SchedulerState:
     def wait(self, child: Peer) -> None:
         """Let `child` wait on its task for an answer; whatever it was told before is off."""
         task = child.task
+        was_hope = child.id in task.starting or child.id in task.to_source
         task.starting.pop(child.id, None)
         task.to_source.pop(child.id, None)
+        if was_hope:
+            self.disturb(task)
         task.waiting[child.id] = child
         self.waiting_tasks[task.id] = task
         self.refresh(child)

@@ -6,6 +6,7 @@ Theory of operation
 A child asks by registering or rescheduling. It is put on its task's waiting list, and its case is
 decided in this order:
 
+0. If the task has turned out to be empty, that is the answer.
 1. *Admission.* If as many children are on their way (given parents, not started yet) as there are
    useful parents, the child waits for one of them to start. A burst then grows a graph that doubles
    with each round trip. Only newcomers are held; the hold lasts `start_timeout_s` at most.
@@ -32,9 +33,9 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from odonata.errors import PreconditionError
-from odonata.wire.message import NeedBackToSource, NormalTask, Parent
+from odonata.wire.message import EmptyTask, NeedBackToSource, NormalTask, Parent
 from scheduler.core import seed
-from scheduler.core.candidate import has_hope, survey
+from scheduler.core.candidate import has_hope, survey, why_unsuited
 from scheduler.core.choice import choose, tell, tell_choice
 from scheduler.core.lifecycle import PeerState
 from scheduler.core.story import Outcome
@@ -97,11 +98,13 @@ def settle(turn: Turn, task: Task, *, source_answered: bool = False) -> None:
 
 
 def is_held(child: Peer) -> bool:
-    """Whether a waiting newcomer must let another child start first."""
+    """Whether a waiting newcomer must let another child, who may become its parent, start first."""
     task = child.task
     if child.state is not PeerState.RECEIVED_NORMAL:
         return False
-    return len(task.starting) >= max(1, len(task.useful))
+    if len(task.starting) < max(1, len(task.useful)):
+        return False
+    return any(why_unsuited(child, task.peers[peer_id]) is None for peer_id in task.starting)
 
 
 def has_source(child: Peer) -> bool:
@@ -143,6 +146,9 @@ def _pass(turn: Turn, task: Task, *, source_answered: bool) -> list[Peer]:
 
 
 def _decide(turn: Turn, child: Peer, *, source_answered: bool) -> _Verdict:
+    if child.task.content_length == 0:
+        turn.answer(child, EmptyTask())
+        return _Verdict.ANSWERED
     if turn.limits.admission and not source_answered and is_held(child):
         return _Verdict.HELD
     seen = survey(child)

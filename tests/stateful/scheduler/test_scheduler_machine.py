@@ -1,0 +1,340 @@
+"""Any sequence of events, against a naive model of what clients and seeds may expect.
+
+The machine plays hosts, peers, seeds and the clock. The model knows only the conversation: who has
+asked and not been answered, whom each child has complained about, which triggers run. After every
+event the core's own invariants hold, a twin core fed the same events has done the same things, and
+every effect was due. In the end events stop, time goes on, and everybody who asked gets an answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from random import Random
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+)
+from support.scheduler_world import World, download, host
+
+from models.dragonfly import DragonflyRanker
+from odonata.wire.message import ByteRange, Download, NeedBackToSource, NormalTask, SchedulerAnswer
+from scheduler.core.core import SchedulerCore
+from scheduler.core.effect import Answer, CloseStream, SchedulerEffect, TriggerSeed, WakeAt
+from scheduler.core.event import SchedulerEvent
+from scheduler.core.limits import Limits
+
+LIMITS = Limits(
+    candidate_parent_limit=2,
+    candidate_batch_limit=4,
+    descendant_search_limit=3,
+    back_to_source_limit=2,
+    blocked_parent_limit=50,
+)
+"""Small, so that short runs meet every bound."""
+
+SEED_HOSTS = ("s1", "s2")
+NORMAL_HOSTS = ("h1", "h2", "h3")
+HOSTS = (*NORMAL_HOSTS, *SEED_HOSTS)
+DOWNLOADS = (
+    download(),
+    download(),
+    download(),
+    download(priority=6),
+    download(priority=3),
+    download(priority=2),
+    download(priority=1),
+    download(size=12_582_912),
+    download(source=True),
+    download(metadata=True),
+    download(part=ByteRange(start=0, length=10)),
+    download(may_use_source=False),
+)
+ENDINGS = ("ok", "source", "failed", "refused", "crash")
+DRAIN_ROUNDS = 500
+"""Alarms after which everybody must have been answered; each answers or gives up somebody."""
+
+
+@dataclass
+class Client:
+    """What one peer knows of its own conversation."""
+
+    host_id: str
+    task_id: str
+    has_asked: bool = True
+    is_open: bool = True
+    told: SchedulerAnswer | None = None
+    parent_ids: tuple[str, ...] = ()
+    complained_about: set[str] = field(default_factory=set[str])
+
+
+class TwinWorld(World):
+    """A world whose core has a twin that must do the same."""
+
+    def __init__(self) -> None:
+        super().__init__(LIMITS)
+        self.twin = SchedulerCore(LIMITS, DragonflyRanker(), Random(1))
+        self.is_broken = False
+
+    def handle(self, event: SchedulerEvent) -> list[SchedulerEffect]:
+        self.is_broken = True  # unless it gets to the end
+        effects = super().handle(event)
+        assert repr(self.twin.handle(event, self.now)) == repr(effects)
+        self.is_broken = False
+        return effects
+
+
+class SchedulerMachine(RuleBasedStateMachine):
+    """The world around one scheduler."""
+
+    peers = Bundle("peers")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = TwinWorld()
+        self.clients: dict[str, Client] = {}
+        self.triggers: dict[tuple[str, str], int] = {}
+        self.born = 0
+
+    # --- hosts ---
+
+    @initialize(seeds=st.integers(0, 2))
+    def begin(self, seeds: int):
+        for host_id in (*NORMAL_HOSTS, *SEED_HOSTS[:seeds]):
+            self.heed(self.world.announce(host(host_id, seed=host_id in SEED_HOSTS)))
+
+    @rule(host_id=st.sampled_from(HOSTS), shared=st.sampled_from((True, True, False)))
+    def announce(self, host_id: str, shared: bool):
+        one = host(host_id, seed=host_id in SEED_HOSTS, shared=shared)
+        self.heed(self.world.announce(one, interval_s=60))
+
+    # --- asking ---
+
+    @rule(target=peers, host_id=st.sampled_from(HOSTS), what=st.sampled_from(DOWNLOADS))
+    def register(self, host_id: str, what: Download):
+        return self.join(host_id, "t", what)
+
+    @rule(target=peers, what=st.sampled_from((download(), download(size=0))))
+    def register_elsewhere(self, what: Download):
+        return self.join("h1", "u", what)
+
+    @rule(target=peers)
+    def burst(self):
+        """A peer of every normal host asks at once."""
+        return multiple(*(self.join(host_id, "t", download()) for host_id in NORMAL_HOSTS))
+
+    def join(self, host_id: str, task_id: str, what: Download) -> str:
+        self.born += 1
+        peer_id = f"p{self.born}"
+        self.clients[peer_id] = Client(host_id, task_id)
+        self.heed(self.world.register(peer_id, host_id, what, task_id))
+        return peer_id
+
+    @rule(target=peers, peer_id=consumes(peers))
+    def register_again(self, peer_id: str):
+        """The peer's stream broke and it comes back on another one."""
+        client = self.clients[peer_id]
+        self.clients[peer_id] = Client(client.host_id, client.task_id)
+        self.heed(self.world.register(peer_id, client.host_id, download(), client.task_id))
+        return peer_id
+
+    @rule(peer_id=peers, data=st.data())
+    def reschedule(self, peer_id: str, data: st.DataObject):
+        client = self.clients[peer_id]
+        if not client.is_open or client.has_asked:
+            return
+        self.complain(
+            peer_id, data.draw(st.lists(st.sampled_from(sorted(self.clients)), max_size=3))
+        )
+
+    def complain(self, peer_id: str, blamed: list[str]) -> None:
+        client = self.clients[peer_id]
+        client.told = None
+        client.has_asked = True
+        client.complained_about |= self.known(client.task_id, blamed) - {peer_id}
+        self.heed(self.world.reschedule(peer_id, *blamed))
+
+    # --- reporting ---
+
+    @rule()
+    def everybody_obeys(self):
+        """Everybody does what the scheduler told them."""
+        for peer_id, client in tuple(self.clients.items()):
+            if client.is_open and client.told is not None:
+                self.obey(peer_id, client.told)
+
+    @rule(peer_id=peers)
+    def one_obeys(self, peer_id: str):
+        client = self.clients[peer_id]
+        if client.is_open and client.told is not None:
+            self.obey(peer_id, client.told)
+
+    def obey(self, peer_id: str, told: SchedulerAnswer) -> None:
+        self.clients[peer_id].told = None
+        if isinstance(told, NeedBackToSource):
+            self.heed(self.world.at_source(peer_id))
+        else:
+            self.heed(self.world.started(peer_id))
+
+    @rule(peer_id=peers)
+    def start_unasked(self, peer_id: str):
+        if not self.clients[peer_id].has_asked:
+            self.heed(self.world.started(peer_id))
+
+    @rule(peer_id=peers)
+    def reschedule_from_all(self, peer_id: str):
+        """What stock clients do: blame whoever they were given."""
+        client = self.clients[peer_id]
+        if client.is_open and client.parent_ids and not client.has_asked:
+            self.complain(peer_id, list(client.parent_ids))
+
+    @rule(peer_id=peers, parent_id=peers, number=st.integers(0, 3), cost_s=st.floats(0, 9))
+    def finish_piece(self, peer_id: str, parent_id: str, number: int, cost_s: float):
+        self.heed(self.world.piece(peer_id, number, parent_id, cost_s=cost_s))
+
+    @rule(peer_id=peers, parent_id=peers)
+    def fail_piece(self, peer_id: str, parent_id: str):
+        client = self.clients[peer_id]
+        if client.is_open:
+            client.complained_about |= self.known(client.task_id, [parent_id]) - {peer_id}
+        self.heed(self.world.piece_failed(peer_id, parent_id))
+
+    @rule(peer_id=peers, status_code=st.sampled_from((None, 404)))
+    def hear_from_source(self, peer_id: str, status_code: int | None):
+        self.heed(self.world.source_refused(peer_id, status_code))
+
+    @rule(peer_id=peers, ending=st.sampled_from(ENDINGS))
+    def end(self, peer_id: str, ending: str):
+        end = {
+            "ok": self.world.finished,
+            "source": self.world.finished_from_source,
+            "failed": self.world.failed,
+            "refused": self.world.failed_from_source,
+            "crash": self.world.closed,
+        }[ending]
+        effects = end(peer_id)
+        self.clients[peer_id].is_open = False
+        self.clients[peer_id].has_asked = False
+        self.heed(effects)
+
+    @rule(
+        peer_id=peers,
+        host_id=st.sampled_from(HOSTS),
+        what=st.sampled_from(("host", "host comes back", "task", "peer")),
+    )
+    def forget(self, peer_id: str, host_id: str, what: str):
+        if what == "task":
+            self.heed(self.world.delete_task(host_id))
+        elif what == "peer":
+            self.heed(self.world.delete_peer(peer_id))
+        else:
+            self.heed(self.world.leave(host_id))
+        if what == "host comes back":
+            self.heed(self.world.announce(host(host_id, seed=host_id in SEED_HOSTS)))
+
+    # --- seeds ---
+
+    @precondition(lambda self: self.triggers)
+    @rule(
+        target=peers,
+        data=st.data(),
+        what=st.sampled_from(("arrives", "arrives", "holds", "ends", "fails", "is dead")),
+    )
+    def seed_acts(self, data: st.DataObject, what: str):
+        host_id, task_id = data.draw(st.sampled_from(sorted(self.triggers)))
+        if what in ("arrives", "holds"):
+            wanted = download(source=what == "arrives", metadata=what == "holds")
+            return self.join(host_id, task_id, wanted)
+        del self.triggers[host_id, task_id]
+        if what == "ends":
+            self.heed(self.world.seed_finished(host_id, task_id))
+        else:
+            dead = what == "is dead"
+            self.heed(self.world.seed_failed(host_id, task_id, unreachable=dead))
+        return multiple()
+
+    # --- time ---
+
+    @rule(pause_s=st.sampled_from((0.1, 0.5, 1.0, 2.0, 5.0, 11.0, 11.0, 130.0, 4000.0)))
+    def pass_time(self, pause_s: float):
+        self.heed(self.world.advance(self.world.now + pause_s))
+
+    # --- what must hold ---
+
+    def known(self, task_id: str, peer_ids: list[str]) -> set[str]:
+        """Those of `peer_ids` that are peers of the task just now: only they can be blamed."""
+        task = self.world.core.state.tasks.get(task_id)
+        return {one for one in peer_ids if task is not None and one in task.peers}
+
+    def heed(self, effects: list[SchedulerEffect]) -> None:
+        """Take in what the scheduler did; everything must have been due."""
+        for effect in effects:
+            match effect:
+                case Answer(peer_id=peer_id, answer=answer):
+                    client = self.clients[peer_id]
+                    assert client.has_asked, f"{peer_id} was answered and had not asked"
+                    client.has_asked = False
+                    client.told = answer
+                    if isinstance(answer, NormalTask):
+                        self.check_parents(peer_id, client, answer)
+                case CloseStream(peer_id=peer_id):
+                    self.clients[peer_id].is_open = False
+                    self.clients[peer_id].has_asked = False
+                case TriggerSeed(host=seed, task_id=task_id, download=wanted):
+                    assert wanted.need_back_to_source
+                    assert wanted.range is None
+                    assert seed.is_seed
+                    self.triggers[seed.id, task_id] = 1
+                case WakeAt(at_s=at_s):
+                    assert at_s >= 0
+                case _:
+                    pass
+
+    def check_parents(self, peer_id: str, client: Client, answer: NormalTask) -> None:
+        """At least one, not too many, nobody twice, nobody of the child's host or blamed by it."""
+        names = [parent.peer_id for parent in answer.parents]
+        client.parent_ids = tuple(names)
+        assert 1 <= len(names) <= LIMITS.candidate_parent_limit
+        assert len(set(names)) == len(names)
+        for parent in answer.parents:
+            assert parent.peer_id != peer_id
+            assert parent.host.id != client.host_id
+            assert not parent.host.disable_shared
+            assert parent.peer_id not in client.complained_about
+            assert parent.state in ("Running", "BackToSource", "Succeeded")
+            assert parent.task.id == client.task_id
+
+    @invariant()
+    def who_asked_waits(self):
+        """Whoever has asked and got nothing is on the scheduler's waiting list, and nobody else."""
+        waiting = {
+            peer_id for task in self.world.core.state.tasks.values() for peer_id in task.waiting
+        }
+        asked = {peer_id for peer_id, client in self.clients.items() if client.has_asked}
+        assert waiting == asked
+
+    def teardown(self):
+        """Events stop; time goes on; nobody is left waiting."""
+        if self.world.is_broken:
+            return  # the breach itself is what to report
+        for _ in range(DRAIN_ROUNDS):
+            alarm_s = self.world.core.wake_at_s
+            if alarm_s is None or not any(client.has_asked for client in self.clients.values()):
+                break
+            self.heed(self.world.advance(max(alarm_s, self.world.now)))
+        left = [peer_id for peer_id, client in self.clients.items() if client.has_asked]
+        assert not left, f"{left} wait for ever"
+
+
+SchedulerMachine.TestCase.settings = settings(
+    max_examples=100, stateful_step_count=60, deadline=None
+)
+TestScheduler = SchedulerMachine.TestCase

@@ -1,0 +1,332 @@
+"""A scheduler core in a test: short names for hosts, peers and events, invariants after each event.
+
+`World` drives one `SchedulerCore` on a clock of its own. Every method hands in one event and returns
+the effects; `told` puts effects into words, one line each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from random import Random
+
+from models.dragonfly import DragonflyRanker
+from odonata.wire.message import (
+    BackToSourceFailed,
+    BackToSourceFinished,
+    BackToSourceStarted,
+    ByteRange,
+    Download,
+    EmptyTask,
+    Failed,
+    Finished,
+    Host,
+    HostType,
+    MetadataOnly,
+    NeedBackToSource,
+    NormalTask,
+    PeerMessage,
+    Piece,
+    PieceBackToSourceFailed,
+    PieceBackToSourceFinished,
+    PieceFailed,
+    PieceFinished,
+    Register,
+    Reschedule,
+    SchedulerAnswer,
+    SourceAnswer,
+    Started,
+    TaskType,
+    TrafficType,
+)
+from scheduler.core.core import SchedulerCore
+from scheduler.core.effect import (
+    Answer,
+    CloseStream,
+    Refuse,
+    SchedulerEffect,
+    TriggerSeed,
+    WakeAt,
+)
+from scheduler.core.event import (
+    HostAnnounced,
+    HostDeleted,
+    PeerDeleted,
+    PeerSpoke,
+    SchedulerEvent,
+    SeedFailed,
+    SeedFinished,
+    StreamClosed,
+    TaskDeleted,
+    Ticked,
+)
+from scheduler.core.invariant import check
+from scheduler.core.limits import Limits
+from scheduler.core.peer import Peer
+from scheduler.core.task import Task
+
+URL = "http://origin/blob"
+PIECE_LENGTH = 4 * 1024 * 1024
+
+
+def host(
+    host_id: str,
+    *,
+    seed: bool = False,
+    shared: bool = True,
+    idc: str = "",
+    location: str = "",
+    bandwidth: int = 0,
+) -> Host:
+    """A host whose address follows from its id."""
+    return Host(
+        id=host_id,
+        hostname=host_id,
+        type=HostType.SUPER if seed else HostType.NORMAL,
+        ip=f"10.0.0.{sum(host_id.encode()) % 250 + 1}",
+        port=4000 + sum(host_id.encode()) % 1000,
+        disable_shared=not shared,
+        idc=idc,
+        location=location,
+        max_tx_bandwidth_bits_per_s=bandwidth,
+    )
+
+
+def download(
+    *,
+    size: int | None = None,
+    source: bool = False,
+    metadata: bool = False,
+    priority: int = 0,
+    part: ByteRange | None = None,
+    may_use_source: bool = True,
+    kind: TaskType = TaskType.STANDARD,
+) -> Download:
+    """A download of the one URL there is."""
+    return Download(
+        url=URL,
+        type=kind,
+        range=part,
+        priority=priority,
+        need_back_to_source=source,
+        metadata_only=metadata,
+        disable_back_to_source=not may_use_source,
+        output_path="/out",
+        actual_content_length=size,
+        actual_piece_length=None if size is None else PIECE_LENGTH,
+        actual_piece_count=None if size is None else -(-size // PIECE_LENGTH),
+    )
+
+
+class World:
+    """One scheduler, its clock, and where each peer lives. Task "t" unless said otherwise."""
+
+    def __init__(self, limits: Limits | None = None, seed: int = 1) -> None:
+        self.core = SchedulerCore(limits or Limits(), DragonflyRanker(), Random(seed))
+        self.now = 0.0
+        self.homes: dict[str, tuple[str, str]] = {}
+
+    def handle(self, event: SchedulerEvent) -> list[SchedulerEffect]:
+        effects = self.core.handle(event, self.now)
+        check(self.core)
+        return effects
+
+    def announce(self, *hosts: Host, interval_s: float = 300.0) -> list[SchedulerEffect]:
+        return [
+            effect
+            for one in hosts
+            for effect in self.handle(HostAnnounced(host=one, interval_s=interval_s))
+        ]
+
+    def register(
+        self, peer_id: str, host_id: str, what: Download | None = None, task_id: str = "t"
+    ) -> list[SchedulerEffect]:
+        self.homes[peer_id] = (host_id, task_id)
+        return self.say(peer_id, Register(download=what or download()))
+
+    def say(self, peer_id: str, message: PeerMessage) -> list[SchedulerEffect]:
+        host_id, task_id = self.homes[peer_id]
+        return self.handle(
+            PeerSpoke(host_id=host_id, task_id=task_id, peer_id=peer_id, message=message)
+        )
+
+    def started(self, peer_id: str) -> list[SchedulerEffect]:
+        return self.say(peer_id, Started())
+
+    def at_source(self, peer_id: str) -> list[SchedulerEffect]:
+        return self.say(peer_id, BackToSourceStarted())
+
+    def piece(
+        self,
+        peer_id: str,
+        number: int,
+        parent_id: str = "",
+        *,
+        length: int = PIECE_LENGTH,
+        cost_s: float = 0.1,
+    ) -> list[SchedulerEffect]:
+        traffic = TrafficType.REMOTE_PEER if parent_id else TrafficType.BACK_TO_SOURCE
+        piece = Piece(
+            number=number,
+            offset=number * PIECE_LENGTH,
+            length=length,
+            parent_id=parent_id,
+            traffic_type=traffic,
+            cost_s=cost_s,
+        )
+        if parent_id:
+            return self.say(peer_id, PieceFinished(piece=piece))
+        return self.say(peer_id, PieceBackToSourceFinished(piece=piece))
+
+    def piece_failed(
+        self, peer_id: str, parent_id: str, *, temporary: bool = True
+    ) -> list[SchedulerEffect]:
+        return self.say(peer_id, PieceFailed(parent_id=parent_id, number=0, temporary=temporary))
+
+    def source_refused(self, peer_id: str, status_code: int | None) -> list[SchedulerEffect]:
+        answer = None
+        if status_code is not None:
+            answer = SourceAnswer(message="no", status_code=status_code)
+        return self.say(peer_id, PieceBackToSourceFailed(answer=answer))
+
+    def reschedule(self, peer_id: str, *parent_ids: str) -> list[SchedulerEffect]:
+        return self.say(peer_id, Reschedule(parent_ids=parent_ids))
+
+    def finished(self, peer_id: str) -> list[SchedulerEffect]:
+        return self.say(peer_id, Finished())
+
+    def finished_from_source(self, peer_id: str) -> list[SchedulerEffect]:
+        return self.say(peer_id, BackToSourceFinished())
+
+    def failed(self, peer_id: str) -> list[SchedulerEffect]:
+        return self.say(peer_id, Failed())
+
+    def failed_from_source(self, peer_id: str) -> list[SchedulerEffect]:
+        return self.say(peer_id, BackToSourceFailed())
+
+    def closed(self, peer_id: str) -> list[SchedulerEffect]:
+        return self.handle(StreamClosed(peer_id=peer_id))
+
+    def leave(self, host_id: str) -> list[SchedulerEffect]:
+        return self.handle(HostDeleted(host_id=host_id))
+
+    def delete_task(self, host_id: str, task_id: str = "t") -> list[SchedulerEffect]:
+        return self.handle(TaskDeleted(host_id=host_id, task_id=task_id))
+
+    def delete_peer(self, peer_id: str) -> list[SchedulerEffect]:
+        host_id, task_id = self.homes[peer_id]
+        return self.handle(PeerDeleted(host_id=host_id, task_id=task_id, peer_id=peer_id))
+
+    def seed_finished(self, host_id: str, task_id: str = "t") -> list[SchedulerEffect]:
+        return self.handle(SeedFinished(task_id=task_id, host_id=host_id))
+
+    def seed_failed(
+        self, host_id: str, task_id: str = "t", *, unreachable: bool = False
+    ) -> list[SchedulerEffect]:
+        return self.handle(
+            SeedFailed(task_id=task_id, host_id=host_id, reason="no", unreachable=unreachable)
+        )
+
+    def advance(self, to_s: float) -> list[SchedulerEffect]:
+        """Let time pass until `to_s`, with every alarm on the way."""
+        effects: list[SchedulerEffect] = []
+        while self.core.wake_at_s is not None and self.core.wake_at_s <= to_s:
+            self.now = max(self.now, self.core.wake_at_s)
+            effects += self.handle(Ticked())
+        self.now = max(self.now, to_s)
+        return effects
+
+    # --- shortcuts to a situation ---
+
+    def holder(self, peer_id: str, host_id: str) -> None:
+        """Make `peer_id` a peer that holds the whole task."""
+        self.register(peer_id, host_id, download(metadata=True, size=3 * PIECE_LENGTH))
+        self.started(peer_id)
+        self.finished(peer_id)
+
+    def origin_fetcher(self, peer_id: str, host_id: str) -> None:
+        """Make `peer_id` a peer that downloads from the source."""
+        self.register(peer_id, host_id, download(source=True))
+        self.at_source(peer_id)
+
+    def peer(self, peer_id: str) -> Peer:
+        return self.core.state.peers[peer_id]
+
+    def task(self, task_id: str = "t") -> Task:
+        return self.core.state.tasks[task_id]
+
+
+def answers(effects: Iterable[SchedulerEffect]) -> dict[str, SchedulerAnswer]:
+    """The answers among `effects`, by peer; a peer that got two fails the test."""
+    given = [effect for effect in effects if isinstance(effect, Answer)]
+    by_peer = {effect.peer_id: effect.answer for effect in given}
+    assert len(by_peer) == len(given), "a peer was answered twice"
+    return by_peer
+
+
+def parents(effects: Iterable[SchedulerEffect]) -> dict[str, list[str]]:
+    """Who was given which parents, best first."""
+    return {
+        peer_id: [parent.peer_id for parent in answer.parents]
+        for peer_id, answer in answers(effects).items()
+        if isinstance(answer, NormalTask)
+    }
+
+
+def sent_to_source(effects: Iterable[SchedulerEffect]) -> list[str]:
+    """Who was told to go back to the source, in order."""
+    given = answers(effects)
+    return [peer_id for peer_id, one in given.items() if isinstance(one, NeedBackToSource)]
+
+
+def triggers(effects: Iterable[SchedulerEffect]) -> list[TriggerSeed]:
+    return [effect for effect in effects if isinstance(effect, TriggerSeed)]
+
+
+def closes(effects: Iterable[SchedulerEffect]) -> dict[str, str]:
+    """Whose stream ended, and with which error's code ("ok" if none)."""
+    return {
+        effect.peer_id: effect.error.code if effect.error else "ok"
+        for effect in effects
+        if isinstance(effect, CloseStream)
+    }
+
+
+def told(effects: Iterable[SchedulerEffect]) -> list[str]:
+    """Put effects into words, one line each."""
+    return [_told(effect) for effect in effects]
+
+
+def _told(effect: SchedulerEffect) -> str:
+    match effect:
+        case Answer(peer_id=peer_id, answer=answer):
+            return f"{peer_id} <- {_answer_told(answer)}"
+        case CloseStream(peer_id=peer_id, error=None):
+            return f"{peer_id} closed: ok"
+        case CloseStream(peer_id=peer_id, error=error):
+            assert error is not None
+            return f"{peer_id} closed: {error.code}: {error.detail}"
+        case Refuse(error=error):
+            return f"refused: {error.code}: {error.detail}"
+        case TriggerSeed(task_id=task_id, host=seed):
+            return f"trigger {seed.id} to fetch {task_id}"
+        case WakeAt(at_s=at_s):
+            return f"alarm at {at_s:g}"
+
+
+def _answer_told(answer: SchedulerAnswer) -> str:
+    match answer:
+        case NormalTask(parents=given):
+            names = (
+                f"{one.peer_id} ({_state_told(one.state, one.finished_pieces)})" for one in given
+            )
+            return f"parents {', '.join(names)}"
+        case NeedBackToSource(description=why):
+            return f"back to source: {why}"
+        case EmptyTask():
+            return "empty task"
+        case MetadataOnly():
+            return "metadata only"
+
+
+def _state_told(state: str, pieces: tuple[int, ...]) -> str:
+    return f"{state}, pieces {','.join(map(str, pieces))}" if pieces else state
