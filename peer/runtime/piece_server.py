@@ -4,13 +4,11 @@ A connection carries one request and one answer, then the server closes: so do s
 read until the end. (Keeping it open would save a handshake of a fraction of a millisecond for each
 4 MiB, and leave a stock child that waits for the end hanging.)
 
-    accept -> request (bounded time) -> slot? -> held, or wait a little -> head -> sendfile -> close
+    accept -> request (bounded time) -> held, or wait a little -> slot -> head -> sendfile -> close
 
-Slots are how many pieces are sent at once. Beyond that a child is refused at once, so that it goes
-elsewhere instead of queueing here. What is malformed is closed without a reply. The content never
-enters this process; slices under the rate limit pace each connection.
-
-Nothing here decides who deserves a slot, nor reads a digest: the child checks.
+Who is served when is for `peer.core.upload` to decide; a child is refused only when its queue is
+full. What is malformed is closed without a reply. The content never enters this process; slices
+under the rate limit pace each connection. No digest is read here: the child checks.
 """
 
 from __future__ import annotations
@@ -19,8 +17,8 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Self
 
 import structlog
@@ -30,14 +28,11 @@ from odonata.listen import check_tcp
 from odonata.piece import piece_count
 from odonata.wire import vortex
 from odonata.wire.message import Piece
+from peer.core.upload import SLOTS, UploadQueue
 from peer.runtime.limit import Unlimited, slice_bytes
 from peer.runtime.meter import RateMeter
 from peer.runtime.port import RateLimit, Storage, StoredTask
 from peer.runtime.supervise import Supervised
-
-SLOTS = 64
-"""Pieces sent at once. 64 of 4 MiB keep a 10-Gbit/s link busy for 0.2 s, and leave each child a
-share."""
 
 CONNECTIONS_MAX = 1024  # with those that still ask or wait; each costs a descriptor and a few KiB
 BACKLOG = 1024  # Dragonfly's
@@ -69,6 +64,7 @@ class PieceServer:
         *,
         limit: RateLimit | None = None,
         slots: int = SLOTS,
+        queue: UploadQueue | None = None,
         piece_wait_s: float = PIECE_WAIT_S,
         request_timeout_s: float = REQUEST_TIMEOUT_S,
         stall_timeout_s: float = STALL_TIMEOUT_S,
@@ -76,14 +72,14 @@ class PieceServer:
         self._storage = storage
         self._limit = limit or Unlimited()
         self._slice_bytes = slice_bytes(self._limit)
-        self._slots = slots
+        self._queue = UploadQueue(slots) if queue is None else queue
+        self._turns: dict[int, asyncio.Event] = {}
         self._piece_wait_s = piece_wait_s
         self._request_timeout_s = request_timeout_s
         self._stall_timeout_s = stall_timeout_s
         self._listener: socket.socket | None = None
         self._work = Supervised("piece server")
         self._meter = RateMeter()
-        self._uploading = 0
         self.refused = 0
         """Requests turned away for want of a slot."""
 
@@ -110,7 +106,12 @@ class PieceServer:
     @property
     def uploading(self) -> int:
         """Pieces being sent now."""
-        return self._uploading
+        return self._queue.sending
+
+    @property
+    def waiting(self) -> int:
+        """Children that wait for a slot."""
+        return self._queue.waiting
 
     @property
     def connections(self) -> int:
@@ -170,9 +171,6 @@ class PieceServer:
                 _log.debug("piece_connection_broke", error=str(error))
 
     async def _answer(self, connection: socket.socket, request: vortex.PieceRequest) -> None:
-        if self._uploading >= self._slots:
-            await self._refuse_slot(connection)
-            return
         task = self._storage.get(request.task_id)
         piece = None
         if task is not None and request.tag is vortex.RequestTag.STANDARD:
@@ -180,11 +178,14 @@ class PieceServer:
         if task is None or piece is None:
             detail = f"piece {request.number} of task {request.task_id} is not here"
             await self._refuse(connection, vortex.RefusalCode.NOT_FOUND, detail)
-        elif self._uploading >= self._slots:  # while the piece was waited for
-            await self._refuse_slot(connection)
-        else:
-            with self._slot(task):
+            return
+        async with self._slot(task, piece) as granted:
+            if granted:
                 await self._send_piece(connection, request, task, piece)
+            else:
+                self.refused += 1
+                detail = "no free upload slot"
+                await self._refuse(connection, vortex.RefusalCode.UNKNOWN, detail)
 
     async def _piece_of(self, task: StoredTask, number: int) -> Piece | None:
         """The piece; waits (bounded) if it is still being downloaded. None: not here."""
@@ -205,20 +206,26 @@ class PieceServer:
             unsubscribe()
         return piece
 
-    @contextmanager
-    def _slot(self, task: StoredTask) -> Generator[None]:
-        """Take a slot and keep the task from being collected."""
-        self._uploading += 1
+    @asynccontextmanager
+    async def _slot(self, task: StoredTask, piece: Piece) -> AsyncGenerator[bool]:
+        """Wait for a slot, and keep the task from being collected. False: the queue is full."""
+        clock = asyncio.get_running_loop().time
+        ticket = self._queue.ask((task.task_id, piece.number), clock())
+        if ticket is None:
+            yield False
+            return
         task.pin()
         try:
-            yield
+            if not self._queue.goes(ticket):
+                self._turns[ticket] = turn = asyncio.Event()
+                await turn.wait()
+            yield True
         finally:
             task.unpin()
-            self._uploading -= 1
-
-    async def _refuse_slot(self, connection: socket.socket) -> None:
-        self.refused += 1
-        await self._refuse(connection, vortex.RefusalCode.UNKNOWN, "no free upload slot")
+            self._turns.pop(ticket, None)
+            following = self._queue.leave(ticket, clock())
+            if following is not None:
+                self._turns[following].set()
 
     async def _refuse(
         self, connection: socket.socket, code: vortex.RefusalCode, message: str

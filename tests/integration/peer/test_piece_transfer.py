@@ -26,6 +26,7 @@ from odonata.errors import (
 from odonata.wire import vortex
 from odonata.wire.message import Piece, TrafficType
 from peer.core.quota import TokenBucket
+from peer.core.upload import UploadQueue
 from peer.runtime.buffer import BufferPool
 from peer.runtime.limit import BucketLimit
 from peer.runtime.piece_client import PieceClient
@@ -305,13 +306,34 @@ async def test_a_child_that_stops_reading_loses_its_slot(parent: MemoryStorage) 
             assert not task.pinned
 
 
-async def test_without_a_free_slot_a_child_is_refused_at_once(
+async def test_without_a_free_slot_a_child_waits_for_one(
     parent: MemoryStorage, child: MemoryStorage
 ) -> None:
     content = make_content(2 * SMALL)
     await fill(await parent.create(TASK, make_download()), content, SMALL)
     gate = Gate()
     async with serving(parent, slots=1, limit=gate) as server, asyncio.TaskGroup() as group:
+        client = PieceClient(BufferPool())
+        copy = await empty_copy(child, len(content), SMALL)
+        for number in (0, 1):
+            group.create_task(
+                client.fetch(HOST, server.port, copy, number, parent_id="p", timeout_s=PATIENCE_S)
+            )
+        await until(lambda: server.waiting == 1)
+        assert server.uploading == 1
+        gate.opened.set()
+    assert copy.held() == (0, 1)
+    assert server.refused == 0
+
+
+async def test_with_a_full_queue_a_child_is_refused_at_once(
+    parent: MemoryStorage, child: MemoryStorage
+) -> None:
+    content = make_content(2 * SMALL)
+    await fill(await parent.create(TASK, make_download()), content, SMALL)
+    gate = Gate()
+    queue = UploadQueue(1, waiting_max=0)
+    async with serving(parent, queue=queue, limit=gate) as server, asyncio.TaskGroup() as group:
         client = PieceClient(BufferPool())
         copy = await empty_copy(child, len(content), SMALL)
         first = group.create_task(

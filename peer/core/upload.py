@@ -1,0 +1,110 @@
+"""Who is served next: the upload slots of a host and the queue in front of them. No I/O, no clock.
+
+A slot is one piece on its way out. Few slots are better than many: with 24 children sharing a link,
+all of them finish their first piece late and at the same time, and nobody can pass anything on
+meanwhile; served four at a time, the first four have it six times as early. (In the model of a
+swarm behind a thin seed, four slots instead of none took the median from 3.6 to 2.9 times the
+bound, and 4, 8, 16 slots gave 1.29, 1.36, 1.40 for tuned peers.)
+
+Whoever finds no slot waits here: stock children take a refusal for a failure of the parent. Of
+those who wait, the piece that was sent the least often goes first, so that a seed hands out
+different pieces before it repeats one; among equals the one that came first. Whoever has waited for
+`patience_s` comes before all that. The queue is bounded; beyond it a child is refused at once.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+
+from odonata.wire.message import Value
+
+SLOTS = 4
+"""As many as a child of ours has in flight."""
+
+WAITING_MAX = 32
+"""Children in the queue: eight rounds of four. With 4 MiB and 10 MB/s that is a wait of 14 s, well
+below the time that a child allows for a piece; a longer queue would end in blame."""
+
+PATIENCE_S = 5.0
+"""After this long a wait the rarest-first order no longer holds somebody back."""
+
+SENT_MEMORY = 65_536
+"""Pieces whose sendings are remembered, about 10 MB; the longest unasked goes first."""
+
+
+class Asking(Value, frozen=True, kw_only=True):
+    """One child's request for one piece. `ticket` names it in this queue."""
+
+    ticket: int
+    piece: Hashable
+    asked_at_s: float
+
+
+class UploadQueue:
+    """Slots and the queue. `ask` and `leave` return or name the tickets that may go."""
+
+    def __init__(
+        self,
+        slots: int = SLOTS,
+        *,
+        waiting_max: int = WAITING_MAX,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        assert slots > 0
+        self._slots = slots
+        self._waiting_max = waiting_max
+        self._patience_s = patience_s
+        self._waiting: dict[int, Asking] = {}
+        self._sending: dict[int, Asking] = {}
+        self._sent: OrderedDict[Hashable, int] = OrderedDict()
+        self._next_ticket = 0
+
+    @property
+    def sending(self) -> int:
+        """Slots in use."""
+        return len(self._sending)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    def ask(self, piece: Hashable, now_s: float) -> int | None:
+        """Join with a request for `piece`; None: the queue is full, refuse.
+
+        The ticket goes at once if `goes(ticket)`, otherwise when a `leave` returns it.
+        """
+        if len(self._sending) >= self._slots and len(self._waiting) >= self._waiting_max:
+            return None
+        self._next_ticket += 1
+        asking = Asking(ticket=self._next_ticket, piece=piece, asked_at_s=now_s)
+        if len(self._sending) < self._slots:
+            self._send(asking)
+        else:
+            self._waiting[asking.ticket] = asking
+        return asking.ticket
+
+    def goes(self, ticket: int) -> bool:
+        """Whether the ticket has a slot."""
+        return ticket in self._sending
+
+    def leave(self, ticket: int, now_s: float) -> int | None:
+        """Take the ticket's request away, served or not; returns the one that may go now."""
+        self._waiting.pop(ticket, None)
+        if self._sending.pop(ticket, None) is None or not self._waiting:
+            return None
+        following = min(self._waiting.values(), key=lambda asking: self._order(asking, now_s))
+        del self._waiting[following.ticket]
+        self._send(following)
+        return following.ticket
+
+    def _order(self, asking: Asking, now_s: float) -> tuple[int, int]:
+        if now_s - asking.asked_at_s >= self._patience_s:
+            return -1, asking.ticket
+        return self._sent.get(asking.piece, 0), asking.ticket
+
+    def _send(self, asking: Asking) -> None:
+        self._sending[asking.ticket] = asking
+        self._sent[asking.piece] = self._sent.pop(asking.piece, 0) + 1
+        if len(self._sent) > SENT_MEMORY:
+            self._sent.popitem(last=False)

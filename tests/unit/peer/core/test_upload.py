@@ -1,0 +1,79 @@
+"""Upload slots: few at once, rare pieces first, nobody forgotten."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peer.core.upload import UploadQueue
+
+
+def asked(queue: UploadQueue, piece: str, now_s: float = 0.0) -> int:
+    ticket = queue.ask(piece, now_s)
+    assert ticket is not None
+    return ticket
+
+
+def test_as_many_go_as_there_are_slots() -> None:
+    queue = UploadQueue(2)
+    first, second, third = (asked(queue, piece) for piece in "abc")
+    assert [queue.goes(ticket) for ticket in (first, second, third)] == [True, True, False]
+    assert queue.leave(second, 1.0) == third
+    assert queue.goes(third)
+    assert not queue.goes(second)
+
+
+def test_the_piece_sent_least_often_goes_first() -> None:
+    queue = UploadQueue(1)
+    first = asked(queue, "a")
+    again, other = asked(queue, "a"), asked(queue, "b")
+    assert queue.leave(first, 1.0) == other
+    assert queue.leave(other, 2.0) == again
+
+
+def test_among_equals_the_first_comer_goes_first() -> None:
+    queue = UploadQueue(1)
+    first = asked(queue, "a")
+    tickets = [asked(queue, piece) for piece in ("b", "c", "d")]
+    served = [queue.leave(leaving, 1.0) for leaving in (first, *tickets)]
+    assert served == [*tickets, None]
+
+
+def test_whoever_waited_long_enough_goes_before_rarer_pieces() -> None:
+    queue = UploadQueue(1, patience_s=5.0)
+    first = asked(queue, "a", now_s=0.0)
+    patient = asked(queue, "a", now_s=0.0)
+    rare = asked(queue, "b", now_s=4.0)
+    assert queue.leave(first, 5.0) == patient
+    assert queue.leave(patient, 5.0) == rare
+
+
+def test_a_full_queue_refuses() -> None:
+    queue = UploadQueue(1, waiting_max=1)
+    first, waiting = asked(queue, "a"), asked(queue, "b")
+    assert queue.ask("c", 0.0) is None
+    assert queue.leave(waiting, 0.0) is None  # it gave up
+    assert queue.ask("c", 0.0) is not None
+    assert queue.goes(first)
+
+
+@given(
+    st.integers(1, 4),
+    st.lists(st.tuples(st.booleans(), st.integers(0, 5)), max_size=80),
+)
+def test_slots_are_never_exceeded_and_never_idle(
+    slots: int, script: list[tuple[bool, int]]
+) -> None:
+    """Whatever comes and goes: at most `slots` go, and nobody waits beside a free one."""
+    queue = UploadQueue(slots, waiting_max=20)
+    here: list[int] = []
+    for now_s, (arrives, which) in enumerate(script):
+        if arrives:
+            ticket = queue.ask(which, float(now_s))
+            if ticket is not None:
+                here.append(ticket)
+        elif here:
+            queue.leave(here.pop(which % len(here)), float(now_s))
+        assert queue.sending + queue.waiting == len(here)
+        assert queue.sending == min(slots, len(here))
+        assert sum(queue.goes(ticket) for ticket in here) == queue.sending
