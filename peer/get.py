@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from odonata.digest import parse_digest
 from odonata.errors import (
     CallerError,
     NotFoundError,
@@ -63,6 +64,8 @@ def default_endpoint() -> Path:
 
 def download_of(wish: Wish) -> Download:
     """The request for what the user wants. Raises CallerError."""
+    if wish.digest is not None:
+        parse_digest(wish.digest)
     return Download(
         url=wish.url,
         digest=wish.digest,

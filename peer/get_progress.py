@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, TextIO
@@ -147,7 +147,7 @@ class _OnlyTheLast(Lines):
 
 
 @contextmanager
-def make_progress(name: str, *, quiet: bool) -> Iterator[Progress]:
+def make_progress(name: str, *, quiet: bool) -> Generator[Progress]:
     """What fits where stderr goes."""
     if quiet:
         yield Quiet()

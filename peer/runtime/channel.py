@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -68,7 +68,7 @@ class ChannelPool:
         return len(self._shared)
 
     @asynccontextmanager
-    async def use(self, address: str) -> AsyncIterator[grpc.aio.Channel]:
+    async def use(self, address: str) -> AsyncGenerator[grpc.aio.Channel]:
         """Lend the channel to `address` (host:port)."""
         shared = self._shared.get(address)
         if shared is None:

@@ -99,10 +99,7 @@ class Conversation:
         call = stub.AnnouncePeer()
         writer = asyncio.get_running_loop().create_task(self._write(call))
         try:
-            while True:
-                response = await call.read()
-                if response is grpc.aio.EOF:
-                    return
+            async for response in call:
                 self._answered = True
                 self._unanswered.clear()
                 answer = answer_from_wire(response)

@@ -24,7 +24,7 @@ class DownloadService:
     def __init__(self, hub: Hub, admin: TaskAdmin, host_id: str) -> None:
         self._hub = hub
         self._admin = admin
-        self._stream = TaskStream(hub, host_id)
+        self._stream = TaskStream(hub, admin, host_id)
 
     async def DownloadTask(  # noqa: N802  # the rpc's name
         self, request: dfdaemon_pb2.DownloadTaskRequest, context: Any

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import structlog
 
 from odonata.errors import OdonataError, SourceError
-from odonata.wire.message import Download
+from odonata.wire.message import Download, TrafficType
 from peer.core.event import Begun
 from peer.runtime.port import Storage, StoredTask
 from peer.runtime.run import Run
@@ -174,6 +174,7 @@ class SharedTask:
             view.peer_id = run.peer_id
             if view.download is not download and view.joined and not view.satisfied:
                 run.join(view.download)
+        _log.info("download_started", task_id=self.task_id, peer_id=run.peer_id)
         self._run = run
         self._foremost = None
         self._driving += 1
@@ -198,13 +199,28 @@ class SharedTask:
         self._run = None
         self._linger = False
         if error is None:
-            if self.task.finished:
-                self._house.finished(self.task_id, run.peer_id)
+            self._finished(run)
             self._serve_the_rest()
         else:
             self._fail(error)
         self._notify()
         self._rest_if_idle()
+
+    def _finished(self, run: Run) -> None:
+        if self.task.finished:
+            self._house.finished(self.task_id, run.peer_id)
+        pieces = [piece for number in self.task.held() if (piece := self.task.piece(number))]
+        from_source = sum(
+            piece.length for piece in pieces if piece.traffic_type is TrafficType.BACK_TO_SOURCE
+        )
+        _log.info(
+            "download_finished",
+            task_id=self.task_id,
+            peer_id=run.peer_id,
+            content_length=self.task.content_length,
+            bytes_from_source=from_source,
+            bytes_from_peers=sum(piece.length for piece in pieces) - from_source,
+        )
 
     def _fail(self, error: OdonataError) -> None:
         say = _log.warning if self._views else _log.info  # else it was cancelled

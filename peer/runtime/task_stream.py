@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,8 @@ from dragonfly_api import dfdaemon_pb2
 from odonata.errors import (
     AlreadyExistsError,
     CallerError,
+    DigestMismatchError,
+    NotFoundError,
     StorageError,
     UnavailableError,
 )
@@ -30,6 +33,7 @@ from odonata.wire.dragonfly import (
 from odonata.wire.dragonfly.feature import FEATURES_KEY
 from odonata.wire.message import Download, Piece
 from peer.runtime.hub import Hub
+from peer.runtime.task_admin import TaskAdmin
 from peer.runtime.view import View
 
 UNSIZED_STARTED: Final = "unsized-started"
@@ -40,8 +44,9 @@ UNKNOWN_CONTENT_LENGTH). Others get it once the length is known."""
 class TaskStream:
     """Serves DownloadTask calls by the hub."""
 
-    def __init__(self, hub: Hub, host_id: str) -> None:
+    def __init__(self, hub: Hub, admin: TaskAdmin, host_id: str) -> None:
         self._hub = hub
+        self._admin = admin
         self._host_id = host_id
 
     async def serve(self, download: Download, context: Any, *, linger: bool) -> None:
@@ -68,7 +73,7 @@ class TaskStream:
                 if download.need_piece_content:
                     content = await asyncio.to_thread(_content_of, view, piece)
                 await self._send(view, PieceArrived(piece=piece, content=content), context)
-            await view.done()
+            await self._done(view)
             if download.output_path:
                 await view.task.export(
                     Path(download.output_path),
@@ -77,6 +82,15 @@ class TaskStream:
                 )
         finally:
             await view.close()
+
+    async def _done(self, view: View) -> None:
+        try:
+            await view.done()
+        except DigestMismatchError:
+            # What the source sent is wrong for this user: asking again must not find it here.
+            with suppress(NotFoundError):
+                await self._admin.delete(view.task_id)
+            raise
 
     async def _send(self, view: View, step: TaskStarted | PieceArrived, context: Any) -> None:
         progress = DownloadProgress(

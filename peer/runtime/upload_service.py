@@ -47,7 +47,7 @@ class UploadService:
         self._hub = hub
         self._reporter = reporter
         self._admin = admin
-        self._stream = TaskStream(hub, reporter.facts.id)
+        self._stream = TaskStream(hub, admin, reporter.facts.id)
         self._load_interval_s = load_interval_s
 
     async def DownloadTask(  # noqa: N802  # the rpc's name

@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ def settings(folder: Path, number: int, **more: Any) -> DaemonSettings:
 
 
 @asynccontextmanager
-async def scheduler() -> AsyncIterator[SchedulerApp]:
+async def scheduler() -> AsyncGenerator[SchedulerApp]:
     """A scheduler in this process."""
     server = ServerSettings(listen_ip="127.0.0.1", port=0)
     async with SchedulerApp(SchedulerSettings(server=server)) as app:
@@ -65,7 +65,7 @@ async def scheduler() -> AsyncIterator[SchedulerApp]:
 
 
 @asynccontextmanager
-async def daemon(folder: Path, number: int, **more: Any) -> AsyncIterator[Daemon]:
+async def daemon(folder: Path, number: int, **more: Any) -> AsyncGenerator[Daemon]:
     """A daemon in this process."""
     async with Daemon(settings(folder, number, **more)) as one:
         yield one
@@ -136,7 +136,7 @@ def environment() -> dict[str, str]:
 
 
 @asynccontextmanager
-async def process(*arguments: str) -> AsyncIterator[Process]:
+async def process(*arguments: str) -> AsyncGenerator[Process]:
     """A daemon or scheduler that runs; killed at the end if it still does."""
     child = await asyncio.create_subprocess_exec(
         *command(*arguments, "--log-format=json"),
@@ -181,7 +181,7 @@ async def run(*arguments: str) -> tuple[int, str]:
     return child.returncode, err.decode()
 
 
-async def watch(one: Daemon | Path, url: str, output: Path) -> AsyncIterator[Piece]:
+async def watch(one: Daemon | Path, url: str, output: Path) -> AsyncGenerator[Piece]:
     """Like `get`, but yields each piece as it arrives."""
     socket_path = one.socket_path if isinstance(one, Daemon) else one
     download = Download(url=url, output_path=str(output))
