@@ -1,0 +1,197 @@
+"""The daemon's gRPC services, asked by official stubs as stock peers, schedulers and tools do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from dragonfly_api import common_pb2, dfdaemon_pb2
+from grpc_health.v1 import health_pb2
+from support.content import make_content
+from support.daemon import MIB, PATIENCE_S, daemon, get
+from support.origin import Manners, Origin
+
+from odonata.grpc_client import open_channel, target_of
+from odonata.ids import DEFAULT_FILTERED_QUERY_PARAMS, url_task_id
+from peer.runtime.channel import download_stub, health_stub, upload_stub
+from peer.runtime.daemon import Daemon
+
+CONTENT = make_content(9 * MIB + 3)
+
+
+@pytest.fixture
+async def origin() -> AsyncIterator[Origin]:
+    async with Origin() as origin:
+        yield origin
+
+
+@pytest.fixture
+async def one(tmp_path: Path) -> AsyncIterator[Daemon]:
+    async with daemon(tmp_path, 2) as one:
+        yield one
+
+
+@pytest.fixture
+async def upload(one: Daemon) -> AsyncIterator[Any]:
+    async with open_channel(target_of(one.facts.ip, one.facts.port)) as channel:
+        yield upload_stub(channel)
+
+
+@pytest.fixture
+async def local(one: Daemon) -> AsyncIterator[Any]:
+    async with open_channel(f"unix:{one.socket_path}") as channel:
+        yield download_stub(channel)
+
+
+def request(url: str, **fields: Any) -> dfdaemon_pb2.DownloadTaskRequest:
+    return dfdaemon_pb2.DownloadTaskRequest(download=common_pb2.Download(url=url, **fields))
+
+
+def sync(task_id: str, *numbers: int) -> dfdaemon_pb2.SyncPiecesRequest:
+    return dfdaemon_pb2.SyncPiecesRequest(
+        host_id="child", task_id=task_id, interested_piece_numbers=numbers
+    )
+
+
+async def all_of(call: Any) -> list[Any]:
+    async with asyncio.timeout(PATIENCE_S):
+        return [message async for message in call]
+
+
+async def fails(call: Any, code: grpc.StatusCode) -> grpc.aio.AioRpcError:
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        await (all_of(call) if hasattr(call, "__aiter__") else call)
+    assert failure.value.code() is code
+    return failure.value
+
+
+async def test_a_trigger_streams_what_arrives_and_stays_when_the_scheduler_hangs_up(
+    upload: Any, origin: Origin, tmp_path: Path
+) -> None:
+    gate = asyncio.Event()
+    url = origin.add("/blob", CONTENT, Manners(gate=gate))
+    call = upload.DownloadTask(
+        request(url, need_back_to_source=True, output_path=str(tmp_path / "no"))
+    )
+    first = await call.read()
+    assert first.download_task_started_response.content_length == len(CONTENT)
+    assert len(first.download_task_started_response.pieces) == 3
+    call.cancel()
+    children = upload.SyncPieces(sync(url_task_id(url)))
+    held = await children.read()
+    assert (held.number, held.ip, held.tcp_port > 0) == (0, "127.0.0.2", True)
+    gate.set()
+    async with asyncio.timeout(PATIENCE_S):
+        assert [(await children.read()).number for _ in range(2)] == [1, 2]
+        assert await children.read() is grpc.aio.EOF
+    assert origin.copies("/blob") == 1
+    assert not (tmp_path / "no").exists(), "a stranger has no business with this host's files"
+
+
+async def test_pieces_are_named_as_wanted_and_unknown_tasks_are_said_to_be(
+    one: Daemon, upload: Any, origin: Origin, tmp_path: Path
+) -> None:
+    url = origin.add("/blob", CONTENT)
+    await get(one, url, tmp_path / "out")
+    task_id = url_task_id(url)
+    pieces = await all_of(upload.SyncPieces(sync(task_id, 2, 0)))
+    assert sorted((piece.number, piece.offset, piece.length) for piece in pieces) == [
+        (0, 0, 4 * MIB),
+        (2, 8 * MIB, MIB + 3),
+    ]
+    await fails(upload.SyncPieces(sync("f" * 64)), grpc.StatusCode.NOT_FOUND)
+    facts = await upload.StatLocalTask(dfdaemon_pb2.StatLocalTaskRequest(task_id=task_id))
+    assert (facts.content_length, facts.piece_length) == (len(CONTENT), 4 * MIB)
+    assert facts.HasField("finished_at")
+
+
+async def test_a_child_may_ask_a_moment_before_the_task_is_there(
+    one: Daemon, upload: Any, origin: Origin, tmp_path: Path
+) -> None:
+    url = origin.add("/blob", CONTENT)
+    asked = asyncio.ensure_future(all_of(upload.SyncPieces(sync(url_task_id(url)))))
+    await asyncio.sleep(0)
+    await get(one, url, tmp_path / "out")
+    assert {piece.number for piece in await asked} == {0, 1, 2}
+
+
+async def test_the_load_is_told_over_and_over(upload: Any) -> None:
+    call = upload.SyncHost(dfdaemon_pb2.SyncHostRequest(host_id="child", peer_id="p"))
+    async with asyncio.timeout(PATIENCE_S):
+        told = [await call.read(), await call.read()]
+    call.cancel()
+    assert {host.id for host in told} == {"127.0.0.2-host2"}
+    assert told[0].network.max_tx_bandwidth > 0
+
+
+async def test_content_comes_inside_the_stream_when_asked_for(local: Any, origin: Origin) -> None:
+    url = origin.add("/blob", CONTENT)
+    steps = await all_of(local.DownloadTask(request(url, need_piece_content=True)))
+    pieces = [step.download_piece_finished_response.piece for step in steps[1:]]
+    ordered = sorted(pieces, key=lambda piece: piece.number)
+    assert b"".join(piece.content for piece in ordered) == CONTENT
+
+
+async def test_ranges_share_the_task_and_are_fetched_alone(local: Any, origin: Origin) -> None:
+    url = origin.add("/blob", CONTENT)
+    for start, number in ((0, 0), (9 * MIB, 2)):
+        wanted = common_pb2.Range(start=start, length=3)
+        steps = await all_of(local.DownloadTask(request(url, range=wanted)))
+        pieces = [step.download_piece_finished_response.piece for step in steps[1:]]
+        assert [piece.number for piece in pieces] == [number]
+    assert origin.requests[-1].range == f"bytes={8 * MIB}-"
+    rest = await all_of(local.DownloadTask(request(url)))
+    assert len(rest) == 4
+    assert origin.requests[-1].range == f"bytes={4 * MIB}-{8 * MIB - 1}"
+
+
+async def test_tasks_are_listed_and_deleted(
+    one: Daemon, local: Any, origin: Origin, tmp_path: Path
+) -> None:
+    url = origin.add("/blob", CONTENT)
+    task_id = url_task_id(url, filtered_query_params=DEFAULT_FILTERED_QUERY_PARAMS)
+    await get(one, url, tmp_path / "out")
+    listed = await local.ListLocalTasks(dfdaemon_pb2.ListLocalTasksRequest())
+    assert [task.task_id for task in listed.tasks] == [task_id]
+    await local.DeleteTask(dfdaemon_pb2.DeleteTaskRequest(task_id=task_id))
+    again = dfdaemon_pb2.DeleteLocalTaskRequest(task_id=task_id)
+    await fails(local.DeleteLocalTask(again), grpc.StatusCode.NOT_FOUND)
+    gone = dfdaemon_pb2.StatLocalTaskRequest(task_id=task_id)
+    await fails(local.StatLocalTask(gone), grpc.StatusCode.NOT_FOUND)
+    asked = len(origin.requests)
+    await get(one, url, tmp_path / "again")
+    assert len(origin.requests) == asked + 1
+
+
+async def test_what_the_source_said_travels_as_dragonflys_daemons_send_it(
+    local: Any, origin: Origin
+) -> None:
+    url = origin.add("/blob", b"", Manners(status=403, header={"X-Why": "because"}))
+    failure = await fails(local.DownloadTask(request(url)), grpc.StatusCode.INTERNAL)
+    details = dict(failure.trailing_metadata() or ())["grpc-status-details-bin"]
+    assert b'"status_code":403' in details
+    assert b"because" in details
+
+
+async def test_without_a_scheduler_its_word_is_not_to_be_had(local: Any) -> None:
+    asked = dfdaemon_pb2.StatTaskRequest(task_id="a" * 64)
+    await fails(local.StatTask(asked), grpc.StatusCode.UNAVAILABLE)
+
+
+async def test_other_kinds_of_task_are_refused_by_name(local: Any, upload: Any) -> None:
+    call = local.DownloadTask(request("http://x.test/", type=common_pb2.CACHE))
+    failure = await fails(call, grpc.StatusCode.INVALID_ARGUMENT)
+    assert "CACHE" in (failure.details() or "")
+    entries = upload.ListTaskEntries(dfdaemon_pb2.ListTaskEntriesRequest())
+    await fails(entries, grpc.StatusCode.UNIMPLEMENTED)
+
+
+@pytest.mark.parametrize("service", ["", "dfdaemon.v2.DfdaemonUpload"])
+async def test_health_is_told_for_each_service(service: str, one: Daemon) -> None:
+    async with open_channel(target_of(one.facts.ip, one.facts.port)) as channel:
+        answer = await health_stub(channel).Check(health_pb2.HealthCheckRequest(service=service))
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
