@@ -58,7 +58,7 @@ def up(
     "--origin-rate", type=Rate(), default="16MB", show_default=True, help="The origin's uplink."
 )
 @click.option(
-    "--upload-rate", type=Rate(), default="16MB", show_default=True, help="Each daemon's uplink."
+    "--upload-rate", type=Rate(), default="64MB", show_default=True, help="Each daemon's uplink."
 )
 @click.option(
     "--random-seed", default=1, show_default=True, help="Makes the same random layers again."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -63,37 +64,28 @@ def show(console: Console, world: World, image_bytes: int, plain: Outcome, swarm
     """Print the table."""
     bound_s = world.bound_s(image_bytes)
     plain_bound_s = world.peers * image_bytes / world.origin_rate_bytes_per_s
-    table = Table(title=f"{image_bytes / (1 << 20):.0f} MiB to {world.peers} peers")
-    for heading in (
-        "",
-        "p50",
-        "p99",
-        "bound",
-        "stretch p50 / p99",
-        "origin sent",
-        "from peers",
-        "digests",
-    ):
-        table.add_column(heading, justify="left" if not heading else "right")
+    title = f"{image_bytes / (1 << 20):.0f} MiB to {world.peers} peers"
+    table = Table(title=title, box=SIMPLE_HEAD)  # narrow enough for 80 columns
+    for heading in ("", "p50", "p99", "at best", "stretch", "origin sent", "by peers", "digests"):
+        table.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
     for way, own_bound_s in ((plain, plain_bound_s), (swarm, bound_s)):
+        times, stretch = ["-", "-"], "-"
         if way.seconds:
             p50, p99 = percentile(way.seconds, 0.50), percentile(way.seconds, 0.99)
             times = [f"{p50:.1f} s", f"{p99:.1f} s"]
-            stretch = f"{p50 / bound_s:.2f} / {p99 / bound_s:.2f}"
-        else:
-            times, stretch = ["-", "-"], "-"
+            stretch = f"{p50 / bound_s:.2f}/{p99 / bound_s:.2f}"
         table.add_row(
             way.title,
             *times,
             f"{own_bound_s:.1f} s",
             stretch,
-            f"{way.origin_bytes / image_bytes:.3f} copies",
+            f"{way.origin_bytes / image_bytes:.2f} copies",
             f"{100 * way.peer_share:.1f} %",
-            "all right" if not way.problems else "[red]WRONG",
+            "right" if not way.problems else "[red]WRONG",
         )
     console.print(table)
     console.print(
-        f"bound: what each way could reach at best on these links; stretch: time over the best"
-        f" possible spread, {bound_s:.1f} s",
+        f"at best: the bound of these links for this way; stretch: p50/p99 over the best possible"
+        f" spread, {bound_s:.1f} s",
         style="grey70",
     )

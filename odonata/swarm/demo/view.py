@@ -19,7 +19,7 @@ from odonata.swarm.demo.tally import ORIGIN, Tally
 
 REFRESH_S = 0.25
 PLAIN_REFRESH_S = 5.0
-BAR_CELLS = 40
+BAR_CELLS = 28  # name, bar, state and three givers fit into 80 columns
 MIB = 1 << 20
 # Peers share the cool colours; the origin and the seed, whose bytes are dear, get the warm ones.
 PEER_COLOURS = (
@@ -57,13 +57,13 @@ def bar(tally: Tally) -> Text:
     return text
 
 
-def from_whom(tally: Tally, most: int = 4) -> Text:
+def from_whom(tally: Tally, most: int = 3) -> Text:
     """The largest givers with their share, best first."""
     text = Text()
     givers = sorted(tally.by_giver.items(), key=lambda item: (-item[1], item[0]))
     for giver, n_bytes in givers[:most]:
         share = round(100 * n_bytes / max(1, tally.got_bytes))
-        text.append(f"{giver} {share}%  ", style=colour_of(giver))
+        text.append(f"{giver} {share}% ", style=colour_of(giver))
     if len(givers) > most:
         text.append(f"+{len(givers) - most}", style="grey50")
     return text

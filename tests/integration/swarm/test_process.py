@@ -1,4 +1,4 @@
-"""Processes of a swarm: followed while they run, stopped when we leave, leashed to their starter."""
+"""Processes of a swarm: followed while they run, stopped on leaving, leashed to their starter."""
 
 from __future__ import annotations
 

@@ -1,0 +1,104 @@
+"""`odonata up` and `odonata demo` as a user starts them: real processes and bytes, a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.origin import Origin
+
+ODONATA = str(Path(sys.executable).with_name("odonata"))
+TIMEOUT_S = 90.0
+
+
+def processes_naming(folder: Path) -> list[str]:
+    """Command lines of this host that name `folder`."""
+
+    def words() -> Iterator[str]:
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                yield path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:  # it ended meanwhile
+                continue
+
+    return [line for line in words() if str(folder) in line]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_up_starts_a_swarm_and_leaves_nothing_behind(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    words = [ODONATA, "up", "--peers", "2", "--upload-rate", "50MB", "--data-dir", str(tmp_path)]
+    up = await asyncio.create_subprocess_exec(
+        *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    assert up.stdout is not None
+    seen = ""
+    async with asyncio.timeout(TIMEOUT_S):
+        async for line in up.stdout:
+            seen += line.decode()
+            if "a local swarm is up" in seen and "try:" in seen:
+                break
+        assert len(processes_naming(tmp_path)) > 4, seen  # up itself, scheduler, seed, two peers
+        up.send_signal(number)
+        seen += (await up.stdout.read()).decode()
+        assert await up.wait() == 0, seen
+    assert processes_naming(tmp_path) == []
+    assert [name for name in os.listdir(tmp_path) if name.endswith(".sock")] == []
+    for name in ("scheduler", "seed-1", "peer-1", "peer-2"):
+        assert re.search(rf"^{name} +│ ", seen, re.MULTILINE), seen
+
+
+async def test_up_says_what_is_wrong_with_its_options(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for words, message in (
+        (["--peers", "0"], "--peers 0: choose a number from 1 to 64"),
+        (["--upload-rate", "fast"], "fast"),
+        (["--data-dir", str(tmp_path / "file" / "x")], "choose a folder you may write to"),
+    ):
+        up = await asyncio.create_subprocess_exec(
+            ODONATA, "up", *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        shown, _ = await asyncio.wait_for(up.communicate(), TIMEOUT_S)
+        assert up.returncode != 0
+        assert message in " ".join(shown.decode().split())
+        assert "Traceback" not in shown.decode()
+
+
+async def test_demo_shows_that_all_is_as_it_should_be(tmp_path: Path) -> None:
+    """A quicker world than the documented one: three peers, a wider origin."""
+    picture = tmp_path / "demo.svg"
+    words = ["demo", "--peers", "3", "--origin-rate", "48MB", "--picture", str(picture)]
+    demo = await asyncio.create_subprocess_exec(
+        ODONATA, *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    shown, _ = await asyncio.wait_for(demo.communicate(), TIMEOUT_S)
+    text = shown.decode()
+    assert demo.returncode == 0, text
+    assert "All digests right." in text
+    assert re.search(r"Odonata .* 1\.0[012] copies", text), text
+    assert re.search(r"plain .* 3\.00 copies", text), text
+    assert "peer-3" in picture.read_text()
+
+
+async def test_demo_says_when_there_is_no_such_image() -> None:
+    """An image that is not there is said so, before anything is started."""
+    async with Origin() as origin:
+        reference = origin.url("/no/such:image").removeprefix("http://")
+        demo = await asyncio.create_subprocess_exec(
+            ODONATA,
+            "demo",
+            "--image",
+            reference,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        shown, _ = await asyncio.wait_for(demo.communicate(), TIMEOUT_S)
+    assert demo.returncode == 1
+    assert "manifests/image: HTTP 404" in " ".join(shown.decode().split())
