@@ -66,7 +66,7 @@ def show(console: Console, world: World, image_bytes: int, plain: Outcome, swarm
     plain_bound_s = world.peers * image_bytes / world.origin_rate_bytes_per_s
     title = f"{image_bytes / (1 << 20):.0f} MiB to {world.peers} peers"
     table = Table(title=title, box=SIMPLE_HEAD)  # narrow enough for 80 columns
-    for heading in ("", "p50", "p99", "at best", "stretch", "origin sent", "by peers", "digests"):
+    for heading in ("", "p50", "p99", "bound", "stretch", "copies", "by peers", "digests"):
         table.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
     for way, own_bound_s in ((plain, plain_bound_s), (swarm, bound_s)):
         times, stretch = ["-", "-"], "-"
@@ -79,13 +79,13 @@ def show(console: Console, world: World, image_bytes: int, plain: Outcome, swarm
             *times,
             f"{own_bound_s:.1f} s",
             stretch,
-            f"{way.origin_bytes / image_bytes:.2f} copies",
+            f"{way.origin_bytes / image_bytes:.2f}",
             f"{100 * way.peer_share:.1f} %",
             "right" if not way.problems else "[red]WRONG",
         )
     console.print(table)
     console.print(
-        f"at best: the bound of these links for this way; stretch: p50/p99 over the best possible"
-        f" spread, {bound_s:.1f} s",
+        "bound: what these links allow; stretch: p50/p99 over the bound of the best spread;\n"
+        "copies: of the image, sent by the origin; by peers: share that the origin did not send.",
         style="grey70",
     )
