@@ -295,10 +295,13 @@ class Fetching:
             content=self._content,
             parents=self.parents,
             limits=self._limits,
-            taken=lambda n: n in self._on_way or self._at_source(n),
+            taken=self._is_taken,
             reader=self.reader,
             flights=self.flights,
         )
+
+    def _is_taken(self, number: int) -> bool:
+        return number in self._on_way or self._at_source(number)
 
     def _misfit(self, piece: Piece) -> str | None:
         if piece.number >= self._limits.max_piece_count:

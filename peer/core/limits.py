@@ -59,7 +59,7 @@ class DownloadLimits(Value, frozen=True, kw_only=True):
     goodput_memory: float = 0.3
     """Weight of the newest piece in a parent's measured goodput: the last five or so count."""
     seed_once: bool = True
-    """Ask a seed only for what no other parent holds, while something else is in flight."""
+    """Ask a scarce seed only for what no other parent holds, while something else is in flight."""
     reader_patience_s: float = 1.0
     """A reader's next piece is asked from a seed out of turn only after it waited this long, if
     there are other parents: if all peers ask a thin seed for the same piece, the swarm runs at its

@@ -7,8 +7,11 @@ what a simulated and measured swarm asks for (order is worth more than the choic
    counted among the parents, ties at random. Ascending order would make every peer ask the seed for
    the same.
 2. A piece that a reader waits for goes out of turn, one at a time.
-3. A seed's uplink is the scarcest thing: it is asked for what no other parent holds. If it holds
-   nothing of the kind, it is asked for the rest only by a download that has nothing else in flight.
+3. A seed's uplink may be the scarcest thing: it is asked for what no other parent holds. For the
+   rest it is asked only by a download that has nothing else in flight, or to which it gives faster
+   than its other parents on average: then it is not scarce. (Simulated with a seed of ten uplinks,
+   8 and 16 peers: the median falls from 1.3 and 1.6 times the bound to 1.05; with a seed of one
+   uplink nothing changes.)
 """
 
 from __future__ import annotations
@@ -71,9 +74,9 @@ def choose(situation: Situation, rng: Random, now: float) -> Choice | None:
         number = _rarest(situation, state, rng, spare_seed=situation.limits.seed_once)
         if number is not None:
             return Choice(state, number)
-    if situation.flights or not situation.limits.seed_once:
-        return None
     for state in shuffled:
+        if situation.flights and state.is_seed and _is_scarce(state, situation.parents):
+            continue
         number = _rarest(situation, state, rng, spare_seed=False)
         if number is not None:
             return Choice(state, number)
@@ -147,6 +150,14 @@ def _rarest(
         elif holders == fewest:
             rarest.append(number)
     return rng.choice(rarest) if rarest else None
+
+
+def _is_scarce(seed: ParentState, parents: Parents) -> bool:
+    """It gives us less than the others do on average, or nobody can say yet."""
+    rates = [p.goodput for p in parents if not p.is_seed and p.goodput is not None]
+    if seed.goodput is None or not rates:
+        return parents.has_peers
+    return seed.goodput < sum(rates) / len(rates)
 
 
 def _first(states: list[ParentState]) -> ParentState | None:

@@ -72,8 +72,7 @@ class SourcePlan:
 
     def close(self, out: list[DownloadEffect]) -> None:
         """Stop whatever is open or running."""
-        firsts = dict.fromkeys([*self._runs, *([] if self._open is None else [self._open])])
-        out.extend(StopSource(first=first) for first in firsts)
+        out.extend(StopSource(first=first) for first in self._firsts())
         self._runs.clear()
         self._open = None
         self._retry_at = None
@@ -131,7 +130,7 @@ class SourcePlan:
 
     def tend(self, now: float, out: list[DownloadEffect]) -> None:
         """Time passed: a source that says nothing at all has failed."""
-        firsts = [*self._runs, *([] if self._open is None else [self._open])]
+        firsts = self._firsts()
         if not firsts or now - self._heard_at < self._limits.source_silence_s:
             return
         out.append(StopSource(first=firsts[0]))
@@ -181,6 +180,10 @@ class SourcePlan:
         return None
 
     # --- inside ---------------------------------------------------------------------------------
+
+    def _firsts(self) -> list[int]:
+        """First pieces of everything that is asked for."""
+        return [*self._runs, *([] if self._open is None else [self._open])]
 
     def _planned(self, elsewhere: Container[int], reader: int | None) -> list[Run]:
         missing = self._content.missing()

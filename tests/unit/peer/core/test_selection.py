@@ -117,15 +117,15 @@ def test_who_was_never_tried_counts_like_the_best() -> None:
 def test_seed_is_asked_for_what_nobody_else_holds() -> None:
     swarm = Swarm()
     swarm.flights = 1
-    swarm.add("seed", *range(COUNT), seed=True)
+    swarm.add("seed", *range(COUNT), seed=True, rate=9e6)
     swarm.add("peer", 0, 1, 2, 3).avoid_until = 99.0
     numbers = {swarm.choose(seed).number for seed in range(60)}  # type: ignore[union-attr]  # a choice
     assert numbers == {4, 5, 6, 7}
 
 
-def test_seed_is_asked_for_the_rest_only_by_an_idle_download() -> None:
+def test_scarce_seed_is_asked_for_the_rest_only_by_an_idle_download() -> None:
     swarm = Swarm()
-    swarm.add("seed", 0, seed=True)
+    swarm.add("seed", 0, seed=True, rate=1e5)
     swarm.add("peer", 0).avoid_until = 99.0
     swarm.flights = 1
     assert swarm.choose() is None
@@ -135,9 +135,26 @@ def test_seed_is_asked_for_the_rest_only_by_an_idle_download() -> None:
     assert choice.parent.is_seed
 
 
+def test_seed_that_gives_faster_than_the_others_is_not_scarce() -> None:
+    swarm = Swarm()
+    swarm.add("seed", 0, seed=True, rate=2e6)
+    swarm.add("peer", 0).avoid_until = 99.0
+    swarm.flights = 1
+    assert swarm.choose() is not None
+
+
+def test_seed_that_was_never_tried_counts_as_scarce() -> None:
+    swarm = Swarm()
+    seed = swarm.add("seed", 0, seed=True)
+    seed.goodput = None
+    swarm.add("peer", 0).avoid_until = 99.0
+    swarm.flights = 1
+    assert swarm.choose() is None
+
+
 def test_seed_once_can_be_switched_off() -> None:
     swarm = Swarm(DownloadLimits(seed_once=False))
-    swarm.add("seed", 0, seed=True)
+    swarm.add("seed", 0, seed=True, rate=1e5)
     swarm.add("peer", 0).avoid_until = 99.0
     swarm.flights = 1
     assert swarm.choose() is not None
