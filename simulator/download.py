@@ -1,0 +1,375 @@
+"""Carries out the effects of one real DownloadCore in a simulated world. It decides nothing.
+
+It is what the daemon's runtime is in a live host: effects become transfers and messages, their
+outcomes become events. Events that would come within the carrying out of an effect are put off to
+the same moment's end, so that the core is never entered twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, assert_never
+
+from msgspec.structs import replace
+
+from odonata.errors import InternalError, OdonataError
+from odonata.wire.message import Download, PeerMessage
+from peer.core.download import DownloadCore
+from peer.core.effect import (
+    AskParentMeta,
+    CancelPiece,
+    CloseStream,
+    Complete,
+    ConnectParent,
+    DownloadEffect,
+    DropParent,
+    FetchPiece,
+    FetchSource,
+    GiveUp,
+    LearnMeta,
+    OpenSource,
+    Send,
+    StopSource,
+    WakeAt,
+)
+from peer.core.event import (
+    Begun,
+    DownloadEvent,
+    FailureReason,
+    PieceNotFetched,
+    PieceStored,
+    SchedulerLost,
+    Ticked,
+)
+from simulator.node import RIGHT_DIGEST, WRONG_DIGEST, Follower, Node
+from simulator.source import Source, SourceRequest
+
+if TYPE_CHECKING:
+    from simulator.network import Network, Transfer
+    from simulator.world import Timer, World
+
+
+class Surroundings:
+    """What a download meets in its world."""
+
+    def __init__(
+        self,
+        *,
+        world: World,
+        network: Network,
+        source: Source,
+        nodes: dict[str, Node],
+        say: Callable[[SimulatedDownload, PeerMessage], None],
+        on_end: Callable[[SimulatedDownload], None],
+    ) -> None:
+        """`nodes` by host id; `say` brings a message to the scheduler; `on_end`: it is over."""
+        self.world = world
+        self.network = network
+        self.source = source
+        self.nodes = nodes
+        self.say = say
+        self.on_end = on_end
+
+
+class SimulatedDownload:
+    """One download of one node."""
+
+    def __init__(self, around: Surroundings, node: Node, download: Download, peer_id: str) -> None:
+        limits = around.source.scenario.limits
+        rng = around.world.rng(f"download/{peer_id}")
+        self.node = node
+        self.peer_id = peer_id
+        self.started_at_s = around.world.now
+        self.ended_at_s: float | None = None
+        self.error: OdonataError | None = None
+        self.crashed = False
+        self.blamed: list[tuple[str, int]] = []
+        self.fetched_from: dict[str, int] = {}  # bytes by name of the giver
+        self._around = around
+        self._core = DownloadCore(limits, download, rng)
+        self._closed = False
+        self._parents: dict[str, tuple[Node, Follower]] = {}
+        self._fetches: dict[tuple[str, int], _Fetch] = {}
+        self._requests: dict[int, SourceRequest] = {}
+        self._alarm: Timer | None = None
+
+    @property
+    def over(self) -> bool:
+        return self.ended_at_s is not None or self.crashed
+
+    @property
+    def state(self) -> str:
+        return self._core.state
+
+    def story(self) -> tuple[str, ...]:
+        return self._core.story()
+
+    def begin(self, *, scheduler: bool) -> None:
+        node = self.node
+        node.active = True
+        self.give(
+            Begun(
+                content_length=node.content_length,
+                piece_length=node.piece_length,
+                held=tuple(sorted(node.held)),
+                scheduler=scheduler,
+            )
+        )
+
+    def give(self, event: DownloadEvent) -> None:
+        """Hand an event to the core and do what it says."""
+        if self.over:
+            return
+        for effect in self._core.handle(event, self._around.world.now):
+            self._perform(effect)
+
+    def stream_ended(self, reason: str) -> None:
+        """The scheduler ended the stream, or is gone."""
+        if not self._closed:
+            self.give(SchedulerLost(reason=reason))
+
+    def crash(self) -> None:
+        """Its host dies."""
+        if not self.over:
+            self.crashed = True
+            self._clear_up()
+
+    # --- effects --------------------------------------------------------------------------------
+
+    def _perform(self, effect: DownloadEffect) -> None:
+        match effect:
+            case Send():
+                self._around.say(self, effect.message)
+            case CloseStream():
+                self._closed = True
+            case LearnMeta():
+                self.node.learn(effect.content_length, effect.piece_length)
+            case OpenSource() | FetchSource() | StopSource():
+                self._perform_source(effect)
+            case WakeAt():
+                self._wake_at(effect.at_s)
+            case Complete() | GiveUp():
+                self._end(effect)
+            case _:
+                self._perform_parent(effect)
+
+    def _perform_parent(
+        self, effect: ConnectParent | AskParentMeta | DropParent | FetchPiece | CancelPiece
+    ) -> None:
+        match effect:
+            case ConnectParent():
+                self._connect(effect)
+            case AskParentMeta():
+                self._ask_meta(effect.peer_id)
+            case DropParent():
+                self._drop(effect.peer_id)
+            case FetchPiece():
+                parent, _ = self._parents[effect.peer_id]
+                fetch = _Fetch(self._around, self, parent, effect)
+                self._fetches[effect.peer_id, effect.number] = fetch
+            case CancelPiece():
+                self._cancel(effect)
+            case _:
+                assert_never(effect)
+
+    def _perform_source(self, effect: OpenSource | FetchSource | StopSource) -> None:
+        request = self._requests.get(effect.first)
+        if isinstance(effect, StopSource):
+            if request is not None:
+                request.stop()
+                del self._requests[effect.first]
+            return
+        order = effect if isinstance(effect, FetchSource) else None
+        if order is not None and request is not None and not request.over:
+            request.fetch(order)
+            return
+        source = self._around.source
+        self._requests[effect.first] = source.ask(self.node, effect.first, order, self.give)
+
+    def _connect(self, effect: ConnectParent) -> None:
+        peer_id = effect.parent.peer_id
+        parent = self._around.nodes[effect.parent.host.id]
+        old = self._parents.get(peer_id)
+        if old is not None:
+            old[1].is_open = False
+
+        follower = Follower(parent_id=peer_id, give=lambda event: self._hear(follower, event))
+        self._parents[peer_id] = (parent, follower)
+        self._around.world.after(parent.delay_s, lambda: parent.follow(follower))
+
+    def _hear(self, follower: Follower, event: DownloadEvent) -> None:
+        """From a parent that may have been dropped while the message was on its way."""
+        _, current = self._parents.get(follower.parent_id, (None, None))
+        if current is follower:
+            self.give(event)
+
+    def _ask_meta(self, peer_id: str) -> None:
+        parent, follower = self._parents[peer_id]
+
+        def answer() -> None:
+            if parent.alive and parent.knows_task:
+                self._hear(follower, parent.facts(peer_id))
+
+        self._around.world.after(2 * parent.delay_s, answer)
+
+    def _drop(self, peer_id: str) -> None:
+        _, follower = self._parents.pop(peer_id)
+        follower.is_open = False
+        for key in [key for key in self._fetches if key[0] == peer_id]:
+            self._fetches.pop(key).stop()
+
+    def _cancel(self, effect: CancelPiece) -> None:
+        fetch = self._fetches.pop((effect.peer_id, effect.number), None)
+        if fetch is None:
+            return  # its answer is on its way
+        fetch.stop()
+        event = PieceNotFetched(
+            peer_id=effect.peer_id, number=effect.number, reason=FailureReason.CANCELLED
+        )
+        self._around.world.after(0.0, lambda: self.give(event))
+
+    def fetched(self, fetch: _Fetch, event: PieceStored | PieceNotFetched) -> None:
+        """A fetch came to its end."""
+        key = (fetch.effect.peer_id, fetch.effect.number)
+        if self._fetches.get(key) is not fetch:
+            return
+        del self._fetches[key]
+        if isinstance(event, PieceStored):
+            if event.piece.number in self.node.held:
+                raise InternalError(f"piece {event.piece.number} was fetched twice: {self.story()}")
+            giver = fetch.parent.name
+            self.fetched_from[giver] = self.fetched_from.get(giver, 0) + event.piece.length
+            self.node.store(event.piece)
+        elif event.reason is FailureReason.DIGEST:
+            self.blamed.append((fetch.parent.name, event.number))
+        self._note(event)
+        self.give(event)
+
+    def _wake_at(self, at_s: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = self._around.world.at(at_s, lambda: self.give(Ticked()))
+
+    # --- the end --------------------------------------------------------------------------------
+
+    def _end(self, effect: Complete | GiveUp) -> None:
+        self.ended_at_s = self._around.world.now
+        self.error = effect.error if isinstance(effect, GiveUp) else None
+        self._clear_up()
+        self.node.active = False
+        what = "completed" if self.error is None else f"gave up: {self.error.detail}"
+        self._around.world.note(self.node.name, what)
+        self.node.end_lists(finished=self.error is None, reason=what)
+        self._around.on_end(self)
+
+    def _clear_up(self) -> None:
+        for request in self._requests.values():
+            request.stop()
+        for fetch in self._fetches.values():
+            fetch.stop()
+        for _, follower in self._parents.values():
+            follower.is_open = False
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._requests.clear()
+        self._fetches.clear()
+        self._parents.clear()
+
+    def _note(self, event: PieceStored | PieceNotFetched) -> None:
+        if isinstance(event, PieceStored):
+            what = f"stored {event.piece.number} from {event.peer_id}"
+        else:
+            what = f"lacks {event.number} from {event.peer_id}: {event.reason}"
+        self._around.world.note(self.node.name, what)
+
+
+class _Fetch:
+    """One piece from one parent: connect, ask, transfer, check."""
+
+    def __init__(
+        self, around: Surroundings, download: SimulatedDownload, parent: Node, effect: FetchPiece
+    ) -> None:
+        self.effect = effect
+        self.parent = parent
+        self._around = around
+        self._download = download
+        self._asked_at_s = around.world.now
+        self._transfer: Transfer | None = None
+        self._ticket: int | None = None
+        self._over = False
+        # Connect and ask take a round trip each; the answer's last byte another way.
+        self._timer = around.world.after(3 * parent.delay_s, self._arrive)
+        self._timeout = around.world.after(effect.timeout_s, self._time_out)
+
+    def stop(self) -> None:
+        self._over = True
+        self._timer.cancel()
+        self._timeout.cancel()
+        if self._transfer is not None:
+            self._around.network.stop(self._transfer)
+        self._free_slot()
+
+    def go(self) -> None:
+        """The parent has a slot for it."""
+        piece = self.parent.held[self.effect.number]
+        self._transfer = self._around.network.send(
+            self.parent.link, self._download.node.link, piece.length, self._check
+        )
+
+    def broke(self) -> None:
+        """The parent died."""
+        self._ticket = None
+        self._fail(FailureReason.UNREACHABLE)
+
+    def _arrive(self) -> None:
+        """The request reaches the parent."""
+        parent = self.parent
+        if not parent.alive:
+            self._fail(FailureReason.UNREACHABLE)
+        elif self.effect.number not in parent.held:
+            self._fail(FailureReason.NOT_FOUND)
+        else:
+            self._ticket = parent.ask(self.effect.number, self)
+            if self._ticket is None:
+                self._fail(FailureReason.REFUSED)
+
+    def _free_slot(self) -> None:
+        if self._ticket is not None:
+            ticket, self._ticket = self._ticket, None
+            self.parent.leave(ticket)
+
+    def _check(self) -> None:
+        """The last byte has left; a delay later it is here, and its digest is looked at."""
+        self._transfer = None
+        self._free_slot()
+        self._timer = self._around.world.after(self.parent.delay_s, self._store)
+
+    def _store(self) -> None:
+        piece = self.parent.held[self.effect.number]
+        came = WRONG_DIGEST if self.parent.lies else RIGHT_DIGEST
+        if came != piece.digest:
+            self._answer(FailureReason.DIGEST)
+            return
+        took_s = self._around.world.now - self._asked_at_s
+        stored = replace(piece, parent_id=self.effect.peer_id, cost_s=took_s)
+        self.stop()
+        self._download.fetched(self, PieceStored(peer_id=self.effect.peer_id, piece=stored))
+
+    def _time_out(self) -> None:
+        self._answer(FailureReason.TIMEOUT)
+
+    def _fail(self, reason: FailureReason) -> None:
+        """Known to the parent's side now, to the child a delay later."""
+        if self._transfer is not None:
+            self._around.network.stop(self._transfer)
+            self._transfer = None
+        self._timer.cancel()
+        self._timer = self._around.world.after(self.parent.delay_s, lambda: self._answer(reason))
+
+    def _answer(self, reason: FailureReason) -> None:
+        if self._over:
+            return
+        self.stop()
+        number, peer_id = self.effect.number, self.effect.peer_id
+        event = PieceNotFetched(peer_id=peer_id, number=number, reason=reason)
+        self._download.fetched(self, event)

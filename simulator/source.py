@@ -1,0 +1,170 @@
+"""The simulated origin: one content behind one uplink, and the requests for it.
+
+A request reads the content piece by piece in order. The origin may ignore ranges, may not say its
+length before the end, and may die after so many bytes; then every request fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from odonata.piece import piece_at, piece_count
+from odonata.wire.message import Piece, TrafficType
+from peer.core.effect import FetchSource
+from peer.core.event import (
+    DownloadEvent,
+    SourceEnded,
+    SourceFailed,
+    SourceOpened,
+    SourcePieceStored,
+)
+from simulator.network import Link, Network, Transfer
+from simulator.node import RIGHT_DIGEST, Node
+from simulator.scenario import Scenario
+from simulator.world import World
+
+
+class Source:
+    """The origin of a world."""
+
+    def __init__(self, world: World, network: Network, scenario: Scenario) -> None:
+        self.link = Link("source", up=scenario.source_up, delay_s=scenario.delay_s)
+        self.requests = 0
+        self.alive = True
+        self.world = world
+        self.network = network
+        self.scenario = scenario
+        self._promised = 0
+        self._open: dict[SourceRequest, None] = {}
+
+    def ask(
+        self,
+        node: Node,
+        first: int,
+        order: FetchSource | None,
+        give: Callable[[DownloadEvent], None],
+    ) -> SourceRequest:
+        """A new request; it answers with events."""
+        self.requests += 1
+        request = SourceRequest(self, node, first, order, give)
+        self._open[request] = None
+        return request
+
+    def close(self, request: SourceRequest) -> None:
+        self._open.pop(request, None)
+
+    def grant(self, n_bytes: int) -> int:
+        """How many of the next `n_bytes` it will live to send."""
+        limit = self.scenario.faults.source_dies_after_bytes
+        granted = n_bytes if limit is None else max(0, min(n_bytes, limit - self._promised))
+        self._promised += granted
+        return granted
+
+    def die(self) -> None:
+        """Every request fails, now and ever after."""
+        if self.alive:
+            self.alive = False
+            self.world.note("source", "died")
+            for request in list(self._open):
+                request.fail("connection reset by the origin")
+
+
+class SourceRequest:
+    """One request of one download, from piece `first` on."""
+
+    def __init__(
+        self,
+        source: Source,
+        node: Node,
+        first: int,
+        order: FetchSource | None,
+        give: Callable[[DownloadEvent], None],
+    ) -> None:
+        self.first = first
+        self._source = source
+        self._node = node
+        self._order = order
+        self._give = give
+        self._is_open = False
+        self._stopped = False
+        self._transfer: Transfer | None = None
+        self._began_at_s = 0.0
+        # Connect, then ask: two round trips.
+        source.world.after(4 * source.link.delay_s, self._answer)
+
+    @property
+    def over(self) -> bool:
+        """It was stopped, failed, or came to its end."""
+        return self._stopped
+
+    def fetch(self, order: FetchSource) -> None:
+        """Go on with what was opened."""
+        self._order = order
+        if self._is_open:
+            self._next_piece(self.first)
+
+    def stop(self) -> None:
+        self._stopped = True
+        if self._transfer is not None:
+            self._source.network.stop(self._transfer)
+        self._source.close(self)
+
+    def fail(self, reason: str) -> None:
+        if not self._stopped:
+            self.stop()
+            self._give(SourceFailed(first=self.first, reason=reason))
+
+    def _answer(self) -> None:
+        if self._stopped:
+            return
+        if not self._source.alive:
+            self.fail("connection refused by the origin")
+            return
+        scenario = self._source.scenario
+        order = self._order  # what comes of the event below is carried out by `fetch`
+        self._is_open = True
+        length = scenario.size if scenario.source_says_length else None
+        self._give(SourceOpened(content_length=length, ranges=scenario.source_ranges))
+        ignored = self.first > 0 and not scenario.source_ranges
+        if order is not None and not self.over and not ignored:
+            self._next_piece(self.first)
+
+    def _next_piece(self, number: int) -> None:
+        order, size = self._order, self._source.scenario.size
+        assert order is not None, "copies only what was ordered"
+        piece_length = self._node.piece_length
+        assert piece_length is not None, "the core learns before it fetches"
+        last = piece_count(size, piece_length) - 1
+        if number > (last if order.last is None else min(last, order.last)):
+            self.stop()
+            self._give(SourceEnded(first=self.first, content_length=size))
+            return
+        offset, length = piece_at(number, size, piece_length)
+        granted = self._source.grant(length)
+        self._began_at_s = self._source.world.now
+        piece = Piece(
+            number=number,
+            offset=offset,
+            length=length,
+            digest=RIGHT_DIGEST,
+            traffic_type=TrafficType.BACK_TO_SOURCE,
+        )
+
+        def done() -> None:
+            self._transfer = None
+            if granted < length:
+                self._source.die()
+            else:
+                self._keep(piece)
+
+        self._transfer = self._source.network.send(
+            self._source.link, self._node.link, granted, done
+        )
+
+    def _keep(self, piece: Piece) -> None:
+        assert self._order is not None, "copies only what was ordered"
+        if piece.number not in self._order.skip:
+            self._node.store(piece)
+            self._give(SourcePieceStored(piece=piece))
+        if not self._stopped:
+            self._next_piece(piece.number + 1)
