@@ -17,7 +17,7 @@ ALLOWED = {
     "aiohttp", "aiohappyeyeballs", "aiosignal", "attr", "attrs", "frozenlist", "multidict",
     "propcache", "yarl", "idna",
     # settings
-    "annotated_types", "pydantic", "pydantic_core", "pydantic_settings", "typing_inspection",
+    "annotated_types", "pydantic", "pydantic_core", "typing_inspection",
     "dotenv",
     "click", "rich", "pygments", "markdown_it", "mdurl",  # command line
     "dragonfly_api", "google", "grpc", "grpc_health", "grpc_reflection",  # the wires
