@@ -121,7 +121,9 @@ class Daemon:
         storage = await DiskStorage.open(settings.storage.dir, keep=settings.storage.keep)
         await stack.enter_async_context(storage)
         upload_limit = rate_limit(settings.upload.bandwidth_limit_bytes_per_s)
-        pieces = await stack.enter_async_context(PieceServer(storage, limit=upload_limit))
+        pieces = await stack.enter_async_context(
+            PieceServer(storage, limit=upload_limit, slots=settings.upload.slots)
+        )
         await pieces.listen(settings.storage.server.ip, settings.storage.server.tcp_port)
         self._facts = await self._find_facts(pieces.port)
         reporter = HostReporter(self._facts, pieces.rate_bytes_per_s)
