@@ -11,6 +11,7 @@ There is no rule about free upload slots: load is a matter of ranking.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -76,14 +77,14 @@ def why_unsuited(child: Peer, parent: Peer) -> Drop | None:
     return None
 
 
-def survey(child: Peer) -> Survey:
-    """Sort the useful peers of the child's task into eligible ones and others."""
+def survey(child: Peer, among: Iterable[Peer] | None = None) -> Survey:
+    """Sort the useful peers of the child's task, or some `among` them, into eligible and others."""
     seen = Survey()
     task = child.task
     if not task.useful:
         return seen
     below = task.graph.descendants(child.id)
-    for parent in task.useful.values():
+    for parent in task.useful.values() if among is None else among:
         reason = why_unsuited(child, parent)
         if reason is None and parent.id in below:
             reason = Drop.CYCLE

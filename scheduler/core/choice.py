@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.features import CandidateBatch, location_affinity, same_idc
-from scheduler.core.candidate import Drop, Survey
+from scheduler.core.candidate import Drop, Survey, survey
 from scheduler.core.lifecycle import SERVING, PeerState
 from scheduler.core.story import Considered, Decision, Outcome
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from models.ranker import Ranking
     from scheduler.core.peer import Peer
     from scheduler.core.turn import Turn
+
+SURVEY_FACTOR = 2
+"""Useful peers looked at per candidate scored: as a rule most of them are eligible."""
 
 _FIRST_DOWNLOAD = (PeerState.RECEIVED_NORMAL, PeerState.RUNNING)
 
@@ -33,9 +36,9 @@ class Choice:
         self.reason = reason
 
 
-def choose(turn: Turn, child: Peer, survey: Survey) -> Choice:
-    """Rank the eligible candidates and take the best; whoever is left out is noted in `survey`."""
-    candidates = _sample(turn, survey)
+def choose(turn: Turn, child: Peer, seen: Survey) -> Choice:
+    """Rank the eligible candidates and take the best; whoever is left out is noted in `seen`."""
+    candidates = _sample(turn, seen)
     ranking = turn.ranker.rank(features(child, candidates))
     order = _order(turn, candidates, ranking)
     good = [row for row in order if not ranking.bad[row]]
@@ -44,9 +47,20 @@ def choose(turn: Turn, child: Peer, survey: Survey) -> Choice:
     for row in order:
         if row not in chosen:
             is_bad = bool(good) and bool(ranking.bad[row])
-            survey.dropped[candidates[row].id] = Drop.BAD if is_bad else Drop.OUTRANKED
+            seen.dropped[candidates[row].id] = Drop.BAD if is_bad else Drop.OUTRANKED
     scores = {peer.id: float(ranking.scores[row]) for row, peer in enumerate(candidates)}
     return Choice([candidates[row] for row in taken], scores, ranking.reason)
+
+
+def look_around(turn: Turn, child: Peer) -> Survey:
+    """Survey the child's candidates; of very many useful peers a sample, if it has any to offer."""
+    useful = child.task.useful
+    enough = SURVEY_FACTOR * turn.limits.candidate_batch_limit
+    if len(useful) > enough:
+        seen = survey(child, turn.rng.sample(list(useful.values()), enough))
+        if seen.eligible:
+            return seen
+    return survey(child)
 
 
 def features(child: Peer, candidates: list[Peer]) -> CandidateBatch:
@@ -73,18 +87,18 @@ def features(child: Peer, candidates: list[Peer]) -> CandidateBatch:
     )
 
 
-def tell(turn: Turn, child: Peer, outcome: Outcome, reason: str, survey: Survey | None) -> None:
+def tell(turn: Turn, child: Peer, outcome: Outcome, reason: str, seen: Survey | None) -> None:
     """Note a decision that gave the child no parents."""
-    dropped = {} if survey is None else survey.dropped
+    dropped = {} if seen is None else seen.dropped
     _note(turn, child, outcome, reason, candidates=_considered(turn, {}, dropped))
 
 
-def tell_choice(turn: Turn, child: Peer, choice: Choice, survey: Survey) -> None:
+def tell_choice(turn: Turn, child: Peer, choice: Choice, seen: Survey) -> None:
     """Note a decision that gave the child parents."""
     chosen = tuple(
         Considered(peer_id=peer.id, score=choice.scores[peer.id]) for peer in choice.parents
     )
-    others = _considered(turn, choice.scores, survey.dropped)
+    others = _considered(turn, choice.scores, seen.dropped)
     told = (chosen + others)[: turn.limits.story_candidate_limit]
     _note(
         turn,
@@ -130,15 +144,15 @@ def _considered(
     )
 
 
-def _sample(turn: Turn, survey: Survey) -> list[Peer]:
+def _sample(turn: Turn, seen: Survey) -> list[Peer]:
     limit = turn.limits.candidate_batch_limit
-    if len(survey.eligible) <= limit:
-        return survey.eligible
-    sample = turn.rng.sample(survey.eligible, limit)
+    if len(seen.eligible) <= limit:
+        return seen.eligible
+    sample = turn.rng.sample(seen.eligible, limit)
     drawn = frozenset(peer.id for peer in sample)
-    for peer in survey.eligible:
+    for peer in seen.eligible:
         if peer.id not in drawn:
-            survey.dropped[peer.id] = Drop.NOT_SAMPLED
+            seen.dropped[peer.id] = Drop.NOT_SAMPLED
     return sample
 
 

@@ -34,8 +34,8 @@ def check(core: SchedulerCore) -> None:
     _check_references(state)
     _check_load(state)
     for task in state.tasks.values():
-        _check_acyclic(task)
         _check_edges(task)
+        _check_acyclic(task)
         _check_useful(task)
         _check_flights(task)
         for child in task.waiting.values():

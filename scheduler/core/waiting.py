@@ -36,7 +36,7 @@ from odonata.errors import PreconditionError
 from odonata.wire.message import EmptyTask, NeedBackToSource, NormalTask, Parent
 from scheduler.core import seed
 from scheduler.core.candidate import has_hope, survey, why_unsuited
-from scheduler.core.choice import choose, tell, tell_choice
+from scheduler.core.choice import choose, look_around, tell, tell_choice
 from scheduler.core.lifecycle import PeerState
 from scheduler.core.story import Outcome
 
@@ -134,15 +134,36 @@ def expire(turn: Turn, task: Task) -> None:
 def _pass(turn: Turn, task: Task, *, source_answered: bool) -> list[Peer]:
     """Decide every waiting child once; mark the task restless if one of them was answered."""
     stuck: list[Peer] = []
+    all_held = False
     for child in tuple(task.waiting.values()):
+        if all_held and child.state is PeerState.RECEIVED_NORMAL and not child.blocked:
+            continue
         match _decide(turn, child, source_answered=source_answered):
             case _Verdict.ANSWERED:
                 turn.state.disturb(task)
             case _Verdict.STUCK:
                 stuck.append(child)
-            case _Verdict.HELD | _Verdict.HOPES | _Verdict.TRIGGERED:
+            case _Verdict.HELD:
+                all_held = _suits_everybody(task)
+            case _Verdict.HOPES | _Verdict.TRIGGERED:
                 pass
     return stuck
+
+
+def _suits_everybody(task: Task) -> bool:
+    """Whether any newcomer finds a suitable one among those on their way: two hosts are enough.
+
+    Spares looking at each of a thousand children that are held, each time one of them starts.
+    """
+    first = ""
+    for peer_id in task.starting:
+        peer = task.peers[peer_id]
+        if peer.range is not None or peer.host.announced.disable_shared:
+            continue
+        if first and first != peer.host.id:
+            return True
+        first = peer.host.id
+    return False
 
 
 def _decide(turn: Turn, child: Peer, *, source_answered: bool) -> _Verdict:
@@ -151,7 +172,7 @@ def _decide(turn: Turn, child: Peer, *, source_answered: bool) -> _Verdict:
         return _Verdict.ANSWERED
     if turn.limits.admission and not source_answered and is_held(child):
         return _Verdict.HELD
-    seen = survey(child)
+    seen = look_around(turn, child)
     if seen.eligible and _give_parents(turn, child, seen):
         return _Verdict.ANSWERED
     if source_answered:

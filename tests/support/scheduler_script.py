@@ -1,8 +1,8 @@
 """Transcripts: a conversation with a scheduler as text, command by command, with what came of each.
 
-A line that is not indented is a command (see `_COMMANDS`), a comment (#) or empty; the indented lines
-below it are what the scheduler did. `play` runs the commands and returns the text with the outcomes it
-saw, so a transcript holds when playing it changes nothing.
+A line that is not indented is a command (see `_COMMANDS`), a comment (#) or empty; the indented
+lines below it are what the scheduler did. `play` runs the commands and returns the text with the
+outcomes it saw, so a transcript holds when playing it changes nothing.
 
     announce HOST [seed] [private] [idc=NAME] [interval=S]
     register PEER on HOST [task=T] [source] [metadata] [size=BYTES] [priority=N] [part=START+LENGTH]
@@ -22,9 +22,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from support.scheduler_world import PIECE_LENGTH, World, download, host, told
+
 from odonata.errors import NotFoundError
 from odonata.wire.message import ByteRange, TaskType
-from support.scheduler_world import PIECE_LENGTH, World, download, host, told
 
 Words = list[str]
 

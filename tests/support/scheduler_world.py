@@ -1,7 +1,7 @@
 """A scheduler core in a test: short names for hosts, peers and events, invariants after each event.
 
-`World` drives one `SchedulerCore` on a clock of its own. Every method hands in one event and returns
-the effects; `told` puts effects into words, one line each.
+`World` drives one `SchedulerCore` on a clock of its own. Every method hands in one event and
+returns the effects; `told` puts effects into words, one line each.
 """
 
 from __future__ import annotations

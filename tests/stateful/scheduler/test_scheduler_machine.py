@@ -15,6 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
+    MultipleResults,
     RuleBasedStateMachine,
     consumes,
     initialize,
@@ -107,27 +108,27 @@ class SchedulerMachine(RuleBasedStateMachine):
     # --- hosts ---
 
     @initialize(seeds=st.integers(0, 2))
-    def begin(self, seeds: int):
+    def begin(self, seeds: int) -> None:
         for host_id in (*NORMAL_HOSTS, *SEED_HOSTS[:seeds]):
             self.heed(self.world.announce(host(host_id, seed=host_id in SEED_HOSTS)))
 
     @rule(host_id=st.sampled_from(HOSTS), shared=st.sampled_from((True, True, False)))
-    def announce(self, host_id: str, shared: bool):
+    def announce(self, host_id: str, shared: bool) -> None:
         one = host(host_id, seed=host_id in SEED_HOSTS, shared=shared)
         self.heed(self.world.announce(one, interval_s=60))
 
     # --- asking ---
 
     @rule(target=peers, host_id=st.sampled_from(HOSTS), what=st.sampled_from(DOWNLOADS))
-    def register(self, host_id: str, what: Download):
+    def register(self, host_id: str, what: Download) -> str:
         return self.join(host_id, "t", what)
 
     @rule(target=peers, what=st.sampled_from((download(), download(size=0))))
-    def register_elsewhere(self, what: Download):
+    def register_elsewhere(self, what: Download) -> str:
         return self.join("h1", "u", what)
 
     @rule(target=peers)
-    def burst(self):
+    def burst(self) -> MultipleResults[str]:
         """A peer of every normal host asks at once."""
         return multiple(*(self.join(host_id, "t", download()) for host_id in NORMAL_HOSTS))
 
@@ -139,7 +140,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         return peer_id
 
     @rule(target=peers, peer_id=consumes(peers))
-    def register_again(self, peer_id: str):
+    def register_again(self, peer_id: str) -> str:
         """The peer's stream broke and it comes back on another one."""
         client = self.clients[peer_id]
         self.clients[peer_id] = Client(client.host_id, client.task_id)
@@ -147,7 +148,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         return peer_id
 
     @rule(peer_id=peers, data=st.data())
-    def reschedule(self, peer_id: str, data: st.DataObject):
+    def reschedule(self, peer_id: str, data: st.DataObject) -> None:
         client = self.clients[peer_id]
         if not client.is_open or client.has_asked:
             return
@@ -165,14 +166,14 @@ class SchedulerMachine(RuleBasedStateMachine):
     # --- reporting ---
 
     @rule()
-    def everybody_obeys(self):
+    def everybody_obeys(self) -> None:
         """Everybody does what the scheduler told them."""
         for peer_id, client in tuple(self.clients.items()):
             if client.is_open and client.told is not None:
                 self.obey(peer_id, client.told)
 
     @rule(peer_id=peers)
-    def one_obeys(self, peer_id: str):
+    def one_obeys(self, peer_id: str) -> None:
         client = self.clients[peer_id]
         if client.is_open and client.told is not None:
             self.obey(peer_id, client.told)
@@ -185,34 +186,34 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.heed(self.world.started(peer_id))
 
     @rule(peer_id=peers)
-    def start_unasked(self, peer_id: str):
+    def start_unasked(self, peer_id: str) -> None:
         if not self.clients[peer_id].has_asked:
             self.heed(self.world.started(peer_id))
 
     @rule(peer_id=peers)
-    def reschedule_from_all(self, peer_id: str):
+    def reschedule_from_all(self, peer_id: str) -> None:
         """What stock clients do: blame whoever they were given."""
         client = self.clients[peer_id]
         if client.is_open and client.parent_ids and not client.has_asked:
             self.complain(peer_id, list(client.parent_ids))
 
     @rule(peer_id=peers, parent_id=peers, number=st.integers(0, 3), cost_s=st.floats(0, 9))
-    def finish_piece(self, peer_id: str, parent_id: str, number: int, cost_s: float):
+    def finish_piece(self, peer_id: str, parent_id: str, number: int, cost_s: float) -> None:
         self.heed(self.world.piece(peer_id, number, parent_id, cost_s=cost_s))
 
     @rule(peer_id=peers, parent_id=peers)
-    def fail_piece(self, peer_id: str, parent_id: str):
+    def fail_piece(self, peer_id: str, parent_id: str) -> None:
         client = self.clients[peer_id]
         if client.is_open:
             client.complained_about |= self.known(client.task_id, [parent_id]) - {peer_id}
         self.heed(self.world.piece_failed(peer_id, parent_id))
 
     @rule(peer_id=peers, status_code=st.sampled_from((None, 404)))
-    def hear_from_source(self, peer_id: str, status_code: int | None):
+    def hear_from_source(self, peer_id: str, status_code: int | None) -> None:
         self.heed(self.world.source_refused(peer_id, status_code))
 
     @rule(peer_id=peers, ending=st.sampled_from(ENDINGS))
-    def end(self, peer_id: str, ending: str):
+    def end(self, peer_id: str, ending: str) -> None:
         end = {
             "ok": self.world.finished,
             "source": self.world.finished_from_source,
@@ -230,7 +231,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         host_id=st.sampled_from(HOSTS),
         what=st.sampled_from(("host", "host comes back", "task", "peer")),
     )
-    def forget(self, peer_id: str, host_id: str, what: str):
+    def forget(self, peer_id: str, host_id: str, what: str) -> None:
         if what == "task":
             self.heed(self.world.delete_task(host_id))
         elif what == "peer":
@@ -248,7 +249,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         data=st.data(),
         what=st.sampled_from(("arrives", "arrives", "holds", "ends", "fails", "is dead")),
     )
-    def seed_acts(self, data: st.DataObject, what: str):
+    def seed_acts(self, data: st.DataObject, what: str) -> str | MultipleResults[str]:
         host_id, task_id = data.draw(st.sampled_from(sorted(self.triggers)))
         if what in ("arrives", "holds"):
             wanted = download(source=what == "arrives", metadata=what == "holds")
@@ -264,7 +265,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     # --- time ---
 
     @rule(pause_s=st.sampled_from((0.1, 0.5, 1.0, 2.0, 5.0, 11.0, 11.0, 130.0, 4000.0)))
-    def pass_time(self, pause_s: float):
+    def pass_time(self, pause_s: float) -> None:
         self.heed(self.world.advance(self.world.now + pause_s))
 
     # --- what must hold ---
@@ -313,7 +314,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert parent.task.id == client.task_id
 
     @invariant()
-    def who_asked_waits(self):
+    def who_asked_waits(self) -> None:
         """Whoever has asked and got nothing is on the scheduler's waiting list, and nobody else."""
         waiting = {
             peer_id for task in self.world.core.state.tasks.values() for peer_id in task.waiting
@@ -321,7 +322,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         asked = {peer_id for peer_id, client in self.clients.items() if client.has_asked}
         assert waiting == asked
 
-    def teardown(self):
+    def teardown(self) -> None:
         """Events stop; time goes on; nobody is left waiting."""
         if self.world.is_broken:
             return  # the breach itself is what to report

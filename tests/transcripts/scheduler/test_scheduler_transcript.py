@@ -3,18 +3,17 @@
 from pathlib import Path
 
 import pytest
-
 from support.scheduler_script import play
 
 TRANSCRIPTS = sorted(Path(__file__).parent.glob("*.txt"))
 
 
-def test_there_are_transcripts():
+def test_there_are_transcripts() -> None:
     assert len(TRANSCRIPTS) >= 12
 
 
 @pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda path: path.stem)
-def test_transcript(path: Path, rewrite: bool):
+def test_transcript(path: Path, rewrite: bool) -> None:
     text = path.read_text()
     played = play(text)
     if rewrite:

@@ -1,0 +1,129 @@
+"""Choosing among the eligible."""
+
+from random import Random
+
+import numpy as np
+from support.scheduler_world import World, download, host, parents
+
+from models.features import CandidateBatch
+from models.ranker import Ranking
+from scheduler.core.candidate import Drop, survey
+from scheduler.core.choice import choose, features
+from scheduler.core.limits import Limits
+from scheduler.core.story import Story
+from scheduler.core.turn import Turn
+
+
+class Favourite:
+    """Ranks by a given order, and calls some bad."""
+
+    name = "favourite"
+
+    def __init__(self, scores: list[float], bad: list[bool] | None = None) -> None:
+        self.scores = scores
+        self.bad = bad or [False] * len(scores)
+
+    def rank(self, batch: CandidateBatch) -> Ranking:
+        count = len(batch)
+        return Ranking(
+            scores=np.array(self.scores[:count]), bad=np.array(self.bad[:count]), reason="because"
+        )
+
+
+def world_with_holders(count: int, limits: Limits | None = None) -> World:
+    world = World(limits)
+    for number in range(count):
+        world.announce(host(f"h{number}"))
+        world.holder(f"p{number}", f"h{number}")
+    world.announce(host("hx"))
+    return world
+
+
+def turn(world: World, ranker: Favourite) -> Turn:
+    state = world.core.state
+    return Turn(state=state, ranker=ranker, rng=Random(1), story=Story(9), now=0.0)
+
+
+def test_best_first_and_no_more_than_the_limit() -> None:
+    world = world_with_holders(6)
+    world.register("x", "hx", download(source=True))
+    seen = survey(world.peer("x"))
+    choice = choose(turn(world, Favourite([3, 1, 6, 5, 2, 4])), world.peer("x"), seen)
+    assert [peer.id for peer in choice.parents] == ["p2", "p3", "p5", "p0"]
+    assert seen.dropped == {"p4": Drop.OUTRANKED, "p1": Drop.OUTRANKED}
+    assert choice.scores["p2"] == 6.0
+    assert choice.reason == "because"
+
+
+def test_bad_parents_are_left_out_while_others_are_left() -> None:
+    world = world_with_holders(3)
+    world.register("x", "hx", download(source=True))
+    seen = survey(world.peer("x"))
+    ranker = Favourite([3, 1, 2], bad=[True, False, False])
+    choice = choose(turn(world, ranker), world.peer("x"), seen)
+    assert [peer.id for peer in choice.parents] == ["p2", "p1"]
+    assert seen.dropped == {"p0": Drop.BAD}
+
+
+def test_bad_parents_are_better_than_none() -> None:
+    world = world_with_holders(2)
+    world.register("x", "hx", download(source=True))
+    ranker = Favourite([1, 2], bad=[True, True])
+    choice = choose(turn(world, ranker), world.peer("x"), survey(world.peer("x")))
+    assert [peer.id for peer in choice.parents] == ["p1", "p0"]
+
+
+def test_a_slow_last_piece_makes_a_bad_parent() -> None:
+    world = World()
+    world.announce(host("h1"), host("h2"), host("hx"))
+    for peer_id, last_s in (("p1", 3.0), ("p2", 0.1)):
+        world.origin_fetcher(peer_id, f"h{peer_id[1]}")
+        for number, cost_s in enumerate((0.1, 0.1, last_s)):
+            world.piece(peer_id, number, cost_s=cost_s)
+    assert parents(world.register("x", "hx")) == {"x": ["p2"]}
+
+
+def test_equals_are_spread_by_the_load_of_their_hosts() -> None:
+    world = world_with_holders(5, Limits(candidate_parent_limit=1, admission=False))
+    chosen: list[str] = []
+    for number in range(10):
+        world.announce(host(f"c{number}"))
+        chosen += parents(world.register(f"c{number}", f"c{number}"))[f"c{number}"]
+    assert sorted(chosen) == sorted([f"p{n}" for n in range(5)] * 2)
+
+
+def test_of_very_many_candidates_a_sample_is_scored() -> None:
+    world = world_with_holders(9, Limits(candidate_batch_limit=3))
+    world.register("x", "hx", download(source=True))
+    seen = survey(world.peer("x"))
+    choice = choose(turn(world, Favourite([1.0] * 9)), world.peer("x"), seen)
+    assert len(choice.parents) == 3
+    assert list(seen.dropped.values()).count(Drop.NOT_SAMPLED) == 6
+
+
+def test_features_are_read_from_the_state() -> None:
+    world = World()
+    world.announce(
+        host("s1", seed=True, idc="A", location="eu|de", bandwidth=1000),
+        host("h1"),
+        host("hx", idc="a", location="eu|fr"),
+    )
+    world.origin_fetcher("sp", "s1")
+    world.piece("sp", 0, cost_s=1.0)
+    world.piece("sp", 1, cost_s=3.0)
+    world.register("p1", "h1")
+    world.started("p1")
+    world.register("x", "hx", download(source=True))
+    batch = features(world.peer("x"), [world.peer("sp"), world.peer("p1")])
+    assert len(batch) == 2
+    assert batch.max_tx_bits_per_s.tolist() == [1000, 0]
+    assert batch.booked_tx_bits_per_s.tolist() == [4 * 1024 * 1024 * 8 * 8, 0]
+    assert batch.upload_piece_count.tolist() == [8, 0]
+    assert batch.same_idc.tolist() == [1, 0]
+    assert batch.location_affinity.tolist() == [0.2, 0]
+    assert batch.is_seed.tolist() == [True, False]
+    assert batch.is_first_download.tolist() == [False, True]
+    assert batch.can_serve.tolist() == [True, True]
+    assert batch.cost_count.tolist() == [2, 0]
+    assert batch.cost_last_s.tolist() == [3.0, 0]
+    assert batch.cost_mean_s.tolist() == [1.0, 0]

@@ -1,0 +1,90 @@
+"""The invariants notice what they are there for."""
+
+# pyright: reportPrivateUsage=false  # a breach can only be made from inside
+
+from collections.abc import Callable
+
+import pytest
+from support.scheduler_world import World, host
+
+from odonata.errors import InternalError
+from scheduler.core.graph import Booking
+from scheduler.core.invariant import check
+
+
+def world() -> World:
+    """p1 is at the source, p2 and p3 download, q1 is sent to the source of u and q2 waits."""
+    made = World()
+    made.announce(host("h1"), host("h2"), host("h3"))
+    made.origin_fetcher("p1", "h1")
+    for number in (2, 3):
+        made.register(f"p{number}", f"h{number}")
+        made.started(f"p{number}")
+    made.register("q1", "h1", task_id="u")
+    made.register("q2", "h2", task_id="u")
+    return made
+
+
+def cycle(made: World) -> None:
+    graph = made.task().graph
+    graph._parents["p2"]["p3"] = graph._children["p3"]["p2"] = Booking()
+    made.peer("p3").host.book(Booking())
+
+
+def half_edge(made: World) -> None:
+    made.task().graph._parents["p3"].pop("p2")
+
+
+def load(made: World) -> None:
+    made.core.state.hosts["h1"].concurrent_upload_count += 1
+
+
+def index(made: World) -> None:
+    made.task().useful.pop("p2")
+
+
+def stray_peer(made: World) -> None:
+    del made.core.state.hosts["h1"].peers["p1"]
+
+
+def hopeless(made: World) -> None:
+    made.task("u").to_source.clear()
+
+
+def twice_on_its_way(made: World) -> None:
+    made.task("u").starting["q1"] = 9.0
+
+
+def waits_in_vain(made: World) -> None:
+    made.core.state.wait(made.peer("p3"))
+
+
+def restless(made: World) -> None:
+    made.core.state.disturb(made.task("u"))
+
+
+def no_alarm(made: World) -> None:
+    made.core._wake_at_s = None
+
+
+@pytest.mark.parametrize(
+    ("break_it", "complaint"),
+    [
+        (cycle, "cycle"),
+        (half_edge, "differ by direction"),
+        (load, "load of host h1"),
+        (index, "index of task t"),
+        (stray_peer, "disagree on who is there"),
+        (hopeless, "q2 waits for nobody"),
+        (twice_on_its_way, "on its way twice"),
+        (waits_in_vain, "p3 waits, and has parents"),
+        (restless, "left unsettled"),
+        (no_alarm, "the alarm is set to None"),
+    ],
+)
+def test_a_breach_is_noticed(break_it: Callable[[World], None], complaint: str) -> None:
+    made = world()
+    check(made.core)
+    break_it(made)
+    with pytest.raises(InternalError, match=complaint):
+        check(made.core)

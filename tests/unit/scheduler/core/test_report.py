@@ -1,0 +1,105 @@
+"""What reports change, and that none is answered."""
+
+import pytest
+from support.scheduler_world import (
+    PIECE_LENGTH,
+    World,
+    closes,
+    download,
+    host,
+    parents,
+    sent_to_source,
+)
+
+from odonata.wire.message import ByteRange
+from scheduler.core.limits import Limits
+
+
+@pytest.fixture
+def world() -> World:
+    """p1 is at the source; p2 downloads from it."""
+    made = World()
+    made.announce(host("h1"), host("h2"), host("h3"))
+    made.origin_fetcher("p1", "h1")
+    made.register("p2", "h2")
+    made.started("p2")
+    return made
+
+
+def test_reports_are_not_answered(world: World) -> None:
+    assert not world.started("p2")
+    assert not world.at_source("p1")
+    assert not world.piece("p1", 0)
+    assert not world.piece("p2", 0, "p1")
+    assert not world.piece_failed("p2", "p1")
+    assert not world.source_refused("p1", None)
+
+
+def test_a_piece_counts_for_child_and_parent(world: World) -> None:
+    world.now = 5.0
+    world.piece("p2", 1, "p1", cost_s=0.25)
+    child, parent = world.peer("p2"), world.peer("p1")
+    assert child.finished_pieces == {1}
+    assert len(child.costs) == 1
+    assert child.piece_at_s == 5.0
+    assert parent.served_piece_count == 1
+    assert parent.served_length == PIECE_LENGTH
+    assert parent.updated_at_s == parent.host.updated_at_s == 5.0
+    assert parent.piece_at_s == 0.0
+
+
+def test_piece_numbers_are_bounded() -> None:
+    world = World(Limits(piece_number_limit=10))
+    world.announce(host("h1"))
+    world.origin_fetcher("p1", "h1")
+    for number in (9, 10, -1):
+        world.piece("p1", number)
+    assert world.peer("p1").finished_pieces == {9}
+
+
+def test_a_temporary_failure_blames_the_parent(world: World) -> None:
+    world.piece_failed("p2", "p1", temporary=False)
+    assert world.peer("p1").host.upload_failed_count == 0
+    world.piece_failed("p2", "p1")
+    world.piece_failed("p2", "nobody")
+    assert world.peer("p1").host.upload_failed_count == 1
+    assert sent_to_source(world.reschedule("p2")) == ["p2"]
+
+
+def test_terminal_messages_end_the_stream_with_ok(world: World) -> None:
+    assert closes(world.finished_from_source("p1")) == {"p1": "ok"}
+    assert world.task().state == "Succeeded"
+    assert closes(world.finished("p2")) == {"p2": "ok"}
+    assert world.peer("p2").state == "Succeeded"
+    assert not world.finished("p2")  # whatever is said afterwards is not heard
+
+
+def test_a_peer_that_gave_up(world: World) -> None:
+    assert closes(world.failed("p2")) == {"p2": "ok"}
+    assert world.peer("p2").state == "Failed"
+    assert world.peer("p1").host.concurrent_upload_count == 0
+
+
+def test_a_part_from_the_source_is_no_whole_copy(world: World) -> None:
+    part = ByteRange(start=0, length=5)
+    world.register("p3", "h3", download(source=True, part=part))
+    world.at_source("p3")
+    assert closes(world.finished_from_source("p3")) == {"p3": "ok"}
+    assert world.peer("p3").state == "Succeeded"
+    assert world.task().state == "Running"
+
+
+def test_the_task_fails_with_the_last_who_could_help(world: World) -> None:
+    world.register("p3", "h3", download(source=True, size=9))
+    world.at_source("p3")
+    world.failed_from_source("p3")
+    assert world.task().state == "Running"  # p1 is still at it
+    assert world.task().content_length == 9
+    world.failed_from_source("p1")
+    assert world.task().state == "Failed"  # p2 still runs, but has nobody to get the bytes from
+    assert world.task().content_length is None
+
+
+def test_a_peer_that_heard_no_from_the_source_is_not_offered(world: World) -> None:
+    world.source_refused("p1", 401)
+    assert parents(world.register("p3", "h3")) == {"p3": ["p2"]}

@@ -1,0 +1,51 @@
+"""The story of decisions."""
+
+from support.scheduler_world import World, host
+
+from scheduler.core.limits import Limits
+from scheduler.core.story import Decision, Outcome, Story
+
+
+def test_a_story_is_bounded_and_can_be_searched() -> None:
+    story = Story(3)
+    for number in range(5):
+        story.add(
+            Decision(
+                at_s=float(number),
+                task_id=f"t{number % 2}",
+                child_id=f"p{number}",
+                outcome=Outcome.WAIT,
+                reason="",
+            )
+        )
+    assert [one.child_id for one in story.explain()] == ["p2", "p3", "p4"]
+    assert [one.child_id for one in story.explain(task_id="t0")] == ["p2", "p4"]
+    assert [one.child_id for one in story.explain(child_id="p3")] == ["p3"]
+
+
+def test_a_choice_tells_scores_and_why_others_were_dropped() -> None:
+    world = World(Limits(candidate_parent_limit=1))
+    world.announce(host("h1"), host("h2", idc="a"), host("h3", idc="a"))
+    world.holder("p1", "h1")
+    world.holder("p2", "h2")
+    world.holder("p3", "h3")
+    world.register("child", "h3")
+    (decision,) = world.core.explain(child_id="child")
+    assert decision.outcome is Outcome.PARENTS
+    assert decision.ranker == "dragonfly"
+    assert decision.useful_count == 3
+    told = {one.peer_id: (one.score, one.dropped) for one in decision.candidates}
+    assert told["p2"] == (0.25, "")
+    assert told["p1"] == (0.05, "others scored higher")
+    assert told["p3"] == (None, "runs on the child's own host")
+
+
+def test_the_candidates_told_are_bounded() -> None:
+    world = World(Limits(story_candidate_limit=3))
+    for number in range(8):
+        world.announce(host(f"h{number}"))
+        world.holder(f"p{number}", f"h{number}")
+    world.announce(host("hx"))
+    world.register("child", "hx")
+    (decision,) = world.core.explain(child_id="child")
+    assert len(decision.candidates) == 3
