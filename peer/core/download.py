@@ -60,10 +60,12 @@ from peer.core.event import (
     StorageFailed,
     Ticked,
     Wanted,
+    summary,
 )
 from peer.core.fetching import Fetching
 from peer.core.lifecycle import Lifecycle, State, Step
 from peer.core.limits import DownloadLimits
+from peer.core.registration import introduction, why_not_register
 from peer.core.selection import Reader
 from peer.core.source_plan import SourcePlan
 
@@ -136,7 +138,7 @@ class DownloadCore:
         if self.state is State.NEW and not isinstance(event, Begun):
             self._before_begun(event)
             return out
-        self._life.note(now, _summary(event))
+        self._life.note(now, summary(event))
         if isinstance(event, _ParentEvent):
             self._on_parent_event(event, now, out)
         elif isinstance(event, _SourceEvent):
@@ -183,45 +185,25 @@ class DownloadCore:
 
     def _ask_scheduler(self, now: float, out: list[DownloadEffect]) -> None:
         """Register, unless that is of no use."""
-        why_not = self._why_not_register()
+        why_not = why_not_register(
+            self._download,
+            self._content.content_length,
+            needs_size=self._needs_size,
+            small_bytes=self._limits.small_content_bytes,
+        )
+        if not self._scheduler:
+            why_not = self._lost_because or "there is no scheduler"
         if why_not:
             self._go_to_source(why_not, now, out)
         else:
             self._life.take(Step.REGISTER, now)
             self._register(now, out)
 
-    def _why_not_register(self) -> str:
-        if not self._scheduler:
-            return self._lost_because or "there is no scheduler"
-        if not self._needs_size:
-            return ""
-        length = self._content.content_length
-        if length is None:
-            # It would take a length that is not given for 0, and say that the content is empty.
-            return "the scheduler must be told the length, and the source does not say it"
-        wanted = self._download.range
-        length = length if wanted is None else min(length, wanted.length)
-        asks_anyway = (
-            self._download.need_back_to_source
-            or self._download.always_schedule
-            or self._download.disable_back_to_source
-        )
-        small = length <= self._limits.small_content_bytes
-        return "the content is small" if small and not asks_anyway else ""
-
     def _register(
         self, now: float, out: list[DownloadEffect], *, metadata_only: bool = False
     ) -> None:
         self._asked_at = now
-        content = self._content
-        known = content.content_length is not None
-        download = msgspec.structs.replace(
-            self._download,
-            metadata_only=metadata_only,
-            actual_content_length=content.content_length,
-            actual_piece_length=content.piece_length if known else None,
-            actual_piece_count=content.count,
-        )
+        download = introduction(self._download, self._content, metadata_only=metadata_only)
         self._conversation.register(download, out)
 
     # --- readers, storage, the scheduler --------------------------------------------------------
@@ -422,18 +404,9 @@ class DownloadCore:
         if why is not None:
             self._source.contradicted(why, out)
             return
-        run = self._source.run(event.first)
         if event.content_length is not None:
             self._learn(event.content_length, None, {}, out)
-        short = None
-        if run is not None:
-            missing = self._content.missing()
-            if missing is None:
-                short = "the source ended and did not say how long the content is"
-            else:
-                left = [n for n in missing if run.covers(n)]
-                short = f"the source ended before piece {left[0]}" if left else None
-        self._source.on_ended(event.first, now, short=short, out=out)
+        self._source.on_ended(event.first, now, out)
 
     def _on_source_failed(self, event: SourceFailed, now: float, out: list[DownloadEffect]) -> None:
         if self.state in {State.SIZING, State.SOURCING}:
@@ -590,13 +563,3 @@ class DownloadCore:
         elif self.state is not State.SIZING and self._idle:
             moments.append(self._progress_at + limits.stall_timeout_s)
         return [m for m in moments if m is not None]
-
-
-def _summary(event: DownloadEvent) -> str:
-    """Name and who or what it is about; never a header, never a URL."""
-    about = [
-        f"{name}={getattr(event, name)}"
-        for name in ("peer_id", "number", "first", "reason")
-        if hasattr(event, name)
-    ]
-    return " ".join([type(event).__name__, *about])

@@ -180,3 +180,13 @@ DownloadEvent = (
     | Cancelled
     | Ticked
 )
+
+
+def summary(event: DownloadEvent) -> str:
+    """Name and who or what it is about, for stories; never a header, never a URL."""
+    about = [
+        f"{name}={getattr(event, name)}"
+        for name in ("peer_id", "number", "first", "reason")
+        if hasattr(event, name)
+    ]
+    return " ".join([type(event).__name__, *about])

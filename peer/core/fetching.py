@@ -164,7 +164,9 @@ class Fetching:
         state = self.parents.get(peer_id)
         flight = None if state is None else self._land(state, piece.number)
         if state is not None and flight is not None:
-            took_s = piece.cost_s or now - flight.asked_at
+            # From asking to storing, the wait in the parent's queue included: what matters to us,
+            # and what the age of a transfer in flight is compared with.
+            took_s = now - flight.asked_at
             state.heard_at = now
             state.measure(piece.length, took_s, self._limits.goodput_memory)
             self._fetched += 1

@@ -104,12 +104,12 @@ class SourcePlan:
         self._heard_at = now
         self._failures = 0
 
-    def on_ended(
-        self, first: int, now: float, *, short: str | None, out: list[DownloadEffect]
-    ) -> None:
-        """A run is over. `short`: what it should have brought and did not."""
+    def on_ended(self, first: int, now: float, out: list[DownloadEffect]) -> None:
+        """A run is over. If it did not bring what it should, it failed: never a short file."""
         self._heard_at = now
-        if self._runs.pop(first, None) is not None and short is not None:
+        run = self._runs.pop(first, None)
+        short = None if run is None else self._short_of(run)
+        if short is not None:
             self.on_failed(SourceFailed(first=first, reason=short), now, out)
 
     def on_failed(self, event: SourceFailed, now: float, out: list[DownloadEffect]) -> None:
@@ -168,10 +168,6 @@ class SourcePlan:
         """The source is bringing this piece."""
         return any(run.covers(number) for run in self._runs.values())
 
-    def run(self, first: int) -> Run | None:
-        """The run that began at `first`, None if there is none (any more)."""
-        return self._runs.get(first)
-
     def next_wake(self) -> float | None:
         if self._retry_at is not None:
             return self._retry_at
@@ -180,6 +176,13 @@ class SourcePlan:
         return None
 
     # --- inside ---------------------------------------------------------------------------------
+
+    def _short_of(self, run: Run) -> str | None:
+        missing = self._content.missing()
+        if missing is None:
+            return "the source ended and did not say how long the content is"
+        left = next((n for n in missing if run.covers(n)), None)
+        return None if left is None else f"the source ended before piece {left}"
 
     def _firsts(self) -> list[int]:
         """First pieces of everything that is asked for."""

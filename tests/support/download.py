@@ -138,7 +138,9 @@ class Script:
         self.name(*peer_ids, seeds=seeds)
         self.connect(*peer_ids, *seeds)
 
-    def stored(self, peer_id: str, number: int) -> list[DownloadEffect]:
+    def stored(self, peer_id: str, number: int, took_s: float = 0.2) -> list[DownloadEffect]:
+        """The piece arrives `took_s` after whatever happened last."""
+        self.now += took_s
         return self(PieceStored(peer_id=peer_id, piece=piece_of(number, self.length)))
 
     def failed(self, peer_id: str, number: int, reason: FailureReason) -> list[DownloadEffect]:

@@ -433,6 +433,6 @@ class DownloadMachine(RuleBasedStateMachine):
 
 
 DownloadMachine.TestCase.settings = settings(
-    max_examples=200, stateful_step_count=60, deadline=None
+    max_examples=120, stateful_step_count=50, deadline=None
 )
 TestDownloadMachine = DownloadMachine.TestCase

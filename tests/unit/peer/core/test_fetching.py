@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from msgspec.structs import replace
-from support.download import PIECE, URL, Script, asked, kinds, messages, of, piece_of
+from support.download import PIECE, URL, Script, asked, kinds, messages, of
 
 from odonata.wire.message import Download, PieceFailed, Reschedule
 from peer.core.effect import CancelPiece, ConnectParent, DropParent, FetchPiece
@@ -12,7 +11,6 @@ from peer.core.event import (
     FailureReason,
     ParentLoad,
     PieceNotFetched,
-    PieceStored,
     ReaderWaiting,
 )
 from peer.core.limits import DownloadLimits
@@ -55,8 +53,7 @@ def test_a_request_may_ask_for_more_at_once(wish: int, granted: int) -> None:
 def test_a_parent_bounded_by_delay_is_asked_for_several() -> None:
     script = busy_swarm("a")
     ((_, number),) = asked(script.effects)
-    piece = replace(piece_of(number, script.length), cost_s=0.01)
-    assert len(asked(script(PieceStored(peer_id="a", piece=piece)))) == 4
+    assert len(asked(script.stored("a", number, took_s=0.01))) == 4
 
 
 def test_no_piece_is_asked_for_twice_or_when_held() -> None:
@@ -64,7 +61,7 @@ def test_no_piece_is_asked_for_twice_or_when_held() -> None:
     flying = asked(script.effects)
     seen = {number for _, number in flying}
     while flying:
-        peer, number = flying.pop()
+        peer, number = flying.pop(0)
         for fetch in asked(script.stored(peer, number)):
             assert fetch[1] not in seen
             seen.add(fetch[1])

@@ -58,7 +58,7 @@ def test_one_run_at_a_time_by_default() -> None:
     assert not plan.covers(3)
     content.hold(0)
     content.hold(1)
-    plan.on_ended(0, 1.0, short=None, out=[])
+    plan.on_ended(0, 1.0, [])
     assert runs(advance(plan)) == [(3, None)]
 
 

@@ -1,0 +1,41 @@
+"""How a download introduces itself to the scheduler, and when it is of no use to do so.
+
+Under our own scheduler a peer registers at once, whatever the size. A scheduler that is not ours
+must be told the length, and its other clients do not ask it for small contents.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from odonata.wire.message import Download
+from peer.core.content import Content
+
+
+def introduction(download: Download, content: Content, *, metadata_only: bool) -> Download:
+    """What the Register says: the request, and what is known of the content by now."""
+    known = content.content_length is not None
+    return replace(
+        download,
+        metadata_only=metadata_only,
+        actual_content_length=content.content_length,
+        actual_piece_length=content.piece_length if known else None,
+        actual_piece_count=content.count,
+    )
+
+
+def why_not_register(
+    download: Download, content_length: int | None, *, needs_size: bool, small_bytes: int
+) -> str:
+    """Why the scheduler should not be asked; empty if it should."""
+    if not needs_size:
+        return ""
+    if content_length is None:
+        # It would take a length that is not given for 0, and say that the content is empty.
+        return "the scheduler must be told the length, and the source does not say it"
+    wanted = download.range
+    length = content_length if wanted is None else min(content_length, wanted.length)
+    asks_anyway = (
+        download.need_back_to_source or download.always_schedule or download.disable_back_to_source
+    )
+    return "the content is small" if length <= small_bytes and not asks_anyway else ""
