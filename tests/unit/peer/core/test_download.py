@@ -1,4 +1,4 @@
-"""One download, script by script: the scheduler's answers, the seed's way, ends of every kind."""
+"""One download, script by script: the scheduler's answers, parents, ends of every kind."""
 
 from __future__ import annotations
 
@@ -9,24 +9,19 @@ from support.download import PIECE, URL, Script, asked, kinds, messages, of, pie
 
 from odonata.errors import (
     DiskFullError,
-    SourceError,
     StorageError,
     UnavailableError,
 )
 from odonata.wire.message import (
-    BackToSourceFailed,
     ByteRange,
     Download,
     EmptyTask,
     Failed,
     MetadataOnly,
     NeedBackToSource,
-    PieceBackToSourceFailed,
-    PieceBackToSourceFinished,
     PieceFinished,
     Register,
     Reschedule,
-    SourceAnswer,
     TrafficType,
 )
 from peer.core.effect import (
@@ -60,7 +55,6 @@ from peer.core.event import (
 from peer.core.lifecycle import IllegalStepError, State
 from peer.core.limits import DownloadLimits
 
-SEED = Download(url=URL, need_back_to_source=True)
 NO_SOURCE = Download(url=URL, disable_back_to_source=True)
 
 
@@ -150,274 +144,6 @@ def test_metadata_answer_that_nobody_asked_for_changes_nothing() -> None:
     script.begin()
     assert script.answer(MetadataOnly()) == []
     assert script.core.state is State.REGISTERING
-
-
-# --- the source -----------------------------------------------------------------------------------
-
-
-def test_told_to_go_to_the_source() -> None:
-    script = Script(length=2 * PIECE)
-    script.begin()
-    assert kinds(script.answer(NeedBackToSource(description="first"))) == ["Send", "FetchSource"]
-    assert kinds(script.opened()) == ["LearnMeta"]
-    (first,) = messages(script.from_source(0))
-    assert isinstance(first, PieceBackToSourceFinished)
-    assert first.piece.traffic_type is TrafficType.BACK_TO_SOURCE
-    assert kinds(script.from_source(1)) == ["Send", "Send", "CloseStream", "StopSource", "Complete"]
-    assert kinds(script.said)[-1] == "BackToSourceFinished"
-
-
-def test_no_scheduler_means_source_at_once() -> None:
-    script = Script(length=PIECE)
-    assert runs(script.begin(scheduler=False)) == [(0, None)]
-    script.opened()
-    assert kinds(script.from_source(0)) == ["StopSource", "Complete"]
-    assert script.said == []
-
-
-def test_empty_content_from_the_source() -> None:
-    script = Script(length=0)
-    script.begin(scheduler=False)
-    assert kinds(script.opened()) == ["LearnMeta", "StopSource", "Complete"]
-
-
-def test_unknown_length_from_the_source_is_learned_at_the_end() -> None:
-    script = Script(length=PIECE + 1)
-    script.begin(scheduler=False)
-    (learned,) = script.opened(length=None)
-    assert learned == LearnMeta(content_length=None, piece_length=PIECE)
-    assert script.from_source(0) == []
-    assert script.from_source(1) == []
-    effects = script(SourceEnded(first=0, content_length=PIECE + 1))
-    assert kinds(effects) == ["LearnMeta", "Complete"]
-
-
-def test_source_that_ends_short_is_never_a_complete_file() -> None:
-    script = Script(length=2 * PIECE, limits=DownloadLimits(source_attempts=1))
-    script.begin(scheduler=False)
-    script.opened()
-    script.from_source(0)
-    (gave_up,) = script(SourceEnded(first=0, content_length=2 * PIECE))
-    assert isinstance(gave_up, GiveUp)
-    assert "ended before piece 1" in script.error
-
-
-def test_source_that_ends_without_saying_its_length_is_not_complete() -> None:
-    script = Script(limits=DownloadLimits(source_attempts=1))
-    script.begin(scheduler=False)
-    script.opened(length=None)
-    script.from_source(0)
-    script(SourceEnded(first=0))
-    assert "did not say how long" in script.error
-
-
-def test_origin_dies_half_way_then_error_with_its_status_and_what_is_held_stays() -> None:
-    script = Script(length=3 * PIECE)
-    script.begin()
-    script.answer(NeedBackToSource())
-    script.opened()
-    script.from_source(0)
-    answer = SourceAnswer(message="gone", status_code=502, header={"Via": "x"})
-    for first in (0, 1, 1):
-        assert script(SourceFailed(first=first, reason="reset", answer=answer)) == []
-        assert script.tick_until(FetchSource).first == 1  # from the first missing piece
-    effects = script(SourceFailed(first=1, reason="reset", answer=answer))
-    assert kinds(effects) == ["Send", "Send", "CloseStream", "GiveUp"]
-    failed, last = messages(effects)
-    assert failed == PieceBackToSourceFailed(answer=answer, description=script.error)
-    assert isinstance(last, BackToSourceFailed)
-    error = of(effects, GiveUp)[0].error
-    assert isinstance(error, SourceError)
-    assert (error.status_code, error.header) == (502, {"Via": "x"})
-
-
-def test_progress_forgives_earlier_failures() -> None:
-    script = Script(length=40 * PIECE)
-    script.begin(scheduler=False)
-    script.opened()
-    for number in range(39):
-        script.from_source(number)
-        script(SourceFailed(first=number or 0, reason="reset"))
-        assert script.tick_until(FetchSource).first == number + 1
-    assert script.core.state is State.SOURCING
-
-
-def test_fatal_source_failure_is_not_retried() -> None:
-    script = Script()
-    script.begin(scheduler=False)
-    answer = SourceAnswer(message="no", status_code=404)
-    (gave_up,) = script(SourceFailed(first=0, reason="404", answer=answer, fatal=True))
-    assert isinstance(gave_up, GiveUp)
-    assert isinstance(gave_up.error, SourceError)
-    assert gave_up.error.status_code == 404
-
-
-def test_content_that_changed_at_the_source_is_an_error_not_a_mixture() -> None:
-    script = Script()
-    script.begin(content_length=4 * PIECE, piece_length=PIECE, held=(0,), scheduler=False)
-    effects = script.opened(length=5 * PIECE)
-    assert kinds(effects) == ["StopSource", "GiveUp"]
-    assert "changed at the source" in script.error
-
-
-def test_source_that_says_nothing_is_given_up_in_the_end() -> None:
-    script = Script()
-    script.begin(scheduler=False)
-    script.tick_until(GiveUp)
-    assert "nothing came from the source" in script.error
-
-
-def test_disabled_source_is_never_asked() -> None:
-    script = Script(download=NO_SOURCE)
-    script.begin()
-    effects = script.answer(NeedBackToSource(description="nobody has it"))
-    assert kinds(effects) == ["Send", "CloseStream", "GiveUp"]
-    assert isinstance(messages(effects)[0], Failed)
-    error = of(effects, GiveUp)[0].error
-    assert isinstance(error, UnavailableError)
-    assert "disable_back_to_source" in error.detail
-
-
-# --- a triggered seed -----------------------------------------------------------------------------
-
-
-def test_seed_brings_the_blob_with_one_request() -> None:
-    script = Script(length=3 * PIECE, download=SEED)
-    assert script.begin() == [OpenSource(first=0)]
-    effects = script.opened()
-    assert kinds(effects) == ["LearnMeta", "Send"]
-    (register,) = messages(effects)
-    assert isinstance(register, Register)
-    told = register.download
-    assert told.need_back_to_source
-    assert (told.actual_content_length, told.actual_piece_length) == (3 * PIECE, PIECE)
-    assert told.actual_piece_count == 3
-    effects = script.answer(NeedBackToSource())
-    assert kinds(effects) == ["Send", "FetchSource"]
-    assert effects[1] == FetchSource(first=0)
-    for number in range(3):
-        script.from_source(number)
-    assert kinds(script.said) == [
-        "Register",
-        "BackToSourceStarted",
-        *["PieceBackToSourceFinished"] * 3,
-        "BackToSourceFinished",
-    ]
-    assert kinds(script.effects)[-1] == "Complete"
-    assert len(of(script.effects, OpenSource)) == len(of(script.effects, FetchSource)) == 1
-
-
-def test_seed_of_unknown_length_registers_without_it() -> None:
-    script = Script(download=SEED)
-    script.begin()
-    (register,) = messages(script.opened(length=None))
-    assert isinstance(register, Register)
-    assert register.download.actual_content_length is None
-    assert register.download.actual_piece_length is None
-
-
-def test_seed_whose_source_refuses_does_not_register() -> None:
-    script = Script(download=SEED)
-    script.begin()
-    answer = SourceAnswer(message="no", status_code=401, header={"WWW-Authenticate": "Bearer"})
-    (gave_up,) = script(SourceFailed(first=0, reason="401", answer=answer, fatal=True))
-    assert isinstance(gave_up, GiveUp)
-    assert isinstance(gave_up.error, SourceError)
-    assert gave_up.error.header == {"WWW-Authenticate": "Bearer"}
-    assert script.said == []
-
-
-def test_seed_tries_to_open_the_source_again() -> None:
-    script = Script(download=SEED)
-    script.begin()
-    assert script(SourceFailed(first=0, reason="connection refused")) == []
-    assert script.tick_until(OpenSource) == OpenSource(first=0)
-
-
-def test_seed_of_an_empty_content_registers_so_that_others_learn_it() -> None:
-    script = Script(length=0, download=SEED)
-    script.begin()
-    (register,) = messages(script.opened())
-    assert isinstance(register, Register)
-    assert register.download.actual_content_length == 0
-    effects = script.answer(EmptyTask())
-    assert kinds(messages(effects)) == ["Started", "Finished"]
-    assert kinds(effects)[-2:] == ["StopSource", "Complete"]
-
-
-def test_seed_that_is_sent_to_the_source_for_nothing() -> None:
-    script = Script(length=0, download=SEED)
-    script.begin()
-    script.opened()
-    effects = script.answer(NeedBackToSource())
-    assert kinds(messages(effects)) == ["BackToSourceStarted", "BackToSourceFinished"]
-    assert kinds(effects)[-1] == "Complete"
-
-
-def test_seed_that_holds_everything_tells_a_scheduler_that_forgot() -> None:
-    script = Script(length=PIECE, download=SEED)
-    (register,) = messages(script.begin(content_length=PIECE, piece_length=PIECE, held=(0,)))
-    assert isinstance(register, Register)
-    assert register.download.metadata_only
-    effects = script.answer(MetadataOnly())
-    assert kinds(effects) == ["Send", "Send", "CloseStream", "Complete"]
-    assert kinds(messages(effects)) == ["Started", "Finished"]
-
-
-def test_report_that_nobody_answers_ends_by_itself() -> None:
-    script = Script(length=PIECE, download=SEED)
-    script.begin(content_length=PIECE, piece_length=PIECE, held=(0,))
-    assert script.tick_until(Complete).whole
-
-
-def test_report_ends_when_the_scheduler_is_lost() -> None:
-    script = Script(length=PIECE, download=SEED)
-    script.begin(content_length=PIECE, piece_length=PIECE, held=(0,))
-    assert script(SchedulerLost(reason="broken")) == [Complete(whole=True)]
-
-
-def test_seed_that_is_given_parents_closes_the_source() -> None:
-    script = Script(download=SEED)
-    script.begin()
-    script.opened()
-    assert kinds(script.name("other", seeds=())) == ["Send", "StopSource", "ConnectParent"]
-    assert script(SourceFailed(first=0, reason="late")) == []
-    assert script.core.state is State.SWARMING
-
-
-def test_resumed_seed_asks_only_for_what_is_missing() -> None:
-    script = Script(length=6 * PIECE, download=SEED)
-    script.begin(content_length=6 * PIECE, piece_length=PIECE, held=(0, 1, 3))
-    assert runs(script.answer(NeedBackToSource())) == [(2, 2)]
-    script.opened()
-    script.from_source(2)
-    assert runs(script(SourceEnded(first=2))) == [(4, None)]
-    script.from_source(4)
-    assert kinds(script.from_source(5))[-1] == "Complete"
-
-
-def test_resumed_seed_whose_source_ignores_ranges_reads_past_what_it_holds() -> None:
-    script = Script(length=4 * PIECE, download=SEED)
-    script.begin(content_length=4 * PIECE, piece_length=PIECE, held=(0, 2))
-    assert runs(script.answer(NeedBackToSource())) == [(1, 1)]
-    effects = script.opened(ranges=False)
-    assert effects == [StopSource(first=1), FetchSource(first=0, last=None, skip=(0, 2))]
-    assert script.opened(ranges=False) == []
-
-
-def test_open_source_that_breaks_while_waiting_is_opened_anew() -> None:
-    script = Script(download=SEED)
-    script.begin()
-    script.opened()
-    assert script(SourceFailed(first=0, reason="idle connection closed")) == []
-    assert runs(script.answer(NeedBackToSource())) == [(0, None)]
-
-
-def test_seed_without_a_scheduler_goes_on_with_the_open_request() -> None:
-    script = Script(download=SEED)
-    script.begin()
-    assert script(SchedulerLost(reason="connect refused")) == []
-    assert kinds(script.opened()) == ["LearnMeta", "FetchSource"]
 
 
 # --- a scheduler that must be told the size -------------------------------------------------------
