@@ -59,8 +59,8 @@ class Processes:
         self._children: dict[str, Child] = {}
         self._followers: dict[str, asyncio.Task[int]] = {}
 
-    async def start(self, name: str, words: Sequence[str]) -> Child:
-        """Start `words` (an absolute program path first) as `name`."""
+    async def start(self, name: str, words: Sequence[str], on_line: OnLine | None = None) -> Child:
+        """Start `words` (an absolute program path first) as `name`; its lines go to `on_line`."""
         leash = [sys.executable, "-m", "odonata.swarm.leash", str(os.getpid()), *words]
         process = await asyncio.create_subprocess_exec(
             *leash,
@@ -70,7 +70,7 @@ class Processes:
             start_new_session=True,
             limit=LINE_BYTES_MAX,
         )
-        child = Child(name, process, self._on_line)
+        child = Child(name, process, on_line or self._on_line)
         self._children[name] = child
         loop = asyncio.get_running_loop()
         self._followers[name] = loop.create_task(child.follow(), name=f"follow-{name}")

@@ -7,10 +7,10 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from odonata.errors import UnavailableError
 from odonata.swarm.demo.image import Image, make_image
 from odonata.swarm.demo.pull import PlainPuller, SwarmPuller, sent_bytes, verify
 from odonata.swarm.demo.registry import fetch_image
@@ -21,7 +21,7 @@ from odonata.swarm.local import running
 from odonata.swarm.plan import SwarmOptions, SwarmPlan, make_plan
 from odonata.swarm.process import Processes, died_early
 
-ORIGIN_START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 30.0  # of the origin: a Python process on a busy machine
 LOG_LINES_SHOWN = 30  # of each process, when something went wrong
 
 
@@ -71,20 +71,23 @@ class Demo:
         return await asyncio.to_thread(make_image, blobs, self._seed)
 
     async def _start_origin(self, others: Processes, blobs: Path) -> str:
-        words = [sys.executable, "-m", "odonata.swarm.demo.origin", str(blobs)]
-        child = await others.start("origin", [*words, str(self._world.origin_rate_bytes_per_s)])
-        try:
-            async with asyncio.timeout(ORIGIN_START_TIMEOUT_S):
-                while not any(line.startswith("listening ") for line in child.lines):
-                    if child.process.returncode is not None:
-                        raise died_early(child)
-                    await asyncio.sleep(0.02)
-        except TimeoutError:
-            raise UnavailableError(
-                "the demo's origin did not start; is the machine busy?"
-            ) from None
-        line = next(line for line in child.lines if line.startswith("listening "))
-        return f"http://127.0.0.1:{line.split()[1]}"
+        rate = str(self._world.origin_rate_bytes_per_s)
+        words = [sys.executable, "-m", "odonata.swarm.demo.origin", str(blobs), rate]
+        port: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+        def on_line(name: str, line: str) -> None:
+            if line.startswith("listening ") and not port.done():
+                port.set_result(line.split()[1])
+            self._note(name, line)
+
+        child = await others.start("origin", words, on_line)
+        ended = asyncio.ensure_future(others.first_end())
+        either: set[asyncio.Future[Any]] = {port, ended}
+        await asyncio.wait(either, timeout=START_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+        ended.cancel()
+        if not port.done():
+            raise died_early(child)
+        return f"http://127.0.0.1:{port.result()}"
 
     async def _plain(self, origin: str, image: Image) -> Outcome:
         tallies = self._tallies(image)
