@@ -151,13 +151,16 @@ class View:
     async def _piece_at(self, position: int) -> Piece | None:
         """The piece with the byte at `position`, waited for; None: the content ends before it."""
         number = position // self.piece_length
-        while (piece := self.task.piece(number)) is None:
+        while True:
             length = self.content_length
             if length is not None and position >= length:
                 return None
+            piece = self.task.piece(number)
+            if piece is not None and position < piece.offset + piece.length:
+                return piece
+            # Also after a short piece: the last one, but only the length says so.
             self._shared.reader_at(self, number)
             await self._news()
-        return piece
 
     def _numbers(self) -> range | tuple[int, ...]:
         """Pieces to look at: those wanted, or all that are held while there is no end in sight."""

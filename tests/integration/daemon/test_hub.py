@@ -1,0 +1,259 @@
+"""The hub with a real source and real cores, storage in memory, no scheduler: who shares what."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from random import Random
+from typing import Any
+
+import pytest
+from support.content import make_content
+from support.memory_storage import MemoryStorage
+from support.origin import Manners, Origin
+
+from odonata.errors import (
+    CallerError,
+    CapacityError,
+    DigestMismatchError,
+    DiskFullError,
+    SourceError,
+)
+from odonata.piece import MIB
+from odonata.wire.message import ByteRange, Download, TrafficType
+from peer.core.download import DownloadCore
+from peer.core.limits import DownloadLimits
+from peer.runtime.buffer import BufferPool
+from peer.runtime.channel import ChannelPool
+from peer.runtime.conversation import Conversation
+from peer.runtime.host_info import HostFacts
+from peer.runtime.hub import Hub
+from peer.runtime.limit import Unlimited
+from peer.runtime.piece_client import PieceClient
+from peer.runtime.run_tools import RunTools
+from peer.runtime.source import open_sources
+from peer.runtime.view import View
+
+PATIENCE_S = 30.0
+CONTENT = make_content(18 * MIB)
+WHOLE = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
+
+
+class NoSchedulers:
+    def available(self, task_id: str) -> bool:
+        return False
+
+    def needs_size(self, task_id: str) -> bool:
+        return False
+
+
+def nobody(task_id: str, peer_id: str) -> Conversation:
+    raise AssertionError(f"{peer_id} of {task_id}: there is no scheduler to talk to")
+
+
+@pytest.fixture
+async def origin() -> AsyncIterator[Origin]:
+    async with Origin() as origin:
+        yield origin
+
+
+@pytest.fixture
+async def make_hub() -> AsyncIterator[Callable[..., Hub]]:
+    storage, sources, pool = MemoryStorage(), open_sources(), ChannelPool()
+    buffers = BufferPool()
+    hubs: list[Hub] = []
+    limits = DownloadLimits(source_backoff_s=0.01, source_attempts=2)
+
+    def make(**more: Any) -> Hub:
+        tools = RunTools(
+            facts=HostFacts(ip="127.0.0.1", hostname="test"),
+            fetcher=PieceClient(buffers),
+            source=sources,
+            source_limit=Unlimited(),
+            buffers=buffers,
+            parents=pool,
+            converse=nobody,
+        )
+
+        def core(download: Download) -> DownloadCore:
+            return DownloadCore(limits, download, Random(1))
+
+        hubs.append(Hub(storage, tools, NoSchedulers(), core, **more))
+        return hubs[-1]
+
+    yield make
+    for hub in hubs:
+        await hub.close()
+    await pool.close()
+    await sources.close()
+
+
+@pytest.fixture
+def hub(make_hub: Callable[..., Hub]) -> Hub:
+    return make_hub()
+
+
+async def within(work: Awaitable[Any]) -> Any:
+    async with asyncio.timeout(PATIENCE_S):
+        return await work
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Let the loop turn until what follows from the last step has happened."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not true():  # noqa: ASYNC110  # nothing here announces it
+            await asyncio.sleep(0)
+
+
+async def read(view: View, wanted: ByteRange | None = None) -> bytes:
+    async with asyncio.timeout(PATIENCE_S):
+        return b"".join(
+            [os.pread(one.fd, one.length, one.offset) async for one in view.read(wanted)]
+        )
+
+
+async def test_readers_get_bytes_in_order_while_they_arrive(hub: Hub, origin: Origin) -> None:
+    gate = asyncio.Event()
+    url = origin.add("/blob", CONTENT, Manners(gate=gate))
+    view = await within(hub.open(Download(url=url)))
+    segments = view.read()
+    first = await within(anext(segments))
+    assert (first.offset, first.length) == (0, 4 * MIB)
+    assert not gate.is_set()
+    assert not view.was_local
+    gate.set()
+    rest = b"".join([os.pread(one.fd, one.length, one.offset) async for one in segments])
+    assert rest == CONTENT[4 * MIB :]
+    await within(view.done())
+    again = await within(hub.open(Download(url=url)))
+    assert again.was_local
+    kinds = {piece.traffic_type async for piece in again.pieces()}
+    assert kinds == {TrafficType.LOCAL_PEER}
+    await again.close()
+    await view.close()
+
+
+@pytest.mark.parametrize("length_known", [True, False])
+async def test_a_body_that_breaks_off_is_an_error_and_never_an_end(
+    length_known: bool, hub: Hub, origin: Origin
+) -> None:
+    manners = Manners(short_by=5 * MIB, chunked=not length_known, ranges=length_known)
+    view = await within(hub.open(Download(url=origin.add("/blob", CONTENT, manners))))
+    with pytest.raises(SourceError):
+        await read(view)
+    with pytest.raises(SourceError):
+        await within(view.done())
+    await view.close()
+
+
+async def test_a_failed_download_is_begun_again_for_the_next_caller(
+    hub: Hub, origin: Origin
+) -> None:
+    url = origin.add("/blob", CONTENT, Manners(status=404))
+    with pytest.raises(SourceError) as refused:
+        await within(hub.open(Download(url=url)))
+    assert refused.value.status_code == 404
+    origin.add("/blob", CONTENT)
+    view = await within(hub.open(Download(url=url)))
+    assert await read(view) == CONTENT
+    await view.close()
+
+
+async def test_a_reader_may_read_more_than_the_view_was_opened_for(
+    hub: Hub, origin: Origin
+) -> None:
+    url = origin.add("/blob", CONTENT)
+    view = await within(hub.open(Download(url=url, range=ByteRange(start=0, length=1))))
+    assert await read(view, ByteRange(start=17 * MIB, length=7)) == CONTENT[17 * MIB :][:7]
+    assert await read(view) == CONTENT
+    with pytest.raises(CallerError):
+        await read(view, ByteRange(start=19 * MIB, length=1))
+    await view.close()
+
+
+async def test_a_digest_is_checked_before_the_end_is_clean(hub: Hub, origin: Origin) -> None:
+    url = origin.add("/blob", CONTENT)
+    right = await within(hub.open(Download(url=url, digest=WHOLE)))
+    assert await read(right) == CONTENT
+    await right.close()
+    wrong = await within(hub.open(Download(url=url, digest=f"sha256:{'0' * 64}")))
+    with pytest.raises(DigestMismatchError):
+        await read(wrong)
+    with pytest.raises(DigestMismatchError):
+        await within(wrong.done())
+    await wrong.close()
+
+
+async def test_the_last_caller_decides_whether_it_goes_on(hub: Hub, origin: Origin) -> None:
+    gate = asyncio.Event()
+    url = origin.add("/blob", CONTENT, Manners(gate=gate))
+    leaving = await within(hub.open(Download(url=url), linger=True))
+    await leaving.close()
+    gate.set()
+    task = await within(hub.find(leaving.task_id))
+    landed = [piece.number async for piece in hub.offers(leaving.task_id, ())]
+    assert sorted(landed) == [0, 1, 2, 3, 4]
+    assert task.finished
+    assert origin.copies("/blob") == 1
+
+
+async def test_a_whole_task_is_fetched_behind_a_range(hub: Hub, origin: Origin) -> None:
+    url = origin.add("/blob", CONTENT)
+    wanted = ByteRange(start=0, length=1)
+    view = await within(hub.open(Download(url=url, range=wanted, prefetch=True)))
+    landed = [piece.number async for piece in hub.offers(view.task_id, ())]
+    assert sorted(landed) == [0, 1, 2, 3, 4]
+    await view.close()
+
+
+async def test_downloads_at_once_are_bounded(make_hub: Callable[..., Hub], origin: Origin) -> None:
+    hub, gate = make_hub(max_downloads=1), asyncio.Event()
+    manners = Manners(gate=gate)
+    first = await within(hub.open(Download(url=origin.add("/1", CONTENT, manners))))
+    with pytest.raises(CapacityError, match="1 downloads"):
+        await within(hub.open(Download(url=origin.add("/2", CONTENT, manners))))
+    gate.set()
+    await within(first.done())
+    await until(lambda: hub.running == 0)
+    second = await within(hub.open(Download(url=origin.url("/2"))))
+    await within(second.done())
+    await first.close()
+    await second.close()
+
+
+async def test_a_full_disk_ends_the_download_with_its_own_error(hub: Hub, origin: Origin) -> None:
+    gate = asyncio.Event()
+    url = origin.add("/blob", CONTENT, Manners(gate=gate))
+    view = await within(hub.open(Download(url=url)))
+    task = hub.storage.get(view.task_id)
+    assert task is not None
+    task.fail_next_store = DiskFullError("full")  # type: ignore[attr-defined]  # the twin's own
+    gate.set()
+    with pytest.raises(DiskFullError):
+        await within(view.done())
+    await view.close()
+
+
+async def test_a_task_that_is_deleted_while_it_is_read_goes_with_its_last_reader(
+    hub: Hub, origin: Origin
+) -> None:
+    url = origin.add("/blob", CONTENT)
+    view = await within(hub.open(Download(url=url)))
+    await within(view.done())
+    assert await hub.delete(view.task_id)
+    assert await read(view) == CONTENT
+    await view.close()
+    await until(lambda: hub.storage.get(view.task_id) is None)
+
+
+async def test_nothing_runs_after_close(hub: Hub, origin: Origin) -> None:
+    before = asyncio.all_tasks()
+    url = origin.add("/blob", CONTENT, Manners(gate=asyncio.Event()))
+    view = await within(hub.open(Download(url=url)))
+    assert hub.running == 1
+    await hub.close()
+    await view.close()
+    names = {task.get_name() for task in asyncio.all_tasks() - before}
+    assert not [name for name in names if "hub" in name or "127.0.0.1-test" in name]
