@@ -86,7 +86,7 @@ def _scheduler(data_dir: Path, ports: _Ports) -> Member:
     port = ports.take(SCHEDULER_PORT)
     config = _write(
         data_dir / "scheduler.yaml",
-        {"server": {"listenIP": IP, "advertiseIP": IP, "port": port}},
+        {"server": {"listenIP": IP, "port": port}},
     )
     return Member(name="scheduler", command="scheduler", config=config, port=port)
 
@@ -100,7 +100,7 @@ def _daemon(
         raise CallerError(
             f"--data-dir {data_dir}: too long for a unix socket; choose a shorter path"
         )
-    upload, piece, proxy = ports.take(), ports.take(), ports.take(PROXY_PORT)
+    upload, piece, proxy = ports.take(), ports.take(), ports.take(0 if seed else PROXY_PORT)
     settings: dict[str, Any] = {
         "host": {"ip": IP, "hostname": name},
         "scheduler": {"addrs": [f"{IP}:{scheduler_port}"], "announceInterval": "30s"},

@@ -59,7 +59,7 @@ def addresses(plan: SwarmPlan) -> Table:
     """Where everybody listens."""
     table = Table(title="a local swarm is up; Ctrl-C ends it")
     for heading in ("", "gRPC", "HTTP proxy", "socket of odonata get"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     for member in plan.members:
         table.add_row(
             Text(member.name, style=colour_of(member.name)),

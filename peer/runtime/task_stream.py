@@ -148,7 +148,9 @@ def _check_output(download: Download) -> None:
     if path.is_dir():
         raise AlreadyExistsError(f"{path} is a folder: name the file in it")
     if not download.overwrite and os.path.lexists(path):
-        raise AlreadyExistsError(f"{path} exists: choose another name, or allow to overwrite it")
+        raise AlreadyExistsError(
+            f"{path} exists: choose another name, or overwrite it (odonata get --overwrite)"
+        )
     if not path.parent.is_dir():
         raise CallerError(f"there is no folder {path.parent}: make it first")
     if not os.access(path.parent, os.W_OK | os.X_OK):
