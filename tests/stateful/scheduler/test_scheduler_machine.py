@@ -141,8 +141,10 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @rule(target=peers, peer_id=consumes(peers))
     def register_again(self, peer_id: str) -> str:
-        """The peer's stream broke and it comes back on another one."""
+        """The peer's stream broke and it comes back on another one: old complaints are void."""
         client = self.clients[peer_id]
+        for other in self.clients.values():
+            other.complained_about.discard(peer_id)
         self.clients[peer_id] = Client(client.host_id, client.task_id)
         self.heed(self.world.register(peer_id, client.host_id, download(), client.task_id))
         return peer_id

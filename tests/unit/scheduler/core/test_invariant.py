@@ -1,6 +1,7 @@
 """The invariants notice what they are there for."""
 
-# pyright: reportPrivateUsage=false  # a breach can only be made from inside
+# A breach can only be made from inside.
+# pyright: reportPrivateUsage=false
 
 from collections.abc import Callable
 

@@ -101,6 +101,16 @@ def test_an_answer_of_the_source_is_bounded_by_the_cap() -> None:
     assert sent_to_source(world.closed("p2")) == ["p3"]
 
 
+def test_a_hope_that_asks_again_is_a_hope_no_more() -> None:
+    world = world_of(2, Limits(back_to_source_limit=2))
+    world.announce(host("s", seed=True))
+    for number in range(4):
+        world.register(f"p{number}", f"h{number % 2}")
+    assert sent_to_source(world.seed_failed("s")) == ["p0", "p1"]
+    # p2 runs beside p0 and p3 beside p1: each hopes for the other host's.
+    assert sent_to_source(world.reschedule("p1")) == ["p2"]
+
+
 def test_beyond_the_cap_a_child_that_nobody_can_serve_is_refused() -> None:
     world = world_of(2, Limits(back_to_source_limit=1))
     world.origin_fetcher("p0", "h0")
