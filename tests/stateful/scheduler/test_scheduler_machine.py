@@ -279,6 +279,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     def heed(self, effects: list[SchedulerEffect]) -> None:
         """Take in what the scheduler did; everything must have been due."""
+        self.world.is_broken = True  # unless it gets to the end
         for effect in effects:
             match effect:
                 case Answer(peer_id=peer_id, answer=answer):
@@ -300,6 +301,7 @@ class SchedulerMachine(RuleBasedStateMachine):
                     assert at_s >= 0
                 case _:
                     pass
+        self.world.is_broken = False
 
     def check_parents(self, peer_id: str, client: Client, answer: NormalTask) -> None:
         """At least one, not too many, nobody twice, nobody of the child's host or blamed by it."""
