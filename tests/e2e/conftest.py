@@ -1,0 +1,56 @@
+"""What the tests with real clients need: root on Debian, the programs, a place to put all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.program import Place, mounts_of, processes_of
+from support.registry import Registry
+
+# Program -> Debian package.
+NEEDED = {
+    "containerd": "containerd",
+    "ctr": "containerd",
+    "docker": "docker.io",
+    "docker-registry": "docker-registry",
+    "dockerd": "docker.io",
+    "podman": "podman",
+    "runc": "runc",
+    "skopeo": "skopeo",
+    "unshare": "util-linux",
+}
+
+
+@pytest.fixture(scope="session")
+def real_clients() -> None:
+    """Skips, in one line, what can't run here."""
+    missing = sorted({package for name, package in NEEDED.items() if shutil.which(name) is None})
+    if os.geteuid() != 0:
+        pytest.skip("real clients need root: container runtimes mount")
+    if not Path("/etc/debian_version").exists():
+        pytest.skip("real clients are tested as Debian packages: this is no Debian")
+    if missing:
+        pytest.skip(f"real clients are missing: apt-get install {' '.join(missing)}")
+
+
+@pytest.fixture(scope="module")
+def place(real_clients: None) -> Iterator[Place]:
+    """A short path (sockets live there); at the end nothing runs or is mounted below it."""
+    folder = Path(tempfile.mkdtemp(prefix="odonata-e2e-", dir="/tmp"))
+    try:
+        yield Place.make(folder)
+        assert not processes_of(folder), "left running"
+        assert not mounts_of(folder), "left mounted"
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def registry(place: Place) -> Iterator[Registry]:
+    with Registry(place) as registry:
+        yield registry

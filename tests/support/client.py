@@ -1,0 +1,286 @@
+"""Real container clients: dockerd, containerd (ctr and CRI), podman, skopeo.
+
+Each keeps all it has below the place's folder. Clients that run as a daemon are contexts. `pull`
+returns the digest of the manifest that the client says it has; it raises AssertionError with the
+client's own words if the pull failed. Clients check the digests of layers themselves; skopeo leaves
+the blobs for a second look.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, Self, cast
+
+import grpc
+from support.image import Image, check_blobs
+from support.program import RUN_TIMEOUT_S, Place, Program
+
+NAMESPACE = "test"  # of containerd; k8s.io belongs to CRI
+
+
+class Client(Protocol):
+    """What all of them can do."""
+
+    def pull(self, reference: str) -> str: ...
+
+    def remove(self, reference: str) -> None: ...
+
+
+@dataclass
+class Skopeo:
+    """`proxy`: HTTP_PROXY of the tool. `mirror`: host:port of a mirror of every `registry`."""
+
+    place: Place
+    name: str
+    proxy: str | None = None
+    mirror: str | None = None
+    registry: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """Where the blobs of the latest pull lie, named by the hex of their digests."""
+        return self.place.folder / self.name
+
+    def pull(self, reference: str) -> str:
+        config = write_registries_conf(self.place, self.name, self.registry, self.mirror)
+        self.place.run(
+            *("skopeo", "--registries-conf", config, "copy", "--insecure-policy"),
+            *("--src-tls-verify=false", f"docker://{reference}", f"dir:{self.folder}"),
+            proxy=self.proxy,
+        )
+        manifest = (self.folder / "manifest.json").read_bytes()
+        return f"sha256:{hashlib.sha256(manifest).hexdigest()}"
+
+    def wrong_blobs(self, image: Image) -> list[str]:
+        """See `check_blobs`."""
+        return check_blobs(self.folder, image)
+
+    def remove(self, reference: str) -> None:
+        del reference
+        shutil.rmtree(self.folder)
+
+
+@dataclass
+class Podman:
+    """Storage and run folders of its own, copies instead of mounts. Else as skopeo."""
+
+    place: Place
+    proxy: str | None = None
+    mirror: str | None = None
+    registry: str = ""
+    environ: dict[str, str] = field(default_factory=dict[str, str])
+
+    def __post_init__(self) -> None:
+        config = write_registries_conf(self.place, "podman", self.registry, self.mirror)
+        self.environ["CONTAINERS_REGISTRIES_CONF"] = str(config)
+
+    def pull(self, reference: str) -> str:
+        self._run("pull", "--tls-verify=false", reference)
+        return self._run("image", "inspect", "--format", "{{.Digest}}", reference).strip()
+
+    def remove(self, reference: str) -> None:
+        self._run("rmi", "--force", reference)
+
+    def _run(self, *words: str) -> str:
+        folder = self.place.folder / "podman"
+        return self.place.run(
+            *("podman", "--root", folder / "root", "--runroot", folder / "run"),
+            *("--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--events-backend=file"),
+            *words,
+            proxy=self.proxy,
+            environ=self.environ,
+        )
+
+
+class Dockerd:
+    """A docker daemon without a network of its own. `proxy` is the daemon's HTTP_PROXY."""
+
+    def __init__(self, place: Place, registry: str, *, proxy: str | None = None) -> None:
+        folder = place.folder / "docker"
+        self._place = place
+        self._folder = folder
+        self._socket = f"unix://{folder / 'docker.sock'}"
+        words: list[str | Path] = [
+            *("dockerd", "--data-root", folder / "root", "--exec-root", folder / "exec"),
+            *("-H", self._socket, "-p", folder / "pid", "--insecure-registry", registry),
+            *("--iptables=false", "--ip6tables=false", "--ip-forward=false", "--bridge=none"),
+        ]
+        self._program = Program(place, "dockerd", words, proxy=proxy)
+
+    def __enter__(self) -> Self:
+        self._folder.mkdir()
+        with ExitStack() as stack:
+            stack.enter_context(self._program)
+            socket = self._folder / "docker.sock"
+            said = self._program.err
+            self._program.wait_until(
+                lambda: socket.exists() and "API listen on" in said.read_text(), "its socket"
+            )
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+        shutil.rmtree(self._folder)
+
+    def pull(self, reference: str) -> str:
+        self.said = self.run("pull", reference)
+        assert "Already exists" not in self.said, self.said
+        inspected = self.run("image", "inspect", "--format", "{{json .RepoDigests}}", reference)
+        (repo_digest,) = json.loads(inspected)
+        return str(repo_digest).partition("@")[2]
+
+    def remove(self, reference: str) -> None:
+        self.run("image", "rm", "--force", reference)
+
+    def run(self, *words: str) -> str:
+        """`docker WORDS` against this daemon."""
+        return self._place.run("docker", "--host", self._socket, *words)
+
+
+class Containerd:
+    """containerd with ctr and the CRI image service, which is kubelet's way.
+
+    `mirror`: URL of a mirror for `registry`, as hosts.toml has it, with the header that tells the
+    mirror where to ask. Without it the registry is asked itself, by plain HTTP.
+    """
+
+    def __init__(self, place: Place, registry: str, *, mirror: str | None = None) -> None:
+        self._place = place
+        self._folder = place.folder / "containerd"
+        self._socket = self._folder / "containerd.sock"
+        self._registry = registry
+        self._mirror = mirror
+        config = self._folder / "config.toml"
+        self._program = Program(place, "containerd", ["containerd", "--config", config])
+
+    @property
+    def hosts_dir(self) -> Path:
+        """One folder for each registry, with a hosts.toml."""
+        return self._folder / "certs.d"
+
+    def __enter__(self) -> Self:
+        hosts = self.hosts_dir / self._registry
+        hosts.mkdir(parents=True)
+        (hosts / "hosts.toml").write_text(self._hosts_toml())
+        (self._folder / "config.toml").write_text(self._config_toml())
+        with ExitStack() as stack:
+            stack.enter_context(self._program)
+            said = self._program.err
+            self._program.wait_until(
+                lambda: "containerd successfully booted" in said.read_text(), "its socket"
+            )
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+        shutil.rmtree(self._folder)
+
+    def pull(self, reference: str) -> str:
+        """By ctr, unpacked."""
+        self.run(
+            *("images", "pull", "--snapshotter", "native", "--plain-http"),
+            *("--hosts-dir", str(self.hosts_dir), reference),
+        )
+        return self.digest(reference, NAMESPACE)
+
+    def pull_by_cri(self, reference: str) -> str:
+        """By runtime.v1.ImageService/PullImage, as kubelet asks."""
+        image_spec = _bytes_field(1, reference.encode())
+        with grpc.insecure_channel(f"unix:{self._socket}") as channel:
+            method = cast("Any", channel).unary_unary("/runtime.v1.ImageService/PullImage")
+            answer: bytes = method(_bytes_field(1, image_spec), timeout=RUN_TIMEOUT_S)
+        assert b"sha256:" in answer, answer
+        return self.digest(reference, "k8s.io")
+
+    def digest(self, reference: str, namespace: str) -> str:
+        """What the image store holds under that name, after containerd found it complete."""
+        listed = self.run("images", "check", f"name=={reference}", namespace=namespace)
+        line = listed.splitlines()[1].split()
+        assert line[3] == "complete", listed
+        return line[2]
+
+    def remove(self, reference: str, namespace: str = NAMESPACE) -> None:
+        self.run("images", "rm", "--sync", reference, namespace=namespace)
+
+    def run(self, *words: str, namespace: str = NAMESPACE) -> str:
+        """`ctr WORDS` against this containerd."""
+        return self._place.run("ctr", "--address", self._socket, "--namespace", namespace, *words)
+
+    def _hosts_toml(self) -> str:
+        server = f"http://{self._registry}"
+        text = f'server = "{server}"\n[host."{self._mirror or server}"]\n'
+        text += 'capabilities = ["pull", "resolve"]\n'
+        if self._mirror is not None:
+            text += f'[host."{self._mirror}".header]\nX-Dragonfly-Registry = ["{server}"]\n'
+        return text
+
+    def _config_toml(self) -> str:
+        return f"""version = 2
+root = "{self._folder / "root"}"
+state = "{self._folder / "state"}"
+[grpc]
+  address = "{self._socket}"
+[plugins."io.containerd.grpc.v1.cri".registry]
+  config_path = "{self.hosts_dir}"
+[plugins."io.containerd.grpc.v1.cri".containerd]
+  snapshotter = "native"
+[plugins."io.containerd.metadata.v1.bolt"]
+  content_sharing_policy = "isolated"
+"""
+
+
+@dataclass
+class ByCri:
+    """containerd as a Client whose pulls go through the CRI."""
+
+    containerd: Containerd
+
+    def pull(self, reference: str) -> str:
+        return self.containerd.pull_by_cri(reference)
+
+    def remove(self, reference: str) -> None:
+        listed = self.containerd.run("images", "list", "--quiet", namespace="k8s.io")
+        for name in listed.split():  # CRI also keeps names by digest, which hold the content
+            self.containerd.remove(name, "k8s.io")
+
+
+def write_registries_conf(place: Place, name: str, registry: str, mirror: str | None) -> Path:
+    """The containers-registries.conf(5) of skopeo and podman."""
+    path = place.folder / f"{name}.registries.conf"
+    entry = ""
+    if mirror is not None:
+        entry = (
+            f'[[registry]]\nprefix = "{registry}"\nlocation = "{registry}"\ninsecure = true\n'
+            f'[[registry.mirror]]\nlocation = "{mirror}"\ninsecure = true\n'
+        )
+    path.write_text(entry)
+    return path
+
+
+def _bytes_field(number: int, value: bytes) -> bytes:
+    """A length-delimited field of a protobuf message: PullImageRequest needs no more than that."""
+    return _varint(number << 3 | 2) + _varint(len(value)) + value
+
+
+def _varint(number: int) -> bytes:
+    data: list[int] = []
+    while number > 0x7F:
+        data.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*data, number])
+
+
+def pull_at_once(clients: Mapping[str, Client], reference: str) -> dict[str, str]:
+    """The digest that each client ended with."""
+    with ThreadPoolExecutor(len(clients)) as threads:
+        pulls = {name: threads.submit(it.pull, reference) for name, it in clients.items()}
+        return {name: pull.result() for name, pull in pulls.items()}

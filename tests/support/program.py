@@ -1,0 +1,185 @@
+"""Foreign programs for tests: each on a leash, in mounts of its own, with its output in a file.
+
+Mounts of its own mean two things. A private /etc/hosts gives loopback a name, since Go's HTTP
+clients never ask a proxy for 127.0.0.1 or localhost; and whatever a container runtime mounts is
+gone with it. The host stays as it was. Needs root.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+T = TypeVar("T")
+
+ORIGIN_NAME = "registry.test"  # .test never resolves anywhere else (RFC 6761)
+RUN_TIMEOUT_S = 120.0  # for 200 MB on two busy cores; 5 s is usual
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 20.0
+POLL_S = 0.02
+
+_MOUNT_HOSTS = 'mount --bind "$1" /etc/hosts && shift && exec "$@"'
+_PROXY_VARIABLES = frozenset({"http_proxy", "https_proxy", "no_proxy", "all_proxy"})
+
+
+def wait_until(condition: Callable[[], T], what: str, timeout_s: float = START_TIMEOUT_S) -> T:
+    """The first true value of `condition()`; AssertionError with `what` if it takes too long."""
+    end_s = time.monotonic() + timeout_s
+    while not (value := condition()):
+        assert time.monotonic() < end_s, f"after {timeout_s:.0f} s still waiting for {what}"
+        time.sleep(POLL_S)
+    return value
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder for everything that one test run starts. `hosts` is the programs' /etc/hosts."""
+
+    folder: Path
+
+    @classmethod
+    def make(cls, folder: Path) -> Self:
+        hosts = Path("/etc/hosts").read_text()
+        (folder / "hosts").write_text(f"{hosts.rstrip()}\n127.0.0.1 {ORIGIN_NAME}\n")
+        return cls(folder)
+
+    def words(self, *words: str | Path) -> list[str]:
+        """The command line `words`, in mounts of its own and ended when this process ends."""
+        leash = [sys.executable, "-m", "odonata.swarm.leash", str(os.getpid())]
+        mounts = ["/usr/bin/unshare", "--mount", "/bin/sh", "-c", _MOUNT_HOSTS, "sh"]
+        return [*leash, *mounts, str(self.folder / "hosts"), *map(str, words)]
+
+    def environ(self, proxy: str | None = None) -> dict[str, str]:
+        """This process's environment, with no proxy but `proxy`, and no settings of a user's."""
+        environ = {
+            name: value
+            for name, value in os.environ.items()
+            if name.lower() not in _PROXY_VARIABLES and not name.startswith("ODONATA_")
+        }
+        home = self.folder / "home"
+        home.mkdir(exist_ok=True)
+        (home / "config.json").write_text("{}")  # podman insists on docker's file if it is named
+        environ |= {"HOME": str(home), "DOCKER_CONFIG": str(home), "TMPDIR": str(self.folder)}
+        return environ if proxy is None else {**environ, "HTTP_PROXY": proxy}
+
+    def run(
+        self,
+        *words: str | Path,
+        proxy: str | None = None,
+        environ: Mapping[str, str] | None = None,
+        timeout_s: float = RUN_TIMEOUT_S,
+    ) -> str:
+        """Run to the end; returns its stdout. AssertionError with all it said if it failed."""
+        what = " ".join(map(str, words))
+        try:
+            done = subprocess.run(
+                self.words(*words),
+                env={**self.environ(proxy), **(environ or {})},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=timeout_s,
+                text=True,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as late:
+            heard = (late.stdout or b"") + (late.stderr or b"")
+            raise AssertionError(f"{what}\nran for {timeout_s:.0f} s:\n{heard!r}") from None
+        said = done.stdout + done.stderr
+        assert done.returncode == 0, f"{what}\nended with {done.returncode}:\n{said}"
+        return done.stdout
+
+
+class Program:
+    """A program that runs until the context ends; then nothing of it is left, or it is an error.
+
+    `out` and `err` are the files with its output.
+    """
+
+    def __init__(
+        self, place: Place, name: str, words: Sequence[str | Path], *, proxy: str | None = None
+    ) -> None:
+        self._words = place.words(*words)
+        self._environ = place.environ(proxy)
+        self._name = name
+        self.out = place.folder / f"{name}.out"
+        self.err = place.folder / f"{name}.err"
+        self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, f"{self._name} was not started"
+        return self._process.pid
+
+    def __enter__(self) -> Self:
+        with self.out.open("w") as out, self.err.open("w") as err:
+            self._process = subprocess.Popen(
+                self._words,
+                env=self._environ,
+                stdin=subprocess.PIPE,
+                stdout=out,
+                stderr=err,
+                text=True,
+                start_new_session=True,
+            )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        process = self._process
+        assert process is not None
+        if process.stdin is not None:
+            process.stdin.close()
+        process.terminate()
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            if kind is None:
+                raise AssertionError(f"{self._name} did not stop on SIGTERM") from None
+
+    def wait_until(self, condition: Callable[[], T], what: str) -> T:
+        """As the function of that name; ends at once, with its last words, if the program died."""
+
+        def check() -> T:
+            assert self._process is not None
+            status = self._process.poll()
+            assert status is None, f"{self._name} ended with {status}:\n{self.last_words()}"
+            return condition()
+
+        return wait_until(check, f"{self._name}: {what}")
+
+    def last_words(self) -> str:
+        """The end of its output, for a failure's message."""
+        return self.out.read_text()[-2000:] + self.err.read_text()[-2000:]
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Command lines of the live processes that were started with a path below `folder`."""
+    found: list[str] = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (entry / "cmdline").read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if str(folder).encode() in line and int(entry.name) != os.getpid():
+            found.append(f"{entry.name}: {line.replace(bytes(1), b' ').decode(errors='replace')}")
+    return found
+
+
+def mounts_of(folder: Path) -> list[str]:
+    """What is mounted below `folder`, as this process sees it."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [line for line in lines if str(folder) in line]
