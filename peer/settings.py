@@ -96,9 +96,10 @@ class UploadSettings(Section):
     server: UploadServerSettings = UploadServerSettings()
     bandwidth_limit_bytes_per_s: BytesPerS = 50_000_000_000
     """To other peers, all tasks together. Dragonfly's default: no limit in practice."""
-    slots: PositiveCount = 4
-    """Pieces sent at once; other children queue. As many as a child of ours has in flight: with
-    more, all finish late and nobody can pass anything on. More for fast links of long delay."""
+    slots: PositiveCount | None = None
+    """Pieces sent at once; other children queue. None: 4, as many as a child of ours has in flight
+    (with more, all finish late and nobody can pass anything on), and 16 for a seed, whose uplink is
+    wider: simulated, 8 peers behind a seed of ten uplinks take 1.06 of the bound, not 1.46."""
     disable_shared: bool = False
     """True: this host only takes; the scheduler never names it as a parent."""
 

@@ -6,7 +6,7 @@ from odonata.errors import CallerError
 from odonata.piece import MIB
 from odonata.wire.message import Value
 from peer.core.limits import DownloadLimits
-from peer.core.upload import SLOTS
+from peer.core.upload import SEED_SLOTS, SLOTS
 from simulator.network import UNLIMITED
 
 MBIT = 125_000.0
@@ -47,7 +47,7 @@ class Scenario(Value, frozen=True, kw_only=True):
     """Peers arrive evenly spread over so long; 0: all at once."""
     peer_slots: int = SLOTS
     """Pieces a peer uploads at once; whoever else asks, waits in its queue."""
-    seed_slots: int = 4 * SLOTS
+    seed_slots: int = SEED_SLOTS
     """The same for a seed: more, for its uplink is wider (swarm study: 16 for ten times a peer's).
     With four, a seed of 400 Mbit/s gives 8 peers of 40 Mbit/s a median of 1.46 times the bound,
     with sixteen 1.05."""

@@ -32,7 +32,13 @@ from odonata.wire.message import Download
 from peer.core.download import DownloadCore
 from peer.runtime.buffer import BufferPool
 from peer.runtime.channel import ChannelPool
-from peer.runtime.daemon_parts import collect_policy, limits_of, proxy_options, proxy_policy
+from peer.runtime.daemon_parts import (
+    collect_policy,
+    limits_of,
+    proxy_options,
+    proxy_policy,
+    upload_slots,
+)
 from peer.runtime.download_service import DownloadService
 from peer.runtime.held_report import HeldReporter
 from peer.runtime.host_info import HostFacts, HostReporter, find_ip, nic_bytes_per_s
@@ -121,9 +127,8 @@ class Daemon:
         storage = await DiskStorage.open(settings.storage.dir, keep=settings.storage.keep)
         await stack.enter_async_context(storage)
         upload_limit = rate_limit(settings.upload.bandwidth_limit_bytes_per_s)
-        pieces = await stack.enter_async_context(
-            PieceServer(storage, limit=upload_limit, slots=settings.upload.slots)
-        )
+        server = PieceServer(storage, limit=upload_limit, slots=upload_slots(settings))
+        pieces = await stack.enter_async_context(server)
         await pieces.listen(settings.storage.server.ip, settings.storage.server.tcp_port)
         self._facts = await self._find_facts(pieces.port)
         reporter = HostReporter(self._facts, pieces.rate_bytes_per_s)

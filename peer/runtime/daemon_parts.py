@@ -6,6 +6,7 @@ from typing import Final
 
 from peer.core.limits import DownloadLimits
 from peer.core.proxy_rule import ProxyPolicy, ProxyRule
+from peer.core.upload import SEED_SLOTS, SLOTS
 from peer.runtime.proxy.option import ProxyOptions
 from peer.runtime.storage.collect import CollectPolicy
 from peer.settings import DaemonSettings, GcPolicySettings, ProxySettings
@@ -20,6 +21,7 @@ def limits_of(settings: DaemonSettings) -> DownloadLimits:
         max_concurrent_piece_count=max(
             _DEFAULT.max_concurrent_piece_count, settings.download.concurrent_piece_count
         ),
+        piece_timeout_s=settings.download.piece_timeout_s,
         # Dragonfly's 3 h is its stock clients' patience; ours goes to the source far sooner.
         schedule_timeout_s=min(_DEFAULT.schedule_timeout_s, settings.scheduler.schedule_timeout_s),
         max_schedule_count=settings.scheduler.max_schedule_count,
@@ -66,3 +68,9 @@ def proxy_policy(settings: ProxySettings) -> ProxyPolicy:
         disable_back_to_source=settings.disable_back_to_source,
         prefetch=settings.prefetch,
     )
+
+
+def upload_slots(settings: DaemonSettings) -> int:
+    """Pieces sent at once: what the settings say, or the default for a seed or a peer."""
+    default = SEED_SLOTS if settings.seed_peer.enable else SLOTS
+    return settings.upload.slots or default

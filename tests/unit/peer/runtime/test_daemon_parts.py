@@ -1,0 +1,47 @@
+"""From settings to options: what an operator writes is what the parts obey."""
+
+from __future__ import annotations
+
+import pytest
+
+from odonata.settings.loading import load
+from peer.core.limits import DownloadLimits
+from peer.runtime.daemon_parts import limits_of, upload_slots
+from peer.settings import DaemonSettings
+
+
+def settings(**overrides: object) -> DaemonSettings:
+    return load(DaemonSettings, overrides=overrides).settings
+
+
+def test_defaults_are_those_of_the_core() -> None:
+    found, core = limits_of(settings()), DownloadLimits()
+    assert found == core
+
+
+def test_what_an_operator_says_reaches_the_core() -> None:
+    said: dict[str, object] = {
+        "download.pieceTimeout": "7s",
+        "download.concurrentPieceCount": 12,
+        "scheduler.maxScheduleCount": 2,
+        "scheduler.scheduleTimeout": "11s",
+    }
+    limits = limits_of(settings(**said))
+    assert limits.piece_timeout_s == 7.0
+    assert limits.concurrent_piece_count == 12
+    assert limits.max_concurrent_piece_count == 12
+    assert limits.max_schedule_count == 2
+    assert limits.schedule_timeout_s == 11.0
+
+
+@pytest.mark.parametrize(
+    ("said", "slots"),
+    [
+        ({}, 4),
+        ({"seedPeer.enable": True}, 16),
+        ({"upload.slots": 7}, 7),
+        ({"seedPeer.enable": True, "upload.slots": 2}, 2),
+    ],
+)
+def test_a_seed_has_more_slots_unless_told_otherwise(said: dict[str, object], slots: int) -> None:
+    assert upload_slots(settings(**said)) == slots
