@@ -167,7 +167,6 @@ _ALONE = "the scheduler stands alone in this release, without a manager and its 
 _OWN_TUNING = "Odonata chooses this by itself"
 _TUNNEL = "HTTPS passes through as a tunnel in this release; use the registry mirror for it"
 _NO_POLL = "a peer without parents waits and is woken, it is not tried again and again"
-_OPEN_PROXY = "the proxy asks nobody for a password in this release; keep it on 127.0.0.1"
 _NO_EXTRAS = "the manager of this release does not have it"
 _NO_PLUGINS = "there are no plug-ins of this kind"
 _NO_RATE_LIMIT = "requests are not counted in this release; see the bandwidth limits"
@@ -288,7 +287,6 @@ DAEMON = Dialect(
         *_ignored(_NO_PERSISTENT, "gc.policy.persistentCacheTaskTTL"),
         *_ignored("see backend.caCert", "proxy.registryMirror.cert"),
         *_ignored("prefetching obeys download.bandwidthLimit", "proxy.prefetchBandwidthLimit"),
-        *_ignored(_OPEN_PROXY, "proxy.server.basicAuth.*"),
         *_ignored(_TUNNEL, "proxy.server.caCert", "proxy.server.caKey", "proxy.interceptHosts.*"),
         *_ignored(_HEALTH, "health.*"),
         *_ignored("there is no statistics server", "stats.*"),

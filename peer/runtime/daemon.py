@@ -35,6 +35,7 @@ from peer.runtime.channel import ChannelPool
 from peer.runtime.daemon_parts import (
     collect_policy,
     limits_of,
+    proxy_login,
     proxy_options,
     proxy_policy,
     upload_slots,
@@ -242,7 +243,8 @@ class Daemon:
     async def _serve_proxy(self, hub: Hub, reporter: HostReporter) -> None:
         settings = self._settings.proxy
         options = proxy_options(self._settings, self.facts.ip)
-        proxy = ProxyServer(hub, proxy_policy(settings), options)
+        login = proxy_login(settings)
+        proxy = ProxyServer(hub, proxy_policy(settings), options, login=login)
         await proxy.start()
         self._stack.push_async_callback(proxy.stop)
         self._proxy_address = proxy.address

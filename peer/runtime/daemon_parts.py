@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from peer.core.limits import DownloadLimits
+from peer.core.proxy_auth import ProxyLogin
 from peer.core.proxy_rule import ProxyPolicy, ProxyRule
 from peer.core.upload import SEED_SLOTS, SLOTS
 from peer.runtime.proxy.option import ProxyOptions
@@ -48,6 +49,14 @@ def proxy_options(settings: DaemonSettings, ip: str) -> ProxyOptions:
         insecure=settings.backend.insecure_skip_verify,
         ca_file=settings.backend.ca_cert,
     )
+
+
+def proxy_login(settings: ProxySettings) -> ProxyLogin | None:
+    """Whom the proxy lets in; None: everybody who reaches it."""
+    asked = settings.server.basic_auth
+    if asked is None:
+        return None
+    return ProxyLogin(username=asked.username, password=asked.password.get_secret_value())
 
 
 def proxy_policy(settings: ProxySettings) -> ProxyPolicy:

@@ -6,7 +6,8 @@ import pytest
 
 from odonata.settings.loading import load
 from peer.core.limits import DownloadLimits
-from peer.runtime.daemon_parts import limits_of, upload_slots
+from peer.core.proxy_auth import ProxyLogin
+from peer.runtime.daemon_parts import limits_of, proxy_login, upload_slots
 from peer.settings import DaemonSettings
 
 
@@ -32,6 +33,14 @@ def test_what_an_operator_says_reaches_the_core() -> None:
     assert limits.max_concurrent_piece_count == 12
     assert limits.max_schedule_count == 2
     assert limits.schedule_timeout_s == 11.0
+
+
+def test_the_proxy_asks_for_the_login_that_the_settings_name() -> None:
+    assert proxy_login(settings().proxy) is None
+    said = settings(
+        **{"proxy.server.basicAuth.username": "ann", "proxy.server.basicAuth.password": "pw"}
+    )
+    assert proxy_login(said.proxy) == ProxyLogin(username="ann", password="pw")
 
 
 @pytest.mark.parametrize(
