@@ -99,8 +99,7 @@ class DiskStorage:
         self._closed = True
         if self._removals:
             await asyncio.wait(self._removals)
-        with suppress(OdonataError):  # when tasks were last used only steers collection
-            await self._index.touch(self._uses())
+        await self._note_uses()
         await self._index.close()
         self._workers.close()
         self._lock.release()
@@ -177,7 +176,6 @@ class DiskStorage:
         paths = [task.path for task in tasks]
         sizes = await self._workers.disk(lambda: [disk.allocated_bytes(path) for path in paths])
         total, used = await self._workers.disk(disk.volume_bytes, self.folder)
-        await self._index.touch(self._uses())
         chosen = choose_evictions(
             (_candidate(task, size) for task, size in zip(tasks, sizes, strict=True)),
             now_s=now_s,
@@ -185,7 +183,9 @@ class DiskStorage:
             volume_total_bytes=total,
             volume_used_bytes=used,
         )
-        return tuple([eviction for eviction in chosen if await self._evict(eviction)])
+        gone = tuple([eviction for eviction in chosen if await self._evict(eviction)])
+        await self._note_uses()
+        return gone
 
     async def _evict(self, eviction: Eviction) -> bool:
         task = self._tasks.get(eviction.task_id)
@@ -198,8 +198,10 @@ class DiskStorage:
             return False
         return eviction.task_id not in self._tasks
 
-    def _uses(self) -> dict[str, float]:
-        return {task.task_id: task.used_at_s for task in self._tasks.values()}
+    async def _note_uses(self) -> None:
+        """For collection after a restart, so a full volume must not keep anything from going."""
+        with suppress(OdonataError):
+            await self._index.touch({it.task_id: it.used_at_s for it in self._tasks.values()})
 
     def _task(self, record: TaskRecord, pieces: dict[int, Piece]) -> DiskTask:
         path = self._layout.content_file(record.id)

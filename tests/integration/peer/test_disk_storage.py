@@ -617,6 +617,24 @@ async def test_a_task_that_cannot_be_removed_does_not_stop_the_others(
         assert [e.task_id for e in evicted] == [make_task_id("loose")]
 
 
+async def test_a_volume_without_room_for_the_index_is_emptied_too(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: object) -> None:
+        raise DiskFullError("as if the volume were full")
+
+    clock = Clock()
+    async with await DiskStorage.open(folder, clock=clock) as storage:
+        await keep(storage, b"1", "old")
+        with monkeypatch.context() as patch:
+            for write in ("touch", "remove_task"):
+                patch.setattr(index.Index, write, full)
+            clock.now_s += 1e6
+            evicted = await storage.collect(clock.now_s, CollectPolicy(task_ttl_s=1))
+        assert [e.task_id for e in evicted] == [make_task_id("old")]
+        assert list(storage.folder.glob("content/tasks/*/*")) == []
+
+
 async def test_closing_twice_is_quiet_and_then_nothing_is_taken(folder: Path) -> None:
     storage = await DiskStorage.open(folder)
     task = await keep(storage, b"1")
