@@ -49,6 +49,8 @@ class Place:
     def make(cls, folder: Path) -> Self:
         hosts = Path("/etc/hosts").read_text()
         (folder / "hosts").write_text(f"{hosts.rstrip()}\n127.0.0.1 {ORIGIN_NAME}\n")
+        (folder / "home").mkdir()
+        (folder / "home" / "config.json").write_text("{}")  # podman wants it where DOCKER_CONFIG is
         return cls(folder)
 
     def words(self, *words: str | Path) -> list[str]:
@@ -65,8 +67,6 @@ class Place:
             if name.lower() not in _PROXY_VARIABLES and not name.startswith("ODONATA_")
         }
         home = self.folder / "home"
-        home.mkdir(exist_ok=True)
-        (home / "config.json").write_text("{}")  # podman insists on docker's file if it is named
         environ |= {"HOME": str(home), "DOCKER_CONFIG": str(home), "TMPDIR": str(self.folder)}
         return environ if proxy is None else {**environ, "HTTP_PROXY": proxy}
 
@@ -78,9 +78,22 @@ class Place:
         timeout_s: float = RUN_TIMEOUT_S,
     ) -> str:
         """Run to the end; returns its stdout. AssertionError with all it said if it failed."""
+        done = self.call(*words, proxy=proxy, environ=environ, timeout_s=timeout_s)
         what = " ".join(map(str, words))
+        said = done.stdout + done.stderr
+        assert done.returncode == 0, f"{what}\nended with {done.returncode}:\n{said}"
+        return done.stdout
+
+    def call(
+        self,
+        *words: str | Path,
+        proxy: str | None = None,
+        environ: Mapping[str, str] | None = None,
+        timeout_s: float = RUN_TIMEOUT_S,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run to the end, whatever that is. AssertionError if it takes too long."""
         try:
-            done = subprocess.run(
+            return subprocess.run(
                 self.words(*words),
                 env={**self.environ(proxy), **(environ or {})},
                 stdin=subprocess.DEVNULL,
@@ -90,11 +103,9 @@ class Place:
                 check=False,
             )
         except subprocess.TimeoutExpired as late:
+            what = " ".join(map(str, words))
             heard = (late.stdout or b"") + (late.stderr or b"")
             raise AssertionError(f"{what}\nran for {timeout_s:.0f} s:\n{heard!r}") from None
-        said = done.stdout + done.stderr
-        assert done.returncode == 0, f"{what}\nended with {done.returncode}:\n{said}"
-        return done.stdout
 
 
 class Program:
