@@ -6,10 +6,15 @@ Calls and their deadlines belong to whoever makes them; failures become our erro
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Final
 
 import grpc
+
+from odonata.errors import UnavailableError
 
 # Dragonfly's client, dfdaemon.md §1.6: connect 3 s, request 10 s, HTTP/2 pings every 300 s
 # answered within 20 s, messages of any size. A Download with many headers or certificates has no
@@ -45,3 +50,19 @@ def target_of(host: str, port: int) -> str:
 def open_channel(target: str) -> grpc.aio.Channel:
     """A channel to `target` ("host:port", "unix:/path"). It connects when first used."""
     return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
+
+
+@contextmanager
+def closing_is_unavailable(who: str) -> Generator[None]:
+    """Around a call: if its channel is closed meanwhile, that is an UnavailableError.
+
+    gRPC ends such a call as if its caller had been cancelled, which would silently end whoever
+    waits for it.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise UnavailableError(f"the connection to {who} was closed") from None

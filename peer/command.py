@@ -42,7 +42,7 @@ def daemon(
     """
     import uvloop
 
-    from peer.runtime.daemon_run import run
+    from peer.runtime.daemon import run
     from peer.settings import DaemonSettings
 
     flags = {

@@ -25,6 +25,7 @@ from odonata.errors import (
 )
 from odonata.grpc_client import open_channel
 from odonata.grpc_status import error_of
+from odonata.grpc_stub import download_stub
 from odonata.ids import DEFAULT_FILTERED_QUERY_PARAMS
 from odonata.settings.loading import load
 from odonata.units import parse_duration_s, parse_size
@@ -36,7 +37,6 @@ from odonata.wire.dragonfly import (
 from odonata.wire.dragonfly.feature import FEATURES_KEY
 from odonata.wire.message import Download, Value
 from peer.get_progress import Progress, make_progress
-from peer.runtime.channel import download_stub
 from peer.runtime.task_stream import UNSIZED_STARTED
 from peer.settings import DaemonSettings
 

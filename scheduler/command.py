@@ -19,7 +19,7 @@ def scheduler(options: SettingsOptions, listen_ip: str | None, port: int | None)
     """
     import uvloop
 
-    from scheduler.runtime.run import run
+    from scheduler.runtime.app import run
     from scheduler.settings import SchedulerSettings
 
     flags = {"server.listenIP": listen_ip, "server.port": port}

@@ -9,11 +9,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
-from dragonfly_api import scheduler_pb2, scheduler_pb2_grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from dragonfly_api import scheduler_pb2
+from grpc_health.v1 import health_pb2
 
 from odonata.errors import UnavailableError
 from odonata.grpc_client import open_channel, target_of
+from odonata.grpc_stub import health_stub, scheduler_stub
 from odonata.swarm.plan import IP, Member, SwarmPlan
 from odonata.swarm.process import OnLine, Processes, died_early
 
@@ -64,14 +65,14 @@ async def _ready(plan: SwarmPlan) -> None:
 
 async def _serving(target: str) -> None:
     async with open_channel(target) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
-        await stub.Check(health_pb2.HealthCheckRequest(), wait_for_ready=True)
+        request = health_pb2.HealthCheckRequest()
+        await health_stub(channel).Check(request, wait_for_ready=True)
 
 
 async def _announced(scheduler: str, n_hosts: int) -> None:
     """Until the scheduler knows every daemon."""
     async with open_channel(scheduler) as channel:
-        stub = scheduler_pb2_grpc.SchedulerStub(channel)  # type: ignore[no-untyped-call]  # generated
+        stub = scheduler_stub(channel)
         while True:
             try:
                 answer = await stub.ListHosts(scheduler_pb2.ListHostsRequest())

@@ -1,6 +1,6 @@
 """gRPC channels to other hosts: one for each address, shared by its users, closed when idle.
 
-Also the stubs of the services we call. Knows nothing of what is said.
+Knows nothing of what is said.
 """
 
 from __future__ import annotations
@@ -9,11 +9,9 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Final
 
 import grpc.aio
-from dragonfly_api import dfdaemon_pb2_grpc, scheduler_pb2_grpc
-from grpc_health.v1 import health_pb2_grpc
 
 from odonata.grpc_client import open_channel
 
@@ -22,28 +20,6 @@ MAX_IDLE_CHANNELS: Final = 64
 
 IDLE_S: Final = 60.0
 """How long an unused channel stays open: longer than the gap between two layers of an image."""
-
-# The generated stubs carry no types. Their methods are named by the API; messages are typed.
-
-
-def upload_stub(channel: grpc.aio.Channel) -> Any:
-    """dfdaemon.v2.DfdaemonUpload: another peer."""
-    return dfdaemon_pb2_grpc.DfdaemonUploadStub(channel)  # type: ignore[no-untyped-call]  # generated
-
-
-def download_stub(channel: grpc.aio.Channel) -> Any:
-    """dfdaemon.v2.DfdaemonDownload: the daemon of this host."""
-    return dfdaemon_pb2_grpc.DfdaemonDownloadStub(channel)  # type: ignore[no-untyped-call]  # generated
-
-
-def scheduler_stub(channel: grpc.aio.Channel) -> Any:
-    """scheduler.v2.Scheduler."""
-    return scheduler_pb2_grpc.SchedulerStub(channel)  # type: ignore[no-untyped-call]  # generated
-
-
-def health_stub(channel: grpc.aio.Channel) -> Any:
-    """grpc.health.v1.Health."""
-    return health_pb2_grpc.HealthStub(channel)
 
 
 class _Shared:

@@ -15,9 +15,10 @@ import grpc
 import grpc.aio
 
 from odonata.errors import OdonataError, UnavailableError
+from odonata.grpc_client import closing_is_unavailable
+from odonata.grpc_stub import scheduler_stub
 from odonata.wire.dragonfly import PeerRequest, answer_from_wire, request_to_wire
 from odonata.wire.message import NormalTask, Parent, PeerMessage, SchedulerAnswer
-from peer.runtime.channel import scheduler_stub
 
 MAX_UNSENT: Final = 8192
 """Messages that wait for a scheduler that does not read. A task has at most a few thousand pieces;
@@ -99,17 +100,21 @@ class Conversation:
         call = stub.AnnouncePeer()
         writer = asyncio.get_running_loop().create_task(self._write(call))
         try:
-            async for response in call:
-                self._answered = True
-                self._unanswered.clear()
-                answer = answer_from_wire(response)
-                if isinstance(answer, NormalTask):
-                    self._parents.update((parent.peer_id, parent) for parent in answer.parents)
-                await hear(answer)
+            with closing_is_unavailable("the scheduler"):  # it may be taken off the list
+                async for response in call:
+                    await hear(self._answer(response))
         finally:
             writer.cancel()
             call.cancel()
             await asyncio.wait([writer])
+
+    def _answer(self, response: Any) -> SchedulerAnswer:
+        self._answered = True
+        self._unanswered.clear()
+        answer = answer_from_wire(response)
+        if isinstance(answer, NormalTask):
+            self._parents.update((parent.peer_id, parent) for parent in answer.parents)
+        return answer
 
     async def _write(self, call: Any) -> None:  # the stubs carry no types
         try:

@@ -4,8 +4,8 @@
     stop:  proxy -> unix socket -> schedulers told -> upload port -> downloads -> pieces -> storage
 
 Whatever is asked of this host works before the schedulers hear of it; users come last, so that the
-first download already knows its scheduler. A step that fails undoes those before it. Signals and
-the command line are `peer.command`'s.
+first download already knows its scheduler. A step that fails undoes those before it. The command
+line is `peer.command`'s.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from odonata.errors import OdonataError
 from odonata.grpc_client import target_of
 from odonata.grpc_server import GrpcServer
 from odonata.listen import check_tcp
+from odonata.service_run import run_until_stopped
 from odonata.settings.loading import load
 from odonata.wire.message import Download
 from peer.core.download import DownloadCore
@@ -105,6 +106,7 @@ class Daemon:
     async def __aexit__(self, *exc: object) -> None:
         """`stop`."""
         await self.stop()
+        _log.info("daemon_stopped")
 
     async def start(self) -> None:
         """Take the folder and the ports, find the schedulers, serve.
@@ -284,3 +286,8 @@ class Daemon:
             proxy_port=facts.proxy_port,
             path=str(self.socket_path),
         )
+
+
+async def run(settings: DaemonSettings) -> None:
+    """Run a peer daemon until it is told to stop. Raises what `Daemon.start` raises."""
+    await run_until_stopped(Daemon(settings))

@@ -15,6 +15,7 @@ import grpc.aio
 from dragonfly_api import common_pb2, dfdaemon_pb2
 
 from odonata.grpc_client import target_of
+from odonata.grpc_stub import upload_stub
 from odonata.wire.dragonfly import (
     WantedPieces,
     held_piece_from_wire,
@@ -23,7 +24,6 @@ from odonata.wire.dragonfly import (
 )
 from odonata.wire.message import Parent, Piece
 from peer.core.event import ParentConnected, ParentEnded, ParentHolds, ParentLoad
-from peer.runtime.channel import upload_stub
 from peer.runtime.run_tools import RunPlace
 
 STAT_S: Final = 5.0

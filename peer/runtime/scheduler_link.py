@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import grpc
@@ -20,12 +21,17 @@ from dragonfly_api import common_pb2, scheduler_pb2
 from grpc_health.v1 import health_pb2
 
 from odonata.errors import OdonataError, UnavailableError
-from odonata.grpc_client import CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_S, open_channel
+from odonata.grpc_client import (
+    CONNECT_TIMEOUT_S,
+    REQUEST_TIMEOUT_S,
+    closing_is_unavailable,
+    open_channel,
+)
 from odonata.grpc_status import error_of
+from odonata.grpc_stub import health_stub, scheduler_stub
 from odonata.ring import Address, SchedulerRing
 from odonata.wire.dragonfly import duration_to_wire
 from odonata.wire.dragonfly.feature import FEATURES_KEY, UNSIZED_REGISTER
-from peer.runtime.channel import health_stub, scheduler_stub
 from peer.runtime.conversation import Conversation
 from peer.runtime.supervise import Supervised
 
@@ -37,6 +43,10 @@ LEAVE_S: Final = 2.0
 
 _BACKOFF_FIRST_S: Final = 1.0
 _BACKOFF_MAX_S: Final = 10.0
+
+_ROUND_MIN_S: Final = 0.5
+"""Between two looks at a scheduler: one that answers us and fails every download is suspected by
+each of them, and must not be hammered for it."""
 
 _log = structlog.get_logger("scheduler")
 
@@ -70,9 +80,11 @@ class Scheduler:
 
     async def keep(self) -> None:
         """Announce this host for ever; cancel to stop."""
+        loop = asyncio.get_running_loop()
         backoff_s = _BACKOFF_FIRST_S
         found = False
         while True:
+            began_s = loop.time()
             self._suspected.clear()
             try:
                 await self._check_health()
@@ -84,11 +96,14 @@ class Scheduler:
                 pause_s = self._interval_s
             except OdonataError as error:
                 self._set_healthy(healthy=False, why=error.detail)
+                found = False
                 # Drawn, lest all peers come back to a restarted scheduler at one moment.
                 pause_s = backoff_s * random.uniform(0.75, 1.25)  # noqa: S311  # no secret
                 backoff_s = min(2 * backoff_s, _BACKOFF_MAX_S)
             self.tried.set()
-            found = found and not await self._pause(pause_s)
+            if await self._pause(pause_s):
+                found = False
+                await asyncio.sleep(began_s + _ROUND_MIN_S - loop.time())
 
     async def _pause(self, pause_s: float) -> bool:
         """Wait, but not when it seems to be gone or new. Whether that was so."""
@@ -119,48 +134,42 @@ class Scheduler:
                 host=self._host(), interval=duration_to_wire(self._interval_s)
             )
             call = scheduler_stub(self.channel).AnnounceHost(request, timeout=REQUEST_TIMEOUT_S)
-            try:
-                await call
-                metadata = await call.initial_metadata()
-            except grpc.aio.AioRpcError as failure:
-                raise error_of(failure, f"scheduler {self.address}") from failure
-            self.takes_unsized = _takes_unsized(metadata)
+            await self._answer(call)
+            self.takes_unsized = _takes_unsized(await self._answer(call.initial_metadata()))
         self._set_healthy(healthy=True)
 
     async def leave(self, host_id: str) -> None:
         """Say that this host is going. Raises OdonataError."""
         request = scheduler_pb2.DeleteHostRequest(host_id=host_id)
-        try:
-            await scheduler_stub(self.channel).DeleteHost(request, timeout=LEAVE_S)
-        except grpc.aio.AioRpcError as failure:
-            raise error_of(failure, f"scheduler {self.address}") from failure
+        await self._answer(scheduler_stub(self.channel).DeleteHost(request, timeout=LEAVE_S))
 
     async def forget_task(self, host_id: str, task_id: str) -> None:
         """Say that this host does not hold the task any more. Raises OdonataError."""
         request = scheduler_pb2.DeleteTaskRequest(host_id=host_id, task_id=task_id)
-        try:
-            await scheduler_stub(self.channel).DeleteTask(request, timeout=REQUEST_TIMEOUT_S)
-        except grpc.aio.AioRpcError as failure:
-            raise error_of(failure, f"scheduler {self.address}") from failure
+        stub = scheduler_stub(self.channel)
+        await self._answer(stub.DeleteTask(request, timeout=REQUEST_TIMEOUT_S))
 
     async def stat_task(self, host_id: str, task_id: str) -> common_pb2.Task:
         """What the scheduler knows of a task. Raises NotFoundError and others."""
         request = scheduler_pb2.StatTaskRequest(host_id=host_id, task_id=task_id)
-        try:
-            task: common_pb2.Task = await scheduler_stub(self.channel).StatTask(
-                request, timeout=REQUEST_TIMEOUT_S
-            )
-        except grpc.aio.AioRpcError as failure:
-            raise error_of(failure, f"scheduler {self.address}") from failure
+        call = scheduler_stub(self.channel).StatTask(request, timeout=REQUEST_TIMEOUT_S)
+        task: common_pb2.Task = await self._answer(call)
         return task
 
     async def stat_peer(self, host_id: str, task_id: str, peer_id: str) -> None:
         """Return if the scheduler knows this peer. Raises NotFoundError and others."""
         request = scheduler_pb2.StatPeerRequest(host_id=host_id, task_id=task_id, peer_id=peer_id)
+        stub = scheduler_stub(self.channel)
+        await self._answer(stub.StatPeer(request, timeout=REQUEST_TIMEOUT_S))
+
+    async def _answer(self, call: Awaitable[Any]) -> Any:  # the stubs carry no types
+        """What `call` brings; every failure as one of our errors."""
+        who = f"scheduler {self.address}"
         try:
-            await scheduler_stub(self.channel).StatPeer(request, timeout=REQUEST_TIMEOUT_S)
+            with closing_is_unavailable(who):
+                return await call
         except grpc.aio.AioRpcError as failure:
-            raise error_of(failure, f"scheduler {self.address}") from failure
+            raise error_of(failure, who) from failure
 
     def suspect(self, reason: str) -> None:
         """It did not answer a download: ask it at once how it is."""
@@ -169,10 +178,8 @@ class Scheduler:
 
     async def _check_health(self) -> None:
         request = health_pb2.HealthCheckRequest(service="")
-        try:
-            answer = await health_stub(self.channel).Check(request, timeout=CONNECT_TIMEOUT_S)
-        except grpc.aio.AioRpcError as failure:
-            raise error_of(failure, f"scheduler {self.address}") from failure
+        stub = health_stub(self.channel)
+        answer = await self._answer(stub.Check(request, timeout=CONNECT_TIMEOUT_S))
         if answer.status != health_pb2.HealthCheckResponse.SERVING:
             raise UnavailableError(f"scheduler {self.address} is there, but not serving")
 
@@ -206,19 +213,18 @@ class SchedulerLink:
         self._schedulers: dict[Address, tuple[Scheduler, asyncio.Task[None]]] = {}
         self._ring = SchedulerRing(())
         self._work = Supervised("schedulers")
+        self._looked_up = asyncio.Event()
         self.on_found: Callable[[Scheduler], None] | None = None
         """Called when a scheduler answers for the first time, or again: it may be a new one."""
 
     async def start(self) -> None:
         """Find the schedulers, and give them a moment to answer."""
-        await self._refresh()
         self._work.start("refresh", self._keep_refreshing())
-        tried = [scheduler.tried.wait() for scheduler, _ in self._schedulers.values()]
-        try:
+        with suppress(TimeoutError):  # said below
             async with asyncio.timeout(FIRST_ROUND_S):
-                await asyncio.gather(*tried)
-        except TimeoutError:
-            pass  # said below
+                await self._looked_up.wait()
+                for scheduler, _ in tuple(self._schedulers.values()):
+                    await scheduler.tried.wait()
         if not len(self._ring):
             named = ", ".join(str(address) for address in self._schedulers) or "none is named"
             _log.warning(
@@ -279,16 +285,23 @@ class SchedulerLink:
     # --- membership ---
 
     async def _keep_refreshing(self) -> None:
+        backoff_s = _BACKOFF_FIRST_S
         while True:
-            await asyncio.sleep(self._refresh_interval_s)
-            await self._refresh()
+            if await self._refresh():
+                pause_s, backoff_s = self._refresh_interval_s, _BACKOFF_FIRST_S
+            else:  # a name service may start after us: soon again, what was known stands
+                pause_s = min(backoff_s, self._refresh_interval_s)
+                backoff_s = min(2 * backoff_s, _BACKOFF_MAX_S)
+            self._looked_up.set()
+            await asyncio.sleep(pause_s)
 
-    async def _refresh(self) -> None:
+    async def _refresh(self) -> bool:
+        """Whether the addresses could be found."""
         try:
             addresses = set(await self._find_addresses())
         except OdonataError as error:
             _log.warning("schedulers_not_found", error=error.detail)
-            return  # what was known stands
+            return False
         for address in self._schedulers.keys() - addresses:
             scheduler, keeper = self._schedulers.pop(address)
             keeper.cancel()
@@ -304,6 +317,7 @@ class SchedulerLink:
             keeper = self._work.start(f"scheduler {address}", scheduler.keep())
             self._schedulers[address] = (scheduler, keeper)
         self._rebuild()
+        return True
 
     def _found(self, scheduler: Scheduler) -> None:
         if self.on_found is not None:

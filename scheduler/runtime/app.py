@@ -1,6 +1,6 @@
 """Puts a scheduler together (settings, core, executor, service, server), starts and stops it.
 
-One process, one event loop, one core. Signals and the command line are `scheduler.command`'s.
+One process, one event loop, one core. The command line is `scheduler.command`'s.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from models.dragonfly import DragonflyRanker
 from odonata.call_limit import CallLimit
 from odonata.grpc_client import target_of
 from odonata.grpc_server import GrpcServer
+from odonata.service_run import run_until_stopped
 from scheduler.core.core import SchedulerCore
 from scheduler.core.limits import Limits
 from scheduler.runtime.executor import Executor
@@ -107,3 +108,8 @@ class SchedulerApp:
     async def __aexit__(self, *exc: object) -> None:
         """`stop`."""
         await self.stop()
+
+
+async def run(settings: SchedulerSettings) -> None:
+    """Run a scheduler until it is told to stop. Raises what `SchedulerApp.start` raises."""
+    await run_until_stopped(SchedulerApp(settings))

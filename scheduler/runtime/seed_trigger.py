@@ -11,21 +11,17 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import grpc
-import msgspec
-from dragonfly_api import dfdaemon_pb2_grpc
 
 from odonata.errors import CapacityError, OdonataError, SourceError, UnavailableError
 from odonata.grpc_client import CONNECT_TIMEOUT_S, open_channel, target_of
 from odonata.grpc_status import error_of
+from odonata.grpc_stub import upload_stub
 from odonata.wire.dragonfly import download_request_to_wire
-from odonata.wire.message import Download
+from odonata.wire.message import Download, SourceAnswer
 from scheduler.core.effect import TriggerSeed
 from scheduler.core.event import SeedFailed, SeedFinished
-
-_stubs: Any = dfdaemon_pb2_grpc  # generated without types
 
 # Connections kept to idle seeds. A cluster has a few seeds, and a new connection costs
 # milliseconds.
@@ -53,15 +49,15 @@ class SeedTrigger:
                 await self._download(channel, target, effect.download)
         except SourceError as error:
             reason = f"the source answered {error.status_code or 'nothing'}: {error.detail}"
-            return _failed(effect, reason)
+            return _failed(effect, reason, answer=_answer_of(error))
         except OdonataError as error:
             unreachable = isinstance(error, UnavailableError)
             return _failed(effect, error.detail, unreachable=unreachable)
         return SeedFinished(task_id=effect.task_id, host_id=host.id)
 
     async def _download(self, channel: grpc.aio.Channel, target: str, download: Download) -> None:
-        request = download_request_to_wire(for_seed(download))
-        stub = _stubs.DfdaemonUploadStub(channel)
+        request = download_request_to_wire(download)
+        stub = upload_stub(channel)
         try:
             async with asyncio.timeout(self._timeout_s):
                 async for _ in stub.DownloadTask(request, timeout=self._timeout_s + _BACKSTOP_S):
@@ -84,21 +80,27 @@ class SeedTrigger:
         await self._channels.close()
 
 
-def for_seed(download: Download) -> Download:
-    """What a child wants, as a seed is asked for it: from the source, into its own storage."""
-    return msgspec.structs.replace(
-        download,
-        need_back_to_source=True,
-        output_path=None,
-        need_piece_content=False,
-        force_hard_link=False,
-    )
-
-
-def _failed(effect: TriggerSeed, reason: str, *, unreachable: bool = False) -> SeedFailed:
+def _failed(
+    effect: TriggerSeed,
+    reason: str,
+    *,
+    unreachable: bool = False,
+    answer: SourceAnswer | None = None,
+) -> SeedFailed:
     return SeedFailed(
-        task_id=effect.task_id, host_id=effect.host.id, reason=reason, unreachable=unreachable
+        task_id=effect.task_id,
+        host_id=effect.host.id,
+        reason=reason,
+        unreachable=unreachable,
+        answer=answer,
     )
+
+
+def _answer_of(error: SourceError) -> SourceAnswer | None:
+    # Without a status the source said nothing: that may be the seed's own network or resolver.
+    if error.status_code is None:
+        return None
+    return SourceAnswer(message=error.detail, status_code=error.status_code, header=error.header)
 
 
 async def _connect(channel: grpc.aio.Channel, target: str) -> None:

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from odonata.grpc_client import open_channel
+from odonata.grpc_stub import download_stub
 from odonata.settings.loading import load
 from odonata.wire.dragonfly import PieceArrived, download_request_to_wire, progress_from_wire
 from odonata.wire.message import Download, Piece
 from peer.get import get_file
-from peer.runtime.channel import download_stub
 from peer.runtime.daemon import Daemon
 from peer.settings import DaemonSettings
 from scheduler.runtime.app import SchedulerApp

@@ -9,9 +9,10 @@ from typing import Any
 
 import grpc
 from dragonfly_api import common_pb2, scheduler_pb2
-from support.grpc_stub import EOF, scheduler_stub
+from support.grpc_stub import EOF
 
 from odonata.grpc_client import open_channel
+from odonata.grpc_stub import scheduler_stub
 from odonata.wire.dragonfly import (
     PeerRequest,
     answer_from_wire,

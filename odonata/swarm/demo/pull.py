@@ -14,11 +14,12 @@ from typing import Any
 
 import aiohttp
 import grpc
-from dragonfly_api import dfdaemon_pb2, dfdaemon_pb2_grpc
+from dragonfly_api import dfdaemon_pb2
 
 from odonata.errors import DigestMismatchError, OdonataError, UnavailableError
 from odonata.grpc_client import open_channel
 from odonata.grpc_status import error_of
+from odonata.grpc_stub import download_stub
 from odonata.swarm.demo.image import Image, Layer
 from odonata.swarm.demo.tally import ORIGIN, Tally
 from odonata.swarm.plan import IP, Member
@@ -98,14 +99,14 @@ class SwarmPuller:
     async def pull(self) -> None:
         """Fetch the whole image through the daemon; files end up in `out`."""
         async with open_channel(f"unix:{self._member.socket}") as channel:
-            stub = dfdaemon_pb2_grpc.DfdaemonDownloadStub(channel)  # type: ignore[no-untyped-call]  # generated
+            stub = download_stub(channel)
 
             async def fetch(layer: Layer) -> None:
                 await self._fetch(stub, layer)
 
             await pull_all(self._image, fetch, self._tally)
 
-    async def _fetch(self, stub: dfdaemon_pb2_grpc.DfdaemonDownloadStub, layer: Layer) -> None:
+    async def _fetch(self, stub: Any, layer: Layer) -> None:
         download = Download(
             url=blob_url(self._origin, self._image, layer),
             output_path=str(self._out / layer.digest.replace(":", "-")),

@@ -22,8 +22,8 @@ from support.daemon import (
 from support.origin import Origin
 
 from odonata.grpc_client import open_channel
+from odonata.grpc_stub import scheduler_stub
 from odonata.ids import url_task_id
-from peer.runtime.channel import scheduler_stub
 from peer.runtime.daemon import Daemon
 
 SLOW = "12MiB"

@@ -16,8 +16,8 @@ from support.daemon import MIB, PATIENCE_S, daemon, get
 from support.origin import Manners, Origin
 
 from odonata.grpc_client import open_channel, target_of
+from odonata.grpc_stub import download_stub, health_stub, upload_stub
 from odonata.ids import DEFAULT_FILTERED_QUERY_PARAMS, url_task_id
-from peer.runtime.channel import download_stub, health_stub, upload_stub
 from peer.runtime.daemon import Daemon
 
 CONTENT = make_content(9 * MIB + 3)

@@ -16,7 +16,6 @@ import pytest
 from dragonfly_api import dfdaemon_pb2, scheduler_pb2
 from google.protobuf.empty_pb2 import Empty
 from grpc_health.v1 import health_pb2
-from support.grpc_stub import health_stub, scheduler_stub, upload_stub
 
 from odonata import errors
 from odonata.errors import (
@@ -30,6 +29,7 @@ from odonata.errors import (
 from odonata.grpc_client import open_channel, target_of
 from odonata.grpc_server import GrpcServer
 from odonata.grpc_status import error_of
+from odonata.grpc_stub import health_stub, scheduler_stub, upload_stub
 from odonata.listen import MAX_UNIX_PATH_BYTES
 
 UPLOAD = dfdaemon_pb2.DESCRIPTOR.services_by_name["DfdaemonUpload"]

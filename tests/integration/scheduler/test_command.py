@@ -14,7 +14,8 @@ from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2
-from support.grpc_stub import health_stub
+
+from odonata.grpc_stub import health_stub
 
 ROOT = Path(__file__).parents[3]
 PATIENCE_S = 60

@@ -13,7 +13,6 @@ from dragonfly_api import scheduler_pb2
 from google.protobuf.empty_pb2 import Empty
 from grpc_health.v1 import health_pb2
 from support.fake_seed import announced_seed
-from support.grpc_stub import health_stub, scheduler_stub
 from support.raw_http2 import (
     ACK,
     DATA,
@@ -32,6 +31,7 @@ from support.scheduler_client import (
     piece,
 )
 
+from odonata.grpc_stub import health_stub, scheduler_stub
 from odonata.wire.dragonfly import host_to_wire
 from odonata.wire.dragonfly.feature import FEATURES_KEY, UNSIZED_REGISTER
 from odonata.wire.message import (

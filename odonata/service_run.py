@@ -1,22 +1,23 @@
-"""Runs a scheduler until SIGTERM or SIGINT tells it to stop. A second signal ends it at once."""
+"""Runs a service until SIGTERM or SIGINT tells it to stop. A second signal ends it at once.
+
+What a service is, and how it starts and stops, is its own business: an async context manager.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import signal
+from contextlib import AbstractAsyncContextManager
 
 import structlog
-
-from scheduler.runtime.app import SchedulerApp
-from scheduler.settings import SchedulerSettings
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 _log = structlog.get_logger(__name__)
 
 
-async def run(settings: SchedulerSettings) -> None:
-    """Start, wait for a signal, stop. Raises what `SchedulerApp.start` raises."""
+async def run_until_stopped(service: AbstractAsyncContextManager[object]) -> None:
+    """Enter `service`, wait for a signal, leave it. Raises what entering and leaving raise."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 
@@ -28,5 +29,5 @@ async def run(settings: SchedulerSettings) -> None:
 
     for number in _SIGNALS:
         loop.add_signal_handler(number, on_signal, number)
-    async with SchedulerApp(settings):
+    async with service:
         await stop.wait()

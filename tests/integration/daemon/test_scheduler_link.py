@@ -1,0 +1,207 @@
+"""The link to schedulers that fail in every way, against real gRPC servers that count."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import grpc
+import pytest
+from dragonfly_api import common_pb2, scheduler_pb2
+from google.protobuf.empty_pb2 import Empty
+from support.daemon import PATIENCE_S
+from support.eventually import eventually
+
+from odonata.errors import UnavailableError
+from odonata.grpc_server import GrpcServer
+from odonata.ring import Address
+from odonata.wire.message import Download, Register, SchedulerAnswer
+from peer.runtime import scheduler_link
+from peer.runtime.scheduler_link import Scheduler, SchedulerLink
+
+TASK = "a" * 64
+
+
+class CountingScheduler:
+    """Notes when this host announced itself; refuses peers, or never answers them."""
+
+    def __init__(self) -> None:
+        self.announced_at_s: list[float] = []
+        self.refuses_hosts = False
+        self.refuses_peers = False
+        self.peers = 0
+
+    async def AnnounceHost(self, _request: Any, context: Any) -> Empty:  # noqa: N802  # the rpc's name
+        self.announced_at_s.append(time.monotonic())
+        if self.refuses_hosts:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
+        return Empty()
+
+    async def AnnouncePeer(  # noqa: N802  # the rpc's name
+        self, requests: AsyncIterator[Any], context: Any
+    ) -> None:
+        self.peers += 1
+        if self.refuses_peers:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "not for you")
+        async for _ in requests:
+            pass
+
+    async def DeleteTask(self, _request: Any, _context: Any) -> Empty:  # noqa: N802  # the rpc's name
+        self.peers += 1
+        await asyncio.Event().wait()
+        return Empty()
+
+
+@pytest.fixture
+async def counting() -> AsyncIterator[tuple[CountingScheduler, Address]]:
+    service, server = CountingScheduler(), GrpcServer()
+    server.add_service(scheduler_pb2.DESCRIPTOR.services_by_name["Scheduler"], service)
+    port = server.bind_tcp("127.0.0.1", 0, "test")
+    await server.start()
+    yield service, Address(ip="127.0.0.1", port=port)
+    await server.stop(0)
+
+
+class Book:
+    """What the settings name, as the test changes it."""
+
+    def __init__(self, *addresses: Address) -> None:
+        self.addresses = addresses
+        self.failures = 0
+        self.slow: asyncio.Event | None = None
+
+    async def find(self) -> tuple[Address, ...]:
+        if self.slow is not None:
+            await self.slow.wait()
+        if self.failures:
+            self.failures -= 1
+            raise UnavailableError("no address is known")
+        return self.addresses
+
+
+@pytest.fixture
+async def make_link() -> AsyncIterator[Callable[..., SchedulerLink]]:
+    links: list[SchedulerLink] = []
+
+    def make(
+        book: Book, refresh_interval_s: float = 3600.0, announce_interval_s: float = 3600.0
+    ) -> SchedulerLink:
+        link = SchedulerLink(
+            find_addresses=book.find,
+            host=lambda: common_pb2.Host(id="host"),
+            announce_interval_s=announce_interval_s,
+            refresh_interval_s=refresh_interval_s,
+        )
+        links.append(link)
+        return link
+
+    yield make
+    for link in links:
+        await link.close()
+
+
+async def test_a_scheduler_that_refuses_is_asked_again_after_a_pause(
+    counting: tuple[CountingScheduler, Address], make_link: Callable[..., SchedulerLink]
+) -> None:
+    service, address = counting
+    service.refuses_hosts = True
+    await make_link(Book(address)).start()
+    await eventually(lambda: len(service.announced_at_s) >= 2)
+    first, second = service.announced_at_s[:2]
+    assert second - first >= 0.5, "never without a pause, however often it refuses"
+
+
+async def test_a_scheduler_that_comes_back_is_told_anew_what_is_held(
+    counting: tuple[CountingScheduler, Address], make_link: Callable[..., SchedulerLink]
+) -> None:
+    service, address = counting
+    found: list[Scheduler] = []
+    link = make_link(Book(address), announce_interval_s=0.05)
+    link.on_found = found.append
+    await link.start()
+    assert len(found) == 1
+    service.refuses_hosts = True
+    await eventually(lambda: not link.available(TASK))
+    service.refuses_hosts = False
+    await eventually(lambda: link.available(TASK))
+    await eventually(lambda: len(found) == 2)
+
+
+async def test_suspicion_after_suspicion_does_not_hammer_the_scheduler(
+    counting: tuple[CountingScheduler, Address], make_link: Callable[..., SchedulerLink]
+) -> None:
+    service, address = counting
+    link = make_link(Book(address))
+    link.on_found = lambda scheduler: scheduler.suspect("it refuses every peer")
+    await link.start()
+    await eventually(lambda: len(service.announced_at_s) >= 4)
+    announced = service.announced_at_s[:4]
+    assert announced[3] - announced[0] >= 1.0
+
+
+async def test_a_download_hears_that_its_scheduler_was_taken_off_the_list(
+    counting: tuple[CountingScheduler, Address], make_link: Callable[..., SchedulerLink]
+) -> None:
+    service, address = counting
+    book = Book(address)
+    link = make_link(book, refresh_interval_s=0.05)
+    await link.start()
+    conversation = link.converse("host", TASK, "peer")
+    conversation.say(Register(download=Download(url="http://origin.test/blob")))
+
+    async def hear(answer: SchedulerAnswer) -> None:
+        raise AssertionError(answer)
+
+    listening = asyncio.ensure_future(conversation.listen(hear))
+    await eventually(lambda: service.peers == 1)
+    book.addresses = ()
+    with pytest.raises(UnavailableError, match="closed"):
+        async with asyncio.timeout(PATIENCE_S):
+            await listening
+
+
+async def test_a_call_to_a_scheduler_that_is_taken_off_the_list_fails_and_cancels_nobody(
+    counting: tuple[CountingScheduler, Address], make_link: Callable[..., SchedulerLink]
+) -> None:
+    service, address = counting
+    book = Book(address)
+    link = make_link(book, refresh_interval_s=0.05)
+    await link.start()
+    one = link.of_task(TASK)
+    assert one is not None
+    forgetting = asyncio.ensure_future(one.forget_task("host", TASK))
+    await eventually(lambda: service.peers == 1)
+    book.addresses = ()
+    with pytest.raises(UnavailableError, match="closed"):
+        async with asyncio.timeout(PATIENCE_S):
+            await forgetting
+
+
+async def test_names_that_are_unknown_at_first_are_soon_looked_up_again(
+    counting: tuple[CountingScheduler, Address], make_link: Callable[..., SchedulerLink]
+) -> None:
+    _, address = counting
+    book = Book(address)
+    book.failures = 1
+    link = make_link(book)
+    await link.start()
+    await eventually(lambda: link.available(TASK))
+
+
+async def test_a_name_server_that_does_not_answer_does_not_hold_up_the_start(
+    counting: tuple[CountingScheduler, Address],
+    make_link: Callable[..., SchedulerLink],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scheduler_link, "FIRST_ROUND_S", 0.05)
+    _, address = counting
+    book = Book(address)
+    book.slow = asyncio.Event()
+    link = make_link(book)
+    async with asyncio.timeout(PATIENCE_S):
+        await link.start()
+    assert not link.available(TASK)
+    book.slow.set()
+    await eventually(lambda: link.available(TASK))
