@@ -18,6 +18,11 @@ MAX_ID_CHARACTERS = 1024
 # Dragonfly's rule for Download.piece_length: at least 4 MiB when it is set.
 MIN_PIECE_LENGTH_BYTES = 4 * 1024 * 1024
 
+# Dragonfly's scheduler holds -1 for a length nobody has told it yet, and writes it into the
+# unsigned field as it is. No content has a length of 2^63 or more, so all of that range reads as
+# unknown.
+FIRST_IMPOSSIBLE_LENGTH = 2**63
+
 # Enough of a value to recognise it in a message; the rest would only bloat logs and trailers.
 _SHOWN_CHARACTERS = 120
 

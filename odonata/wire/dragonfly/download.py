@@ -13,11 +13,13 @@ from dragonfly_api import common_pb2
 
 from odonata.errors import CallerError
 from odonata.wire.dragonfly.check import (
+    FIRST_IMPOSSIBLE_LENGTH,
     require_digest,
     require_piece_length,
     require_url,
 )
 from odonata.wire.dragonfly.moment import (
+    MAX_DURATION_S,
     duration_from_wire,
     duration_to_wire,
     timestamp_from_wire,
@@ -38,6 +40,9 @@ _OPTIONAL: Final = (
     "actual_content_length",
     "actual_piece_count",
 )
+
+# What a peer has from a scheduler that does not know them: see FIRST_IMPOSSIBLE_LENGTH.
+_LENGTHS: Final = ("actual_piece_length", "actual_content_length")
 
 # Plain flags with the same name on both sides.
 _FLAGS: Final = (
@@ -77,10 +82,13 @@ def download_from_wire(message: common_pb2.Download, field: str = "download") ->
     """Read and check a Download. `field` names it in errors.
 
     Raises CallerError: no absolute URI, a piece length below 4 MiB, a malformed digest, an unknown
-    type or priority, a negative timeout.
+    type or priority, a negative or endless timeout. Lengths that no content has read as unknown.
     """
     _check(message, field)
     optional = {name: getattr(message, name) for name in _OPTIONAL if message.HasField(name)}
+    for name in _LENGTHS:
+        if optional.get(name, 0) >= FIRST_IMPOSSIBLE_LENGTH:
+            del optional[name]
     flags = {name: getattr(message, name) for name in _FLAGS}
     return Download(
         url=message.url,
@@ -107,10 +115,11 @@ def _check(message: common_pb2.Download, field: str) -> None:
         raise CallerError(f"{field}.type {message.type} is unknown: use 0 (STANDARD) to 3 (CACHE)")
     if message.priority not in common_pb2.Priority.values():
         raise CallerError(f"{field}.priority {message.priority} is unknown: use 0 to 6")
-    if message.HasField("timeout") and duration_from_wire(message.timeout) < 0:
+    timeout_s = duration_from_wire(message.timeout)
+    if not 0 <= timeout_s <= MAX_DURATION_S:
         raise CallerError(
-            f"{field}.timeout {duration_from_wire(message.timeout)} s is negative: use a positive "
-            "duration, or leave it unset"
+            f"{field}.timeout {timeout_s} s is not from 0 to {MAX_DURATION_S}: use a duration "
+            "within these bounds, or leave it unset"
         )
 
 

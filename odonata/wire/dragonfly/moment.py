@@ -12,6 +12,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 _NANOS_PER_S = 1_000_000_000
 
+MAX_DURATION_S = 315_576_000_000
+"""10,000 years: the longest that protobuf calls a Duration."""
+
 
 def _split(value_s: float) -> tuple[int, int]:
     whole_s = math.floor(value_s)

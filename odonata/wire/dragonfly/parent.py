@@ -11,14 +11,12 @@ from dragonfly_api import common_pb2
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from odonata.wire.dragonfly.check import FIRST_IMPOSSIBLE_LENGTH
 from odonata.wire.dragonfly.host import host_from_wire, host_to_wire
 from odonata.wire.message import Parent, TaskFacts
 
-# Dragonfly's scheduler holds -1 for a length nobody has told it yet, and writes it into the
-# unsigned field as it is. No content has a length of 2^63 or more, so all of that range reads as
-# unknown.
+# -1 in an unsigned field: see FIRST_IMPOSSIBLE_LENGTH.
 UNKNOWN_CONTENT_LENGTH = 2**64 - 1
-_FIRST_IMPOSSIBLE_LENGTH = 2**63
 
 
 def content_length_to_wire(value: int | None) -> int:
@@ -28,7 +26,7 @@ def content_length_to_wire(value: int | None) -> int:
 
 def content_length_from_wire(value: int, piece_count: int) -> int | None:
     """Bytes, or None: the sender does not know, or says 0 while there are pieces."""
-    if value >= _FIRST_IMPOSSIBLE_LENGTH or (value == 0 and piece_count > 0):
+    if value >= FIRST_IMPOSSIBLE_LENGTH or (value == 0 and piece_count > 0):
         return None
     return value
 

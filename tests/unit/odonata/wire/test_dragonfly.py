@@ -377,7 +377,7 @@ def test_a_member_without_its_required_part_is_refused(
         ({"digest": "sha256"}, r"digest 'sha256' is not a digest"),
         ({"type": 9}, r"type 9 is unknown"),
         ({"priority": 7}, r"priority 7 is unknown"),
-        ({"timeout": dragonfly.duration_to_wire(-1.5)}, r"timeout -1\.5 s is negative"),
+        ({"timeout": dragonfly.duration_to_wire(-1.5)}, r"timeout -1\.5 s is not from 0"),
     ],
 )
 def test_a_download_is_held_to_the_rules(fields: dict[str, object], message: str) -> None:
@@ -491,3 +491,22 @@ def test_details_always_fit_into_trailers(message: str, header: dict[str, str]) 
 def test_foreign_details_are_not_a_source_error(details: bytes) -> None:
     error = dragonfly.source_error_from_details(details)
     assert error is None or details.lstrip().startswith(b"{")
+
+
+@pytest.mark.parametrize("seconds", [-315_576_000_001, 315_576_000_001, 2**63 - 1])
+def test_a_timeout_that_no_clock_holds_is_refused(seconds: int) -> None:
+    """It would come back out as a Duration that protobuf can't write, on its way to a seed."""
+    message = common_pb2.Download(url="http://o/x")
+    message.timeout.seconds = seconds
+    with pytest.raises(CallerError, match="download.timeout"):
+        dragonfly.download_from_wire(message)
+
+
+@pytest.mark.parametrize("field", ["actual_content_length", "actual_piece_length"])
+def test_a_length_that_no_content_has_reads_as_unknown(field: str) -> None:
+    """Dragonfly's scheduler writes -1 for a length it does not know; a peer may repeat that."""
+    message = common_pb2.Download(url="http://o/x")
+    setattr(message, field, UNKNOWN_CONTENT_LENGTH)
+    download = dragonfly.download_from_wire(message)
+    assert getattr(download, field) is None
+    assert not dragonfly.download_to_wire(download).HasField(field)
