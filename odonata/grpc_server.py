@@ -89,8 +89,8 @@ class GrpcServer:
         A method is `async def rpc(request, context)`, for a client's stream with an async iterator
         as `request`; one that answers with a stream may be an async generator. `admit` is called
         before each call and refuses it by raising. Calls that answer with a stream send their
-        initial metadata (`stream_metadata`) at once: clients wait for it 10 s and no longer
-        (dfdaemon.md §0, trap 3).
+        initial metadata (`stream_metadata`) at once, refused ones too: clients wait for it 10 s and
+        no longer (dfdaemon.md §0, trap 3).
         """
         boundary = _Boundary(self._calls, admit, stream_metadata)
         handlers = {
@@ -216,10 +216,10 @@ class _Boundary:
 
     def _guard(self, implementation: Any, *, streams: bool) -> Any:
         async def admitted(request: Any, context: Context) -> Any:
-            if self._admit is not None:
-                self._admit()
             if streams:
                 await context.send_initial_metadata(self._stream_metadata)
+            if self._admit is not None:
+                self._admit()
             with self._calls.running():
                 return await implementation(request, context)
 

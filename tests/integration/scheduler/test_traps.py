@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from typing import Any
 
@@ -27,8 +28,10 @@ from support.scheduler_client import (
     TASK,
     PeerConversation,
     SchedulerClient,
+    connected,
     host,
     piece,
+    settings,
 )
 
 from odonata.grpc_stub import health_stub, scheduler_stub
@@ -181,6 +184,34 @@ async def test_a_host_is_told_what_this_scheduler_can_do_beyond_the_api(
     call = client.stub.AnnounceHost(request)
     assert await call == Empty()
     assert dict(await call.initial_metadata())[FEATURES_KEY] == UNSIZED_REGISTER
+
+
+async def test_a_host_that_is_refused_is_told_too(client: SchedulerClient) -> None:
+    call = client.stub.AnnounceHost(scheduler_pb2.AnnounceHostRequest())
+    assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert dict(await call.initial_metadata())[FEATURES_KEY] == UNSIZED_REGISTER
+
+
+async def test_a_peer_that_is_refused_is_told_too(client: SchedulerClient) -> None:
+    stranger = client.peer("stranger", "p")
+    await stranger.register()
+    assert (await stranger.end())[0] is grpc.StatusCode.NOT_FOUND
+    assert (await stranger.headers())[FEATURES_KEY] == UNSIZED_REGISTER
+
+
+async def test_a_peer_beyond_the_rate_of_calls_is_told_too() -> None:
+    async with (
+        SchedulerApp(settings(request_rate_limit=1)) as app,
+        connected(app.address) as client,
+    ):
+        peers = [client.peer("h", f"p{number}") for number in range(5)]
+        for peer in peers:
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                await peer.register()
+        codes = [(await peer.end())[0] for peer in peers]
+        assert grpc.StatusCode.RESOURCE_EXHAUSTED in codes
+        for peer in peers:
+            assert (await peer.headers())[FEATURES_KEY] == UNSIZED_REGISTER
 
 
 # --- §0 trap 7, §13.4: addresses of candidates ----------------------------------------------------
