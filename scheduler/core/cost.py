@@ -6,10 +6,11 @@ and removals leave no rounding behind.
 
 from __future__ import annotations
 
-from collections import deque
+from array import array
 from math import sqrt
 
 NS_PER_S = 1_000_000_000
+_MAX_NS = 2**63 - 1
 
 
 class CostWindow:
@@ -17,7 +18,8 @@ class CostWindow:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._costs: deque[int] = deque()
+        self._costs = array("q")  # 8 bytes a cost; once full, a ring
+        self._latest = -1
         self._sum = 0
         self._sum_of_squares = 0
 
@@ -26,12 +28,15 @@ class CostWindow:
 
     def append(self, cost_s: float) -> None:
         """Add a cost in seconds; the oldest one falls out of a full window."""
-        if len(self._costs) == self.limit:
-            oldest = self._costs.popleft()
+        cost = min(max(0, round(cost_s * NS_PER_S)), _MAX_NS)
+        self._latest = (self._latest + 1) % self.limit
+        if len(self._costs) < self.limit:
+            self._costs.append(cost)
+        else:
+            oldest = self._costs[self._latest]
             self._sum -= oldest
             self._sum_of_squares -= oldest * oldest
-        cost = max(0, round(cost_s * NS_PER_S))
-        self._costs.append(cost)
+            self._costs[self._latest] = cost
         self._sum += cost
         self._sum_of_squares += cost * cost
 
@@ -43,7 +48,7 @@ class CostWindow:
         count = len(self._costs) - 1
         if count < 1:
             return 0.0, 0.0, 0.0
-        last = self._costs[-1]
+        last = self._costs[self._latest]
         total = self._sum - last
         squares = self._sum_of_squares - last * last
         variance = (squares * count - total * total) / (count * count)

@@ -86,14 +86,17 @@ def dismiss(turn: Turn, peer: Peer, error: OdonataError) -> None:
 def seed_finished(turn: Turn, event: SeedFinished) -> None:
     """A trigger ended well. A seed that has no peer to show for it could not help."""
     task = turn.state.tasks.get(event.task_id)
-    host = turn.state.hosts.get(event.host_id)
     if task is not None:
-        is_fruitless = host is None or not seed.serves(task, host)
+        is_fruitless = not seed.serves(task, event.host_id)
         seed.land(turn, task, event.host_id, has_failed=is_fruitless)
 
 
 def seed_failed(turn: Turn, event: SeedFailed) -> None:
-    """A trigger failed: nobody was there (next seed, please), or the source did not want."""
+    """A trigger failed. Only what the source itself said concerns everybody who waits.
+
+    Whatever else it was, a dead seed or a full disk, is made up for by the next seed or by one
+    child, once the case of those who wait is decided anew.
+    """
     host = turn.state.hosts.get(event.host_id)
     if host is not None and event.unreachable:
         host.is_unreachable = True
@@ -101,5 +104,5 @@ def seed_failed(turn: Turn, event: SeedFailed) -> None:
     if task is None:
         return
     seed.land(turn, task, event.host_id, has_failed=True)
-    if not event.unreachable:
+    if event.answer is not None:
         waiting.settle(turn, task, source_answered=True)

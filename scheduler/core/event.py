@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from odonata.wire.message import Host, PeerMessage, Value
+from odonata.wire.message import Host, PeerMessage, SourceAnswer, Value
 
 
 class HostAnnounced(Value, frozen=True, kw_only=True, tag=True):
@@ -41,12 +41,17 @@ class SeedFinished(Value, frozen=True, kw_only=True, tag=True):
 
 
 class SeedFailed(Value, frozen=True, kw_only=True, tag=True):
-    """The trigger of seed `host_id` failed. `unreachable`: nobody answered, it may be dead."""
+    """The trigger of seed `host_id` failed.
+
+    `unreachable`: nobody answered, it may be dead. `answer`: the seed is well, and this is what the
+    source told it. Neither: something of the seed's own, like a full disk.
+    """
 
     task_id: str
     host_id: str
     reason: str
     unreachable: bool = False
+    answer: SourceAnswer | None = None
 
 
 class TaskDeleted(Value, frozen=True, kw_only=True, tag=True):

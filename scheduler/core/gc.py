@@ -64,11 +64,12 @@ def sweep_peers(turn: Turn) -> None:
 
 
 def sweep_hosts(turn: Turn) -> None:
-    """Forget hosts that missed their announcements."""
+    """Forget hosts that missed their announcements; without a rhythm, after `host_ttl_s`."""
+    limits = turn.limits
     for host in tuple(turn.state.hosts.values()):
         silent_s = turn.now - host.updated_at_s
-        allowed_s = turn.limits.missed_announcements * host.announce_interval_s
-        if 0 < allowed_s < silent_s:
+        allowed_s = limits.missed_announcements * host.announce_interval_s or limits.host_ttl_s
+        if silent_s > allowed_s:
             detail = f"host {host.id} was forgotten: silent for {silent_s:.0f} s, more than"
             error = NotFoundError(f"{detail} {allowed_s:.0f} s")
             forget_host(turn, host, error)

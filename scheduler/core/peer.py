@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from odonata.wire.message import ByteRange, Download
+from scheduler.core.finished_pieces import FinishedPieces
 from scheduler.core.lifecycle import PeerState, PeerTrigger, next_peer_state
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ class Peer:
     """A peer and what it reported.
 
     `serial` tells lives apart that share an id. `blocked` maps parents this child must not be
-    given to the serial they were blocked under. `range` None: the whole content. `served_*` is
-    what its children say they got from it.
+    given to the serial they were blocked under. `range` None: the whole content. `content_end` is
+    where the farthest of its pieces ends, in bytes.
     """
 
     id: str
@@ -51,10 +52,8 @@ class Peer:
     state: PeerState = PeerState.PENDING
     stream_is_open: bool = True
     source_refused: bool = False  # the source answered this peer with an error
-    answer_count: int = 0
-    served_piece_count: int = 0
-    served_length: int = 0
-    finished_pieces: set[int] = field(default_factory=set[int])
+    pieces: FinishedPieces = field(default_factory=FinishedPieces)
+    content_end: int = 0
     blocked: dict[str, int] = field(default_factory=dict[str, int])
 
     def move(self, trigger: PeerTrigger, now: float) -> None:

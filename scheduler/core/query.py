@@ -125,7 +125,7 @@ def _peer_status(peer: Peer) -> PeerStatus:
         host=peer.host.announced,
         task=peer.task.facts(),
         concurrent_piece_count=peer.concurrent_piece_count,
-        finished_pieces=tuple(sorted(peer.finished_pieces)),
+        finished_pieces=peer.pieces.numbers(),
         parent_ids=peer.task.graph.parents(peer.id),
         is_waiting=peer.id in peer.task.waiting,
         created_at_s=peer.created_at_s,

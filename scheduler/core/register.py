@@ -66,7 +66,7 @@ def _why_not(turn: Turn, event: PeerSpoke, message: Register) -> OdonataError | 
             f"download.type is {message.download.type.name}: this scheduler serves STANDARD tasks"
         )
     earlier = turn.state.peers.get(event.peer_id)
-    if earlier is None or (earlier.task.id, earlier.host.id) == (event.task_id, event.host_id):
+    if earlier is None or _is_of(earlier, event):
         return None
     return PreconditionError(
         f"peer {event.peer_id} is taken by task {earlier.task.id} on host {earlier.host.id}:"
@@ -75,12 +75,22 @@ def _why_not(turn: Turn, event: PeerSpoke, message: Register) -> OdonataError | 
 
 
 def _turn_away(turn: Turn, event: PeerSpoke, error: OdonataError) -> None:
-    """Close the stream of somebody who was not let in."""
+    """Close the stream of somebody who was not let in.
+
+    A stranger who uses a peer's id is refused without a word to that peer.
+    """
     peer = turn.state.peers.get(event.peer_id)
     if peer is None:
         turn.effects.append(CloseStream(peer_id=event.peer_id, error=error))
-    else:
+    elif _is_of(peer, event):
+        peer.stream_is_open = True  # whatever became of an earlier one: it speaks
         turn.fail(peer, error)
+    else:
+        turn.refuse(error)
+
+
+def _is_of(peer: Peer, event: PeerSpoke) -> bool:
+    return (peer.task.id, peer.host.id) == (event.task_id, event.host_id)
 
 
 def _answer(turn: Turn, peer: Peer) -> None:

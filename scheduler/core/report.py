@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scheduler.core import seed, waiting
+from odonata.wire.message import TrafficType
+from scheduler.core import waiting
 from scheduler.core.lifecycle import PeerState, PeerTrigger, TaskState, TaskTrigger
 from scheduler.core.reschedule import block
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from odonata.wire.message import Piece, PieceBackToSourceFailed, PieceFailed
     from scheduler.core.peer import Peer
     from scheduler.core.turn import Turn
+
+SOURCE_FAILURES_BELIEVED = 2
+"""Peers in a row that failed at the source without an answer of it: then it is the source."""
 
 
 def started(turn: Turn, peer: Peer) -> None:
@@ -34,16 +38,17 @@ def piece_finished(turn: Turn, peer: Peer, piece: Piece) -> None:
     now, limits = turn.now, turn.limits
     if not 0 <= piece.number < limits.piece_number_limit:
         return
-    peer.finished_pieces.add(piece.number)
+    peer.pieces.add(piece.number)
+    peer.content_end = max(peer.content_end, piece.offset + piece.length)
     peer.costs.append(piece.cost_s)
     peer.updated_at_s = peer.piece_at_s = peer.host.updated_at_s = now
     task = peer.task
     task.updated_at_s = now
     task.learn_from_piece(piece)
+    if piece.traffic_type is TrafficType.BACK_TO_SOURCE:
+        task.source_failure_count = 0
     parent = task.peers.get(piece.parent_id)
     if parent is not None:
-        parent.served_piece_count += 1
-        parent.served_length += piece.length
         parent.updated_at_s = parent.host.updated_at_s = now
 
 
@@ -76,31 +81,43 @@ def finished(turn: Turn, peer: Peer) -> None:
 
 
 def back_to_source_finished(turn: Turn, peer: Peer) -> None:
-    """Terminal: everything arrived, and a whole copy from the source makes the task succeed."""
+    """Terminal: everything arrived, and a whole copy from the source makes the task succeed.
+
+    It also gives the content's length, if the peer did not know it when it registered: such a peer
+    held nothing before, so that pieces without a gap from the first on are all there are. No piece
+    at all proves nothing: a peer may have found everything on its disk, or be careless. That a
+    content is empty is believed only of a Register that says so.
+    """
     finished(turn, peer)
     task = peer.task
-    if peer.range is None and task.state is not TaskState.SUCCEEDED:
+    if peer.range is not None:
+        return
+    if peer.download.actual_content_length is None and peer.pieces.has_no_gap:
+        task.learn_whole(peer.content_end, len(peer.pieces))
+    if task.state is not TaskState.SUCCEEDED:
         task.move(TaskTrigger.DOWNLOAD_SUCCEEDED, turn.now)
 
 
 def failed(turn: Turn, peer: Peer) -> None:
     """Terminal: the peer gave up, without blaming the source."""
-    turn.state.move_peer(peer, PeerTrigger.DOWNLOAD_FAILED, turn.now)
-    seed.peer_failed(turn, peer)
-    turn.close(peer)
+    turn.fail(peer)
 
 
 def back_to_source_failed(turn: Turn, peer: Peer) -> None:
-    """Terminal: the source refused. If nobody else can bring the content, the task has failed."""
+    """Terminal: the peer failed at the source.
+
+    If the source had answered it, whoever waits must hear that from the source itself. If not, it
+    may be the peer's own fault (a full disk), and one other is sent in its stead; but two in a row
+    mean that the source is down, and nobody shall wait until all the others have found that out.
+    If nobody is left who could bring the content, the task has failed.
+    """
     failed(turn, peer)
-    source_answered(turn, peer)
-
-
-def source_answered(turn: Turn, peer: Peer) -> None:
-    """The source answered with an error: whoever waits must hear it from the source itself."""
     task = peer.task
-    if not task.useful:
+    task.source_failure_count += 1
+    is_source = peer.source_refused or task.source_failure_count >= SOURCE_FAILURES_BELIEVED
+    if not task.useful and (is_source or not task.waiting):
         task.forget_content()
         if task.state is TaskState.RUNNING:
             task.move(TaskTrigger.DOWNLOAD_FAILED, turn.now)
-    waiting.settle(turn, task, source_answered=True)
+    if is_source:
+        waiting.settle(turn, task, source_answered=True)

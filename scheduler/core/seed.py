@@ -43,6 +43,7 @@ def trigger(turn: Turn, child: Peer) -> KnownHost | None:
         started_at_s=turn.now,
         deadline_s=turn.now + turn.limits.seed_start_timeout_s,
     )
+    turn.state.expect(task)
     turn.effects.append(
         TriggerSeed(task_id=task.id, host=host.announced, download=seed_download(child.download))
     )
@@ -59,6 +60,8 @@ def seed_download(download: Download) -> Download:
         range=None,
         request_header=headers,
         output_path=None,
+        need_piece_content=False,
+        force_hard_link=False,
         need_back_to_source=True,
         disable_back_to_source=False,
     )
@@ -78,26 +81,28 @@ def peer_failed(turn: Turn, peer: Peer) -> None:
 
 
 def land(turn: Turn, task: Task, host_id: str, *, has_failed: bool) -> None:
-    """The trigger of `host_id` is over. A seed that failed is left alone for a while."""
+    """The trigger of `host_id` is over. A seed that failed is left alone for a while.
+
+    What is heard of a trigger that was given up before says nothing of the seed any more.
+    """
+    if task.seed_flight is None or task.seed_flight.host_id != host_id:
+        return
     if has_failed:
-        task.seed_refused.pop(host_id, None)
         task.seed_refused[host_id] = turn.now + turn.limits.seed_failed_timeout_s
-    if task.seed_flight is not None and task.seed_flight.host_id == host_id:
-        task.seed_flight = None
-        turn.state.disturb(task)
+    task.seed_flight = None
+    turn.state.disturb(task)
 
 
-def serves(task: Task, host: KnownHost) -> bool:
-    """Whether a peer of `host` could serve the task now."""
-    return any(peer_id in task.useful for peer_id in host.peers)
+def serves(task: Task, host_id: str) -> bool:
+    """Whether a peer of that host could serve the task now."""
+    return any(peer.host.id == host_id for peer in task.useful.values())
 
 
 def host_left(turn: Turn, host_id: str) -> None:
     """End every trigger of a host that is gone."""
     for task in turn.state.tasks.values():
         task.seed_refused.pop(host_id, None)
-        if task.seed_flight is not None and task.seed_flight.host_id == host_id:
-            land(turn, task, host_id, has_failed=False)
+        land(turn, task, host_id, has_failed=False)
 
 
 def _is_in_flight(turn: Turn, task: Task) -> bool:
@@ -121,6 +126,6 @@ def _can_be_asked(turn: Turn, task: Task, child: Peer, host: KnownHost) -> bool:
     if task.seed_refused.get(host.id, turn.now) > turn.now:
         return False
     return not any(
-        peer.task is task and (peer.stream_is_open or peer.id in task.useful)
-        for peer in host.peers.values()
+        peer.host is host and (peer.stream_is_open or peer.id in task.useful)
+        for peer in task.peers.values()
     )

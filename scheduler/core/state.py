@@ -36,6 +36,7 @@ class SchedulerState:
         self.peers: dict[str, Peer] = {}
         self.waiting_tasks: dict[str, Task] = {}
         self.restless: dict[str, Task] = {}
+        self.expecting: dict[str, Task] = {}
         self._lives = 0
 
     # --- hosts ---
@@ -104,6 +105,10 @@ class SchedulerState:
         if task.waiting:
             self.restless[task.id] = task
 
+    def expect(self, task: Task) -> None:
+        """`task` has a new deadline, or somebody new who waits for one: mind the alarm."""
+        self.expecting[task.id] = task
+
     # --- peers ---
 
     def add_peer(
@@ -147,9 +152,11 @@ class SchedulerState:
                 self.unlink_parents(peer)
             case PeerState.SUCCEEDED:
                 self._land(peer)
+                peer.download = _without_secrets(peer.download)
                 self.unlink_parents(peer)
             case PeerState.FAILED | PeerState.LEAVE:
                 self._land(peer)
+                peer.download = _without_secrets(peer.download)
                 self.unlink_parents(peer)
                 self.unlink_children(peer)
             case _:
@@ -185,6 +192,7 @@ class SchedulerState:
             self.disturb(task)
         task.waiting[child.id] = child
         self.waiting_tasks[task.id] = task
+        self.expect(task)
         self.refresh(child)
 
     def stop_waiting(self, child: Peer) -> None:

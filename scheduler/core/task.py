@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from scheduler.core.graph import DownloadGraph
     from scheduler.core.peer import Peer
 
+MAX_CONTENT_LENGTH = 2**63 - 1
+MAX_PIECE_COUNT = 2**32 - 1
+"""What peers can be told on the wire. Whoever claims more is not believed."""
+
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class SeedFlight:
@@ -65,6 +69,7 @@ class Task:
     at_source: dict[str, Peer] = field(default_factory=dict[str, "Peer"])
     starting: dict[str, float] = field(default_factory=dict[str, float])
     to_source: dict[str, float] = field(default_factory=dict[str, float])
+    source_failure_count: int = 0  # peers in a row that failed at the source
     seed_flight: SeedFlight | None = None
     seed_refused: dict[str, float] = field(default_factory=dict[str, float])
 
@@ -86,9 +91,13 @@ class Task:
         )
 
     def learn(self, download: Download) -> None:
-        """Fill in what a peer knows of the content and the task did not."""
-        if self.content_length is None:
-            self.content_length = download.actual_content_length
+        """Fill in what a peer knows of the content and the task did not.
+
+        Whoever says that there are bytes is believed more than whoever said that there are none:
+        an empty answer would end the former's download with an empty file.
+        """
+        if download.actual_content_length is not None:
+            self._set_length(download.actual_content_length)
         if self.piece_length is None:
             self.piece_length = download.actual_piece_length or download.piece_length
         if self.piece_count == 0 and download.actual_piece_count:
@@ -103,11 +112,16 @@ class Task:
         """
         if self.piece_length is None and piece.number > 0 and piece.offset % piece.number == 0:
             self.piece_length = piece.offset // piece.number or None
-        if self.content_length is None and self.piece_length is not None:
+        if self.piece_length is not None:
             is_in_place = piece.offset == piece.number * self.piece_length
             if is_in_place and 0 < piece.length < self.piece_length:
-                self.content_length = piece.offset + piece.length
+                self._set_length(piece.offset + piece.length)
         self._count_pieces()
+
+    def learn_whole(self, content_length: int, piece_count: int) -> None:
+        """Learn how long the content is (bytes, pieces), if nobody has told it before."""
+        self._set_length(content_length)
+        self.piece_count = self.piece_count or piece_count
 
     def forget_content(self) -> None:
         """Unlearn the content: the source refused it, and may have another one next time."""
@@ -142,6 +156,14 @@ class Task:
             deadlines.append(self.seed_flight.deadline_s)
         return min(deadlines, default=None)
 
+    def _set_length(self, content_length: int) -> None:
+        if not self.content_length and content_length <= MAX_CONTENT_LENGTH:
+            self.content_length = content_length
+
     def _count_pieces(self) -> None:
-        if self.piece_count == 0 and self.content_length and self.piece_length:
-            self.piece_count = -(-self.content_length // self.piece_length)
+        """Derive the number of pieces, unless that is known or can't be told on the wire."""
+        if self.piece_count or not self.content_length or not self.piece_length:
+            return
+        count = -(-self.content_length // self.piece_length)
+        if count <= MAX_PIECE_COUNT:
+            self.piece_count = count

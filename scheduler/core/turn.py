@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from odonata.errors import OdonataError
 from odonata.wire.message import SchedulerAnswer
+from scheduler.core import seed
 from scheduler.core.effect import Answer, CloseStream, Refuse, SchedulerEffect
 from scheduler.core.lifecycle import PeerState, PeerTrigger
 
@@ -41,7 +42,6 @@ class Turn:
     def answer(self, peer: Peer, answer: SchedulerAnswer) -> None:
         """Answer the peer's Register or Reschedule; it waits no more."""
         self.state.stop_waiting(peer)
-        peer.answer_count += 1
         self.effects.append(Answer(peer_id=peer.id, answer=answer))
 
     def close(self, peer: Peer, error: OdonataError | None = None) -> None:
@@ -50,10 +50,11 @@ class Turn:
             peer.stream_is_open = False
             self.effects.append(CloseStream(peer_id=peer.id, error=error))
 
-    def fail(self, peer: Peer, error: OdonataError) -> None:
-        """Give the peer up: it fails, and its stream ends with `error`."""
+    def fail(self, peer: Peer, error: OdonataError | None = None) -> None:
+        """Give the peer up: it fails, and its stream ends with `error`, OK if None."""
         if peer.state not in (PeerState.FAILED, PeerState.LEAVE):
             self.state.move_peer(peer, PeerTrigger.DOWNLOAD_FAILED, self.now)
+            seed.peer_failed(self, peer)
         self.close(peer, error)
 
     def dismiss(self, peer: Peer, error: OdonataError | None = None) -> None:

@@ -116,6 +116,7 @@ def send_to_source(turn: Turn, child: Peer, reason: str, seen: Survey | None = N
     """Tell `child` to go back to the source."""
     turn.answer(child, NeedBackToSource(description=reason))
     child.task.to_source[child.id] = turn.now + turn.limits.source_start_timeout_s
+    turn.state.expect(child.task)
     tell(turn, child, Outcome.SOURCE, reason, seen)
 
 
@@ -208,6 +209,7 @@ def _give_parents(turn: Turn, child: Peer, seen: Survey) -> bool:
     turn.answer(child, NormalTask(parents=tuple(_parent(peer) for peer in parents)))
     if child.state is PeerState.RECEIVED_NORMAL:
         child.task.starting[child.id] = turn.now + turn.limits.start_timeout_s
+        turn.state.expect(child.task)
     return True
 
 
@@ -217,7 +219,7 @@ def _parent(peer: Peer) -> Parent:
         host=peer.host.announced,
         state=peer.state,
         task=peer.task.facts(),
-        finished_pieces=tuple(sorted(peer.finished_pieces)),
+        finished_pieces=peer.pieces.numbers(),
     )
 
 

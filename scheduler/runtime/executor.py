@@ -43,6 +43,8 @@ MAX_STREAMS = 100_000
 # After a bug in the core's timer: try again, for peers wait for it, but not in a tight loop.
 _TICK_AFTER_BUG_S = 1.0
 
+_SHUTTING_DOWN = "the scheduler shuts down"
+
 # What timers of event loops are rounded to.
 _TICK_GRAIN_S = 0.001
 
@@ -71,6 +73,7 @@ class Executor:
         self._streams: dict[str, PeerStream] = {}
         self._triggers: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._closing = False
 
     @property
     def now(self) -> float:
@@ -85,8 +88,12 @@ class Executor:
     def apply(self, event: SchedulerEvent) -> None:
         """Hand `event` to the core and carry out all effects.
 
-        Raises the error of a Refuse, after the other effects were carried out.
+        Raises the error of a Refuse, after the other effects were carried out. Once `close` was
+        called nothing happens any more: each stream that ends is a reason to ask others, and there
+        is no time left for those.
         """
+        if self._closing:
+            return
         refusal: OdonataError | None = None
         for effect in self._core.handle(event, self.now):
             if isinstance(effect, Refuse):
@@ -118,8 +125,10 @@ class Executor:
         """Answers to `peer_id` go to `stream` from now on; an older stream of that peer ends.
 
         Raises PreconditionError if the older one is somebody else's, CapacityError if there are too
-        many streams.
+        many streams, UnavailableError once `close` was called.
         """
+        if self._closing:
+            raise UnavailableError(_SHUTTING_DOWN)
         older = self._streams.get(peer_id)
         if older is not None and older.owner != stream.owner:
             raise PreconditionError(
@@ -224,7 +233,8 @@ class Executor:
 
     async def close(self) -> None:
         """End streams (UnavailableError), triggers and the timer."""
-        self.close_streams(UnavailableError("the scheduler shuts down"))
+        self._closing = True
+        self.close_streams(UnavailableError(_SHUTTING_DOWN))
         if self._timer is not None:
             self._timer.cancel()
         triggers = tuple(self._triggers)

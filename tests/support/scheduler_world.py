@@ -183,10 +183,7 @@ class World:
         return self.say(peer_id, PieceFailed(parent_id=parent_id, number=0, temporary=temporary))
 
     def source_refused(self, peer_id: str, status_code: int | None) -> list[SchedulerEffect]:
-        answer = None
-        if status_code is not None:
-            answer = SourceAnswer(message="no", status_code=status_code)
-        return self.say(peer_id, PieceBackToSourceFailed(answer=answer))
+        return self.say(peer_id, PieceBackToSourceFailed(answer=_source_answer(status_code)))
 
     def reschedule(self, peer_id: str, *parent_ids: str) -> list[SchedulerEffect]:
         return self.say(peer_id, Reschedule(parent_ids=parent_ids))
@@ -220,10 +217,22 @@ class World:
         return self.handle(SeedFinished(task_id=task_id, host_id=host_id))
 
     def seed_failed(
-        self, host_id: str, task_id: str = "t", *, unreachable: bool = False
+        self,
+        host_id: str,
+        task_id: str = "t",
+        *,
+        unreachable: bool = False,
+        status_code: int | None = None,
     ) -> list[SchedulerEffect]:
+        """A trigger failed; `status_code` is the source's answer, if it was that."""
         return self.handle(
-            SeedFailed(task_id=task_id, host_id=host_id, reason="no", unreachable=unreachable)
+            SeedFailed(
+                task_id=task_id,
+                host_id=host_id,
+                reason="no",
+                unreachable=unreachable,
+                answer=_source_answer(status_code),
+            )
         )
 
     def advance(self, to_s: float) -> list[SchedulerEffect]:
@@ -253,6 +262,10 @@ class World:
 
     def task(self, task_id: str = "t") -> Task:
         return self.core.state.tasks[task_id]
+
+
+def _source_answer(status_code: int | None) -> SourceAnswer | None:
+    return None if status_code is None else SourceAnswer(message="no", status_code=status_code)
 
 
 def answers(effects: Iterable[SchedulerEffect]) -> dict[str, SchedulerAnswer]:

@@ -17,12 +17,20 @@ from support.scheduler_client import (
     host,
 )
 
-from odonata.errors import SourceError
+from odonata.errors import (
+    DiskFullError,
+    InternalError,
+    OdonataError,
+    SourceError,
+    StorageError,
+)
 from odonata.wire.message import (
+    BackToSourceStarted,
     Failed,
     Finished,
     NeedBackToSource,
     NormalTask,
+    SourceAnswer,
     Started,
 )
 from scheduler.core.effect import TriggerSeed
@@ -108,6 +116,21 @@ async def test_a_source_that_refuses_the_seed_does_not_leave_children_waiting(
         assert (await child.end())[0] is OK
 
 
+async def test_a_seed_with_a_full_disk_sends_one_child_to_the_source_not_all(
+    app: SchedulerApp, client: SchedulerClient
+) -> None:
+    async with announced_seed(app.address, TASK) as seed:
+        seed.error = DiskFullError("no space left")
+        first, second = await children(client, 2)
+        await first.register()
+        await second.register()
+        assert isinstance(await first.answer(), NeedBackToSource)
+        await first.send(BackToSourceStarted())
+        answer = await second.answer()
+        assert isinstance(answer, NormalTask)
+        assert [parent.peer_id for parent in answer.parents] == [first.peer_id]
+
+
 async def test_stopping_cancels_triggers_that_run(app: SchedulerApp) -> None:
     from support.scheduler_client import connected  # noqa: PLC0415
 
@@ -147,6 +170,30 @@ async def test_a_source_error_keeps_the_words_and_the_status_of_the_source(
     assert not outcome.unreachable
     assert "404" in outcome.reason
     assert "no such blob" in outcome.reason
+    assert outcome.answer == SourceAnswer(
+        message="no such blob", status_code=404, header={"x": "y"}
+    )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DiskFullError("no space left"),
+        StorageError("read-only"),
+        InternalError("a bug"),
+        SourceError("name not resolved"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_what_is_wrong_with_the_seed_itself_is_no_answer_of_the_source(
+    seeds: SeedTrigger, error: OdonataError
+) -> None:
+    async with serving_seed("seed", "127.0.0.9") as seed:
+        seed.error = error
+        outcome = await seeds.run(trigger("seed", seed.ip, seed.port))
+        await seeds.close()
+    assert isinstance(outcome, SeedFailed)
+    assert (outcome.unreachable, outcome.answer) == (False, None)
 
 
 async def test_a_refused_connection_is_an_unreachable_seed(seeds: SeedTrigger) -> None:
@@ -182,26 +229,6 @@ async def test_a_download_that_takes_longer_than_allowed_fails_but_the_seed_is_a
         await seeds.close()
     assert isinstance(outcome, SeedFailed)
     assert not outcome.unreachable
-
-
-async def test_what_only_the_child_wants_is_not_asked_of_the_seed(seeds: SeedTrigger) -> None:
-    async with serving_seed("seed", "127.0.0.9") as seed:
-        seed.reach_source.set()
-        seed.finish.set()
-        effect = trigger(
-            "seed",
-            seed.ip,
-            seed.port,
-            output_path="/out",
-            need_piece_content=True,
-            force_hard_link=True,
-        )
-        await seeds.run(effect)
-        await seeds.close()
-    (asked,) = seed.triggers
-    assert asked.output_path is None
-    assert not asked.need_piece_content
-    assert not asked.force_hard_link
 
 
 async def test_idle_connections_are_bounded(

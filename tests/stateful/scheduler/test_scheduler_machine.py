@@ -24,6 +24,7 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
+from msgspec.structs import replace
 from support.scheduler_world import World, download, host
 
 from models.dragonfly import DragonflyRanker
@@ -112,10 +113,21 @@ class SchedulerMachine(RuleBasedStateMachine):
         for host_id in (*NORMAL_HOSTS, *SEED_HOSTS[:seeds]):
             self.heed(self.world.announce(host(host_id, seed=host_id in SEED_HOSTS)))
 
-    @rule(host_id=st.sampled_from(HOSTS), shared=st.sampled_from((True, True, False)))
-    def announce(self, host_id: str, shared: bool) -> None:
-        one = host(host_id, seed=host_id in SEED_HOSTS, shared=shared)
-        self.heed(self.world.announce(one, interval_s=60))
+    @rule(
+        host_id=st.sampled_from(HOSTS),
+        shared=st.sampled_from((True, True, False)),
+        moves=st.sampled_from((False, False, True)),
+        changes=st.sampled_from((False, False, True)),
+        interval_s=st.sampled_from((60, 60, 0)),
+    )
+    def announce(
+        self, host_id: str, shared: bool, moves: bool, changes: bool, interval_s: float
+    ) -> None:
+        """A host says hello again: as before, from another address, or as the other type."""
+        one = host(host_id, seed=(host_id in SEED_HOSTS) != changes, shared=shared)
+        if moves:
+            one = replace(one, ip="10.1.1.1", port=one.port + 1)
+        self.heed(self.world.announce(one, interval_s=interval_s))
 
     # --- asking ---
 
@@ -249,7 +261,9 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(
         target=peers,
         data=st.data(),
-        what=st.sampled_from(("arrives", "arrives", "holds", "ends", "fails", "is dead")),
+        what=st.sampled_from(
+            ("arrives", "arrives", "holds", "ends", "fails", "is refused", "is dead")
+        ),
     )
     def seed_acts(self, data: st.DataObject, what: str) -> str | MultipleResults[str]:
         host_id, task_id = data.draw(st.sampled_from(sorted(self.triggers)))
@@ -261,7 +275,10 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.heed(self.world.seed_finished(host_id, task_id))
         else:
             dead = what == "is dead"
-            self.heed(self.world.seed_failed(host_id, task_id, unreachable=dead))
+            status_code = 404 if what == "is refused" else None
+            self.heed(
+                self.world.seed_failed(host_id, task_id, unreachable=dead, status_code=status_code)
+            )
         return multiple()
 
     # --- time ---

@@ -98,3 +98,14 @@ def test_a_task_goes_when_nobody_has_it() -> None:
     assert "t" in world.core.state.tasks
     world.advance(1800.0)
     assert "t" not in world.core.state.tasks
+
+
+def test_a_host_that_says_no_interval_is_forgotten_after_an_hour_of_silence() -> None:
+    world = world_of(2)
+    world.holder("p", "h0")
+    world.advance(3000.0)
+    world.announce(host("h1"), interval_s=0)
+    world.advance(6000.0)
+    assert set(world.core.state.hosts) == {"h1"}
+    world.advance(6700.0)
+    assert not world.core.state.hosts

@@ -13,7 +13,15 @@ from support.scheduler_world import (
     triggers,
 )
 
-from odonata.wire.message import EmptyTask, MetadataOnly, NeedBackToSource, NormalTask, TaskType
+from odonata.wire.message import (
+    EmptyTask,
+    MetadataOnly,
+    NeedBackToSource,
+    NormalTask,
+    Register,
+    TaskType,
+)
+from scheduler.core.effect import Refuse
 from scheduler.core.limits import Limits
 
 
@@ -87,13 +95,14 @@ def test_a_peer_that_comes_back_begins_anew(world: World) -> None:
     effects = world.register("p", "h1")
     assert sent_to_source(effects) == ["p"]
     assert not closes(effects)
-    assert world.peer("p").finished_pieces == set()
+    assert world.peer("p").pieces.numbers() == ()
 
 
 def test_a_peer_id_belongs_to_one_task_and_host(world: World) -> None:
     world.origin_fetcher("p", "h1")
-    effects = world.register("p", "h2")
-    assert closes(effects) == {"p": "failed_precondition"}
+    (effect,) = world.register("p", "h2")
+    assert isinstance(effect, Refuse)
+    assert effect.error.code == "failed_precondition"
 
 
 def test_the_parents_that_are_named_say_what_they_hold(world: World) -> None:
@@ -153,3 +162,30 @@ def test_credentials_are_not_kept_with_the_task(world: World) -> None:
     kept = world.task().download
     assert kept.request_header == {}
     assert kept.extra == b""
+
+
+def test_a_stranger_who_uses_a_holders_peer_id_is_turned_away_and_the_holder_stays(
+    world: World,
+) -> None:
+    world.holder("p1", "h1")
+    world.homes["p1"] = ("h2", "t")
+    effects = world.say("p1", Register(download=download()))
+    assert [type(effect) for effect in effects] == [Refuse]
+    assert world.peer("p1").state == "Succeeded"
+    world.homes["p1"] = ("nobody", "t")
+    effects = world.say("p1", Register(download=download()))
+    assert [type(effect) for effect in effects] == [Refuse]
+    assert world.peer("p1").state == "Succeeded"
+
+
+def test_a_peer_that_comes_back_with_a_wrong_download_hears_why(world: World) -> None:
+    world.holder("p1", "h1")
+    effects = world.register("p1", "h1", download(kind=TaskType.PERSISTENT))
+    assert closes(effects) == {"p1": "failed_precondition"}
+
+
+def test_who_knows_that_there_are_bytes_is_not_told_that_there_are_none(world: World) -> None:
+    world.register("p1", "h1", download(size=0))
+    answer = answers(world.register("p2", "h2", download(size=5)))["p2"]
+    assert answer == NeedBackToSource(description="no parent and no seed can help")
+    assert world.task().content_length == 5

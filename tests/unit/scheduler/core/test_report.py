@@ -11,7 +11,7 @@ from support.scheduler_world import (
     sent_to_source,
 )
 
-from odonata.wire.message import ByteRange
+from odonata.wire.message import ByteRange, Download
 from scheduler.core.limits import Limits
 
 
@@ -39,11 +39,9 @@ def test_a_piece_counts_for_child_and_parent(world: World) -> None:
     world.now = 5.0
     world.piece("p2", 1, "p1", cost_s=0.25)
     child, parent = world.peer("p2"), world.peer("p1")
-    assert child.finished_pieces == {1}
+    assert child.pieces.numbers() == (1,)
     assert len(child.costs) == 1
     assert child.piece_at_s == 5.0
-    assert parent.served_piece_count == 1
-    assert parent.served_length == PIECE_LENGTH
     assert parent.updated_at_s == parent.host.updated_at_s == 5.0
     assert parent.piece_at_s == 0.0
 
@@ -54,7 +52,7 @@ def test_piece_numbers_are_bounded() -> None:
     world.origin_fetcher("p1", "h1")
     for number in (9, 10, -1):
         world.piece("p1", number)
-    assert world.peer("p1").finished_pieces == {9}
+    assert world.peer("p1").pieces.numbers() == (9,)
 
 
 def test_a_temporary_failure_blames_the_parent(world: World) -> None:
@@ -103,3 +101,72 @@ def test_the_task_fails_with_the_last_who_could_help(world: World) -> None:
 def test_a_peer_that_heard_no_from_the_source_is_not_offered(world: World) -> None:
     world.source_refused("p1", 401)
     assert parents(world.register("p3", "h3")) == {"p3": ["p2"]}
+
+
+def unsized_fetcher(what: Download | None = None) -> World:
+    """p1 fetches from the source and did not know the size when it registered."""
+    world = World()
+    world.announce(host("h1"), host("h2"))
+    world.register("p1", "h1", what or download(source=True))
+    world.at_source("p1")
+    return world
+
+
+def test_a_whole_copy_from_the_source_gives_the_size() -> None:
+    world = unsized_fetcher()
+    world.piece("p1", 1)
+    world.piece("p1", 0)
+    world.piece("p1", 1)  # said twice
+    assert world.task().content_length is None
+    world.finished_from_source("p1")
+    assert world.task().content_length == 2 * PIECE_LENGTH
+    assert world.task().piece_count == 2
+
+
+def test_one_short_piece_from_the_source_gives_the_size() -> None:
+    world = unsized_fetcher()
+    world.piece("p1", 0, length=10)
+    world.finished_from_source("p1")
+    assert (world.task().content_length, world.task().piece_count) == (10, 1)
+
+
+@pytest.mark.parametrize(
+    ("what", "numbers"),
+    [
+        (download(source=True), ()),
+        (download(source=True), (1, 2)),
+        (download(source=True), (0, 2)),
+        (download(source=True, part=ByteRange(start=0, length=5)), (0, 1)),
+    ],
+    ids=["no piece", "not from 0", "a hole", "a part"],
+)
+def test_other_fetches_prove_no_size(what: Download, numbers: tuple[int, ...]) -> None:
+    world = unsized_fetcher(what)
+    for number in numbers:
+        world.piece("p1", number)
+    world.finished_from_source("p1")
+    assert world.task().content_length is None
+
+
+def test_one_peer_that_fails_by_itself_at_the_source_does_not_send_everybody_there() -> None:
+    world = World()
+    world.announce(*(host(f"h{number}") for number in range(5)))
+    for number in range(5):
+        world.register(f"p{number}", f"h{number}")
+    world.source_refused("p0", None)
+    assert sent_to_source(world.failed_from_source("p0")) == ["p1"]
+    assert world.task().state == "Running"
+    world.at_source("p1")  # p2 is given p1
+    world.piece("p1", 0)
+    world.closed("p2")
+    # The source is well: p1's failure is its own, too.
+    assert sent_to_source(world.failed_from_source("p1")) == []
+
+
+def test_two_in_a_row_that_fail_at_the_source_mean_that_it_is_down() -> None:
+    world = World()
+    world.announce(*(host(f"h{number}") for number in range(5)))
+    for number in range(5):
+        world.register(f"p{number}", f"h{number}")
+    assert sent_to_source(world.failed_from_source("p0")) == ["p1"]
+    assert sent_to_source(world.failed_from_source("p1")) == ["p2", "p3", "p4"]

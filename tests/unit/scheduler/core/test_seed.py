@@ -1,9 +1,17 @@
 """Which seed is asked, when, and for what."""
 
-from support.scheduler_world import World, download, host, parents, sent_to_source, triggers
+from support.scheduler_world import (
+    World,
+    closes,
+    download,
+    host,
+    parents,
+    sent_to_source,
+    triggers,
+)
 
 from odonata.ring import SeedRing
-from odonata.wire.message import ByteRange, Download, Host
+from odonata.wire.message import ByteRange, Download, Host, TaskType
 from scheduler.core.limits import Limits
 from scheduler.core.seed import seed_download
 
@@ -30,6 +38,8 @@ def test_the_seed_fetches_all_of_it_from_the_source() -> None:
         request_header={"RANGE": "bytes=1-2", "Authorization": "Bearer t"},
         output_path="/somewhere",
         disable_back_to_source=True,
+        need_piece_content=True,
+        force_hard_link=True,
         tag="v1",
     )
     asked = seed_download(wanted)
@@ -37,6 +47,8 @@ def test_the_seed_fetches_all_of_it_from_the_source() -> None:
     assert not asked.disable_back_to_source
     assert asked.range is None
     assert asked.output_path is None
+    assert not asked.need_piece_content
+    assert not asked.force_hard_link
     assert asked.request_header == {"Authorization": "Bearer t"}
     assert asked.tag == "v1"
 
@@ -173,3 +185,52 @@ def test_events_about_unknown_tasks_and_seeds_are_harmless() -> None:
     world = World()
     assert not triggers(world.seed_failed("nobody", "nothing"))
     assert not triggers(world.seed_finished("nobody", "nothing"))
+
+
+def test_a_seed_that_failed_by_itself_hands_over_to_the_next_and_then_to_one_child() -> None:
+    """A full disk is no answer of the source: it does not send everybody there."""
+    world = World()
+    world.announce(host("h1"), host("h2"), *seeds(2))
+    first, second = ring_order(seeds(2), "t")
+    world.register("p1", "h1")
+    world.register("p2", "h2")
+    effects = world.seed_failed(first)
+    assert [one.host.id for one in triggers(effects)] == [second]
+    assert not sent_to_source(effects)
+    assert sent_to_source(world.seed_failed(second)) == ["p1"]
+    assert world.core.stat_peer("p2").is_waiting
+
+
+def test_what_the_source_told_a_seed_everybody_hears_from_the_source() -> None:
+    world = World()
+    world.announce(host("h1"), host("h2"), *seeds(2))
+    first, _ = ring_order(seeds(2), "t")
+    world.register("p1", "h1")
+    world.register("p2", "h2")
+    effects = world.seed_failed(first, status_code=404)
+    assert not triggers(effects)
+    assert sent_to_source(effects) == ["p1", "p2"]
+
+
+def test_a_seed_that_said_goodbye_may_be_asked_as_soon_as_it_is_back() -> None:
+    """Its trigger breaks off after its goodbye: that says nothing of the seed that comes back."""
+    world = World()
+    (seed,) = seeds(1)
+    world.announce(host("h1"), seed)
+    world.register("p1", "h1")
+    world.leave(seed.id)
+    world.seed_failed(seed.id, unreachable=True)
+    world.closed("p1")
+    world.announce(seed)
+    assert triggers(world.register("p2", "h1"))
+
+
+def test_a_seed_peer_that_breaks_the_conversation_hands_over_to_the_next() -> None:
+    world = World()
+    world.announce(host("h1"), *seeds(2))
+    first, second = ring_order(seeds(2), "t")
+    world.register("p1", "h1")
+    world.register("sp", first, download(source=True))
+    effects = world.register("sp", first, download(kind=TaskType.PERSISTENT))
+    assert closes(effects) == {"sp": "failed_precondition"}
+    assert [one.host.id for one in triggers(effects)] == [second]

@@ -1,9 +1,12 @@
 """What a task learns, and when its hopes end."""
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from support.scheduler_world import PIECE_LENGTH, World, download, host
 
-from odonata.wire.message import Piece
+from odonata.wire.dragonfly import parent_from_wire, parent_to_wire
+from odonata.wire.message import Download, Parent, Piece
 from scheduler.core.lifecycle import IllegalTransitionError, TaskTrigger
 from scheduler.core.task import SeedFlight, Task
 
@@ -90,3 +93,40 @@ def test_illegal_step_tells_the_story() -> None:
     known = task()
     with pytest.raises(IllegalTransitionError, match="Pending -> Running"):
         known.move(TaskTrigger.DOWNLOAD, 1.0)
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        [Download(url="u", actual_content_length=2**63 - 1, actual_piece_length=PIECE_LENGTH)],
+        [Download(url="u", actual_content_length=2**62, actual_piece_length=1)],
+        [Download(url="u", actual_piece_count=2**32 - 1)],
+    ],
+)
+def test_whatever_a_peer_claims_children_can_be_told(claims: list[Download]) -> None:
+    known = task()
+    for claim in claims:
+        known.learn(claim)
+    parent = Parent(peer_id="p", host=host("h"), state="Running", task=known.facts())
+    assert parent_from_wire(parent_to_wire(parent)).task == known.facts()
+
+
+@given(
+    st.lists(
+        st.builds(
+            Piece,
+            number=st.integers(0, 2**20 - 1),
+            offset=st.integers(0, 2**64 - 1) | st.integers(0, 3),
+            length=st.integers(0, 2**64 - 1) | st.integers(0, 3),
+        ),
+        max_size=4,
+    )
+)
+@example([Piece(number=1, offset=2**64 - 1, length=0), Piece(number=1, offset=2**64 - 1, length=9)])
+@example([Piece(number=1, offset=1, length=1), Piece(number=0, offset=0, length=1)])
+def test_whatever_pieces_a_peer_claims_children_can_be_told(pieces: list[Piece]) -> None:
+    known = task()
+    for one in pieces:
+        known.learn_from_piece(one)
+    parent = Parent(peer_id="p", host=host("h"), state="Running", task=known.facts())
+    parent_to_wire(parent)

@@ -86,7 +86,7 @@ def test_an_answer_of_the_source_is_for_everybody() -> None:
     for number in range(4):
         world.register(f"p{number}", f"h{number}")
     world.at_source("p0")  # p1 gets it as its parent, p2 and p3 are held
-    assert sent_to_source(world.failed_from_source("p0")) == ["p2", "p3"]
+    assert sent_to_source(world.source_refused("p0", 404)) == ["p2", "p3"]
 
 
 def test_an_answer_of_the_source_is_bounded_by_the_cap() -> None:
@@ -94,9 +94,10 @@ def test_an_answer_of_the_source_is_bounded_by_the_cap() -> None:
     world.register("p0", "h0")
     for number in range(1, 6):
         world.register(f"p{number}", f"h{number}")
-    effects = world.failed_from_source("p0")
+    effects = world.source_refused("p0", 404)
+    world.failed_from_source("p0")
     assert sent_to_source(effects) == ["p1", "p2"]
-    assert not closes(effects).keys() - {"p0"}  # the others may hope for those two
+    assert not closes(effects)  # the others may hope for those two
     assert sent_to_source(world.closed("p1")) == []
     assert sent_to_source(world.closed("p2")) == ["p3"]
 
@@ -106,7 +107,7 @@ def test_a_hope_that_asks_again_is_a_hope_no_more() -> None:
     world.announce(host("s", seed=True))
     for number in range(4):
         world.register(f"p{number}", f"h{number % 2}")
-    assert sent_to_source(world.seed_failed("s")) == ["p0", "p1"]
+    assert sent_to_source(world.seed_failed("s", status_code=404)) == ["p0", "p1"]
     # p2 runs beside p0 and p3 beside p1: each hopes for the other host's.
     assert sent_to_source(world.reschedule("p1")) == ["p2"]
 

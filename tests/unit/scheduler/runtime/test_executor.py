@@ -287,3 +287,21 @@ async def test_every_effect_can_be_logged_by_the_glossary() -> None:
     ]
     for log in logs:
         assert set(log) - {"event", "log_level"} <= set(GLOSSARY), log
+
+
+async def test_what_follows_from_closing_is_not_carried_out() -> None:
+    """The end of each stream gives the core reason to ask others, who have no time left."""
+    seeds = ScriptedSeeds(SeedFinished(task_id="t", host_id="seed"))
+    executor, core = make(
+        lambda event, now: [TRIGGER, WakeAt(at_s=now)] if isinstance(event, StreamClosed) else [],
+        seeds,
+    )
+    stream = opened(executor, "p")
+    await executor.close()
+    executor.drop_stream("p", stream)
+    await asyncio.sleep(0)
+    assert not seeds.entered.is_set()
+    assert core.heard == []
+    assert executor.stream_count == 0
+    with pytest.raises(UnavailableError, match="shuts down"):
+        opened(executor, "q")

@@ -1,0 +1,33 @@
+"""The numbers of the pieces a peer has finished, one bit each.
+
+A set of Python integers takes some 80 bytes a number; a scheduler remembers thousands of peers
+with up to thousands of pieces each.
+"""
+
+from __future__ import annotations
+
+
+class FinishedPieces:
+    """A set of piece numbers that only grows."""
+
+    __slots__ = ("_bits",)
+
+    def __init__(self) -> None:
+        self._bits = 0
+
+    def __len__(self) -> int:
+        return self._bits.bit_count()
+
+    def add(self, number: int) -> None:
+        """Add `number`, 0 or more; the memory it takes grows with the highest one."""
+        self._bits |= 1 << number
+
+    @property
+    def has_no_gap(self) -> bool:
+        """Whether the numbers are 0, 1, 2, ... up to some last one."""
+        return self._bits > 0 and self._bits & (self._bits + 1) == 0
+
+    def numbers(self) -> tuple[int, ...]:
+        """Return all numbers in ascending order."""
+        digits = f"{self._bits:b}"[::-1]
+        return tuple(number for number, digit in enumerate(digits) if digit == "1")
