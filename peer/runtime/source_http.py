@@ -24,6 +24,7 @@ from yarl import URL
 from odonata import __version__
 from odonata.errors import CallerError, SourceError, StorageError
 from odonata.wire.message import Value
+from peer.runtime.http_response import HttpResponse
 
 REDIRECTS_MAX = 10  # what curl and browsers are near; a loop ends here
 CONNECTIONS_MAX = 256  # to all origins; a task needs one to eight, and file descriptors are finite
@@ -93,7 +94,7 @@ class HttpSource:
             await self._session.close()
             self._session = None
 
-    async def _get(self, url: URL, header: dict[str, str]) -> aiohttp.ClientResponse:
+    async def _get(self, url: URL, header: dict[str, str]) -> HttpResponse:
         """Follow redirects to the answer that is none."""
         for _ in range(REDIRECTS_MAX + 1):
             response = await self._get_once(url, header)
@@ -107,13 +108,16 @@ class HttpSource:
             url = following
         raise SourceError(f"{_show(url)}: more than {REDIRECTS_MAX} redirects, probably a loop")
 
-    async def _get_once(self, url: URL, header: dict[str, str]) -> aiohttp.ClientResponse:
+    async def _get_once(self, url: URL, header: dict[str, str]) -> HttpResponse:
         try:
-            return await self._open_session().get(url, headers=header, allow_redirects=False)
+            session = self._open_session()
+            response = await session.get(url, headers=header, allow_redirects=False)
         except TimeoutError as error:
             raise SourceError(f"{_show(url)}: {_timeout_text(error, self._options)}") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise SourceError(f"{_show(url)}: {_error_text(error)}") from error
+        assert isinstance(response, HttpResponse), "the session's class"
+        return response
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -125,6 +129,7 @@ class HttpSource:
                     sock_connect=options.connect_timeout_s,
                     sock_read=options.read_timeout_s,
                 ),
+                response_class=HttpResponse,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 read_bufsize=READ_BUFFER_BYTES,
@@ -139,7 +144,7 @@ class HttpStream:
 
     def __init__(
         self,
-        response: aiohttp.ClientResponse,
+        response: HttpResponse,
         *,
         offset: int,
         content_length: int | None,
@@ -205,7 +210,8 @@ class HttpStream:
         promised = self._body_length
         if promised is not None and self._received > promised:
             raise self._broken("more came than was promised")
-        if not chunk and promised is not None and self._received < promised:
+        early = promised is not None and self._received < promised
+        if not chunk and (early or self._response.cut_off):
             raise self._broken("the connection ended early")
         return bool(chunk)
 
@@ -284,7 +290,7 @@ def _tls_context(options: HttpOptions) -> ssl.SSLContext:
 # --- the answer ---
 
 
-def _wants_plain(response: aiohttp.ClientResponse, end: int | None) -> bool:
+def _wants_plain(response: HttpResponse, end: int | None) -> bool:
     """Whether to ask once more without a Range.
 
     416 at offset 0 is an empty content. A 206 that is encoded (stored compressed, or compressed on
@@ -298,7 +304,7 @@ def _wants_plain(response: aiohttp.ClientResponse, end: int | None) -> bool:
 
 
 def _checked(
-    response: aiohttp.ClientResponse, offset: int, end: int | None, read_timeout_s: float
+    response: HttpResponse, offset: int, end: int | None, read_timeout_s: float
 ) -> HttpStream:
     """The stream, if the answer is one to what was asked; SourceError otherwise."""
     content_length: int | None
@@ -328,9 +334,7 @@ def _checked(
     )
 
 
-def _partial(
-    response: aiohttp.ClientResponse, offset: int, end: int | None
-) -> tuple[int | None, int]:
+def _partial(response: HttpResponse, offset: int, end: int | None) -> tuple[int | None, int]:
     """(total, bytes in this answer) of a 206 that answers exactly what was asked."""
     text = response.headers.get("Content-Range", "")
     found = _CONTENT_RANGE.fullmatch(text.strip())
@@ -354,17 +358,17 @@ def _partial(
     return total, body_length
 
 
-def _length(response: aiohttp.ClientResponse) -> int | None:
+def _length(response: HttpResponse) -> int | None:
     if "Transfer-Encoding" in response.headers:
         return None
     return response.content_length
 
 
-def _encoding(response: aiohttp.ClientResponse) -> str:
+def _encoding(response: HttpResponse) -> str:
     return response.headers.get("Content-Encoding", "").strip().lower() or "identity"
 
 
-def _refused(response: aiohttp.ClientResponse, reason: str) -> SourceError:
+def _refused(response: HttpResponse, reason: str) -> SourceError:
     return SourceError(
         f"{_show(response.url)}: the source {reason}",
         status_code=response.status,
@@ -372,7 +376,7 @@ def _refused(response: aiohttp.ClientResponse, reason: str) -> SourceError:
     )
 
 
-def _status_text(response: aiohttp.ClientResponse) -> str:
+def _status_text(response: HttpResponse) -> str:
     hint = {
         401: "; it wants credentials: pass them as a request header",
         403: "; check the credentials, or whether a signed URL has expired",
@@ -383,16 +387,24 @@ def _status_text(response: aiohttp.ClientResponse) -> str:
     return f"answers {response.status} {response.reason or ''}".rstrip() + hint
 
 
-def _response_header(response: aiohttp.ClientResponse, total: int | None) -> dict[str, str]:
+def _response_header(response: HttpResponse, total: int | None) -> dict[str, str]:
     """What belongs to the content, names in lower case (as Dragonfly's peers pass them on)."""
     header: dict[str, str] = {}
-    for key, value in response.headers.items():
-        name = key.lower()
+    for raw_key, raw_value in response.raw_headers:
+        name, value = _text(raw_key).lower(), _text(raw_value)
         if name not in _OWN_RESPONSE:
             header[name] = f"{header[name]}, {value}" if name in header else value
     if total is not None:
         header["content-length"] = str(total)
     return header
+
+
+def _text(raw: bytes) -> str:
+    """UTF-8 or else Latin-1: text that can be written as UTF-8 wherever it is kept or sent on."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
 
 
 # --- messages ---

@@ -10,18 +10,21 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from typing import ClassVar, Final
+from typing import ClassVar, Final, cast
 
 import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
 from odonata.errors import CallerError, OdonataError, SettingsError, SourceError
-from peer.core.proxy_header import HOP_BY_HOP, HeaderList, forwarded, via
+from peer.core.proxy_header import HOP_BY_HOP, HeaderList, forwarded, value_of, via
 from peer.core.proxy_rule import RequestHead, loggable_url
+from peer.runtime.http_response import HttpResponse
 from peer.runtime.proxy.conversation import Conversation, origin_text
 from peer.runtime.proxy.option import ProxyCounters, ProxyOptions
 
+# Asked once more on a new connection if the kept one turns out to be closed (aiohttp does that).
+_ASKED_AGAIN: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 # What aiohttp would add of its own when the client did not send it.
 _NOT_ADDED: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 # Where aiohttp stops reading until the client has taken some (it reads up to twice this ahead).
@@ -51,8 +54,8 @@ class OriginClient:
 
     async def start(self) -> None:
         self._kept = self._session(fresh=False)
-        # A body can be sent only once, so it must not meet a connection that the origin has just
-        # closed: such requests get a new one each.
+        # What changes something, or has a body, can be sent only once, so it must not meet a
+        # connection that the origin has just closed: such requests get a new one each.
         self._fresh = self._session(fresh=True)
 
     async def close(self) -> None:
@@ -74,16 +77,14 @@ class OriginClient:
                 finally:
                     feeding.cancel()
                     body.stop()
-        except* OdonataError as errors:
-            # The client's own mistake explains the origin's failure, not the other way round.
-            raise _first(errors) from None
-        except* ConnectionError as errors:
-            raise _first(errors) from None
+        except ExceptionGroup as errors:
+            raise _explanation(errors) from None
 
     async def _pass(
         self, url: str, head: RequestHead, conversation: Conversation, body: _Body | None
     ) -> None:
-        session = self._kept if body is None else self._fresh
+        again = body is None and head.method in _ASKED_AGAIN
+        session = self._kept if again else self._fresh
         assert session is not None, "used before start"
         try:
             address = URL(url, encoded=True)
@@ -97,13 +98,14 @@ class OriginClient:
                 data=body.sent() if body else None,
                 allow_redirects=False,
             ) as response:
+                assert isinstance(response, HttpResponse), "the session's class"
                 await self._send_answer(response, conversation)
         except aiohttp.ClientError as cause:
             raise _source_error(cause, url) from None
+        except UnicodeError as cause:
+            raise CallerError(f"{loggable_url(url)[:200]!r} names no host: {cause}") from None
 
-    async def _send_answer(
-        self, response: aiohttp.ClientResponse, conversation: Conversation
-    ) -> None:
+    async def _send_answer(self, response: HttpResponse, conversation: Conversation) -> None:
         headers = tuple(
             (name.decode("latin-1"), origin_text(value)) for name, value in response.raw_headers
         )
@@ -115,12 +117,15 @@ class OriginClient:
         async for data in response.content.iter_any():
             await conversation.send(data)
             self._counters.bytes_direct += len(data)
+        if response.cut_off:
+            raise aiohttp.ClientPayloadError("the connection was reset")
         await conversation.end()
 
     def _request_headers(self, head: RequestHead) -> CIMultiDict[str]:
         dropped = {"host", "expect", "via"}
-        if not head.has_body:
-            dropped |= {"content-length"} if head.method in {"GET", "HEAD"} else set()
+        without_body = not head.has_body and head.method in {"GET", "HEAD"}
+        if without_body or value_of(head.headers, "transfer-encoding") is not None:
+            dropped.add("content-length")  # beside chunks it is a lie, or a smuggler's tool
         headers = CIMultiDict(
             (name, value) for name, value in forwarded(head.headers) if name.lower() not in dropped
         )
@@ -137,6 +142,7 @@ class OriginClient:
                 sock_connect=options.connect_timeout_s,
                 sock_read=options.origin_timeout_s,
             ),
+            response_class=HttpResponse,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,
@@ -226,9 +232,10 @@ def _source_error(cause: aiohttp.ClientError, url: str) -> OdonataError:
     return SourceError(f"the origin {host} broke off: {type(cause).__name__} {cause}".rstrip())
 
 
-def _first(errors: BaseExceptionGroup[Exception]) -> Exception:
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, Exception), "except* caught exceptions only"
+def _explanation(errors: ExceptionGroup[Exception]) -> Exception:
+    """The client's own mistake explains the origin's failure, not the other way round."""
+    told, _ = errors.split(OdonataError)
+    error: Exception = told or errors
+    while isinstance(error, ExceptionGroup):
+        error = cast("ExceptionGroup[Exception]", error).exceptions[0]
     return error

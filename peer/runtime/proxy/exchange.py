@@ -144,7 +144,10 @@ async def refuse(conversation: Conversation, error: OdonataError, whose: str) ->
     if isinstance(error, SourceError) and error.status_code in _PASSED_STATUS:
         status = error.status_code or status
         headers = (*_origin_headers(error), *headers)
-    await conversation.answer(status, error.detail, headers)
+    try:
+        await conversation.answer(status, error.detail, headers)
+    except SourceError:  # the origin's headers are none: peers and schedulers pass on anything
+        await conversation.answer(status, error.detail, ((_ERROR_TYPE, whose),))
 
 
 def _origin_headers(error: SourceError) -> HeaderList:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from odonata.errors import SourceError
+from odonata.errors import CallerError, SourceError
 from peer.core.proxy_rule import Tunnel
 from peer.runtime.proxy.conversation import Conversation
 from peer.runtime.proxy.direct import OriginTimeoutError
@@ -22,6 +22,7 @@ async def run_tunnel(
     """Connect, say so, pass bytes. SourceError, before any answer, if there is no connection."""
     server = await _connect(tunnel, options, counters)
     client = conversation.wire
+    whole = False
     try:
         early = await conversation.switch()
         client.on_end = None  # from here on a half may end on its own
@@ -37,11 +38,13 @@ async def run_tunnel(
                 moved(len(early))
             group.create_task(_pump(client, server, moved, options.write_stall_s))
             group.create_task(_pump(server, client, moved, options.write_stall_s))
+        whole = True
     except* (ConnectionError, TimeoutError):
         # One side is gone or nothing moves any more: the other must not take it for a clean end.
         client.abort(reset=True)
-        server.abort(reset=True)
     finally:
+        if not whole:
+            server.abort(reset=True)
         await server.close()
 
 
@@ -63,6 +66,8 @@ async def _connect(tunnel: Tunnel, options: ProxyOptions, counters: ProxyCounter
         raise OriginTimeoutError(
             f"{place} did not accept a connection within {options.connect_timeout_s:g} s"
         ) from None
+    except UnicodeError as cause:
+        raise CallerError(f"CONNECT {place[:200]!r} names no host: {cause}") from None
     except OSError as cause:
         raise SourceError(f"{place} can't be reached: {cause.strerror or cause}") from None
     return server

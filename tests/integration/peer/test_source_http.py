@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import shutil
+import socket
 import ssl
+import struct
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -136,6 +139,49 @@ async def test_a_short_body_is_an_error_and_never_an_end(
         with pytest.raises(SourceError, match="ended early") as caught:
             await read_all(stream)
     assert caught.value.status_code is None
+
+
+@asynccontextmanager
+async def raw_server(answer: bytes, *, reset: bool = False) -> AsyncGenerator[str]:
+    """A server that says exactly `answer` and hangs up, by a reset if told so; yields its URL."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        if reset:
+            await asyncio.sleep(0.1)  # what was sent arrives; a reset at once would destroy it
+            linger = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("reset", [False, True])
+async def test_only_an_orderly_end_is_the_end_of_a_body_without_a_length(
+    source: Sources, *, reset: bool
+) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + CONTENT
+    async with raw_server(answer, reset=reset) as url, await source.open(url, {}) as stream:
+        assert stream.content_length is None
+        if not reset:
+            assert await read_all(stream) == CONTENT
+            return
+        with pytest.raises(SourceError, match="the body broke"):
+            await read_all(stream)
+
+
+async def test_a_header_in_latin_1_can_be_kept_and_passed_on(source: Sources) -> None:
+    """Index, gRPC and proxy all write it as UTF-8."""
+    name = "caf\u00e9".encode("latin-1")
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nX-Name: " + name + b"\r\n\r\nx"
+    async with raw_server(answer) as url, await source.open(url, {}) as stream:
+        assert stream.response_header["x-name"].encode() == "caf\u00e9".encode()
 
 
 async def test_a_server_that_dies_in_mid_body(origin: Origin, source: Sources) -> None:

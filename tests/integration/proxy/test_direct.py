@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import socket
+import struct
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from typing import cast
 
 import pytest
+import structlog
 from support.content import make_content
 from support.http_client import HttpClient, request
 from support.memory_hub import MIB, MemoryHub
@@ -18,6 +22,14 @@ from peer.runtime.proxy.option import ProxyOptions
 from peer.runtime.proxy.server import ProxyServer
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close by a reset
+
+
+@pytest.fixture
+def captured() -> Iterator[list[dict[str, object]]]:
+    """What is logged meanwhile."""
+    with structlog.testing.capture_logs() as entries:
+        yield cast("list[dict[str, object]]", entries)
 
 
 @asynccontextmanager
@@ -326,6 +338,66 @@ async def test_malformed_chunks_are_the_clients_mistake(proxy: ProxyServer) -> N
         assert answer.header["x-dragonfly-error-type"] == "proxy"
 
 
+async def test_a_length_beside_chunks_is_not_passed_on(proxy: ProxyServer) -> None:
+    """Two servers that believe different ones of the two could be made to see different requests.
+
+    RFC 9112 §6.3: the chunks count, and whoever passes the request removes the length.
+    """
+    async with echo_origin() as base, HttpClient(proxy.address) as client:
+        await client.send(
+            request(base, "Content-Length: 3", "Transfer-Encoding: chunked", method="PUT")
+        )
+        await client.send(b"7\r\nhello x\r\n0\r\n\r\n")
+        answer = await client.answer()
+    assert (answer.body, answer.header["x-framing"]) == (b"hello x", "chunked")
+
+
+async def test_a_request_that_changes_something_meets_no_connection_that_is_about_to_end(
+    proxy: ProxyServer,
+) -> None:
+    """It can't be sent twice, with a body or without one: pushes begin with an empty POST."""
+    connections = 0
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\nok")
+        await reader.readuntil(b"\r\n\r\n")  # and hangs up
+
+    async with raw_origin(handler) as base, HttpClient(proxy.address) as client:
+        assert (await client.get(base)).status == 202
+        answer = await client.get(base, "Content-Length: 0", method="POST")
+        assert (answer.status, connections) == (202, 2)
+
+
+async def test_a_client_that_stalls_in_mid_exchange_is_no_bug_of_ours(
+    hub: MemoryHub, captured: list[dict[str, object]]
+) -> None:
+    """It sends a body, and does not read the answer that comes meanwhile."""
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        with suppress(ConnectionError):
+            while True:
+                writer.write(bytes(MIB))
+                await writer.drain()
+
+    options = ProxyOptions(port=0, write_stall_s=0.2, linger_s=0.2)
+    async with (
+        ProxyServer(hub, ProxyPolicy(), options) as proxy,
+        raw_origin(handler) as base,
+        HttpClient(proxy.address, limit=1000) as client,
+    ):
+        await client.send(request(base, "Content-Length: 10", method="PUT"))
+        await client.send(b"1")
+        async with asyncio.timeout(10):
+            while not any(entry["event"] == "request_answered" for entry in captured):
+                await asyncio.sleep(0.01)
+    assert not [entry for entry in captured if entry["event"] == "proxy_connection_failed"]
+
+
 # --- origins that fail ----------------------------------------------------------------------------
 
 
@@ -397,6 +469,37 @@ async def test_a_client_that_hangs_up_ends_the_origins_work(proxy: ProxyServer) 
             await client.send(request(base))
             await client.head()
         await ended.wait()
+
+
+async def test_a_reset_is_not_the_end_of_a_body_without_a_length(proxy: ProxyServer) -> None:
+    sent = asyncio.Event()
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + bytes(1000))
+        await writer.drain()
+        await sent.wait()
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+
+    async with raw_origin(handler) as base, HttpClient(proxy.address) as client:
+        await client.send(request(base))
+        await client.head()
+        async with asyncio.timeout(10):
+            await client.reader.readexactly(1000)
+        sent.set()
+        assert b"0\r\n\r\n" not in await client.rest()
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".test"])
+@pytest.mark.parametrize("method", ["GET", "CONNECT"])
+async def test_a_host_that_can_be_no_name_is_told_so(
+    proxy: ProxyServer, host: str, method: str
+) -> None:
+    target = f"{host}:443" if method == "CONNECT" else f"http://{host}/"
+    async with HttpClient(proxy.address) as client:
+        answer = await client.get(target, method=method)
+    assert answer.status in {400, 502}
+    assert answer.header["x-dragonfly-error-type"] == "proxy"
 
 
 async def _silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:

@@ -268,6 +268,19 @@ async def test_the_origins_refusal_comes_with_its_headers(
     assert answer.body == b"unauthorized\n"
 
 
+async def test_a_refusal_whose_headers_http_forbids_is_told_without_them(
+    hub: MemoryHub, proxy: ProxyServer
+) -> None:
+    """They come from another peer or a scheduler, whose messages can hold anything."""
+    header = {"bad name": "1", "WWW-Authenticate": "Bearer\r\nX: y"}
+    hub.refuse(URL, SourceError("who are you?", status_code=401, header=header))
+    async with HttpClient(proxy.address) as client:
+        answer = await client.get(URL)
+    assert answer.status == 401
+    assert b"who are you?" in answer.body
+    assert answer.header["x-dragonfly-error-type"] == "backend"
+
+
 async def test_a_failure_of_the_first_byte_is_still_a_status(
     hub: MemoryHub, proxy: ProxyServer
 ) -> None:

@@ -16,6 +16,7 @@ from support.eventually import eventually
 from support.http_client import TIMEOUT_S, HttpClient, request
 from support.memory_hub import MIB, MemoryHub
 
+from peer.core.proxy_rule import ProxyPolicy
 from peer.runtime.proxy.option import ProxyOptions
 from peer.runtime.proxy.server import ProxyServer
 
@@ -139,6 +140,30 @@ async def test_an_idle_tunnel_is_forgotten(hub: MemoryHub) -> None:
         await connect(client, port)
         with pytest.raises(ConnectionResetError):
             await client.rest()
+
+
+async def test_stop_does_not_wait_for_a_server_that_takes_nothing(hub: MemoryHub) -> None:
+    """The bytes that wait for it are lost with the tunnel: nobody sends the rest of them."""
+    held = asyncio.Event()
+
+    async def take_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reader._transport.pause_reading()  # type: ignore[attr-defined]  # noqa: SLF001  # no other way
+        await held.wait()
+        writer.close()
+
+    server = await asyncio.start_server(take_nothing, "127.0.0.1", 0)
+    proxy = ProxyServer(hub, ProxyPolicy(), ProxyOptions(port=0, stop_grace_s=0.1))
+    await proxy.start()
+    try:
+        async with HttpClient(proxy.address) as client, asyncio.timeout(10):
+            assert (await connect(client, server.sockets[0].getsockname()[1]))[0] == 200
+            client.writer.write(bytes(64 * MIB))
+            while proxy.counters.writes_paused == 0:  # noqa: ASYNC110  # a counter tells no one
+                await asyncio.sleep(0.01)
+            await proxy.stop()
+    finally:
+        held.set()
+        server.close()
 
 
 async def test_a_server_that_is_not_there(proxy: ProxyServer) -> None:
