@@ -110,8 +110,20 @@ class Content:
 
     def want(self, wanted: ByteRange | None) -> None:
         """Somebody wants this, too."""
-        self._wanted.append(wanted)
+        if None in self._wanted or wanted in self._wanted:
+            return
+        self._wanted = [None] if wanted is None else [*self._wanted, wanted]
         self._count_missing()
+
+    @property
+    def wanted(self) -> tuple[ByteRange | None, ...]:
+        """What anybody wants, each part once; (None,): everything."""
+        return tuple(self._wanted)
+
+    @property
+    def parts_only(self) -> bool:
+        """Nobody wants the whole content."""
+        return None not in self._wanted
 
     def hold(self, number: int) -> bool:
         """A piece is on the disk now; False if it was already."""
@@ -169,16 +181,20 @@ class Content:
             return
         missing: set[int] = set()
         for wanted in self._wanted:
-            missing.update(self._numbers(wanted, self.piece_length))
+            missing.update(wanted_numbers(wanted, self.content_length, self.piece_length))
         self._missing = missing - self.held
 
-    def _numbers(self, wanted: ByteRange | None, piece_length: int) -> range:
-        if self.content_length is not None:
-            try:
-                return pieces_of_range(wanted, self.content_length, piece_length)
-            except CallerError:
-                return range(0)  # outside the content: whoever reads it is told so there
-        if wanted is None or wanted.length <= 0:
-            return range(0)
-        end = wanted.start + wanted.length
-        return range(wanted.start // piece_length, -(-end // piece_length))
+
+def wanted_numbers(
+    wanted: ByteRange | None, content_length: int | None, piece_length: int
+) -> range:
+    """The pieces that `wanted` touches; of a content without a known end, only a part has any."""
+    if content_length is not None:
+        try:
+            return pieces_of_range(wanted, content_length, piece_length)
+        except CallerError:
+            return range(0)  # outside the content: whoever reads it is told so there
+    if wanted is None or wanted.length <= 0:
+        return range(0)
+    end = wanted.start + wanted.length
+    return range(wanted.start // piece_length, -(-end // piece_length))

@@ -112,6 +112,7 @@ class DownloadCore:
         )
         self._scheduler = False
         self._needs_size = False
+        self._may_use_source = download.need_back_to_source or not download.disable_back_to_source
         self._cancelled_early = False
         self._lost_because = ""
         self._rounds = 0  # answers since the last piece
@@ -154,7 +155,7 @@ class DownloadCore:
     def _before_begun(self, event: DownloadEvent) -> None:
         """Readers may come and go before the driver knows what storage holds; nothing else may."""
         if isinstance(event, Wanted):
-            self._content.want(event.range)
+            self._on_wanted(event)
         elif isinstance(event, Cancelled):
             self._cancelled_early = True
         elif not isinstance(event, ReaderWaiting | Ticked):
@@ -213,7 +214,7 @@ class DownloadCore:
             case Begun():
                 self._begin(event, now, out)
             case Wanted():
-                self._content.want(event.range)
+                self._on_wanted(event)
             case ReaderWaiting():
                 self._on_reader(event.number, now)
             case SchedulerAnswered():
@@ -233,6 +234,10 @@ class DownloadCore:
     def _cancel(self, now: float, out: list[DownloadEffect]) -> None:
         error = UnavailableError("the download was cancelled: nobody wants it any more")
         self._give_up(error, Failed(description="cancelled"), now, out)
+
+    def _on_wanted(self, event: Wanted) -> None:
+        self._content.want(event.range)
+        self._may_use_source = self._may_use_source or not event.disable_back_to_source
 
     def _on_reader(self, number: int | None, now: float) -> None:
         reader = self._fetching.reader
@@ -416,7 +421,7 @@ class DownloadCore:
 
     def _go_to_source(self, why: str, now: float, out: list[DownloadEffect]) -> None:
         """The source brings what no parent brings, unless the download may not ask it."""
-        if self._download.disable_back_to_source and not self._download.need_back_to_source:
+        if not self._may_use_source:
             self._give_up(
                 UnavailableError(
                     f"pieces are missing and no peer brings them ({why}); the source was not asked "

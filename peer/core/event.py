@@ -39,9 +39,13 @@ class Begun(Value, frozen=True, kw_only=True, tag=True):
 
 
 class Wanted(Value, frozen=True, kw_only=True, tag=True):
-    """Another reader joined: `range` None means the whole content."""
+    """Another reader joined: `range` None means the whole content.
+
+    `disable_back_to_source`: for its sake the source is not to be asked; for others' it may be.
+    """
 
     range: ByteRange | None = None
+    disable_back_to_source: bool = False
 
 
 class ReaderWaiting(Value, frozen=True, kw_only=True, tag=True):

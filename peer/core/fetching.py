@@ -88,7 +88,7 @@ class Fetching:
             elif known is not None or self.parents.is_blamed(parent.peer_id):
                 continue
             else:
-                self._make_room()
+                self._make_room(out)
                 if self.parents.admit(parent, now) is None:
                     continue
             out.append(ConnectParent(parent=parent, interested=interested))
@@ -366,12 +366,13 @@ class Fetching:
             self.parents.remove(state.peer_id)
             self._report(state, number, out)
 
-    def _make_room(self) -> None:
+    def _make_room(self, out: list[DownloadEffect]) -> None:
         """Parents that have nothing more to give make room for new ones."""
         if len(self.parents) < self._limits.max_parents:
             return
         for state in list(self.parents):
             if state.finished and not state.offers and not state.in_flight:
+                self._leave(state, out)
                 self.parents.remove(state.peer_id)
                 return
 

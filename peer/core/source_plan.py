@@ -84,6 +84,11 @@ class SourcePlan:
         if self.error is not None or (self._retry_at is not None and now < self._retry_at):
             return
         self._retry_at = None
+        if self._content.missing() is None and self._content.parts_only:
+            # Where the parts lie is known once the head is here: nothing before them is read.
+            if not self._firsts():
+                self.open(now, out)
+            return
         for run in self._planned(elsewhere, reader):
             if len(self._runs) >= self._limits.source_streams:
                 return
@@ -161,8 +166,8 @@ class SourcePlan:
 
     @property
     def busy(self) -> bool:
-        """A run is going on, or will after a pause."""
-        return bool(self._runs) or self._retry_at is not None
+        """A request is going on, or will after a pause."""
+        return bool(self._firsts()) or self._retry_at is not None
 
     def covers(self, number: int) -> bool:
         """The source is bringing this piece."""

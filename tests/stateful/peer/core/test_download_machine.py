@@ -392,11 +392,12 @@ class DownloadMachine(RuleBasedStateMachine):
         self.opened = None if self.opened == first else self.opened
         self.give(SourceFailed(first=first, reason="reset", fatal=fatal))
 
-    @rule(wanted=ranges)
-    def another_reader(self, wanted: ByteRange | None) -> None:
+    @rule(wanted=ranges, disable=st.booleans())
+    def another_reader(self, wanted: ByteRange | None, disable: bool) -> None:
         if not self.ended:
             self.wanted.append(wanted)
-        self.give(Wanted(range=wanted))
+            self.may_use_source = self.may_use_source or not disable
+        self.give(Wanted(range=wanted, disable_back_to_source=disable))
 
     @rule(number=st.none() | numbers)
     def reader_waits(self, number: int | None) -> None:

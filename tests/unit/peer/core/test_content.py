@@ -150,3 +150,15 @@ def test_missing_is_what_wanted_bytes_touch(
     assert set(made.missing() or ()) == naive
     assert made.complete == (not naive)
     assert all(made.lacks(n) == (n in naive) for n in range(count + 2))
+
+
+def test_what_is_wanted_already_is_not_wanted_twice() -> None:
+    content = Content(piece_length=PIECE_LENGTH_MIN, wanted=ByteRange(start=0, length=1))
+    content.learn(4 * PIECE_LENGTH_MIN, PIECE_LENGTH_MIN, {})
+    for _ in range(3):
+        content.want(ByteRange(start=0, length=1))
+    assert len(content.wanted) == 1
+    content.want(None)
+    content.want(ByteRange(start=PIECE_LENGTH_MIN, length=1))
+    assert content.wanted == (None,), "everything, and whatever else is in it"
+    assert content.missing() == [0, 1, 2, 3]

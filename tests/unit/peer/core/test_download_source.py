@@ -10,6 +10,7 @@ from odonata.errors import (
 )
 from odonata.wire.message import (
     BackToSourceFailed,
+    ByteRange,
     Download,
     EmptyTask,
     Failed,
@@ -33,6 +34,7 @@ from peer.core.event import (
     SchedulerLost,
     SourceEnded,
     SourceFailed,
+    Wanted,
 )
 from peer.core.lifecycle import State
 from peer.core.limits import DownloadLimits
@@ -165,6 +167,53 @@ def test_disabled_source_is_never_asked() -> None:
     error = of(effects, GiveUp)[0].error
     assert isinstance(error, UnavailableError)
     assert "disable_back_to_source" in error.detail
+
+
+def test_a_reader_who_may_ask_the_source_lets_the_download_ask_it() -> None:
+    script = Script(length=PIECE, download=NO_SOURCE)
+    script.begin()
+    script(Wanted(disable_back_to_source=True))
+    assert script(Wanted()) == []
+    assert runs(script(SchedulerLost(reason="refused"))) == [(0, None)]
+
+
+def test_a_range_of_unknown_content_asks_for_the_head_first() -> None:
+    wanted = ByteRange(start=3 * PIECE, length=2 * PIECE)
+    script = Script(length=8 * PIECE, download=Download(url=URL, range=wanted))
+    assert kinds(script.begin(scheduler=False)) == ["OpenSource"]
+    effects = script.opened()
+    assert kinds(effects) == ["LearnMeta", "StopSource", "FetchSource"]
+    assert runs(effects) == [(3, 4)]
+
+
+def test_a_range_at_the_start_goes_on_with_the_request_for_the_head() -> None:
+    wanted = ByteRange(start=0, length=1)
+    script = Script(length=8 * PIECE, download=Download(url=URL, range=wanted))
+    script.begin(scheduler=False)
+    assert script.opened()[1:] == [FetchSource(first=0, last=0)]
+
+
+def test_a_range_of_a_source_without_ranges_reads_from_the_start() -> None:
+    wanted = ByteRange(start=3 * PIECE, length=PIECE)
+    script = Script(length=8 * PIECE, download=Download(url=URL, range=wanted))
+    script.begin(scheduler=False)
+    assert script.opened(ranges=False)[1:] == [FetchSource(first=0, last=3)]
+
+
+def test_who_wants_everything_meanwhile_goes_on_with_the_request_for_the_head() -> None:
+    wanted = ByteRange(start=3 * PIECE, length=PIECE)
+    script = Script(length=8 * PIECE, download=Download(url=URL, range=wanted))
+    script.begin(scheduler=False)
+    effects = [*script(Wanted()), *script.opened()]
+    assert [one for one in effects if not isinstance(one, LearnMeta)] == [FetchSource(first=0)]
+
+
+def test_a_source_that_fails_before_its_head_is_asked_again() -> None:
+    wanted = ByteRange(start=3 * PIECE, length=PIECE)
+    script = Script(length=8 * PIECE, download=Download(url=URL, range=wanted))
+    script.begin(scheduler=False)
+    script(SourceFailed(first=0, reason="reset"))
+    assert script.tick_until(OpenSource).first == 0
 
 
 # --- a triggered seed -----------------------------------------------------------------------------

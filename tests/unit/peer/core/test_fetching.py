@@ -80,7 +80,9 @@ def test_parents_that_have_nothing_more_make_room() -> None:
     script = Script(limits=DownloadLimits(max_parents=2))
     script.swarm("a", "b")
     script.ended("a")
-    assert [e.parent.peer_id for e in of(script.name("c"), ConnectParent)] == ["c"]
+    effects = script.name("c")
+    assert [e.parent.peer_id for e in of(effects, ConnectParent)] == ["c"]
+    assert [e.peer_id for e in of(effects, DropParent)] == ["a"], "its streams end, too"
 
 
 def test_a_parent_that_had_told_all_is_asked_again_when_named_again() -> None:
