@@ -174,24 +174,24 @@ class PieceServer:
         task = self._storage.get(request.task_id)
         piece = None
         if task is not None and request.tag is vortex.RequestTag.STANDARD:
-            piece = await self._piece_of(task, request.number)
+            piece = task.piece(request.number)
+            if piece is None and _may_come(task, request.number):
+                async with _while_there(connection):
+                    piece = await self._coming(task, request.number)
         if task is None or piece is None:
-            detail = f"piece {request.number} of task {request.task_id} is not here"
-            await self._refuse(connection, vortex.RefusalCode.NOT_FOUND, detail)
+            await self._refuse_missing(connection, request)
             return
-        async with self._slot(task, piece) as granted:
+        async with self._slot(connection, task, piece) as granted:
             if granted:
-                await self._send_piece(connection, request, task, piece)
+                await self._send_piece(connection, request, task)
             else:
                 self.refused += 1
                 detail = "no free upload slot"
                 await self._refuse(connection, vortex.RefusalCode.UNKNOWN, detail)
 
-    async def _piece_of(self, task: StoredTask, number: int) -> Piece | None:
-        """The piece; waits (bounded) if it is still being downloaded. None: not here."""
-        piece = task.piece(number)
-        if piece is not None or not _may_come(task, number):
-            return piece
+    async def _coming(self, task: StoredTask, number: int) -> Piece | None:
+        """A piece that is still being downloaded, waited for (bounded). None: it did not come."""
+        piece = None
         changed = asyncio.Event()
         unsubscribe = task.subscribe(changed.set)
         try:
@@ -207,7 +207,9 @@ class PieceServer:
         return piece
 
     @asynccontextmanager
-    async def _slot(self, task: StoredTask, piece: Piece) -> AsyncGenerator[bool]:
+    async def _slot(
+        self, connection: socket.socket, task: StoredTask, piece: Piece
+    ) -> AsyncGenerator[bool]:
         """Wait for a slot, and keep the task from being collected. False: the queue is full."""
         clock = asyncio.get_running_loop().time
         ticket = self._queue.ask((task.task_id, piece.number), clock())
@@ -218,7 +220,8 @@ class PieceServer:
         try:
             if not self._queue.goes(ticket):
                 self._turns[ticket] = turn = asyncio.Event()
-                await turn.wait()
+                async with _while_there(connection):
+                    await turn.wait()
             yield True
         finally:
             task.unpin()
@@ -226,6 +229,12 @@ class PieceServer:
             following = self._queue.leave(ticket, clock())
             if following is not None:
                 self._turns[following].set()
+
+    async def _refuse_missing(
+        self, connection: socket.socket, request: vortex.PieceRequest
+    ) -> None:
+        detail = f"piece {request.number} of task {request.task_id} is not here"
+        await self._refuse(connection, vortex.RefusalCode.NOT_FOUND, detail)
 
     async def _refuse(
         self, connection: socket.socket, code: vortex.RefusalCode, message: str
@@ -240,8 +249,12 @@ class PieceServer:
         connection: socket.socket,
         request: vortex.PieceRequest,
         task: StoredTask,
-        piece: Piece,
     ) -> None:
+        # Looked up anew: while the child waited, the content may have become another one.
+        piece = task.piece(request.number)
+        if piece is None:
+            await self._refuse_missing(connection, request)
+            return
         try:
             fd = task.open_fd()
         except OdonataError as error:
@@ -295,6 +308,31 @@ class PieceServer:
                 await ready
         finally:
             loop.remove_writer(connection.fileno())
+
+
+@asynccontextmanager
+async def _while_there(connection: socket.socket) -> AsyncGenerator[None]:
+    """While we have nothing to send: TimeoutError as soon as the child closes its side.
+
+    A stock child keeps its side open until it has read the head of the answer.
+    """
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as patience:
+
+        def look() -> None:
+            loop.remove_reader(connection.fileno())
+            try:
+                here = connection.recv(1, socket.MSG_PEEK)
+            except OSError:
+                here = b""
+            if not here:  # else it says more than it should, and that alone is no reason
+                patience.reschedule(loop.time())
+
+        loop.add_reader(connection.fileno(), look)
+        try:
+            yield
+        finally:
+            loop.remove_reader(connection.fileno())
 
 
 def _set_ready(ready: asyncio.Future[None]) -> None:

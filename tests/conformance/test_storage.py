@@ -256,7 +256,7 @@ async def test_a_deleted_task_is_gone_and_can_be_made_again(storage: Storage) ->
     task = await stored(storage, make_content(PIECE))
     assert await storage.delete(TASK)
     assert storage.get(TASK) is None
-    assert task.held() == ()
+    assert (task.held(), task.finished) == ((), False)
     with pytest.raises(StorageError, match="deleted"):
         await task.store(*cut(make_content(PIECE), PIECE)[0])
     assert not await storage.delete(TASK)

@@ -68,7 +68,7 @@ class MemoryTask:
 
     @property
     def finished(self) -> bool:
-        return self._finished
+        return self._finished and not self._gone
 
     @property
     def active(self) -> bool:

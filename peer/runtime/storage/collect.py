@@ -2,7 +2,8 @@
 
 Three rules, in order:
 1. A task not used for longer than its time to live goes.
-2. When usage reaches the high mark, the least recently used go until it is at the low one.
+2. When usage reaches the high mark, the least recently used go until it is at the low one; what
+   frees nothing stays.
 3. A task that is in use (pinned) or still being downloaded never goes.
 
 Usage is that of the whole volume, or of this daemon's own content when a threshold in bytes is set.
@@ -76,6 +77,8 @@ def choose_evictions(
     for task in idle[len(expired) :]:
         if used * 100 <= policy.low_percent * limit:
             break
+        if task.size_bytes == 0:
+            continue
         evictions.append(_evict(task, Reason.DISK))
         used -= task.size_bytes
     return tuple(evictions)

@@ -127,10 +127,11 @@ def remove(path: Path) -> None:
         raise storage_error(error, path, "remove") from error
 
 
-def allocated_bytes(path: Path) -> int:
-    """What the file takes on its volume (a sparse file takes less than its length)."""
+def freed_bytes(path: Path) -> int:
+    """What its volume gains if the file goes: its blocks, or nothing while it has other names."""
     try:
-        return path.stat().st_blocks * 512
+        stat = path.stat()
+        return stat.st_blocks * 512 if stat.st_nlink == 1 else 0
     except FileNotFoundError:
         return 0
     except OSError as error:

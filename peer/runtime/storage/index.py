@@ -103,7 +103,7 @@ class Index:
         )
 
     async def put_new_task(self, record: TaskRecord) -> None:
-        """Insert a task that holds nothing: rows of an earlier one of that id are removed."""
+        """A task that holds nothing: every row of that id from before is removed."""
         await self.remove_task(record.id)
         await self.put_task(record)
 

@@ -51,6 +51,8 @@ class DiskStorage:
         self._tasks: dict[str, DiskTask] = {}
         self._locks = KeyedLocks()
         self._removals: set[asyncio.Task[None]] = set()
+        self._doomed: set[str] = set()
+        """Deleted, and to be removed when their last user leaves."""
         self._closed = False
 
     @classmethod
@@ -130,7 +132,8 @@ class DiskStorage:
                 )
                 await task.found()
                 self._tasks[task_id] = task
-            task.when_unpinned(None)  # wanted again before its removal could happen
+            self._doomed.discard(task_id)  # wanted again before its removal could happen
+            task.when_unpinned(None)
             await task.begin()
             return task
 
@@ -140,26 +143,30 @@ class DiskStorage:
         await to_the_end(self._delete(task_id))
         return True
 
-    async def _delete(self, task_id: str) -> None:
+    async def _delete(self, task_id: str, *, if_doomed: bool = False) -> None:
         async with self._locks.hold(task_id):
             task = self._tasks.get(task_id)
-            if task is None:
+            if task is None or (if_doomed and task_id not in self._doomed):
                 return
             if task.pinned:
+                self._doomed.add(task_id)
                 task.when_unpinned(lambda: self._delete_soon(task_id))
                 return
+            # From here on nobody can get hold of it; who makes it anew waits for the lock.
+            del self._tasks[task_id]
+            self._doomed.discard(task_id)
             try:
                 await task.remove()
-            finally:
-                if task.gone:
-                    del self._tasks[task_id]
+            except OdonataError:
+                self._tasks[task_id] = task
+                raise
 
     def _delete_soon(self, task_id: str) -> None:
         """Carry out a removal that waited for the last user; its failure is logged."""
 
         async def delete() -> None:
             try:
-                await self._delete(task_id)
+                await self._delete(task_id, if_doomed=True)
             except OdonataError as error:
                 _log.warning("task_not_removed", task_id=task_id, error=error.detail)
 
@@ -174,7 +181,7 @@ class DiskStorage:
         """
         tasks = self.tasks()
         paths = [task.path for task in tasks]
-        sizes = await self._workers.disk(lambda: [disk.allocated_bytes(path) for path in paths])
+        sizes = await self._workers.disk(lambda: [disk.freed_bytes(path) for path in paths])
         total, used = await self._workers.disk(disk.volume_bytes, self.folder)
         chosen = choose_evictions(
             (_candidate(task, size) for task, size in zip(tasks, sizes, strict=True)),

@@ -2,7 +2,7 @@
 
     store:  check the digest -> write the content -> index the piece -> tell subscribers
     finish: flush the content -> stamp the task
-    reset:  take the pieces out of the index -> a new file
+    reset:  take everything out of the index -> a new file
     remove: unlink the file -> take the task out of the index
 
 So the index is behind the data at every moment, never ahead. (Removal is the other way round, or a
@@ -65,6 +65,7 @@ class DiskTask:
         self._used_at_s = record.used_at_s
         self._active = False
         self._gone = False
+        self._resets = 0
         self._pins = 0
         self._on_last_unpin: Callable[[], None] | None = None
         self._subscribers: dict[object, Callable[[], None]] = {}
@@ -93,7 +94,7 @@ class DiskTask:
 
     @property
     def finished(self) -> bool:
-        return self._record.finished_at_s is not None
+        return self._record.finished_at_s is not None and not self._gone
 
     @property
     def failed(self) -> bool:
@@ -112,11 +113,6 @@ class DiskTask:
     def pinned(self) -> bool:
         """Somebody uses it."""
         return self._pins > 0
-
-    @property
-    def gone(self) -> bool:
-        """Removed: nothing can be stored any more."""
-        return self._gone
 
     @property
     def created_at_s(self) -> float:
@@ -209,15 +205,26 @@ class DiskTask:
             held = self._pieces.get(piece.number)
             if held is not None:
                 return held
+            resets = self._resets
             digest = await self._workers.disk(_check_and_write, self._path, piece, data)
+            self._check_not_reset_since(resets)
             stored = msgspec.structs.replace(
                 piece, digest=digest, created_at_s=piece.created_at_s or self._clock()
             )
             await self._index.put_piece(self.task_id, stored)
+            self._check_not_reset_since(resets)
             self._pieces[piece.number] = stored
             self._used_at_s = self._clock()
         self._notify()
         return stored
+
+    def _check_not_reset_since(self, resets: int) -> None:
+        """PreconditionError if so: the bytes went to the file before, or among other bytes.
+
+        The index's thread works in order, so a reset also takes out a row that came before it.
+        """
+        if resets != self._resets:
+            raise PreconditionError(f"task {self.task_id} was reset while a piece was stored")
 
     def _check_place(self, piece: Piece, n_bytes: int) -> None:
         """ProtocolError unless the piece lies where a piece of its number lies."""
@@ -325,26 +332,30 @@ class DiskTask:
     async def _reset(self) -> None:
         async with self._facts_lock:
             self._check_here()
-            await self._forget(list(self._pieces))
-            await self._put(
-                msgspec.structs.replace(
-                    self._record,
-                    content_length=None,
-                    piece_length=None,
-                    response_header={},
-                    finished_at_s=None,
-                )
+            self._resets += 1
+            self._pieces.clear()
+            self._record = msgspec.structs.replace(
+                self._record,
+                content_length=None,
+                piece_length=None,
+                response_header={},
+                finished_at_s=None,
             )
+            await self._index.put_new_task(self._record)
             # A new file, not a shorter one: whoever reads the old content has it open still.
             await self._workers.disk(disk.remove, self._path)
             await self._workers.disk(disk.create_file, self._path, FILE_MODE)
         self._notify()
 
     async def remove(self) -> None:
-        """Off the disk, then out of the index. Only while nobody uses it."""
+        """Off the disk, then out of the index. Only while nobody uses it or can get hold of it."""
         async with self._facts_lock:
-            await self._workers.disk(disk.remove, self._path)
             self._gone = True
+            try:
+                await self._workers.disk(disk.remove, self._path)
+            except OdonataError:
+                self._gone = False
+                raise
             self._pieces.clear()
             try:
                 await self._index.remove_task(self.task_id)

@@ -10,7 +10,8 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Generator, Iterator
+import threading
+from collections.abc import AsyncIterator, Awaitable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +19,13 @@ import pytest
 from support.content import cut, make_content, make_download, make_task_id
 from support.storage_writer import PIECE_LENGTH, length_of
 
-from odonata.errors import AlreadyExistsError, DiskFullError, StorageError
+from odonata.errors import (
+    AlreadyExistsError,
+    DiskFullError,
+    OdonataError,
+    PreconditionError,
+    StorageError,
+)
 from odonata.wire.message import Piece
 from peer.runtime.storage import disk, export, index
 from peer.runtime.storage.collect import CollectPolicy, Reason
@@ -299,6 +306,88 @@ async def test_an_index_of_another_version_is_left_alone(folder: Path) -> None:
         await DiskStorage.open(folder)
 
 
+# --- two things at once ---
+
+
+class Gate:
+    """A system call that waits in its thread until the test lets it go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        self._real = getattr(disk, name)
+        self._begun = threading.Event()
+        self.opened = threading.Event()
+        monkeypatch.setattr(disk, name, self._call)
+
+    def _call(self, *arguments: object) -> object:
+        self._begun.set()
+        assert self.opened.wait(PATIENCE_S)
+        return self._real(*arguments)
+
+    async def reached(self) -> None:
+        assert await asyncio.to_thread(self._begun.wait, PATIENCE_S)
+
+
+async def test_a_task_that_is_being_removed_is_not_handed_out(
+    storage: DiskStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever pinned it would wait for ever for pieces of a content that says it is finished."""
+    old = await keep(storage, make_content(PIECE))
+    gate = Gate(monkeypatch, "remove")
+    async with asyncio.TaskGroup() as group:
+        removing = group.create_task(storage.delete(TASK))
+        await gate.reached()
+        assert storage.get(TASK) is None
+        assert storage.tasks() == ()
+        making = group.create_task(storage.create(TASK, make_download()))
+        gate.opened.set()
+        assert await removing
+        new = await making
+    assert new is storage.get(TASK) is not old
+    assert (new.active, new.held(), new.path.exists()) == (True, (), True)
+    assert (old.finished, old.held()) == (False, ())
+
+
+async def test_wanted_again_in_the_moment_of_the_last_unpin(storage: DiskStorage) -> None:
+    task = await keep(storage, make_content(PIECE))
+    task.pin()
+    await storage.delete(TASK)
+    making = asyncio.create_task(storage.create(TASK, make_download()))
+    await asyncio.sleep(0)  # it has begun, but not looked yet
+    task.unpin()
+    made = await making
+    await asyncio.sleep(0.05)  # time for a removal that must not happen
+    assert made is storage.get(TASK)
+    assert made.path.exists()
+
+
+async def test_a_piece_of_the_old_content_is_never_indexed_for_the_new_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with await DiskStorage.open(folder) as storage:
+        task = await storage.create(TASK, make_download())
+        await task.learn(PIECE, PIECE, {})
+        gate = Gate(monkeypatch, "write_piece")
+        async with asyncio.TaskGroup() as group:
+            storing = group.create_task(failing(task.store(*cut(make_content(PIECE), PIECE)[0])))
+            await gate.reached()
+            await task.reset()
+            gate.opened.set()
+            assert isinstance(await storing, PreconditionError)
+        assert task.held() == ()
+    async with await DiskStorage.open(folder) as storage:
+        found = storage.get(TASK)
+        assert found is not None
+        assert (found.held(), found.content_length) == ((), None)
+
+
+async def failing(work: Awaitable[object]) -> OdonataError | None:
+    try:
+        await work
+    except OdonataError as error:
+        return error
+    return None
+
+
 # --- full volumes ---
 
 
@@ -366,7 +455,7 @@ async def test_what_cannot_fit_is_refused_before_a_byte_is_written(storage: Disk
     await task.learn(2 * free + PIECE, PIECE, {}, wanted_bytes=PIECE)
     assert task.path.stat().st_blocks == 0
     await task.store(*cut(make_content(PIECE), PIECE)[0])
-    assert disk.allocated_bytes(task.path) <= 64 * KiB
+    assert disk.freed_bytes(task.path) <= 64 * KiB
 
 
 async def test_a_limit_on_file_sizes_is_an_error_with_a_fix(folder: Path) -> None:
@@ -579,6 +668,20 @@ async def test_collection_removes_the_oldest_and_never_what_is_in_use(folder: Pa
         }
         assert not tasks["oldest"].path.exists()
         tasks["pinned"].unpin()
+
+
+async def test_what_frees_nothing_is_not_removed_to_make_room(folder: Path, tmp_path: Path) -> None:
+    """A content with an output beside it shares its bytes: only the other ones free any."""
+    clock = Clock()
+    policy = CollectPolicy(task_ttl_s=1e9, threshold_bytes=3 * PIECE)
+    async with await DiskStorage.open(folder, clock=clock) as storage:
+        for name in ["linked", "old", "new"]:
+            task = await keep(storage, make_content(2 * PIECE), name)
+            if name == "linked":
+                await task.export(tmp_path / "output")
+            clock.now_s += 10
+        evicted = await storage.collect(clock.now_s, policy)
+        assert [e.task_id for e in evicted] == [make_task_id("old"), make_task_id("new")]
 
 
 async def test_use_counts_also_over_a_restart(folder: Path) -> None:

@@ -326,6 +326,91 @@ async def test_without_a_free_slot_a_child_waits_for_one(
     assert server.refused == 0
 
 
+async def ask(server: PieceServer, number: int) -> socket.socket:
+    """A child that has asked for a piece and reads nothing."""
+    child = socket.socket()
+    child.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(child, (HOST, server.port))
+    request = vortex.encode_request(vortex.PieceRequest(task_id=TASK, number=number))
+    await loop.sock_sendall(child, request)
+    return child
+
+
+@pytest.mark.parametrize("reset", [False, True])
+async def test_a_child_that_leaves_the_queue_makes_room_at_once(
+    parent: MemoryStorage, *, reset: bool
+) -> None:
+    task = await parent.create(TASK, make_download())
+    await fill(task, make_content(2 * SMALL), SMALL)
+    gate = Gate()
+    async with serving(parent, slots=1, limit=gate) as server:
+        with await ask(server, 0):
+            await until(lambda: server.uploading == 1)
+            with await ask(server, 1) as waiting:
+                await until(lambda: server.waiting == 1)
+                if reset:
+                    linger = struct.pack("ii", 1, 0)
+                    waiting.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            await until(lambda: server.waiting == 0)
+            assert server.uploading == 1
+            await until(lambda: server.connections == 1)
+
+
+async def test_a_child_that_leaves_is_not_kept_until_its_piece_comes(
+    parent: MemoryStorage,
+) -> None:
+    task = await parent.create(TASK, make_download())
+    await task.learn(2 * SMALL, SMALL, {})
+    async with serving(parent, piece_wait_s=3600.0) as server:
+        with await ask(server, 1):
+            await until(lambda: server.connections == 1)
+        await until(lambda: server.connections == 0)
+
+
+async def test_a_child_that_says_more_than_it_should_is_still_served(
+    parent: MemoryStorage, child: MemoryStorage
+) -> None:
+    content = make_content(2 * SMALL)
+    await fill(await parent.create(TASK, make_download()), content, SMALL)
+    gate = Gate()
+    async with serving(parent, slots=1, limit=gate) as server:
+        with await ask(server, 0), await ask(server, 1) as waiting:
+            await until(lambda: server.waiting == 1)
+            waiting.send(b"more")
+            gate.opened.set()
+            async with asyncio.timeout(PATIENCE_S):
+                answer = await asyncio.get_running_loop().sock_recv(waiting, SMALL)
+            assert answer[1] == vortex.Tag.PIECE_CONTENT
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_what_changed_while_a_child_waited_is_not_sent_as_what_it_was(
+    parent: MemoryStorage, child: MemoryStorage, *, again: bool
+) -> None:
+    """A parent would be blamed for bytes that do not match their digest."""
+    task = await parent.create(TASK, make_download())
+    await fill(task, make_content(2 * SMALL, seed=1), SMALL)
+    gate = Gate()
+    async with serving(parent, slots=1, limit=gate) as server, asyncio.TaskGroup() as group:
+        copy = await empty_copy(child, 2 * SMALL, SMALL)
+        client = PieceClient(BufferPool())
+        with await ask(server, 0):
+            await until(lambda: server.uploading == 1)
+            fetching = group.create_task(
+                error_of(
+                    client.fetch(HOST, server.port, copy, 1, parent_id="p", timeout_s=PATIENCE_S)
+                )
+            )
+            await until(lambda: server.waiting == 1)
+            await task.reset()
+            if again:
+                await fill(task, make_content(2 * SMALL, seed=2), SMALL)
+            gate.opened.set()
+            error = await fetching
+    assert isinstance(error, type(None) if again else NotFoundError)
+
+
 async def test_with_a_full_queue_a_child_is_refused_at_once(
     parent: MemoryStorage, child: MemoryStorage
 ) -> None:

@@ -13,6 +13,7 @@ from typing import cast
 import pytest
 import structlog
 from support.content import make_content
+from support.eventually import eventually
 from support.http_client import HttpClient, request
 from support.memory_hub import MIB, MemoryHub
 from support.origin import Manners, Origin
@@ -392,9 +393,7 @@ async def test_a_client_that_stalls_in_mid_exchange_is_no_bug_of_ours(
     ):
         await client.send(request(base, "Content-Length: 10", method="PUT"))
         await client.send(b"1")
-        async with asyncio.timeout(10):
-            while not any(entry["event"] == "request_answered" for entry in captured):
-                await asyncio.sleep(0.01)
+        await eventually(lambda: "request_answered" in [entry["event"] for entry in captured])
     assert not [entry for entry in captured if entry["event"] == "proxy_connection_failed"]
 
 

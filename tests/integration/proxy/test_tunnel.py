@@ -147,7 +147,7 @@ async def test_stop_does_not_wait_for_a_server_that_takes_nothing(hub: MemoryHub
     held = asyncio.Event()
 
     async def take_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        reader._transport.pause_reading()  # type: ignore[attr-defined]  # noqa: SLF001  # no other way
+        reader._transport.pause_reading()  # type: ignore[attr-defined]  # no other way
         await held.wait()
         writer.close()
 
