@@ -1,8 +1,9 @@
 """Foreign programs for tests: each on a leash, in mounts of its own, with its output in a file.
 
-Mounts of its own mean two things. A private /etc/hosts gives loopback a name, since Go's HTTP
-clients never ask a proxy for 127.0.0.1 or localhost; and whatever a container runtime mounts is
-gone with it. The host stays as it was. Needs root.
+Mounts of its own mean three things. A private /etc/hosts gives loopback a name, since Go's HTTP
+clients never ask a proxy for 127.0.0.1 or localhost; what a container runtime mounts is gone with
+it; and what it keeps outside the folders it was given is kept elsewhere. The host stays as it was.
+Needs root.
 """
 
 from __future__ import annotations
@@ -26,7 +27,18 @@ START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
 POLL_S = 0.02
 
-_MOUNT_HOSTS = 'mount --bind "$1" /etc/hosts && shift && exec "$@"'
+# $1 is the place's folder. What is hidden: sockets of the host's own daemons, and where runtimes
+# leave keys and caches whatever their flags say.
+_ENTER = """set -e
+mount --bind "$1/hosts" /etc/hosts
+for path in /run /var/lib /opt /etc/docker; do
+    [ -d $path ] || continue
+    mkdir -p "$1/instead$path"
+    mount --bind "$1/instead$path" $path
+done
+shift
+exec "$@"
+"""
 _PROXY_VARIABLES = frozenset({"http_proxy", "https_proxy", "no_proxy", "all_proxy"})
 
 
@@ -56,8 +68,8 @@ class Place:
     def words(self, *words: str | Path) -> list[str]:
         """The command line `words`, in mounts of its own and ended when this process ends."""
         leash = [sys.executable, "-m", "odonata.swarm.leash", str(os.getpid())]
-        mounts = ["/usr/bin/unshare", "--mount", "/bin/sh", "-c", _MOUNT_HOSTS, "sh"]
-        return [*leash, *mounts, str(self.folder / "hosts"), *map(str, words)]
+        enter = ["/usr/bin/unshare", "--mount", "/bin/sh", "-c", _ENTER, "sh", str(self.folder)]
+        return [*leash, *enter, *map(str, words)]
 
     def environ(self, proxy: str | None = None) -> dict[str, str]:
         """This process's environment, with no proxy but `proxy`, and no settings of a user's."""
