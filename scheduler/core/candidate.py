@@ -66,7 +66,7 @@ def why_unsuited(child: Peer, parent: Peer) -> Drop | None:
     """Return why `parent` can never serve this child, whatever becomes of it; None if it could."""
     if parent is child:
         return Drop.SELF
-    if parent.host.id == child.host.id:
+    if parent.host is child.host:
         return Drop.SAME_HOST
     if parent.host.announced.disable_shared:
         return Drop.NOT_SHARED
@@ -77,8 +77,11 @@ def why_unsuited(child: Peer, parent: Peer) -> Drop | None:
     return None
 
 
-def survey(child: Peer, among: Iterable[Peer] | None = None) -> Survey:
-    """Sort the useful peers of the child's task, or some `among` them, into eligible and others."""
+def survey(child: Peer, among: Iterable[Peer] | None = None, enough: int | None = None) -> Survey:
+    """Sort the useful peers of the child's task, or some `among` them, into eligible and others.
+
+    With `enough` eligible ones it looks no further.
+    """
     seen = Survey()
     task = child.task
     if not task.useful:
@@ -90,6 +93,8 @@ def survey(child: Peer, among: Iterable[Peer] | None = None) -> Survey:
             reason = Drop.CYCLE
         if reason is None:
             seen.eligible.append(parent)
+            if len(seen.eligible) == enough:
+                break
         else:
             seen.dropped[parent.id] = reason
     return seen

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from scheduler.core.turn import Turn
 
 SURVEY_FACTOR = 2
-"""Useful peers looked at per candidate scored: as a rule most of them are eligible."""
+"""Useful peers drawn per candidate scored: as a rule most of them are eligible."""
 
 _FIRST_DOWNLOAD = (PeerState.RECEIVED_NORMAL, PeerState.RUNNING)
 
@@ -53,11 +53,15 @@ def choose(turn: Turn, child: Peer, seen: Survey) -> Choice:
 
 
 def look_around(turn: Turn, child: Peer) -> Survey:
-    """Survey the child's candidates; of very many useful peers a sample, if it has any to offer."""
+    """Survey the child's candidates; of very many useful peers a sample, if it has any to offer.
+
+    The sample is in no order: its first eligible peers are as good a batch as any other of them.
+    """
     useful = child.task.useful
-    enough = SURVEY_FACTOR * turn.limits.candidate_batch_limit
-    if len(useful) > enough:
-        seen = survey(child, turn.rng.sample(list(useful.values()), enough))
+    batch = turn.limits.candidate_batch_limit
+    if len(useful) > SURVEY_FACTOR * batch:
+        sample = turn.rng.sample(list(useful.values()), SURVEY_FACTOR * batch)
+        seen = survey(child, sample, enough=batch)
         if seen.eligible:
             return seen
     return survey(child)

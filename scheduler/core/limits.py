@@ -74,6 +74,8 @@ class Limits:
     """A downloading peer that finished no piece for so long is given up (pieceDownloadTimeout)."""
     peer_ttl_s: float = 86_400.0
     host_ttl_s: float = 3600.0
+    """After so much silence of their host its peers are forgotten, and the host itself if it named
+    no announce interval: Dragonfly's scheduler keeps such a host for ever."""
     missed_announcements: float = 2.0
     """A host that is silent for so many of its own announce intervals has crashed."""
     peer_count_limit_for_task: int = 300

@@ -171,11 +171,6 @@ class Executor:
         code = effect.error.code if effect.error else "ok"
         _log.info("stream_closed", peer_id=effect.peer_id, code=code)
 
-    def close_streams(self, error: OdonataError) -> None:
-        """End every open stream with `error`."""
-        for stream in self._streams.values():
-            stream.close(error)
-
     # --- seeds ------------------------------------------------------------------------------------
 
     def _trigger(self, effect: TriggerSeed) -> None:
@@ -234,7 +229,8 @@ class Executor:
     async def close(self) -> None:
         """End streams (UnavailableError), triggers and the timer."""
         self._closing = True
-        self.close_streams(UnavailableError(_SHUTTING_DOWN))
+        for stream in self._streams.values():
+            stream.close(UnavailableError(_SHUTTING_DOWN))
         if self._timer is not None:
             self._timer.cancel()
         triggers = tuple(self._triggers)
