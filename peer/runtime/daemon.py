@@ -260,19 +260,24 @@ class Daemon:
         self._stack.push_async_callback(work.close)
         work.start("collect", self._keep_collecting(storage, admin))
 
+        storage.room.make = lambda needed: self._collect(storage, admin, needed)
+
     async def _keep_collecting(self, storage: DiskStorage, admin: TaskAdmin) -> None:
-        policy = collect_policy(self._settings.gc.policy)
         while True:
             await asyncio.sleep(self._settings.gc.interval_s)
-            try:
-                gone = await storage.collect(time.time(), policy)
-            except OdonataError as error:
-                _log.warning("collection_failed", code=error.code, error=error.detail)
-                continue
-            for eviction in gone:
-                await admin.forget(eviction.task_id)
-            if gone:
-                _log.info("tasks_collected", count=len(gone))
+            await self._collect(storage, admin)
+
+    async def _collect(self, storage: DiskStorage, admin: TaskAdmin, needed_bytes: int = 0) -> None:
+        policy = collect_policy(self._settings.gc.policy)
+        try:
+            gone = await storage.collect(time.time(), policy, needed_bytes=needed_bytes)
+        except OdonataError as error:
+            _log.warning("collection_failed", code=error.code, error=error.detail)
+            return
+        for eviction in gone:
+            await admin.forget(eviction.task_id)
+        if gone:
+            _log.info("tasks_collected", count=len(gone))
 
     def _say_started(self, tcp_port: int) -> None:
         facts = self.facts

@@ -1,10 +1,12 @@
 """Whom to evict: a pure decision over facts, made without looking at a disk or a clock.
 
-Three rules, in order:
+Four rules:
 1. A task not used for longer than its time to live goes.
 2. When usage reaches the high mark, the least recently used go until it is at the low one; what
    frees nothing stays.
-3. A task that is in use (pinned) or still being downloaded never goes.
+3. When a download needs more than there is, it counts as used already; but if not even everything
+   would make room for it, everything stays.
+4. A task that is in use (pinned) or still being downloaded never goes.
 
 Usage is that of the whole volume, or of this daemon's own content when a threshold in bytes is set.
 Defaults are Dragonfly's: 30 days, 80 %, 60 %.
@@ -58,6 +60,7 @@ def choose_evictions(
     policy: CollectPolicy,
     volume_total_bytes: int,
     volume_used_bytes: int,
+    needed_bytes: int = 0,
 ) -> tuple[Eviction, ...]:
     """Tasks to remove, oldest use first; ties by id, so that equal facts give equal answers."""
     everything = tuple(tasks)
@@ -65,14 +68,16 @@ def choose_evictions(
         (task for task in everything if not task.in_use),
         key=lambda task: (task.used_at_s, task.task_id),
     )
-    if policy.threshold_bytes > 0:
+    if policy.threshold_bytes > 0 and needed_bytes == 0:
         limit, used = policy.threshold_bytes, sum(task.size_bytes for task in everything)
     else:
-        limit, used = volume_total_bytes, volume_used_bytes
+        limit, used = volume_total_bytes, volume_used_bytes + needed_bytes
     expired = [task for task in idle if now_s - task.used_at_s > policy.task_ttl_s]
     evictions = [_evict(task, Reason.EXPIRED) for task in expired]
     used -= sum(task.size_bytes for task in expired)
-    if used * 100 < policy.high_percent * limit:
+    freeable = sum(task.size_bytes for task in idle[len(expired) :])
+    in_vain = needed_bytes > 0 and used - freeable > limit
+    if used * 100 < policy.high_percent * limit or in_vain:
         return tuple(evictions)
     for task in idle[len(expired) :]:
         if used * 100 <= policy.low_percent * limit:

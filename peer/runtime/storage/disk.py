@@ -100,11 +100,22 @@ def reserve(path: Path, length: int, needed: int) -> None:
                 )
             os.ftruncate(fd, length)
             if 0 < length <= needed and file_system(path) in FALLOCATE_PAYS:
-                os.posix_fallocate(fd, 0, length)
+                _allocate(fd, length)
         finally:
             os.close(fd)
     except OSError as error:
         raise storage_error(error, path, f"make room for {needed} bytes in") from error
+
+
+def _allocate(fd: int, length: int) -> None:
+    """All of the file's blocks or, of an empty one, none: a part would only fill the volume."""
+    sparse = os.fstat(fd).st_blocks == 0
+    try:
+        os.posix_fallocate(fd, 0, length)
+    except OSError:
+        if sparse:
+            os.ftruncate(fd, 0)
+        raise
 
 
 def flush(path: Path) -> None:

@@ -172,6 +172,7 @@ class Index:
             raise StorageError(f"can't open the index {self._path}: {error.strerror}") from error
         db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=True)
         self._db = db
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")  # no shared memory file: it may not fit
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
         version = db.execute("PRAGMA user_version").fetchone()[0]

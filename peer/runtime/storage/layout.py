@@ -11,6 +11,7 @@ import fcntl
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from odonata.errors import CallerError, StorageError
@@ -21,6 +22,7 @@ TASK_ID_PATTERN = re.compile(r"[0-9a-f]{64}|[0-9a-f]{128}")
 
 FOLDER_MODE = 0o755
 FILE_MODE = 0o644  # outputs are hard links of content files: readable like any download
+_PID_WIDTH = 19  # in the lock file, which is not cut: on a full volume it might not grow again
 PRIVATE_MODE = 0o600  # the index holds URLs, which may be signed
 
 
@@ -86,7 +88,7 @@ class FolderLock:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            holder = os.pread(self._fd, 20, 0).decode("ascii", "replace").strip()
+            holder = os.pread(self._fd, _PID_WIDTH, 0).decode("ascii", "replace").strip()
             os.close(self._fd)
             if error.errno not in {errno.EAGAIN, errno.EACCES}:
                 raise storage_error(error, path, "lock the data folder") from error
@@ -94,8 +96,8 @@ class FolderLock:
                 f"another daemon (pid {holder or 'unknown'}) uses the data folder {path.parent}: "
                 "stop it, or set another storage.dir"
             ) from error
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        with suppress(OSError):  # a full volume; the name is for people only
+            os.pwrite(self._fd, f"{os.getpid():<{_PID_WIDTH}}\n".encode(), 0)
 
     def release(self) -> None:
         """Let another daemon use the folder."""

@@ -20,14 +20,17 @@ from typing import Self
 import msgspec
 import structlog
 
-from odonata.errors import OdonataError
+from odonata.errors import DiskFullError, OdonataError
 from odonata.wire.message import Download, Piece
 from peer.runtime.storage import disk
 from peer.runtime.storage.collect import Candidate, CollectPolicy, Eviction, choose_evictions
 from peer.runtime.storage.index import Index, Loaded, TaskRecord
 from peer.runtime.storage.layout import FolderLock, Layout, check_task_id
+from peer.runtime.storage.room import Room
 from peer.runtime.storage.task import DiskTask, piece_is_whole
 from peer.runtime.storage.worker import DISK_THREADS, KeyedLocks, Workers, to_the_end
+
+_RECORD_BYTES = 64 * 1024  # for a new task's record the index's journal grows by a few pages
 
 _log = structlog.get_logger(__name__)
 
@@ -48,6 +51,7 @@ class DiskStorage:
         self._workers = workers
         self._index = index
         self._clock = clock
+        self.room = Room()
         self._tasks: dict[str, DiskTask] = {}
         self._locks = KeyedLocks()
         self._removals: set[asyncio.Task[None]] = set()
@@ -79,8 +83,10 @@ class DiskStorage:
             index = Index(layout.index, workers)
             storage = cls(layout, lock, workers, index, clock)
             await index.open()
-            await storage._recover(await index.load())
-            await index.stamp_boot()
+            loaded = await index.load()
+            await storage._recover(loaded)
+            if not loaded.same_boot:
+                await storage._stamp_boot()
         except BaseException:
             workers.close()
             if lock is not None:
@@ -119,7 +125,9 @@ class DiskStorage:
 
     async def create(self, task_id: str, download: Download) -> DiskTask:
         check_task_id(task_id)
-        return await to_the_end(self._create(task_id, download))
+        return await to_the_end(
+            self.room.enough(_RECORD_BYTES, lambda: self._create(task_id, download))
+        )
 
     async def _create(self, task_id: str, download: Download) -> DiskTask:
         async with self._locks.hold(task_id):
@@ -174,10 +182,13 @@ class DiskStorage:
         self._removals.add(removal)
         removal.add_done_callback(self._removals.discard)
 
-    async def collect(self, now_s: float, policy: CollectPolicy) -> tuple[Eviction, ...]:
+    async def collect(
+        self, now_s: float, policy: CollectPolicy, *, needed_bytes: int = 0
+    ) -> tuple[Eviction, ...]:
         """Evict what `policy` says; returns what went, so that the scheduler can be told.
 
-        `now_s` is Unix time. A task that can't be removed is logged and left out.
+        `now_s` is Unix time; `needed_bytes` are to fit on a volume that is too full for them. A
+        task that can't be removed is logged and left out.
         """
         tasks = self.tasks()
         paths = [task.path for task in tasks]
@@ -189,6 +200,7 @@ class DiskStorage:
             policy=policy,
             volume_total_bytes=total,
             volume_used_bytes=used,
+            needed_bytes=needed_bytes,
         )
         gone = tuple([eviction for eviction in chosen if await self._evict(eviction)])
         await self._note_uses()
@@ -218,6 +230,7 @@ class DiskStorage:
             path=path,
             index=self._index,
             workers=self._workers,
+            room=self.room,
             clock=self._clock,
         )
 
@@ -237,15 +250,34 @@ class DiskStorage:
         whole = await self._workers.disk(_surviving, path, pieces, reread)
         if whole is None:
             _log.warning("content_file_missing", task_id=record.id, path=str(path))
-            await self._index.remove_task(record.id)
+            await self._drop(record.id)
             return
         if len(whole) < len(pieces):
             lost = sorted(pieces.keys() - whole.keys())
             _log.warning("pieces_lost", task_id=record.id, count=len(lost), first=lost[0])
             record = msgspec.structs.replace(record, finished_at_s=None)
-            await self._index.put_task(record)
-            await self._index.forget_pieces(record.id, lost)
+            try:
+                await self._index.put_task(record)
+                await self._index.forget_pieces(record.id, lost)
+            except DiskFullError:  # rows that can't be taken out must not outlive their content
+                await self._workers.disk(disk.remove, path)
+                await self._drop(record.id)
+                return
         self._tasks[record.id] = self._task(record, whole)
+
+    async def _drop(self, task_id: str) -> None:
+        """Out of the index; if that is full, the next opening finds the record without its file."""
+        try:
+            await self._index.remove_task(task_id)
+        except DiskFullError as error:
+            _log.warning("record_not_removed", task_id=task_id, error=error.detail)
+
+    async def _stamp_boot(self) -> None:
+        """A full volume must not keep the daemon from starting, or nothing would empty it."""
+        try:
+            await self._index.stamp_boot()
+        except DiskFullError as error:
+            _log.warning("boot_not_stamped", error=error.detail)
 
 
 def _candidate(task: DiskTask, size_bytes: int) -> Candidate:

@@ -38,6 +38,7 @@ from peer.runtime.storage import disk
 from peer.runtime.storage.export import export_file
 from peer.runtime.storage.index import Index, TaskRecord
 from peer.runtime.storage.layout import FILE_MODE
+from peer.runtime.storage.room import Room
 from peer.runtime.storage.worker import KeyedLocks, Workers, to_the_end
 
 _log = structlog.get_logger(__name__)
@@ -54,6 +55,7 @@ class DiskTask:
         path: Path,
         index: Index,
         workers: Workers,
+        room: Room,
         clock: Callable[[], float],
     ) -> None:
         self._record = record
@@ -61,6 +63,7 @@ class DiskTask:
         self._path = path
         self._index = index
         self._workers = workers
+        self._room = room
         self._clock = clock
         self._used_at_s = record.used_at_s
         self._active = False
@@ -140,8 +143,12 @@ class DiskTask:
         *,
         wanted_bytes: int | None = None,
     ) -> None:
+        needed = (content_length or 0) if wanted_bytes is None else wanted_bytes
+        header = dict(response_header)
         await to_the_end(
-            self._learn(content_length, piece_length, dict(response_header), wanted_bytes)
+            self._room.enough(
+                needed, lambda: self._learn(content_length, piece_length, header, wanted_bytes)
+            )
         )
 
     async def _learn(
@@ -198,7 +205,7 @@ class DiskTask:
             return held
         self._check_here()
         self._check_place(piece, len(data))
-        return await to_the_end(self._store(piece, data))
+        return await to_the_end(self._room.enough(piece.length, lambda: self._store(piece, data)))
 
     async def _store(self, piece: Piece, data: memoryview) -> Piece:
         async with self._one_writer(piece.number):

@@ -351,11 +351,12 @@ async def test_wanted_again_in_the_moment_of_the_last_unpin(storage: DiskStorage
     task = await keep(storage, make_content(PIECE))
     task.pin()
     await storage.delete(TASK)
-    making = asyncio.create_task(storage.create(TASK, make_download()))
-    await asyncio.sleep(0)  # it has begun, but not looked yet
-    task.unpin()
-    made = await making
-    await asyncio.sleep(0.05)  # time for a removal that must not happen
+    async with asyncio.TaskGroup() as group:
+        making = group.create_task(storage.create(TASK, make_download()))
+        await asyncio.sleep(0)  # it has begun, but not looked yet
+        task.unpin()
+    made = making.result()
+    await storage.close()  # waits for removals that are under way
     assert made is storage.get(TASK)
     assert made.path.exists()
 
@@ -456,6 +457,25 @@ async def test_what_cannot_fit_is_refused_before_a_byte_is_written(storage: Disk
     assert task.path.stat().st_blocks == 0
     await task.store(*cut(make_content(PIECE), PIECE)[0])
     assert disk.freed_bytes(task.path) <= 64 * KiB
+
+
+def test_an_allocation_that_fails_gives_back_what_it_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others may take the room after it was looked at; ext4 keeps what it had allocated by then."""
+    path = tmp_path / "content"
+    path.touch()
+    real = os.posix_fallocate
+
+    def run_out_half_way(fd: int, offset: int, length: int) -> None:
+        real(fd, offset, length // 2)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", run_out_half_way)
+    monkeypatch.setattr(disk, "file_system", lambda _: "ext4")
+    with pytest.raises(DiskFullError):
+        disk.reserve(path, 1024 * KiB, 1024 * KiB)
+    assert path.stat().st_blocks == 0
 
 
 async def test_a_limit_on_file_sizes_is_an_error_with_a_fix(folder: Path) -> None:

@@ -22,11 +22,16 @@ def candidate(name: str, *, size: int = 10, age_s: float = 0.0, in_use: bool = F
 
 
 def choose(
-    *tasks: Candidate, used: int = 0, total: int = 100, threshold: int = 0
+    *tasks: Candidate, used: int = 0, total: int = 100, threshold: int = 0, needed: int = 0
 ) -> list[tuple[str, Reason]]:
     policy = CollectPolicy(task_ttl_s=TTL_S, threshold_bytes=threshold)
     evictions = choose_evictions(
-        tasks, now_s=NOW_S, policy=policy, volume_total_bytes=total, volume_used_bytes=used
+        tasks,
+        now_s=NOW_S,
+        policy=policy,
+        volume_total_bytes=total,
+        volume_used_bytes=used,
+        needed_bytes=needed,
     )
     return [(eviction.task_id, eviction.reason) for eviction in evictions]
 
@@ -46,6 +51,26 @@ def test_at_the_high_mark_the_oldest_go_down_to_the_low_one() -> None:
     assert choose(*tasks, used=79) == []
     assert choose(*tasks, used=80) == [("b", Reason.DISK), ("d", Reason.DISK)]
     assert len(choose(*tasks, used=100)) == 4
+
+
+def test_what_a_download_needs_counts_as_used() -> None:
+    """A volume below its high mark may still be too full for it."""
+    tasks = [candidate("old", size=20, age_s=2), candidate("new", size=20, age_s=1)]
+    assert choose(*tasks, used=70) == []
+    assert choose(*tasks, used=70, needed=40) == [("old", Reason.DISK), ("new", Reason.DISK)]
+    # The volume is what is too full then, whatever the threshold for our own content is.
+    assert len(choose(*tasks, used=70, needed=40, threshold=1000)) == 2
+
+
+def test_nothing_goes_for_what_would_not_fit_anyhow() -> None:
+    tasks = [candidate("a", size=20), candidate("b", size=20)]
+    assert choose(*tasks, used=70, needed=71) == []
+    assert choose(*tasks, used=70, needed=70) != []
+
+
+def test_what_frees_nothing_stays() -> None:
+    assert choose(candidate("a", size=0, age_s=9), candidate("b"), used=80) == [("b", Reason.DISK)]
+    assert choose(candidate("a", size=0, age_s=2 * TTL_S)) == [("a", Reason.EXPIRED)]
 
 
 def test_what_is_in_use_never_goes() -> None:
@@ -101,8 +126,8 @@ def test_rules_that_always_hold(
     assert {t.task_id for t in expired} <= {t.task_id for t in gone}
     ages = [task.used_at_s for task in gone]
     assert ages == sorted(ages)
-    # Whoever stayed was used no earlier than the last that went.
-    stayed = [t for t in candidates.values() if not t.in_use and t not in gone]
+    # Whoever stayed was used no earlier than the last that went, or frees nothing.
+    stayed = [t for t in candidates.values() if t.size_bytes and not t.in_use and t not in gone]
     assert all(t.used_at_s >= max(ages, default=0.0) for t in stayed)
     base = threshold or 1000
     now_used = sum(t.size_bytes for t in candidates.values()) if threshold else used
