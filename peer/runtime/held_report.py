@@ -113,7 +113,7 @@ class HeldReporter:
 
         async def hear(answer: SchedulerAnswer) -> None:
             if isinstance(answer, MetadataOnly):
-                self._hub.known_as[task.task_id] = peer_id
+                self._hub.finished(task.task_id, peer_id)
                 conversation.say(Started())
                 conversation.say(Finished())
             else:

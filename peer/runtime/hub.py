@@ -71,7 +71,8 @@ class Hub:
         self._arrived = asyncio.Event()
         self._work = Supervised("hub")
         self.known_as: dict[str, str] = {}
-        """Task id -> the peer id under which a scheduler knows that the whole task is here."""
+        """Task id -> the peer id under which a scheduler knows that the whole task is here. At most
+        as many as there are tasks on this disk."""
 
     # --- TaskHub ---
 
@@ -195,6 +196,9 @@ class Hub:
     def finished(self, task_id: str, peer_id: str) -> None:
         """See `Household.finished`."""
         self.known_as[task_id] = peer_id
+        if len(self.known_as) > len(self.storage.tasks()):  # some were collected since
+            held = {known: name for known, name in self.known_as.items() if self.storage.get(known)}
+            self.known_as = held
 
     def start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """See `Household.start`."""

@@ -33,7 +33,6 @@ _REASONS: Final[tuple[tuple[type[Exception], FailureReason], ...]] = (
     (DigestMismatchError, FailureReason.DIGEST),
     (ProtocolError, FailureReason.PROTOCOL),
     (UnavailableError, FailureReason.UNREACHABLE),
-    (TimeoutError, FailureReason.TIMEOUT),
 )
 
 
@@ -106,7 +105,11 @@ class ParentSet:
             )
         except (StorageError, DiskFullError) as error:
             return storage_failed(error)
-        except (OdonataError, TimeoutError) as error:
+        except OSError as error:
+            if not isinstance(error, TimeoutError):  # no descriptor left: our fault, not its
+                return _not_fetched(effect, FailureReason.REFUSED, str(error))
+            return _not_fetched(effect, FailureReason.TIMEOUT, str(error))
+        except OdonataError as error:
             reason = next(
                 (why for kind, why in _REASONS if isinstance(error, kind)), FailureReason.PROTOCOL
             )

@@ -118,8 +118,10 @@ class Run:
         self._download = msgspec.structs.replace(
             self._download, request_header=download.request_header
         )
-        self._wanted.append(download.range)
-        self._put(Wanted(range=download.range))
+        if None not in self._wanted and download.range not in self._wanted:
+            self._wanted.append(download.range)
+        unwilling = download.disable_back_to_source and not download.need_back_to_source
+        self._put(Wanted(range=download.range, disable_back_to_source=unwilling))
 
     def reader_waits(self, number: int | None) -> None:
         """The foremost reader stands at piece `number`; None: none waits."""
@@ -231,6 +233,8 @@ class Run:
         try:
             if whole:
                 await self._task.finish()
+        except PreconditionError as error:  # a piece rotted meanwhile: who lacks it asks for more
+            _log.info("download_not_whole", task_id=self._task.task_id, error=error.detail)
         except OdonataError as error:
             self._settle(error)
         self._settle(None)

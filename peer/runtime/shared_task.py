@@ -12,17 +12,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 
-from odonata.errors import OdonataError, SourceError
+from odonata.errors import InternalError, OdonataError, SourceError
 from odonata.wire.message import Download, TrafficType
 from peer.core.event import Begun
 from peer.runtime.port import Storage, StoredTask
 from peer.runtime.run import Run
 from peer.runtime.run_tools import ContentChangedError
 from peer.runtime.view import View
+
+MAX_FRUITLESS_RUNS: Final = 3
+"""Downloads in a row that end well and bring nothing. One may, if a piece rots meanwhile."""
 
 _log = structlog.get_logger("download")
 
@@ -66,6 +69,8 @@ class SharedTask:
         self._driving = 0
         self._linger = False
         self._was_reset = False
+        self._held_before = 0
+        self._fruitless_runs = 0
         self._foremost: int | None = None
         self._changed = asyncio.Event()
 
@@ -120,27 +125,31 @@ class SharedTask:
             task = await storage.create(self.task_id, download)
         task.pin()
         self._task = task
-        self._unsubscribe = task.subscribe(self._notify)
+        self._unsubscribe = task.subscribe(self._stored_changed)
         self._notify()
 
     async def _begin(self, view: View) -> None:
         view.joined = True
         self._linger = self._linger or view.linger
         if self._run is not None and not self._run.ended:
-            self._run.join(view.download)
+            self._join(self._run, view)
         else:
             await self._house.storage.create(self.task_id, view.download)  # pieces may come (again)
             self._start_run(view.download)
+
+    def _join(self, run: Run, view: View) -> None:
+        for wish in view.wishes:
+            run.join(wish)
 
     async def _await_ending_run(self) -> None:
         """A run that was cancelled, or found another content, can't be joined."""
         while self._run is not None and (self._run.cancelled or self._run.ended):
             await self.change()
 
-    def want(self, view: View, download: Download) -> None:
+    def want_more(self, view: View) -> None:
         """`view` reads more than it was opened for."""
         if self._run is not None and not self._run.ended:
-            self._run.join(download)
+            self._join(self._run, view)
         else:
             self._house.start("more of a task", self._begin_again(view))
 
@@ -172,10 +181,12 @@ class SharedTask:
         run = self._house.new_run(download, self.task)
         for view in self._views:
             view.peer_id = run.peer_id
-            if view.download is not download and view.joined and not view.satisfied:
-                run.join(view.download)
+            if view.joined and not view.satisfied:
+                self._join(run, view)
+                self._linger = self._linger or view.linger
         _log.info("download_started", task_id=self.task_id, peer_id=run.peer_id)
         self._run = run
+        self._held_before = len(self.task.held())
         self._foremost = None
         self._driving += 1
         self._house.start(f"download of task {self.task_id}", self._live(run))
@@ -200,6 +211,7 @@ class SharedTask:
         self._linger = False
         if error is None:
             self._finished(run)
+            self._check_progress()
             self._serve_the_rest()
         else:
             self._fail(error)
@@ -222,6 +234,13 @@ class SharedTask:
             bytes_from_peers=sum(piece.length for piece in pieces) - from_source,
         )
 
+    def _check_progress(self) -> None:
+        """Who lacks something gets run after run: not for ever, if they bring nothing."""
+        fruitful = self.task.finished or len(self.task.held()) > self._held_before
+        self._fruitless_runs = 0 if fruitful else self._fruitless_runs + 1
+        if self._fruitless_runs >= MAX_FRUITLESS_RUNS:
+            self._fail(InternalError(f"task {self.task_id} can't be completed: the log says more"))
+
     def _fail(self, error: OdonataError) -> None:
         say = _log.warning if self._views else _log.info  # else it was cancelled
         say("download_failed", task_id=self.task_id, code=error.code, error=error.detail)
@@ -238,6 +257,7 @@ class SharedTask:
 
     async def _begin_again(self, view: View) -> None:
         async with self._opening:
+            await self._await_ending_run()
             if view in self._views and not view.satisfied and view.error is None:
                 try:
                     await self._begin(view)
@@ -263,6 +283,12 @@ class SharedTask:
         self._notify()
 
     # --- news and rest ---
+
+    def _stored_changed(self) -> None:
+        """Something landed; or was lost: a piece that rotted on the disk is taken off the index."""
+        if self._run is None and not self._opening.locked():
+            self._serve_the_rest()
+        self._notify()
 
     def _notify(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()

@@ -60,7 +60,7 @@ class SourceRuns:
         if order is not None and open_run is not None and open_run.waits:
             open_run.order(order)
             return
-        run = _SourceRun(effect.first, self._place, download)
+        run = _SourceRun(effect.first, self._place, download, waits=order is None)
         work = self._place.start(f"source from piece {effect.first}", run.drive(order))
         self._runs[effect.first] = (run, work)
 
@@ -68,7 +68,7 @@ class SourceRuns:
 class _SourceRun:
     """A run that begins at piece `first`. `drive` does it; `order` says how far to go."""
 
-    def __init__(self, first: int, place: RunPlace, download: Download) -> None:
+    def __init__(self, first: int, place: RunPlace, download: Download, *, waits: bool) -> None:
         self._first = first
         self._task = place.task
         self._tools = place.tools
@@ -77,7 +77,7 @@ class _SourceRun:
         self._url = download.url
         self._header = _for_source(download.request_header)
         self._orders: asyncio.Queue[FetchSource] = asyncio.Queue(1)
-        self.waits = False
+        self.waits = waits
         """Opened, but nobody has said yet what to fetch."""
 
     def order(self, order: FetchSource) -> None:
@@ -87,7 +87,6 @@ class _SourceRun:
 
     async def drive(self, order: FetchSource | None) -> None:
         """Ask, report, fetch, report. Every failure but a cancellation becomes an event."""
-        self.waits = order is None
         try:
             await self._ask(order)
         except (StorageError, DiskFullError) as error:

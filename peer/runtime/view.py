@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from odonata.errors import CallerError, OdonataError
+from odonata.errors import OdonataError
 from odonata.piece import pieces_of_range
 from odonata.wire.message import ByteRange, Download, Piece, TrafficType
+from peer.core.content import wanted_numbers
 from peer.runtime.port import Segment, StoredTask
 from peer.runtime.whole_digest import check_whole
 
@@ -71,14 +72,22 @@ class View:
         """Everything wanted is held."""
         return all(_held(self.task, wanted) for wanted in self.wanted)
 
+    @property
+    def wishes(self) -> tuple[Download, ...]:
+        """What a download is asked for on its behalf: one for each part that it wants."""
+        return tuple(msgspec.structs.replace(self.download, range=one) for one in self.wanted)
+
     async def known(self) -> None:
         """Return once the content's facts are known; raise the download's error."""
         while self.task.piece_length is None:
             await self._news()
 
     async def sized(self) -> None:
-        """Return once the content's length is known; raise the download's error."""
-        while self.task.content_length is None:
+        """Return once the content's length is known; raise the download's error.
+
+        A part of a content whose length the source does not say may be here without it.
+        """
+        while self.task.content_length is None and not self.satisfied:
             await self._news()
 
     async def read(self, wanted: ByteRange | None = None) -> AsyncIterator[Segment]:
@@ -105,6 +114,7 @@ class View:
 
     async def pieces(self) -> AsyncIterator[Piece]:
         """See `TaskView.pieces`."""
+        self.reading = self.reading or self.download.need_piece_content
         seen: set[int] = set()
         local = True
         while True:
@@ -146,7 +156,7 @@ class View:
             pieces_of_range(wanted, length, self.piece_length)  # CallerError outside the content
         if wanted not in self.wanted and None not in self.wanted and not _held(self.task, wanted):
             self.wanted.append(wanted)
-            self._shared.want(self, msgspec.structs.replace(self.download, range=wanted))
+            self._shared.want_more(self)
 
     async def _piece_at(self, position: int) -> Piece | None:
         """The piece with the byte at `position`, waited for; None: the content ends before it."""
@@ -165,9 +175,9 @@ class View:
     def _numbers(self) -> range | tuple[int, ...]:
         """Pieces to look at: those wanted, or all that are held while there is no end in sight."""
         length, wanted = self.content_length, self.download.range
-        if length is None:
+        if length is None and wanted is None:
             return self.task.held()
-        return _range_of(wanted, length, self.piece_length)
+        return wanted_numbers(wanted, length, self.piece_length)
 
     async def _check_digest(self) -> None:
         if self.download.digest:
@@ -177,17 +187,10 @@ class View:
 def _held(task: StoredTask, wanted: ByteRange | None) -> bool:
     if task.finished:
         return True
-    if wanted is None or task.content_length is None or task.piece_length is None:
+    if wanted is None or task.piece_length is None:
         return False  # a whole content is there when it is finished: flushed and stamped
-    numbers = _range_of(wanted, task.content_length, task.piece_length)
+    numbers = wanted_numbers(wanted, task.content_length, task.piece_length)
     return all(task.piece(number) is not None for number in numbers)
-
-
-def _range_of(wanted: ByteRange | None, content_length: int, piece_length: int) -> range:
-    try:
-        return pieces_of_range(wanted, content_length, piece_length)
-    except CallerError:
-        return range(0)  # outside the content: whoever reads it is told so there
 
 
 def _as_local(piece: Piece) -> Piece:

@@ -257,3 +257,100 @@ async def test_nothing_runs_after_close(hub: Hub, origin: Origin) -> None:
     await view.close()
     names = {task.get_name() for task in asyncio.all_tasks() - before}
     assert not [name for name in names if "hub" in name or "127.0.0.1-test" in name]
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+async def test_a_range_of_a_content_whose_length_nobody_says_comes_to_an_end(
+    ranges: bool, hub: Hub, origin: Origin
+) -> None:
+    url = origin.add("/blob", CONTENT, Manners(chunked=True, ranges=ranges, hides_total=True))
+    wanted = ByteRange(start=5 * MIB, length=7)
+    view = await within(hub.open(Download(url=url, range=wanted)))
+    assert await read(view, wanted) == CONTENT[5 * MIB :][:7]
+    await within(view.done())
+    await within(view.sized())
+    assert 1 in [piece.number async for piece in view.pieces()]
+    await until(lambda: hub.running == 0)
+    await view.close()
+
+
+async def test_a_range_of_a_task_that_nobody_knows_yet_does_not_read_what_is_before_it(
+    hub: Hub, origin: Origin
+) -> None:
+    url = origin.add("/blob", CONTENT)
+    wanted = ByteRange(start=17 * MIB, length=7)
+    view = await within(hub.open(Download(url=url, range=wanted)))
+    assert await read(view, wanted) == CONTENT[17 * MIB :][:7]
+    await within(view.done())
+    assert view.task.held() == (4,)
+    assert [seen.range for seen in origin.requests] == ["bytes=0-", f"bytes={16 * MIB}-"]
+    await view.close()
+
+
+async def test_a_piece_that_rots_under_a_reader_is_fetched_anew(hub: Hub, origin: Origin) -> None:
+    url = origin.add("/blob", CONTENT)
+    first = await within(hub.open(Download(url=url)))
+    await within(first.done())
+    view = await within(hub.open(Download(url=url)))
+    assert view.was_local
+    segments = view.read()
+    await within(anext(segments))
+    task = hub.storage.get(view.task_id)
+    assert task is not None
+    task.corrupt(9 * MIB)  # type: ignore[attr-defined]  # the twin's own
+    assert not await task.verify(2)
+    async with asyncio.timeout(PATIENCE_S):
+        rest = [os.pread(one.fd, one.length, one.offset) async for one in segments]
+    assert b"".join(rest) == CONTENT[4 * MIB :]
+    await within(view.done())
+    await within(first.done())
+    await view.close()
+    await first.close()
+
+
+async def test_names_of_tasks_that_are_gone_are_forgotten(hub: Hub, origin: Origin) -> None:
+    for number in range(3):
+        view = await within(hub.open(Download(url=origin.add(f"/{number}", CONTENT[:9]))))
+        await within(view.done())
+        await view.close()
+        await until(lambda: hub.running == 0)
+        await hub.storage.delete(view.task_id)  # as garbage collection does
+    assert len(hub.known_as) <= 1
+
+
+async def test_pieces_of_two_contents_are_never_given_to_one_caller(
+    hub: Hub, origin: Origin
+) -> None:
+    old, new = CONTENT, make_content(18 * MIB, 2)
+    url = origin.add("/blob", old, Manners(short_by=5 * MIB, header={"ETag": '"1"'}))
+    failing = await within(hub.open(Download(url=url)))
+    with pytest.raises(SourceError):
+        await within(failing.done())
+    await failing.close()
+    origin.add("/blob", new, Manners(header={"ETag": '"2"'}))
+    view = await within(hub.open(Download(url=url, need_piece_content=True)))
+    pieces = view.pieces()
+    old_ones = [(await within(anext(pieces))).number for _ in view.task.held()]
+    assert old_ones == [0, 1, 2], "of the old content, before anybody could know"
+    with pytest.raises(SourceError, match="changed"):
+        await within(anext(pieces))
+    await view.close()
+
+
+async def test_a_piece_that_rots_while_the_rest_still_comes_is_fetched_anew(
+    hub: Hub, origin: Origin
+) -> None:
+    gate = asyncio.Event()
+    url = origin.add("/blob", CONTENT, Manners(gate=gate))
+    view = await within(hub.open(Download(url=url)))
+    segments = view.read()
+    await within(anext(segments))
+    task = hub.storage.get(view.task_id)
+    assert task is not None
+    task.corrupt(1)  # type: ignore[attr-defined]  # the twin's own
+    assert not await task.verify(0)
+    gate.set()
+    await within(view.done())
+    assert await read(view) == CONTENT
+    await segments.aclose()
+    await view.close()
