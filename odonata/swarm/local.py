@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -23,7 +23,7 @@ ANNOUNCE_POLL_S = 0.1  # ListHosts has no push; this only shortens the start
 
 
 @asynccontextmanager
-async def running(plan: SwarmPlan, on_line: OnLine) -> AsyncIterator[Processes]:
+async def running(plan: SwarmPlan, on_line: OnLine) -> AsyncGenerator[Processes]:
     """Start everybody, wait until the scheduler knows all daemons, stop all at the end.
 
     Errors: UnavailableError with the last words of a process that died, or that took too long.

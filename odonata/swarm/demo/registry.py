@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import platform
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -48,17 +50,19 @@ class Registry:
 
     async def get(self, path: str, accept: str = "*/*") -> aiohttp.ClientResponse:
         """GET below the repository; fetches an anonymous token when asked for one."""
-        for _ in range(2):  # once without, once with a token
-            header = {"Accept": accept, **self._header}
-            response = await self._session.get(f"{self._base}/{path}", headers=header)
-            if response.status != 401 or self._header:
-                break
+        response = await self._ask(path, accept)
+        if response.status == 401 and not self._header:
             await self._log_in(response.headers.get("WWW-Authenticate", ""))
+            response = await self._ask(path, accept)
         if response.status != 200:
             raise SourceError(
                 f"{self._base}/{path}: HTTP {response.status}", status_code=response.status
             )
         return response
+
+    async def _ask(self, path: str, accept: str) -> aiohttp.ClientResponse:
+        header = {"Accept": accept, "Accept-Encoding": "identity", **self._header}
+        return await self._session.get(f"{self._base}/{path}", headers=header)
 
     async def _log_in(self, challenge: str) -> None:
         asked = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
@@ -86,7 +90,7 @@ async def fetch_image(console: Console, reference: str, folder: Path) -> Image:
     """Put the layers of `reference` into `folder`, each checked, with a progress bar."""
     base, name, tag = parse_reference(reference)
     try:
-        async with aiohttp.ClientSession(auto_decompress=False) as session:
+        async with aiohttp.ClientSession() as session:
             registry = Registry(session, base, name)
             layers = await _layers(registry, tag)
             columns = (
@@ -98,9 +102,7 @@ async def fetch_image(console: Console, reference: str, folder: Path) -> Image:
             with Progress(*columns, console=console) as progress:
                 for layer in layers:
                     bar = progress.add_task(layer.digest[:19], total=layer.size)
-                    await _fetch_blob(
-                        registry, layer, folder, lambda n, bar=bar: progress.advance(bar, n)
-                    )
+                    await _fetch_blob(registry, layer, folder, partial(progress.advance, bar))
     except aiohttp.ClientError as error:
         raise SourceError(f"--image {reference}: {base} can't be reached: {error}") from error
     return Image(name=name, layers=layers)
@@ -127,7 +129,9 @@ async def _manifest(registry: Registry, tag: str) -> dict[str, Any]:
     return answer
 
 
-async def _fetch_blob(registry: Registry, layer: Layer, folder: Path, advance: Any) -> None:
+async def _fetch_blob(
+    registry: Registry, layer: Layer, folder: Path, advance: Callable[[float], None]
+) -> None:
     digest = hashlib.sha256()
     async with await registry.get(f"blobs/{layer.digest}") as response:
         with blob_path(folder, layer.digest).open("wb") as file:

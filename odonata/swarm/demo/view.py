@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 from rich.console import Console, Group
@@ -92,7 +92,7 @@ def draw(title: str, tallies: Sequence[Tally], started_s: float) -> Group:
 
 
 @asynccontextmanager
-async def watching(console: Console, title: str, tallies: Sequence[Tally]) -> AsyncIterator[None]:
+async def watching(console: Console, title: str, tallies: Sequence[Tally]) -> AsyncGenerator[None]:
     """Show progress until the block is left."""
     started_s = time.monotonic()
     async with asyncio.TaskGroup() as group:

@@ -472,7 +472,11 @@ def test_an_allocation_that_fails_gives_back_what_it_took(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", run_out_half_way)
-    monkeypatch.setattr(disk, "file_system", lambda _: "ext4")
+
+    def ext4(_path: Path) -> str:
+        return "ext4"
+
+    monkeypatch.setattr(disk, "file_system", ext4)
     with pytest.raises(DiskFullError):
         disk.reserve(path, 1024 * KiB, 1024 * KiB)
     assert path.stat().st_blocks == 0

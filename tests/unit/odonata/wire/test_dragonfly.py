@@ -498,7 +498,7 @@ def test_a_timeout_that_no_clock_holds_is_refused(seconds: int) -> None:
     """It would come back out as a Duration that protobuf can't write, on its way to a seed."""
     message = common_pb2.Download(url="http://o/x")
     message.timeout.seconds = seconds
-    with pytest.raises(CallerError, match="download.timeout"):
+    with pytest.raises(CallerError, match=r"download\.timeout"):
         dragonfly.download_from_wire(message)
 
 
