@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 from support.content import make_content
-from support.daemon import MIB, PATIENCE_S, daemon, get, scheduler, sha256
+from support.daemon import MIB, PATIENCE_S, daemon, get, scheduler, sha256, watch
 from support.origin import Manners, Origin
 
+from odonata.wire.message import PieceFailed
 from peer.runtime.daemon import Daemon
+from scheduler.core.effect import SchedulerEffect
+from scheduler.core.event import PeerSpoke, SchedulerEvent
 
 COPIES_MAX = 1.02
 
@@ -113,6 +116,47 @@ async def test_a_piece_that_is_wrong_on_a_parents_disk_never_arrives(tmp_path: P
         assert (tmp_path / "second").read_bytes() == content
         (rest,) = origin.requests[asked:]
         assert rest.status in {200, 206}, "both parents were blamed, the source brought the rest"
+
+
+async def test_a_parent_whose_disk_rots_is_reported_and_others_bring_the_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = make_content(20 * MIB)
+    async with AsyncExitStack() as stack, Origin() as origin:
+        url = origin.add("/blob", content)
+        app = await stack.enter_async_context(scheduler())
+        addrs = [app.address]
+        await stack.enter_async_context(
+            daemon(tmp_path, 2, seedPeer__enable=True, scheduler__addrs=addrs)
+        )
+        rotten, child = [
+            await stack.enter_async_context(daemon(tmp_path, number, scheduler__addrs=addrs))
+            for number in (3, 4)
+        ]
+        await get(rotten, url, tmp_path / "first")
+        (stored,) = _contents(tmp_path / "data3")
+        with stored.open("r+b") as file:
+            for number in range(5):
+                file.seek(number * 4 * MIB + 7)
+                file.write(b"rotten")
+        asked, said, handle = len(origin.requests), list[SchedulerEvent](), app.core.handle
+
+        def heard(event: SchedulerEvent, now: float) -> list[SchedulerEffect]:
+            said.append(event)
+            return handle(event, now)
+
+        monkeypatch.setattr(app.core, "handle", heard)
+        pieces = [piece async for piece in watch(child, url, tmp_path / "second")]
+        assert (tmp_path / "second").read_bytes() == content
+        failures = [
+            event.message
+            for event in said
+            if isinstance(event, PeerSpoke) and isinstance(event.message, PieceFailed)
+        ]
+        assert {one.parent_id[:15] for one in failures} == {"127.0.0.3-host3"}
+        assert all(one.number in range(5) for one in failures)
+        assert {piece.parent_id[:15] for piece in pieces} == {"127.0.0.2-host2"}
+        assert len(origin.requests) == asked
 
 
 def _contents(folder: Path) -> list[Path]:
