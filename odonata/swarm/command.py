@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -89,5 +90,6 @@ def demo(
     console = Console(record=picture is not None)
     status = asyncio.run(Demo(console, world, image, random_seed).run())
     if picture is not None:
-        console.save_svg(str(picture), title="odonata demo")
+        svg = console.export_svg(title="odonata demo")
+        picture.write_text(re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL))  # no web fonts
     ctx.exit(status)

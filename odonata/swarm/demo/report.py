@@ -85,7 +85,7 @@ def show(console: Console, world: World, image_bytes: int, plain: Outcome, swarm
         )
     console.print(table)
     console.print(
-        "bound: what these links allow; stretch: p50/p99 over the bound of the best spread;\n"
-        "copies: of the image, sent by the origin; by peers: share that the origin did not send.",
+        "bound: what the links allow; stretch: p50/p99 over the bound of the best way;\n"
+        "copies: of the image, sent by the origin; by peers: the share it did not send.",
         style="grey70",
     )

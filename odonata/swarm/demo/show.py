@@ -46,8 +46,8 @@ class Demo:
         image = await self._image(blobs)
         world = self._world
         self._console.print(
-            f"An image of {len(image.layers)} layers, {image.size / (1 << 20):.0f} MiB. Uplinks:"
-            f" origin {_mb(world.origin_rate_bytes_per_s)}, seed"
+            f"An image of {len(image.layers)} layers, {image.size / (1 << 20):.0f} MiB.\n"
+            f"Uplinks: origin {_mb(world.origin_rate_bytes_per_s)}, seed"
             f" {_mb(world.seed_rate_bytes_per_s)}, each of {world.peers} peers"
             f" {_mb(world.peer_rate_bytes_per_s)}."
         )
@@ -126,8 +126,9 @@ class Demo:
             return 1
         faster = max(plain.seconds) / max(swarm.seconds)
         self._console.print(
-            f"[bold green]All digests right.[/] The last peer was done {faster:.1f} times as fast;"
-            f" the origin sent {plain.origin_bytes / max(1, swarm.origin_bytes):.1f} times less."
+            f"[bold green]All digests right.[/] The last peer was done {faster:.1f} times as"
+            f" fast,\nthe origin sent {plain.origin_bytes / max(1, swarm.origin_bytes):.1f} times"
+            " less."
         )
         return 0
 

@@ -19,7 +19,7 @@ from odonata.swarm.demo.tally import ORIGIN, Tally
 
 REFRESH_S = 0.25
 PLAIN_REFRESH_S = 5.0
-BAR_CELLS = 28  # name, bar, state and three givers fit into 80 columns
+BAR_CELLS = 24  # name, bar, state and three givers fit into 80 columns
 MIB = 1 << 20
 # Peers share the cool colours; the origin and the seed, whose bytes are dear, get the warm ones.
 PEER_COLOURS = (
