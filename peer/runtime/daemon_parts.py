@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from odonata.piece import PIECE_LENGTH_MIN
 from peer.core.limits import DownloadLimits
 from peer.core.proxy_auth import ProxyLogin
 from peer.core.proxy_rule import ProxyPolicy, ProxyRule
 from peer.core.upload import SEED_SLOTS, SLOTS
+from peer.runtime.buffer import POOL_BYTES
 from peer.runtime.proxy.option import ProxyOptions
 from peer.runtime.storage.collect import CollectPolicy
 from peer.settings import DaemonSettings, GcPolicySettings, ProxySettings
@@ -23,10 +25,17 @@ def limits_of(settings: DaemonSettings) -> DownloadLimits:
             _DEFAULT.max_concurrent_piece_count, settings.download.concurrent_piece_count
         ),
         piece_timeout_s=settings.download.piece_timeout_s,
+        slowest_rate_bytes_per_s=_slowest_rate(settings.download.bandwidth_limit_bytes_per_s),
         # Dragonfly's 3 h is its stock clients' patience; ours goes to the source far sooner.
         schedule_timeout_s=min(_DEFAULT.schedule_timeout_s, settings.scheduler.schedule_timeout_s),
         max_schedule_count=settings.scheduler.max_schedule_count,
     )
+
+
+def _slowest_rate(limit_bytes_per_s: float) -> float:
+    """Under a narrow limit of our own, no parent is to blame for its share of it."""
+    pieces_at_once = POOL_BYTES / PIECE_LENGTH_MIN  # more of them have no buffer
+    return min(_DEFAULT.slowest_rate_bytes_per_s, limit_bytes_per_s / pieces_at_once)
 
 
 def collect_policy(settings: GcPolicySettings) -> CollectPolicy:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from odonata.piece import MIB, PIECE_LENGTH_MIN
 from odonata.settings.loading import load
 from peer.core.limits import DownloadLimits
 from peer.core.proxy_auth import ProxyLogin
+from peer.runtime.buffer import POOL_BYTES
 from peer.runtime.daemon_parts import limits_of, proxy_login, upload_slots
 from peer.settings import DaemonSettings
 
@@ -54,3 +56,10 @@ def test_the_proxy_asks_for_the_login_that_the_settings_name() -> None:
 )
 def test_a_seed_has_more_slots_unless_told_otherwise(said: dict[str, object], slots: int) -> None:
     assert upload_slots(settings(**said)) == slots
+
+
+def test_a_narrow_limit_of_our_own_does_not_blame_parents_for_being_slow() -> None:
+    limits = limits_of(settings(**{"download.bandwidthLimit": "2MiB"}))
+    at_once = POOL_BYTES // PIECE_LENGTH_MIN
+    assert limits.slowest_rate_bytes_per_s * at_once <= 2 * MIB
+    assert limits_of(settings(**{"download.bandwidthLimit": "1GiB"})) == DownloadLimits()
