@@ -1,0 +1,119 @@
+"""What an error of a fetch says about the parent, with a real link to a parent that offers."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
+
+import pytest
+from dragonfly_api import common_pb2, dfdaemon_pb2
+from support.daemon import PATIENCE_S
+from support.memory_storage import MemoryStorage
+
+from odonata.errors import DigestMismatchError, NotFoundError, OdonataError, UnavailableError
+from odonata.grpc_server import GrpcServer
+from odonata.wire.message import Download, Host, HostType, Parent, Piece, TaskFacts
+from peer.core.effect import ConnectParent, FetchPiece
+from peer.core.event import DownloadEvent, FailureReason, ParentHolds, PieceNotFetched
+from peer.runtime.buffer import BufferPool
+from peer.runtime.channel import ChannelPool
+from peer.runtime.conversation import Conversation
+from peer.runtime.host_info import HostFacts
+from peer.runtime.limit import Unlimited
+from peer.runtime.parent_set import ParentSet
+from peer.runtime.port import StoredTask
+from peer.runtime.run_tools import RunPlace, RunTools
+from peer.runtime.source import open_sources
+
+TASK = "a" * 64
+
+
+class Offering:
+    """A parent that offers one piece."""
+
+    async def StatLocalTask(self, _request: Any, _context: Any) -> Any:  # noqa: N802  # the rpc's name
+        return dfdaemon_pb2.StatLocalTaskResponse(task_id=TASK)
+
+    async def SyncPieces(self, _request: Any, _context: Any) -> AsyncIterator[Any]:  # noqa: N802  # the rpc's name
+        yield dfdaemon_pb2.SyncPiecesResponse(
+            number=0, offset=0, length=1, ip="127.0.0.1", tcp_port=1
+        )
+
+    async def SyncHost(self, _request: Any, _context: Any) -> AsyncIterator[Any]:  # noqa: N802  # the rpc's name
+        yield common_pb2.Host()
+
+
+class Failing:
+    """A fetcher that fails in one way."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    async def fetch(
+        self, ip: str, port: int, task: StoredTask, number: int, *, parent_id: str, timeout_s: float
+    ) -> Piece:
+        raise self._error
+
+
+def nobody(task_id: str, peer_id: str) -> Conversation:
+    raise AssertionError(f"{peer_id} of {task_id} has no scheduler")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.EMFILE, "too many open files"), FailureReason.REFUSED),
+        (TimeoutError("late"), FailureReason.TIMEOUT),
+        (UnavailableError("gone"), FailureReason.UNREACHABLE),
+        (NotFoundError("no"), FailureReason.NOT_FOUND),
+        (DigestMismatchError("wrong"), FailureReason.DIGEST),
+        (OdonataError("what?"), FailureReason.PROTOCOL),
+    ],
+)
+async def test_an_error_of_a_fetch_says_what_it_says_about_the_parent(
+    error: Exception, reason: FailureReason
+) -> None:
+    server, pool, sources = GrpcServer(), ChannelPool(), open_sources()
+    server.add_service(dfdaemon_pb2.DESCRIPTOR.services_by_name["DfdaemonUpload"], Offering())
+    port = server.bind_tcp("127.0.0.1", 0, "test")
+    await server.start()
+    told: asyncio.Queue[DownloadEvent] = asyncio.Queue()
+    tools = RunTools(
+        facts=HostFacts(ip="127.0.0.1", hostname="test"),
+        fetcher=Failing(error),
+        source=sources,
+        source_limit=Unlimited(),
+        buffers=BufferPool(),
+        parents=pool,
+        converse=nobody,
+    )
+    async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
+
+        def start(name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+            return group.create_task(work, name=name)
+
+        place = RunPlace(
+            task=await MemoryStorage().create(TASK, Download(url="http://origin.test/")),
+            peer_id="child",
+            tools=tools,
+            tell=told.put,
+            put=told.put_nowait,
+            start=start,
+            changed=lambda _: None,
+        )
+        parents = ParentSet(place)
+        host = Host(id="h", type=HostType.NORMAL, hostname="h", ip="127.0.0.1", port=port)
+        parent = Parent(peer_id="p", host=host, state="Running", task=TaskFacts(id=TASK))
+        parents.perform(ConnectParent(parent=parent))
+        while not isinstance(await told.get(), ParentHolds):
+            pass
+        parents.perform(FetchPiece(peer_id="p", number=0))
+        event = await told.get()
+        while not isinstance(event, PieceNotFetched):
+            event = await told.get()
+        assert (event.peer_id, event.number, event.reason) == ("p", 0, reason)
+    await pool.close()
+    await sources.close()
+    await server.stop(0)
