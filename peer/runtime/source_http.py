@@ -5,9 +5,9 @@ that ranges work, in the one request that brings the bytes as well. Every answer
 what was asked; a body that is shorter than promised is an error, never an end.
 
 Bytes are taken as they are stored: no decompression (a content is what its digest says).
-Credentials of the request are not carried to another origin by a redirect, and no message here
-shows a query or a header value, since both may hold secrets. It does not retry, and it knows no
-piece.
+A redirect to another origin carries none of the request's headers there but harmless ones, and no
+message here shows a query or a header value, since both may hold secrets. It does not retry, and it
+knows no piece.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ READ_BUFFER_BYTES = 256 * 1024
 HEADER_LINE_BYTES = 32 * 1024  # redirects to signed URLs run to several KiB
 
 _REDIRECT = frozenset({301, 302, 303, 307, 308})
-_SECRET = frozenset({"authorization", "cookie", "proxy-authorization"})
+# What another origin may see after a redirect; tokens come under any name. Via finds proxy loops.
+_HARMLESS = frozenset(
+    {"accept", "accept-encoding", "accept-language", "range", "user-agent", "via"}
+)
 _HOP_BY_HOP = frozenset(
     {
         "connection", "keep-alive", "proxy-authenticate", "proxy-authorization",
@@ -104,7 +107,7 @@ class HttpSource:
             response.release()
             following = _follow(url, location)
             if following.origin() != url.origin():
-                header = {key: header[key] for key in header if key.lower() not in _SECRET}
+                header = {key: header[key] for key in header if key.lower() in _HARMLESS}
             url = following
         raise SourceError(f"{_show(url)}: more than {REDIRECTS_MAX} redirects, probably a loop")
 

@@ -93,6 +93,10 @@ class Process:
         """The event it says it started with."""
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def socket_path(self) -> Path:
         return Path(self.started["path"])
 
