@@ -55,7 +55,7 @@ Outcome = dict[str, float]
 
 
 async def serve(folder: Path, content_file: Path) -> None:
-    """Store the content, serve until stdin closes, then say what the serving cost."""
+    """Store the content, say the port, serve until stdin closes."""
     length = await asyncio.to_thread(os.path.getsize, content_file)
     piece_length = piece_length_for(length)
     async with (
@@ -74,10 +74,8 @@ async def serve(folder: Path, content_file: Path) -> None:
                 await task.store(piece, data)
         await task.finish()
         await server.listen("127.0.0.1", 0)
-        before = cpu_s()
         say({"port": server.port})
         await asyncio.to_thread(sys.stdin.read)
-        say({"server_cpu_s": cpu_s() - before})
 
 
 async def fetch(folder: Path, port: int, length: int) -> None:
@@ -103,10 +101,11 @@ async def fetch(folder: Path, port: int, length: int) -> None:
         say({"wall_s": wall_s, "client_cpu_s": cpu_s() - before, "path": str(task.path)})
 
 
-def run_ours(folder: Path, content_file: Path) -> Outcome:
-    me = [sys.executable, str(Path(__file__).resolve())]
+@contextmanager
+def parent(folder: Path, content_file: Path) -> Generator[tuple[int, Callable[[], float]]]:
+    """A peer that holds the content. Yields its port, and a function for its CPU seconds."""
     server = subprocess.Popen(
-        [*me, "serve", str(folder / "parent"), str(content_file)],
+        [sys.executable, str(Path(__file__).resolve()), "serve", str(folder), str(content_file)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -115,17 +114,23 @@ def run_ours(folder: Path, content_file: Path) -> Outcome:
         assert server.stdin is not None
         assert server.stdout is not None
         port = json.loads(server.stdout.readline())["port"]
-        length = content_file.stat().st_size
-        done = subprocess.run(
-            [*me, "take", str(folder / "child"), str(port), str(length)],
-            check=True, capture_output=True, text=True, timeout=PATIENCE_S,
-        )  # fmt: skip
-        said: dict[str, Any] = json.loads(done.stdout)
+        yield port, lambda: process_cpu_s(server.pid)
         server.stdin.close()
-        said |= json.loads(server.stdout.readline())
+
+
+def run_ours(
+    folder: Path, content_file: Path, port: int, server_cpu_s: Callable[[], float]
+) -> Outcome:
+    before, length = server_cpu_s(), content_file.stat().st_size
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).resolve()), "take", str(folder / "child"), str(port),
+         str(length)],
+        check=True, capture_output=True, text=True, timeout=PATIENCE_S,
+    )  # fmt: skip
+    said: dict[str, Any] = json.loads(done.stdout)
+    said["server_cpu_s"] = server_cpu_s() - before
     compare(Path(said.pop("path")), content_file)
     shutil.rmtree(folder / "child")
-    shutil.rmtree(folder / "parent")
     return said
 
 
@@ -240,9 +245,13 @@ def say(facts: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def contenders() -> dict[str, Callable[[Path, Path], Outcome]]:
-    """Everything that can run here, by name."""
-    found: dict[str, Callable[[Path, Path], Outcome]] = {"odonata": run_ours}
+def contenders(
+    port: int, server_cpu_s: Callable[[], float]
+) -> dict[str, Callable[[Path, Path], Outcome]]:
+    """Everything that can run here, by name; our parent listens on `port`."""
+    found: dict[str, Callable[[Path, Path], Outcome]] = {
+        "odonata": lambda folder, file: run_ours(folder, file, port, server_cpu_s)
+    }
     if shutil.which("nginx") and shutil.which("curl"):
         tuned = "sendfile off; output_buffers 2 256k;"
         found["curl <- nginx"] = lambda folder, file: run_curl(folder, file, "sendfile on;")
@@ -253,7 +262,7 @@ def contenders() -> dict[str, Callable[[Path, Path], Outcome]]:
 def bench(size_mib: int, rounds: int, where: Path | None) -> dict[str, Any]:
     """Medians of each contender, and ours relative to the tuned yardstick."""
     length = size_mib * MIB
-    outcomes: dict[str, list[Outcome]] = {name: [] for name in contenders()}
+    outcomes: dict[str, list[Outcome]] = {}
     with tempfile.TemporaryDirectory(dir=where) as name:
         folder = Path(name)
         (folder / "root").mkdir()
@@ -261,11 +270,14 @@ def bench(size_mib: int, rounds: int, where: Path | None) -> dict[str, Any]:
         with content_file.open("wb") as file:
             for seed in range(size_mib):
                 file.write(random.Random(seed).randbytes(MIB))
-        for _ in range(rounds):
-            order = list(contenders().items())
-            random.shuffle(order)
-            for contender, run in order:
-                outcomes[contender].append(run(folder, content_file))
+        # The parent stays, so that each contender takes as much fresh memory as the others: on a
+        # virtual machine the first touch of a page may cost more than all the rest.
+        with parent(folder / "parent", content_file) as (port, server_cpu_s):
+            everyone = list(contenders(port, server_cpu_s).items())
+            for _ in range(rounds):
+                random.shuffle(everyone)
+                for contender, run in everyone:
+                    outcomes.setdefault(contender, []).append(run(folder, content_file))
     table = {name: summary(measured, length) for name, measured in outcomes.items()}
     return {"size_mib": size_mib, "rounds": rounds, "folder": str(where or ""), "fetch": table}
 
