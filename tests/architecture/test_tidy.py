@@ -17,7 +17,7 @@ FUNCTION_LINES_MAX = 70  # a function that needs scrolling hides a second one
 MODULE_LINES_MAX = 800
 BANNED_NAMES = re.compile(r"(^|_)(utils?|helpers?|common|misc)(_|$)")
 LEFT_OVERS = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
-MACHINE_PATHS = re.compile(r"(/work/|/home/[a-z]|/Users/)")
+MACHINE_PATHS = re.compile(r"(/home/[a-z]|/Users/)")
 
 
 def name_of(path: Path) -> str:
