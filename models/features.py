@@ -1,55 +1,85 @@
-"""What a ranker sees of a child's candidates: one numpy array per feature, one row per candidate.
+"""What a learned ranker sees of each candidate, computed from the facts.
 
-Serving and training build these arrays with this one file. It ranks nothing and knows no peer:
-the scheduler reads its own state into a `CandidateBatch`, a data set reads recorded decisions.
+One code serves one row live, a batch, and a data set.
+
+Every feature has a unit, a range it is clipped to, a default for what nobody knows, and the
+direction in which a parent can only get better (`monotone`), which the model is held to. None of
+them names a host: a model must do well on hosts it has never seen. Speeds are natural logarithms of
+ratios to the swarm's own speed, so that a model learned on one network holds on a faster one.
+
+A batch is the group of candidates of one decision: the features that compare a candidate with the
+others of its group are only right if the whole group is in it.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from math import nan
 
+import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
+from models.facts import CandidateBatch, FloatArray
+from odonata.wire.message import Value
 
 LOCATION_SEPARATOR = "|"
 """Between the elements of a location, widest first: "area|country|city"."""
 LOCATION_DEPTH = 5
 """Elements of a location that count (Dragonfly's default)."""
 
+PRIOR_PIECES = 4.0
+"""A host's own history counts half when it has served so many pieces; before, the swarm's does."""
+PRIOR_FAILURES = 0.1
+PRIOR_SUCCESSES = 1.9
+"""Of an unknown host one piece in twenty is thought to fail; two pieces' worth of belief."""
+LONG_AGO_S = 3600.0
+"""Ages are not told apart beyond an hour."""
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class CandidateBatch:
-    """Features of n candidates for one child; each array has shape (n,).
 
-    Bandwidths are bits per second, lengths bytes, costs seconds. `booked_tx_bits_per_s`,
-    `upload_piece_count` and `upload_content_length` are what this scheduler has handed out on the
-    candidate's host and not taken back; `reported_tx_bits_per_s` is what the host said of itself.
-    `cost_mean_s` and `cost_std_s` (population) are over the window of the candidate's own piece
-    costs without the latest, `cost_last_s`; all three are 0 where `cost_count` is below 2.
+class FeatureSpec(Value, frozen=True, kw_only=True):
+    """What a feature means. It is part of the schema: another spec, another model.
+
+    Values are clipped to `low`..`high`; `default` stands for the unknown (NaN: the model decides).
+    `monotone`: 1 more is never worse, -1 more is never better, 0 either.
     """
 
-    max_tx_bits_per_s: FloatArray
-    booked_tx_bits_per_s: FloatArray
-    reported_tx_bits_per_s: FloatArray
-    upload_content_length: FloatArray
-    upload_piece_count: FloatArray
-    same_idc: FloatArray
-    location_affinity: FloatArray
-    is_seed: BoolArray
-    is_first_download: BoolArray  # state ReceivedNormal or Running
-    can_serve: BoolArray  # state Running, BackToSource or Succeeded
-    cost_count: FloatArray
-    cost_last_s: FloatArray
-    cost_mean_s: FloatArray
-    cost_std_s: FloatArray
-    cost_window: int
+    name: str
+    unit: str
+    low: float
+    high: float
+    default: float
+    monotone: int
+    about: str
 
-    def __len__(self) -> int:
-        """Return n."""
-        return len(self.is_seed)
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """A spec and how it is computed: facts of n candidates -> shape (n,), NaN where unknown."""
+
+    spec: FeatureSpec
+    compute: Callable[[CandidateBatch], FloatArray]
+
+
+def feature_matrix(batch: CandidateBatch) -> FloatArray:
+    """All features of a batch, shape (n, len(FEATURES)), float64, in the order of `FEATURES`."""
+    matrix = np.empty((len(batch), len(FEATURES)), dtype=np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for number, feature in enumerate(FEATURES):
+            spec = feature.spec
+            values = np.clip(feature.compute(batch), spec.low, spec.high)
+            matrix[:, number] = np.where(np.isnan(values), spec.default, values)
+    return matrix
+
+
+def schema_hash() -> str:
+    """Sixteen hex digits that change when any feature's spec or place changes."""
+    specs = msgspec.json.encode([feature.spec for feature in FEATURES])
+    return hashlib.sha256(specs).hexdigest()[:16]
+
+
+# --- the pair, computed where names are known ---------------------------------------------------
 
 
 def same_idc(child: str, parent: str) -> float:
@@ -71,3 +101,288 @@ def location_affinity(child: str, parent: str) -> float:
             break
         agreed += 1
     return agreed / LOCATION_DEPTH
+
+
+# --- how each feature is computed ---------------------------------------------------------------
+
+
+def _free_uplink(batch: CandidateBatch) -> FloatArray:
+    most = batch["max_tx_bits_per_s"]
+    used = np.maximum(batch["booked_tx_bits_per_s"], batch["reported_tx_bits_per_s"])
+    return np.where(most > 0, 1.0 - used / most, nan)
+
+
+def _uplink(batch: CandidateBatch) -> FloatArray:
+    most = batch["max_tx_bits_per_s"] / 8
+    return np.where(most > 0, np.log(most / batch["swarm_rate_bytes_per_s"]), nan)
+
+
+def _history_weight(batch: CandidateBatch) -> FloatArray:
+    count = batch["served_piece_count"]
+    return count / (count + PRIOR_PIECES)
+
+
+def _served(batch: CandidateBatch) -> FloatArray:
+    ratio = np.log(batch["served_rate_bytes_per_s"] / batch["swarm_rate_bytes_per_s"])
+    return _history_weight(batch) * ratio
+
+
+def _served_recently(batch: CandidateBatch) -> FloatArray:
+    ratio = batch["served_recent_rate_bytes_per_s"] / batch["served_rate_bytes_per_s"]
+    return _history_weight(batch) * np.log(ratio)
+
+
+def _failure_rate(batch: CandidateBatch) -> FloatArray:
+    failed = batch["served_failure_count"] + PRIOR_FAILURES
+    return failed / (failed + batch["served_piece_count"] + PRIOR_SUCCESSES)
+
+
+def _own_speed(batch: CandidateBatch) -> FloatArray:
+    known = (batch["cost_count"] >= 2) & (batch["piece_length"] > 0)
+    rate = batch["piece_length"] / batch["cost_mean_s"]
+    return np.where(known, np.log(rate / batch["swarm_rate_bytes_per_s"]), nan)
+
+
+def _finished_share(batch: CandidateBatch) -> FloatArray:
+    total = batch["total_piece_count"]
+    share = np.where(total > 0, batch["finished_piece_count"] / total, nan)
+    return np.where(batch.is_true("is_finished"), 1.0, share)
+
+
+def _child_speed(batch: CandidateBatch) -> FloatArray:
+    return np.log(batch["child_rate_bytes_per_s"] / batch["swarm_rate_bytes_per_s"])
+
+
+def _rank(values: FloatArray) -> FloatArray:
+    """Share of the others in the group that are smaller, ties half; 0.5 alone. O(n log n)."""
+    count = len(values)
+    if count == 1:
+        return np.full(1, 0.5)
+    order = np.sort(values)
+    below = np.searchsorted(order, values, side="left")
+    upto = np.searchsorted(order, values, side="right")
+    return (below + upto - 1) / 2 / (count - 1)
+
+
+def _children_rank(batch: CandidateBatch) -> FloatArray:
+    return _rank(batch["child_count"])
+
+
+def _served_rank(batch: CandidateBatch) -> FloatArray:
+    return _rank(np.nan_to_num(_served(batch)))
+
+
+def _log1p(name: str) -> Callable[[CandidateBatch], FloatArray]:
+    def compute(batch: CandidateBatch) -> FloatArray:
+        return np.log1p(batch[name])
+
+    return compute
+
+
+def _plain(name: str) -> Callable[[CandidateBatch], FloatArray]:
+    def compute(batch: CandidateBatch) -> FloatArray:
+        return batch[name]
+
+    return compute
+
+
+def _feature(
+    name: str,
+    compute: Callable[[CandidateBatch], FloatArray],
+    *,
+    unit: str,
+    span: tuple[float, float],
+    default: float,
+    monotone: int,
+    about: str,
+) -> Feature:
+    spec = FeatureSpec(
+        name=name,
+        unit=unit,
+        low=span[0],
+        high=span[1],
+        default=default,
+        monotone=monotone,
+        about=about,
+    )
+    return Feature(spec, compute)
+
+
+_RATIO = (-7.0, 7.0)  # e^7 is a thousand times: farther apart is as good as infinitely far
+_COUNT = (0.0, 16.0)
+
+FEATURES: tuple[Feature, ...] = (
+    _feature(
+        "free_uplink_share",
+        _free_uplink,
+        unit="1",
+        span=(-4.0, 1.0),
+        default=nan,
+        monotone=1,
+        about="share of the announced uplink that is neither booked nor in use",
+    ),
+    _feature(
+        "uplink_to_swarm",
+        _uplink,
+        unit="ln",
+        span=_RATIO,
+        default=nan,
+        monotone=0,  # an announced uplink is a claim: a hidden slow host makes it too
+        about="announced uplink over the swarm's served rate",
+    ),
+    _feature(
+        "children",
+        _log1p("child_count"),
+        unit="ln(1+n)",
+        span=_COUNT,
+        default=0.0,
+        monotone=-1,
+        about="children on the host now, by this scheduler's own count",
+    ),
+    _feature(
+        "children_rank",
+        _children_rank,
+        unit="1",
+        span=(0.0, 1.0),
+        default=0.5,
+        monotone=-1,
+        about="share of the other candidates with fewer children",
+    ),
+    _feature(
+        "served_to_swarm",
+        _served,
+        unit="ln",
+        span=_RATIO,
+        default=0.0,
+        monotone=1,
+        about="rate the host has served at over the swarm's, shrunk towards 0 while seldom seen",
+    ),
+    _feature(
+        "served_rank",
+        _served_rank,
+        unit="1",
+        span=(0.0, 1.0),
+        default=0.5,
+        monotone=1,
+        about="share of the other candidates whose hosts have served slower",
+    ),
+    _feature(
+        "served_trend",
+        _served_recently,
+        unit="ln",
+        span=_RATIO,
+        default=0.0,
+        monotone=1,
+        about="the latest 10 s or so of serving over the latest 10 min, shrunk alike",
+    ),
+    _feature(
+        "served_pieces",
+        _log1p("served_piece_count"),
+        unit="ln(1+n)",
+        span=_COUNT,
+        default=0.0,
+        monotone=0,
+        about="how much is known of the host",
+    ),
+    _feature(
+        "served_age",
+        lambda batch: np.log1p(np.minimum(batch["served_age_s"], LONG_AGO_S)),
+        unit="ln(1+s)",
+        span=(0.0, 9.0),
+        default=nan,
+        monotone=0,
+        about="how old the latest of that is",
+    ),
+    _feature(
+        "failure_rate",
+        _failure_rate,
+        unit="1",
+        span=(0.0, 1.0),
+        default=PRIOR_FAILURES / (PRIOR_FAILURES + PRIOR_SUCCESSES),
+        monotone=-1,
+        about="share of its pieces that failed or were given up as late, smoothed",
+    ),
+    _feature(
+        "same_idc",
+        _plain("same_idc"),
+        unit="1",
+        span=(0.0, 1.0),
+        default=0.0,
+        monotone=1,
+        about="child and host are in the same data centre",
+    ),
+    _feature(
+        "location_affinity",
+        _plain("location_affinity"),
+        unit="1",
+        span=(0.0, 1.0),
+        default=0.0,
+        monotone=1,
+        about="share of location elements that agree",
+    ),
+    _feature(
+        "is_seed",
+        _plain("is_seed"),
+        unit="1",
+        span=(0.0, 1.0),
+        default=0.0,
+        monotone=0,
+        about="the host is a seed peer",
+    ),
+    _feature(
+        "finished_share",
+        _finished_share,
+        unit="1",
+        span=(0.0, 1.0),
+        default=nan,
+        monotone=1,
+        about="share of the content that the candidate holds",
+    ),
+    _feature(
+        "own_speed_to_swarm",
+        _own_speed,
+        unit="ln",
+        span=_RATIO,
+        default=nan,
+        monotone=0,
+        about="how fast the candidate itself receives pieces, over the swarm's rate",
+    ),
+    _feature(
+        "parents",
+        _log1p("parent_count"),
+        unit="ln(1+n)",
+        span=_COUNT,
+        default=0.0,
+        monotone=0,
+        about="parents of the candidate itself",
+    ),
+    _feature(
+        "report_age",
+        lambda batch: np.log1p(np.minimum(batch["report_age_s"], LONG_AGO_S)),
+        unit="ln(1+s)",
+        span=(0.0, 9.0),
+        default=nan,
+        monotone=0,
+        about="since the host announced itself",
+    ),
+    _feature(
+        "child_speed_to_swarm",
+        _child_speed,
+        unit="ln",
+        span=_RATIO,
+        default=nan,
+        monotone=0,
+        about="how fast the child's host has received before, over the swarm's rate",
+    ),
+    _feature(
+        "task_pieces",
+        _log1p("total_piece_count"),
+        unit="ln(1+n)",
+        span=_COUNT,
+        default=0.0,
+        monotone=0,
+        about="size of the task in pieces",
+    ),
+)
+
+FEATURE_NAMES: tuple[str, ...] = tuple(feature.spec.name for feature in FEATURES)

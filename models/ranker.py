@@ -1,7 +1,8 @@
-"""The protocol between whoever schedules and whoever ranks: features in, scores out.
+"""The protocol between whoever schedules and whoever ranks: facts in, scores out.
 
-A ranker is pure: the same batch gives the same ranking, and it neither waits nor remembers. Which
-candidates may be chosen at all, how many are taken and how ties are broken is the scheduler's.
+A ranker is pure: the same batch and seed give the same ranking, and it neither waits nor remembers.
+Which candidates may be chosen at all, how many are taken and how ties are broken, the scheduler
+decides.
 """
 
 from __future__ import annotations
@@ -9,20 +10,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from models.features import BoolArray, CandidateBatch, FloatArray
+from models.facts import BoolArray, CandidateBatch, FloatArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Ranking:
     """Scores of a batch, higher is better; `bad` marks candidates better left alone.
 
-    Both have shape (n,). `reason` says who ranked and why, for the record of the decision: the
-    ranker's name, or why another one stood in for it.
+    Both have shape (n,); scores are finite. `ranked_by` names who ranked in the end; `fallback`
+    says why it was not the one that was asked ("" if it was), `model_version` which model did.
     """
 
     scores: FloatArray
     bad: BoolArray
-    reason: str
+    ranked_by: str
+    model_version: str = ""
+    fallback: str = ""
 
 
 class Ranker(Protocol):
@@ -30,9 +33,12 @@ class Ranker(Protocol):
 
     @property
     def name(self) -> str:
-        """Name and version, as recorded with every decision."""
+        """What it is called in settings, records and metrics."""
         ...
 
-    def rank(self, batch: CandidateBatch) -> Ranking:
-        """Score every candidate of the batch; `len(batch)` is at least 1."""
+    def rank(self, batch: CandidateBatch, seed: int) -> Ranking:
+        """Score every candidate of the batch; `len(batch)` is at least 1.
+
+        `seed` is all the chance there is: rankers that draw no lots ignore it.
+        """
         ...

@@ -12,10 +12,18 @@ from typing import TYPE_CHECKING
 
 from models.dragonfly import DragonflyRanker
 from odonata.ids import host_id, peer_id, task_id_of
+from odonata.telemetry.record import NoRecorder, Recorder
 from odonata.wire.message import Download, Host, HostType, PeerMessage
 from peer.core.event import SchedulerAnswered
 from scheduler.core.core import SchedulerCore
-from scheduler.core.effect import Answer, CloseStream, SchedulerEffect, TriggerSeed, WakeAt
+from scheduler.core.effect import (
+    Answer,
+    CloseStream,
+    SchedulerEffect,
+    TriggerSeed,
+    WakeAt,
+    WriteRecord,
+)
 from scheduler.core.event import (
     HostAnnounced,
     PeerSpoke,
@@ -53,8 +61,11 @@ class Swarm:
         seed: int,
         scheduler_limits: Limits | None = None,
         ranker: Ranker | None = None,
+        recorder: Recorder | None = None,
         keep_log: bool = True,
     ) -> None:
+        """`recorder` takes what scheduler and peers record; None: nobody does."""
+        self._recorder = recorder or NoRecorder()
         self.world = World(seed, keep_log=keep_log)
         self.scenario = scenario
         self.network = Network(self.world)
@@ -186,6 +197,8 @@ class Swarm:
             self.world.after(delay_s, lambda: run.stream_ended(reason))
         elif isinstance(effect, TriggerSeed):
             self.world.after(delay_s, lambda: self._trigger(effect))
+        elif isinstance(effect, WriteRecord):
+            self._recorder.write(effect.record)
         elif isinstance(effect, WakeAt):
             if self._alarm is not None:
                 self._alarm.cancel()

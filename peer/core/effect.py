@@ -51,6 +51,10 @@ class FetchPiece(Value, frozen=True, kw_only=True, tag=True):
     offset: int | None = None
     length: int | None = None
     timeout_s: float = 60.0
+    decision: int = 0
+    """The latest answer with parents (counted from 1) that named this parent."""
+    concurrency: int = 0
+    """Pieces in flight from parents, this one included."""
 
 
 class CancelPiece(Value, frozen=True, kw_only=True, tag=True):
@@ -58,6 +62,8 @@ class CancelPiece(Value, frozen=True, kw_only=True, tag=True):
 
     peer_id: str
     number: int
+    reason: str = ""
+    """For the record: "late", "hedged" (another one brought it), or what else."""
 
 
 class OpenSource(Value, frozen=True, kw_only=True, tag=True):

@@ -7,11 +7,11 @@ the dice, so that a swarm whose hosts say nothing of their bandwidth spreads all
 
 from __future__ import annotations
 
+from math import nan
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from models.features import CandidateBatch, location_affinity, same_idc
+from models.facts import CandidateBatch
+from models.features import location_affinity, same_idc
 from scheduler.core.candidate import Drop, Survey, survey
 from scheduler.core.lifecycle import SERVING, PeerState
 from scheduler.core.story import Considered, Decision, Outcome
@@ -39,7 +39,7 @@ class Choice:
 def choose(turn: Turn, child: Peer, seen: Survey) -> Choice:
     """Rank the eligible candidates and take the best; whoever is left out is noted in `seen`."""
     candidates = _sample(turn, seen)
-    ranking = turn.ranker.rank(features(child, candidates))
+    ranking = turn.ranker.rank(facts(child, candidates, turn.now), turn.rng.getrandbits(63))
     order = _order(turn, candidates, ranking)
     good = [row for row in order if not ranking.bad[row]]
     taken = (good or order)[: turn.limits.candidate_parent_limit]
@@ -49,7 +49,7 @@ def choose(turn: Turn, child: Peer, seen: Survey) -> Choice:
             is_bad = bool(good) and bool(ranking.bad[row])
             seen.dropped[candidates[row].id] = Drop.BAD if is_bad else Drop.OUTRANKED
     scores = {peer.id: float(ranking.scores[row]) for row, peer in enumerate(candidates)}
-    return Choice([candidates[row] for row in taken], scores, ranking.reason)
+    return Choice([candidates[row] for row in taken], scores, ranking.fallback or ranking.ranked_by)
 
 
 def look_around(turn: Turn, child: Peer) -> Survey:
@@ -67,28 +67,9 @@ def look_around(turn: Turn, child: Peer) -> Survey:
     return survey(child)
 
 
-def features(child: Peer, candidates: list[Peer]) -> CandidateBatch:
-    """Read what a ranker looks at from the scheduler's state, one row per candidate."""
-    ours = child.host.announced
-    rows = np.array([_row(ours.idc, ours.location, peer) for peer in candidates], dtype=np.float64)
-    columns = rows.T
-    return CandidateBatch(
-        max_tx_bits_per_s=columns[0],
-        booked_tx_bits_per_s=columns[1],
-        reported_tx_bits_per_s=columns[2],
-        upload_content_length=columns[3],
-        upload_piece_count=columns[4],
-        same_idc=columns[5],
-        location_affinity=columns[6],
-        is_seed=columns[7] > 0,
-        is_first_download=columns[8] > 0,
-        can_serve=columns[9] > 0,
-        cost_count=columns[10],
-        cost_last_s=columns[11],
-        cost_mean_s=columns[12],
-        cost_std_s=columns[13],
-        cost_window=child.costs.limit,
-    )
+def facts(child: Peer, candidates: list[Peer], now: float) -> CandidateBatch:
+    """Read what a ranker may know from the scheduler's state, one row per candidate."""
+    return CandidateBatch.of_rows([_row(child, peer, now) for peer in candidates])
 
 
 def tell(turn: Turn, child: Peer, outcome: Outcome, reason: str, seen: Survey | None) -> None:
@@ -168,23 +149,40 @@ def _order(turn: Turn, candidates: list[Peer], ranking: Ranking) -> list[int]:
     return sorted(range(len(candidates)), key=keys.__getitem__)
 
 
-def _row(idc: str, location: str, parent: Peer) -> tuple[float, ...]:
-    host = parent.host
-    said = host.announced
+def _row(child: Peer, parent: Peer, now: float) -> tuple[float, ...]:
+    """One candidate's facts in the order of `models.facts.FACTS`."""
+    host, task = parent.host, parent.task
+    said, ours = host.announced, child.host.announced
     last, mean, deviation = parent.costs.latest_and_others()
     return (
         said.max_tx_bandwidth_bits_per_s,
-        host.booked_tx_bits_per_s,
         said.tx_bandwidth_bits_per_s,
+        now - host.updated_at_s,
+        said.is_seed,
+        host.booked_tx_bits_per_s,
         host.upload_content_length,
         host.concurrent_upload_piece_count,
-        same_idc(idc, said.idc),
-        location_affinity(location, said.location),
-        said.is_seed,
+        host.concurrent_upload_count,
+        same_idc(ours.idc, said.idc),
+        location_affinity(ours.location, said.location),
         parent.state in _FIRST_DOWNLOAD,
+        parent.state is PeerState.BACK_TO_SOURCE,
+        parent.state is PeerState.SUCCEEDED,
         parent.state in SERVING,
+        len(parent.pieces),
+        task.graph.parent_count(parent.id),
         len(parent.costs),
         last,
         mean,
         deviation,
+        parent.costs.limit,
+        nan,
+        nan,
+        0.0,
+        0.0,
+        nan,
+        nan,
+        nan,
+        task.piece_length or 0,
+        task.piece_count,
     )

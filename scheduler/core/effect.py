@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from odonata.errors import OdonataError
+from odonata.telemetry.record import Record
 from odonata.wire.message import Download, Host, SchedulerAnswer, Value
 
 
@@ -40,4 +41,10 @@ class WakeAt(Value, frozen=True, kw_only=True, tag=True):
     at_s: float
 
 
-SchedulerEffect = Answer | CloseStream | Refuse | TriggerSeed | WakeAt
+class WriteRecord(Value, frozen=True, kw_only=True, tag=True):
+    """Hand `record` to the telemetry."""
+
+    record: Record
+
+
+SchedulerEffect = Answer | CloseStream | Refuse | TriggerSeed | WakeAt | WriteRecord

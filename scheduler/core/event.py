@@ -19,12 +19,18 @@ class HostDeleted(Value, frozen=True, kw_only=True, tag=True):
 
 
 class PeerSpoke(Value, frozen=True, kw_only=True, tag=True):
-    """A message arrived on the AnnouncePeer stream of `peer_id`."""
+    """A message arrived on the AnnouncePeer stream of `peer_id`.
+
+    `is_ours`: the peer said that it is one of ours (`odonata.wire.dragonfly.feature`): it takes
+    answers it did not ask for. `writes_pieces`: and writes piece records itself.
+    """
 
     host_id: str
     task_id: str
     peer_id: str
     message: PeerMessage
+    is_ours: bool = False
+    writes_pieces: bool = False
 
 
 class StreamClosed(Value, frozen=True, kw_only=True, tag=True):

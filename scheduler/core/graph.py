@@ -73,6 +73,10 @@ class DownloadGraph:
         """Whether somebody was named as a parent of this peer, and still is."""
         return bool(self._parents[peer_id])
 
+    def parent_count(self, peer_id: str) -> int:
+        """Return how many parents this peer has."""
+        return len(self._parents[peer_id])
+
     def parents(self, peer_id: str) -> tuple[str, ...]:
         """Return the parents, in the order they were added (best first)."""
         return tuple(self._parents[peer_id])

@@ -18,6 +18,7 @@ from odonata.errors import (
     PreconditionError,
     UnavailableError,
 )
+from odonata.telemetry.record import NoRecorder, Recorder
 from odonata.wire.message import NeedBackToSource, NormalTask, SchedulerAnswer
 from scheduler.core.effect import (
     Answer,
@@ -26,6 +27,7 @@ from scheduler.core.effect import (
     SchedulerEffect,
     TriggerSeed,
     WakeAt,
+    WriteRecord,
 )
 from scheduler.core.event import (
     SchedulerEvent,
@@ -66,9 +68,11 @@ class Seeds(Protocol):
 class Executor:
     """Feeds events to the core and carries out the effects."""
 
-    def __init__(self, core: Core, seeds: Seeds) -> None:
+    def __init__(self, core: Core, seeds: Seeds, recorder: Recorder | None = None) -> None:
+        """`recorder` takes the records of the core's decisions; None: nobody does."""
         self._core = core
         self._seeds = seeds
+        self._recorder = recorder or NoRecorder()
         self._loop = asyncio.get_running_loop()
         self._streams: dict[str, PeerStream] = {}
         self._triggers: set[asyncio.Task[None]] = set()
@@ -109,13 +113,15 @@ class Executor:
             )
             raise refusal
 
-    def _carry_out(self, effect: Answer | CloseStream | TriggerSeed | WakeAt) -> None:
+    def _carry_out(self, effect: Answer | CloseStream | TriggerSeed | WakeAt | WriteRecord) -> None:
         if isinstance(effect, Answer):
             self._answer(effect)
         elif isinstance(effect, CloseStream):
             self._close(effect)
         elif isinstance(effect, TriggerSeed):
             self._trigger(effect)
+        elif isinstance(effect, WriteRecord):
+            self._recorder.write(effect.record)
         else:
             self._wake_at(effect.at_s)
 

@@ -46,6 +46,7 @@ from scheduler.core.effect import (
     SchedulerEffect,
     TriggerSeed,
     WakeAt,
+    WriteRecord,
 )
 from scheduler.core.event import (
     HostAnnounced,
@@ -305,11 +306,11 @@ def closes(effects: Iterable[SchedulerEffect]) -> dict[str, str]:
 
 
 def told(effects: Iterable[SchedulerEffect]) -> list[str]:
-    """Put effects into words, one line each."""
-    return [_told(effect) for effect in effects]
+    """Put effects into words, one line each; telemetry is no part of a conversation."""
+    return [_told(effect) for effect in effects if not isinstance(effect, WriteRecord)]
 
 
-def _told(effect: SchedulerEffect) -> str:
+def _told(effect: Answer | CloseStream | Refuse | TriggerSeed | WakeAt) -> str:
     match effect:
         case Answer(peer_id=peer_id, answer=answer):
             return f"{peer_id} <- {_answer_told(answer)}"

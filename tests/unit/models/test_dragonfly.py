@@ -1,6 +1,5 @@
 """Dragonfly's default evaluator against vectors computed by hand."""
 
-import numpy as np
 import pytest
 
 from models.dragonfly import (
@@ -13,51 +12,14 @@ from models.dragonfly import (
     peak_score,
     total_score,
 )
-from models.features import CandidateBatch
+from models.facts import CandidateBatch
 
 GBIT = 1_000_000_000.0
 
 
 def batch(**columns: list[float]) -> CandidateBatch:
     """Candidates that are idle, unknown to everybody and able to serve, but for `columns`."""
-    count = len(next(iter(columns.values())))
-    defaults = {
-        "max_tx_bits_per_s": 0.0,
-        "booked_tx_bits_per_s": 0.0,
-        "reported_tx_bits_per_s": 0.0,
-        "upload_content_length": 0.0,
-        "upload_piece_count": 0.0,
-        "same_idc": 0.0,
-        "location_affinity": 0.0,
-        "is_seed": 0.0,
-        "is_first_download": 0.0,
-        "can_serve": 1.0,
-        "cost_count": 0.0,
-        "cost_last_s": 0.0,
-        "cost_mean_s": 0.0,
-        "cost_std_s": 0.0,
-    }
-    filled = {
-        name: np.array(columns.get(name, [default] * count), dtype=np.float64)
-        for name, default in defaults.items()
-    }
-    return CandidateBatch(
-        max_tx_bits_per_s=filled["max_tx_bits_per_s"],
-        booked_tx_bits_per_s=filled["booked_tx_bits_per_s"],
-        reported_tx_bits_per_s=filled["reported_tx_bits_per_s"],
-        upload_content_length=filled["upload_content_length"],
-        upload_piece_count=filled["upload_piece_count"],
-        same_idc=filled["same_idc"],
-        location_affinity=filled["location_affinity"],
-        is_seed=filled["is_seed"] > 0,
-        is_first_download=filled["is_first_download"] > 0,
-        can_serve=filled["can_serve"] > 0,
-        cost_count=filled["cost_count"],
-        cost_last_s=filled["cost_last_s"],
-        cost_mean_s=filled["cost_mean_s"],
-        cost_std_s=filled["cost_std_s"],
-        cost_window=2000,
-    )
+    return CandidateBatch.of_columns(columns)
 
 
 def test_peak_falls_with_what_is_booked() -> None:
@@ -155,7 +117,7 @@ def test_bad_by_three_sigmas_once_the_window_is_full() -> None:
 
 
 def test_ranking_scores_and_marks_every_row() -> None:
-    ranking = DragonflyRanker().rank(batch(same_idc=[1, 0], can_serve=[0, 1]))
+    ranking = DragonflyRanker().rank(batch(same_idc=[1, 0], can_serve=[0, 1]), 1)
     assert ranking.scores.tolist() == pytest.approx([0.25, 0.05])
     assert ranking.bad.tolist() == [True, False]
-    assert ranking.reason == "dragonfly"
+    assert ranking.ranked_by == "dragonfly"

@@ -5,10 +5,10 @@ from random import Random
 import numpy as np
 from support.scheduler_world import World, download, host, parents
 
-from models.features import CandidateBatch
+from models.facts import CandidateBatch
 from models.ranker import Ranking
 from scheduler.core.candidate import Drop, survey
-from scheduler.core.choice import choose, features
+from scheduler.core.choice import choose, facts
 from scheduler.core.limits import Limits
 from scheduler.core.story import Story
 from scheduler.core.turn import Turn
@@ -23,11 +23,10 @@ class Favourite:
         self.scores = scores
         self.bad = bad or [False] * len(scores)
 
-    def rank(self, batch: CandidateBatch) -> Ranking:
+    def rank(self, batch: CandidateBatch, seed: int) -> Ranking:
         count = len(batch)
-        return Ranking(
-            scores=np.array(self.scores[:count]), bad=np.array(self.bad[:count]), reason="because"
-        )
+        scores, bad = np.array(self.scores[:count]), np.array(self.bad[:count])
+        return Ranking(scores=scores, bad=bad, ranked_by="because")
 
 
 def world_with_holders(count: int, limits: Limits | None = None) -> World:
@@ -101,7 +100,7 @@ def test_of_very_many_candidates_a_sample_is_scored() -> None:
     assert list(seen.dropped.values()).count(Drop.NOT_SAMPLED) == 6
 
 
-def test_features_are_read_from_the_state() -> None:
+def test_facts_are_read_from_the_state() -> None:
     world = World()
     world.announce(
         host("s1", seed=True, idc="A", location="eu|de", bandwidth=1000),
@@ -114,16 +113,16 @@ def test_features_are_read_from_the_state() -> None:
     world.register("p1", "h1")
     world.started("p1")
     world.register("x", "hx", download(source=True))
-    batch = features(world.peer("x"), [world.peer("sp"), world.peer("p1")])
+    batch = facts(world.peer("x"), [world.peer("sp"), world.peer("p1")], 0.0)
     assert len(batch) == 2
-    assert batch.max_tx_bits_per_s.tolist() == [1000, 0]
-    assert batch.booked_tx_bits_per_s.tolist() == [4 * 1024 * 1024 * 8 * 8, 0]
-    assert batch.upload_piece_count.tolist() == [8, 0]
-    assert batch.same_idc.tolist() == [1, 0]
-    assert batch.location_affinity.tolist() == [0.2, 0]
-    assert batch.is_seed.tolist() == [True, False]
-    assert batch.is_first_download.tolist() == [False, True]
-    assert batch.can_serve.tolist() == [True, True]
-    assert batch.cost_count.tolist() == [2, 0]
-    assert batch.cost_last_s.tolist() == [3.0, 0]
-    assert batch.cost_mean_s.tolist() == [1.0, 0]
+    assert batch["max_tx_bits_per_s"].tolist() == [1000, 0]
+    assert batch["booked_tx_bits_per_s"].tolist() == [4 * 1024 * 1024 * 8 * 8, 0]
+    assert batch["upload_piece_count"].tolist() == [8, 0]
+    assert batch["same_idc"].tolist() == [1, 0]
+    assert batch["location_affinity"].tolist() == [0.2, 0]
+    assert batch["is_seed"].tolist() == [True, False]
+    assert batch["is_first_download"].tolist() == [False, True]
+    assert batch["can_serve"].tolist() == [True, True]
+    assert batch["cost_count"].tolist() == [2, 0]
+    assert batch["cost_last_s"].tolist() == [3.0, 0]
+    assert batch["cost_mean_s"].tolist() == [1.0, 0]

@@ -1,0 +1,139 @@
+"""What the scheduler knows of a child's candidates at the moment of a decision: one row for each.
+
+Facts are raw and recorded as they are; what a ranker sees is computed from them by `features`, live
+and in training alike. This module measures nothing: `scheduler.core` fills a batch from its state,
+a data set fills it from recorded decisions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import nan
+
+import numpy as np
+from numpy.typing import NDArray
+
+from odonata.errors import CallerError
+from odonata.wire.message import Value
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+
+class Fact(Value, frozen=True, kw_only=True):
+    """One column. `unknown` is what stands there when nobody knows (NaN where 0 would be a claim).
+
+    Truth is 1, falsehood 0.
+    """
+
+    name: str
+    unit: str
+    about: str
+    unknown: float = 0.0
+
+
+FACTS: tuple[Fact, ...] = (
+    # --- what the candidate's host says of itself ---
+    Fact(name="max_tx_bits_per_s", unit="bit/s", about="its uplink; 0: it does not say"),
+    Fact(name="reported_tx_bits_per_s", unit="bit/s", about="what leaves its uplink, by itself"),
+    Fact(name="report_age_s", unit="s", about="since it last announced itself"),
+    Fact(name="is_seed", unit="1", about="it is a seed peer"),
+    # --- what this scheduler handed out on that host and did not take back ---
+    Fact(name="booked_tx_bits_per_s", unit="bit/s", about="by all its children"),
+    Fact(name="upload_content_length", unit="B", about="content its children came for"),
+    Fact(name="upload_piece_count", unit="pieces", about="pieces its children may have in flight"),
+    Fact(name="child_count", unit="children", about="children of all its peers"),
+    # --- the pair ---
+    Fact(name="same_idc", unit="1", about="child and host name the same data centre"),
+    Fact(name="location_affinity", unit="1", about="share of leading location elements that agree"),
+    # --- the candidate's own download ---
+    Fact(name="is_first_download", unit="1", about="state ReceivedNormal or Running"),
+    Fact(name="is_at_source", unit="1", about="state BackToSource"),
+    Fact(name="is_finished", unit="1", about="state Succeeded"),
+    Fact(name="can_serve", unit="1", about="state Running, BackToSource or Succeeded", unknown=1.0),
+    Fact(name="finished_piece_count", unit="pieces", about="it holds so many"),
+    Fact(name="parent_count", unit="parents", about="it has so many itself"),
+    Fact(name="cost_count", unit="pieces", about="piece costs it reported, at most the window"),
+    Fact(name="cost_last_s", unit="s", about="the latest of them; 0 with fewer than 2"),
+    Fact(name="cost_mean_s", unit="s", about="mean of the others"),
+    Fact(name="cost_std_s", unit="s", about="population deviation of the others"),
+    Fact(name="cost_window", unit="pieces", about="how many costs are kept", unknown=2000.0),
+    # --- what the candidate's host has served to anybody, of any task (scheduler.core.history) ---
+    Fact(
+        name="served_rate_bytes_per_s",
+        unit="B/s",
+        about="bytes served over time busy serving, half-life 10 min",
+        unknown=nan,
+    ),
+    Fact(
+        name="served_recent_rate_bytes_per_s",
+        unit="B/s",
+        about="the same with a half-life of 10 s",
+        unknown=nan,
+    ),
+    Fact(name="served_piece_count", unit="pieces", about="pieces behind that, decayed alike"),
+    Fact(name="served_failure_count", unit="pieces", about="failed or late ones, decayed alike"),
+    Fact(name="served_age_s", unit="s", about="since the last one, good or bad", unknown=nan),
+    # --- the child and the swarm: the same in every row of a batch ---
+    Fact(
+        name="swarm_rate_bytes_per_s",
+        unit="B/s",
+        about="geometric mean of served_rate over the hosts that serve",
+        unknown=nan,
+    ),
+    Fact(
+        name="child_rate_bytes_per_s",
+        unit="B/s",
+        about="bytes the child's host received over time busy receiving, half-life 10 min",
+        unknown=nan,
+    ),
+    Fact(name="piece_length", unit="B", about="of the task; 0: not known yet"),
+    Fact(name="total_piece_count", unit="pieces", about="of the task; 0: not known yet"),
+)
+
+FACT_NAMES: tuple[str, ...] = tuple(fact.name for fact in FACTS)
+_COLUMN = {fact.name: number for number, fact in enumerate(FACTS)}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CandidateBatch:
+    """Facts of n candidates for one child: `facts` has shape (n, len(FACTS)), float64."""
+
+    facts: FloatArray
+
+    def __len__(self) -> int:
+        """Return n."""
+        return int(self.facts.shape[0])
+
+    def __getitem__(self, name: str) -> FloatArray:
+        """Return the column of fact `name`, shape (n,), in memory of its own.
+
+        Contiguous always: numpy's vectorised functions may round strided columns differently, and a
+        feature must come out the same bit for bit wherever it is computed.
+        """
+        return np.ascontiguousarray(self.facts[:, _COLUMN[name]])
+
+    def is_true(self, name: str) -> BoolArray:
+        """Return where the fact `name` is a truth, shape (n,)."""
+        return self.facts[:, _COLUMN[name]] > 0
+
+    @classmethod
+    def of_rows(cls, rows: Sequence[Sequence[float]]) -> CandidateBatch:
+        """A batch from one row of facts per candidate, each in the order of `FACTS`."""
+        return cls(np.array(rows, dtype=np.float64).reshape(len(rows), len(FACTS)))
+
+    @classmethod
+    def of_columns(cls, columns: Mapping[str, Sequence[float] | FloatArray]) -> CandidateBatch:
+        """A batch from columns of equal length; facts that are not named are unknown.
+
+        CallerError for a column that is no fact, or none at all.
+        """
+        strange = set(columns) - set(_COLUMN)
+        if strange or not columns:
+            raise CallerError(f"{min(strange, default='nothing')} is no fact: see models.facts")
+        count = len(next(iter(columns.values())))
+        facts = np.empty((count, len(FACTS)), dtype=np.float64)
+        for number, fact in enumerate(FACTS):
+            facts[:, number] = columns.get(fact.name, fact.unknown)
+        return cls(facts)

@@ -1,0 +1,1 @@
+"""What happened, as records: written beside the work, never waited for."""

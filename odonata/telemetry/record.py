@@ -1,0 +1,164 @@
+"""The records of the learning loop: what was decided, what came of each piece, how it all ended.
+
+    DecisionRecord (scheduler)  <- decision_id ->  PieceRecord (peer)       DownloadRecord (peer)
+
+The join key needs no field on Dragonfly's wire: the n-th answer with parents that a peer gets on
+its stream is decision `<peer id>#<n>`, and both ends count. Values only; writing is `writer`'s,
+Parquet is `parquet`'s.
+
+Times (`..._s`) are seconds. `at_s` is on the clock of whoever wrote the record; each file says how
+far that is from 1970, and the conversion to Parquet adds it. A record holds ids and numbers, never
+a URL, a header or an address that a user typed.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from odonata.wire.message import Value
+
+SCHEMA_VERSION = 1
+"""Of all three records together; raised when a field changes its meaning or goes."""
+
+
+def decision_id(child_id: str, count: int) -> str:
+    """The id of the `count`-th answer with parents (from 1) that peer `child_id` was given."""
+    return f"{child_id}#{count}"
+
+
+class DecisionRecord(Value, frozen=True, kw_only=True, tag="decision"):
+    """One scheduling decision with all eligible candidates as they were seen at that moment.
+
+    The n candidates are columns: `peer_ids` and `host_ids` of length n; `scores` and `propensities`
+    n little-endian doubles, `slots` n little-endian int32 (place in the answer from 0, -1: not
+    chosen), `bad` n bytes (1: left out as bad); `facts` n x len(fact_names) and `features`
+    n x len(feature_names) doubles, row by row. Facts are what the scheduler knew, features what the
+    ranker saw; `models.features` makes the ones from the others.
+    """
+
+    decision_id: str
+    at_s: float
+    task_id: str
+    child_id: str
+    child_host_id: str
+    outcome: str
+    """"parents", or "source" (then there may be no candidates)."""
+    reason: str
+    policy: str
+    """The ranker that was asked."""
+    ranked_by: str
+    """The ranker that ranked: another one if the first could not."""
+    model_version: str = ""
+    fallback: str = ""
+    """Why another one ranked; "" if none did."""
+    draw_seed: int = 0
+    """Of the generator of this decision's chances: ties, sampling, exploration."""
+    exploration: float = 0.0
+    """The probability with which this decision would have explored."""
+    explored: bool = False
+    useful_count: int = 0
+    peer_count: int = 0
+    feature_schema: str = ""
+    fact_names: tuple[str, ...] = ()
+    feature_names: tuple[str, ...] = ()
+    peer_ids: tuple[str, ...] = ()
+    host_ids: tuple[str, ...] = ()
+    scores: bytes = b""
+    slots: bytes = b""
+    propensities: bytes = b""
+    """Of being in the answer, given who else was eligible."""
+    bad: bytes = b""
+    facts: bytes = b""
+    features: bytes = b""
+
+
+class PieceRecord(Value, frozen=True, kw_only=True, tag="piece"):
+    """One try to fetch one piece: from a parent, or from the source (`parent_id` empty).
+
+    The three times follow each other from the moment the piece was asked for: `queue_s` until the
+    request was on its way, `first_byte_s` until the first byte came, `total_s` until it was stored
+    or given up. None: it never came so far, or the writer can't know. A try that timed out or was
+    stopped counts: its `total_s` is the least it would have cost.
+    """
+
+    at_s: float
+    """When it ended."""
+    decision_id: str
+    """The latest answer that named this parent; "" for the source."""
+    task_id: str
+    child_id: str
+    child_host_id: str
+    parent_id: str
+    parent_host_id: str
+    traffic: str
+    """"remote_peer", "seed_peer" or "back_to_source"."""
+    number: int
+    length: int
+    """Bytes of the piece; 0 if unknown."""
+    total_s: float
+    queue_s: float | None = None
+    first_byte_s: float | None = None
+    concurrency: int = 0
+    """Pieces this download had in flight from parents when this one was asked for, itself included;
+    0: unknown."""
+    result: str
+    """"ok", "failed" or "cancelled"."""
+    reason: str = ""
+    """Why not ok: a `FailureReason` of `peer.core.event`, "late", "hedged", or what the scheduler
+    heard."""
+    written_by: str
+    """"peer", or "scheduler" on behalf of a peer that writes no telemetry."""
+
+
+class DownloadRecord(Value, frozen=True, kw_only=True, tag="download"):
+    """One download of one peer, when it ended. Bytes count what was stored, by giver."""
+
+    at_s: float
+    """When it ended."""
+    started_at_s: float
+    task_id: str
+    child_id: str
+    child_host_id: str
+    is_seed: bool
+    content_length: int
+    """-1: never learned."""
+    piece_length: int
+    from_peers_bytes: int
+    from_seeds_bytes: int
+    from_source_bytes: int
+    piece_count: int
+    decision_count: int
+    first_piece_s: float | None
+    """From the start until the first piece was stored; None: none was."""
+    result: str
+    """"ok", "failed" or "cancelled"."""
+    reason: str = ""
+
+
+Record = DecisionRecord | PieceRecord | DownloadRecord
+
+
+class Recorder(Protocol):
+    """Where records go. Never waits, never raises: what has no room is dropped and counted."""
+
+    def write(self, record: Record) -> None:
+        """Take one record."""
+        ...
+
+
+class NoRecorder:
+    """Takes nothing: telemetry is off."""
+
+    def write(self, record: Record) -> None:
+        """Forget `record`."""
+
+
+class ListRecorder:
+    """Keeps all records in memory, in order: for tests and small simulations."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+
+    def write(self, record: Record) -> None:
+        """Keep `record`."""
+        self.records.append(record)
