@@ -19,6 +19,9 @@ class Ranking:
 
     Both have shape (n,); scores are finite. `ranked_by` names who ranked in the end; `fallback`
     says why it was not the one that was asked ("" if it was), `model_version` which model did.
+    `features`: what it saw, shape (n, len(FEATURES)), if it looked at features; so that they are
+    computed once, and recorded as they were seen. `by_lot`: the scores are lots, each order as
+    likely as any other (it matters for the propensities that are recorded).
     """
 
     scores: FloatArray
@@ -26,6 +29,8 @@ class Ranking:
     ranked_by: str
     model_version: str = ""
     fallback: str = ""
+    features: FloatArray | None = None
+    by_lot: bool = False
 
 
 class Ranker(Protocol):

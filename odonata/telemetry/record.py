@@ -26,6 +26,14 @@ def decision_id(child_id: str, count: int) -> str:
     return f"{child_id}#{count}"
 
 
+def source_decision_id(child_id: str, count: int) -> str:
+    """The id of the `count`-th time (from 1) that peer `child_id` was sent to the source.
+
+    No piece record names it.
+    """
+    return f"{child_id}#source{count}"
+
+
 class DecisionRecord(Value, frozen=True, kw_only=True, tag="decision"):
     """One scheduling decision with all eligible candidates as they were seen at that moment.
 
@@ -93,9 +101,11 @@ class PieceRecord(Value, frozen=True, kw_only=True, tag="piece"):
     traffic: str
     """"remote_peer", "seed_peer" or "back_to_source"."""
     number: int
+    """-1: unknown."""
     length: int
     """Bytes of the piece; 0 if unknown."""
     total_s: float
+    """0 also for a failure that somebody else reported: nothing is known but that it cost time."""
     queue_s: float | None = None
     first_byte_s: float | None = None
     concurrency: int = 0
