@@ -39,7 +39,8 @@ class Choice:
 def choose(turn: Turn, child: Peer, seen: Survey) -> Choice:
     """Rank the eligible candidates and take the best; whoever is left out is noted in `seen`."""
     candidates = _sample(turn, seen)
-    ranking = turn.ranker.rank(facts(child, candidates, turn.now), turn.rng.getrandbits(63))
+    batch = facts(child, candidates, turn.now, turn.state.swarm_rate.bytes_per_s)
+    ranking = turn.ranker.rank(batch, turn.rng.getrandbits(63))
     order = _order(turn, candidates, ranking)
     good = [row for row in order if not ranking.bad[row]]
     taken = (good or order)[: turn.limits.candidate_parent_limit]
@@ -67,9 +68,13 @@ def look_around(turn: Turn, child: Peer) -> Survey:
     return survey(child)
 
 
-def facts(child: Peer, candidates: list[Peer], now: float) -> CandidateBatch:
+def facts(
+    child: Peer, candidates: list[Peer], now: float, swarm_rate_bytes_per_s: float = nan
+) -> CandidateBatch:
     """Read what a ranker may know from the scheduler's state, one row per candidate."""
-    return CandidateBatch.of_rows([_row(child, peer, now) for peer in candidates])
+    return CandidateBatch.of_rows(
+        [_row(child, peer, now, swarm_rate_bytes_per_s) for peer in candidates]
+    )
 
 
 def tell(turn: Turn, child: Peer, outcome: Outcome, reason: str, seen: Survey | None) -> None:
@@ -149,7 +154,7 @@ def _order(turn: Turn, candidates: list[Peer], ranking: Ranking) -> list[int]:
     return sorted(range(len(candidates)), key=keys.__getitem__)
 
 
-def _row(child: Peer, parent: Peer, now: float) -> tuple[float, ...]:
+def _row(child: Peer, parent: Peer, now: float, swarm_rate_bytes_per_s: float) -> tuple[float, ...]:
     """One candidate's facts in the order of `models.facts.FACTS`."""
     host, task = parent.host, parent.task
     said, ours = host.announced, child.host.announced
@@ -176,13 +181,13 @@ def _row(child: Peer, parent: Peer, now: float) -> tuple[float, ...]:
         mean,
         deviation,
         parent.costs.limit,
-        nan,
-        nan,
-        0.0,
-        0.0,
-        nan,
-        nan,
-        nan,
+        host.history.rate_bytes_per_s,
+        host.history.recent_rate_bytes_per_s,
+        host.history.piece_count(now),
+        host.history.failure_count(now),
+        host.history.age_s(now),
+        swarm_rate_bytes_per_s,
+        child.host.received.rate_bytes_per_s,
         task.piece_length or 0,
         task.piece_count,
     )

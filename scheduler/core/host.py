@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from odonata.wire.message import Host
+from scheduler.core.history import HostHistory, SwarmShare
 
 if TYPE_CHECKING:
     from scheduler.core.graph import Booking
@@ -21,13 +22,15 @@ class KnownHost:
     """A host and its load.
 
     `announced` is what the host said last. The counters sum the bookings of all edges that leave
-    its peers; `upload_count` and `upload_failed_count` only ever grow.
+    its peers; `upload_count` and `upload_failed_count` only ever grow. `history` is what it gave to
+    others, `received` what it got from them; `swarm_share` its part in the swarm's rate.
     """
 
     announced: Host
     announce_interval_s: float
     created_at_s: float
-    updated_at_s: float
+    updated_at_s: float  # when anything was heard of it
+    announced_at_s: float  # when it said `announced`
     peers: dict[str, Peer] = field(default_factory=dict[str, "Peer"])
     is_unreachable: bool = (
         False  # a call to this seed failed, and it has not announced itself since
@@ -38,6 +41,9 @@ class KnownHost:
     concurrent_upload_piece_count: int = 0
     upload_content_length: int = 0
     booked_tx_bits_per_s: int = 0
+    history: HostHistory = field(default_factory=HostHistory)
+    received: HostHistory = field(default_factory=HostHistory)
+    swarm_share: SwarmShare = field(default_factory=SwarmShare)
 
     @property
     def id(self) -> str:

@@ -16,6 +16,7 @@ from odonata.wire.message import Download, Host
 from scheduler.core.candidate import why_useless
 from scheduler.core.cost import CostWindow
 from scheduler.core.graph import Booking, DownloadGraph
+from scheduler.core.history import SwarmRate
 from scheduler.core.host import KnownHost
 from scheduler.core.lifecycle import PeerState, PeerTrigger, TaskTrigger
 from scheduler.core.limits import Limits
@@ -37,6 +38,7 @@ class SchedulerState:
         self.waiting_tasks: dict[str, Task] = {}
         self.restless: dict[str, Task] = {}
         self.expecting: dict[str, Task] = {}
+        self.swarm_rate = SwarmRate()
         self._lives = 0
 
     # --- hosts ---
@@ -46,12 +48,16 @@ class SchedulerState:
         known = self.hosts.get(host.id)
         if known is None:
             known = KnownHost(
-                announced=host, announce_interval_s=interval_s, created_at_s=now, updated_at_s=now
+                announced=host,
+                announce_interval_s=interval_s,
+                created_at_s=now,
+                updated_at_s=now,
+                announced_at_s=now,
             )
             self.hosts[host.id] = known
         known.announced = host
         known.announce_interval_s = interval_s
-        known.updated_at_s = now
+        known.updated_at_s = known.announced_at_s = now
         known.is_unreachable = False
         if known.is_seed:
             self.seeds[host.id] = known
@@ -67,6 +73,7 @@ class SchedulerState:
         assert not host.peers, f"host {host.id} still has peers"
         del self.hosts[host.id]
         self.seeds.pop(host.id, None)
+        self.swarm_rate.forget(host.swarm_share)
 
     # --- tasks ---
 
