@@ -67,10 +67,9 @@ def feature_matrix(batch: CandidateBatch) -> FloatArray:
     matrix = np.empty((len(batch), len(FEATURES)), dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         for number, feature in enumerate(FEATURES):
-            spec = feature.spec
-            values = np.clip(feature.compute(batch), spec.low, spec.high)
-            matrix[:, number] = np.where(np.isnan(values), spec.default, values)
-    return matrix
+            matrix[:, number] = feature.compute(batch)
+    np.clip(matrix, _LOWS, _HIGHS, out=matrix)  # all at once: by columns it takes longer
+    return np.where(np.isnan(matrix), _DEFAULTS, matrix)
 
 
 def schema_hash() -> str:
@@ -386,3 +385,7 @@ FEATURES: tuple[Feature, ...] = (
 )
 
 FEATURE_NAMES: tuple[str, ...] = tuple(feature.spec.name for feature in FEATURES)
+
+_LOWS = np.array([feature.spec.low for feature in FEATURES])
+_HIGHS = np.array([feature.spec.high for feature in FEATURES])
+_DEFAULTS = np.array([feature.spec.default for feature in FEATURES])
