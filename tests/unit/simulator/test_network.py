@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator.network import Link, Network, Transfer, fair_rates
+from odonata.errors import CallerError
+from simulator.network import UNLIMITED, Link, Network, Transfer
 from simulator.world import World
+from support.filling import fair_rates
 
 
 def nothing() -> None:
@@ -91,25 +93,52 @@ def test_nothing_to_send_arrives_at_once() -> None:
 
 
 @given(
-    pairs=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=20),
-    rates=st.lists(st.integers(1, 1000), min_size=10, max_size=10),
+    changes=st.lists(
+        st.tuples(st.integers(0, 5), st.integers(0, 5), st.booleans()), min_size=1, max_size=40
+    ),
+    ups=st.lists(st.integers(1, 1000), min_size=6, max_size=6),
+    downs=st.lists(st.integers(1, 1000), min_size=6, max_size=6),
+    between=st.sampled_from([UNLIMITED, 300.0]),
 )
-def test_rates_are_max_min_fair(pairs: list[tuple[int, int]], rates: list[int]) -> None:
-    """No link is overfull, and each transfer is held by a full link on which none gets more."""
-    givers = [Link(f"g{i}", up=float(rates[i])) for i in range(5)]
-    takers = [Link(f"t{i}", down=float(rates[5 + i])) for i in range(5)]
-    transfers = [
-        Transfer(giver=givers[a], taker=takers[b], left=1.0, on_done=nothing) for a, b in pairs
+def test_rates_are_those_of_progressive_filling(
+    changes: list[tuple[int, int, bool]], ups: list[int], downs: list[int], between: float
+) -> None:
+    """After every begin and end, found from what was before, and compared with an exact filling."""
+    world = World(1)
+    network = Network(world, between_idcs=between)
+    links = [
+        Link(f"h{i}", up=float(up), down=float(down), idc="ab"[i % 2])
+        for i, (up, down) in enumerate(zip(ups, downs, strict=True))
     ]
-    found = fair_rates(transfers)
-    for transfer in transfers:
-        held = False
-        for mine, capacity in (
-            ([t for t in transfers if t.giver is transfer.giver], transfer.giver.up),
-            ([t for t in transfers if t.taker is transfer.taker], transfer.taker.down),
-        ):
-            total = sum(found[t] for t in mine)
-            assert total <= capacity * (1 + 1e-9)
-            full = total >= capacity * (1 - 1e-9)
-            held = held or (full and found[transfer] >= max(found[t] for t in mine) * (1 - 1e-9))
-        assert held
+    running: list[Transfer] = []
+    for giver, taker, ends in changes:
+        if ends and running:
+            network.stop(running.pop(giver % len(running)))
+        else:
+            running.append(network.send(links[giver], links[taker], 10**9, nothing))
+        network.set_uplink(links[taker], links[taker].up + 1.0)
+        world.run(until_s=world.now + 1e-3, is_over=lambda: False)
+        exact = fair_rates(running)
+        assert [t.rate for t in running] == pytest.approx([exact[t] for t in running], rel=1e-6)
+
+
+def test_a_shared_link_between_data_centres() -> None:
+    clock = Clock()
+    clock.network = Network(clock.world, between_idcs=10.0)
+    here, there = Link("a", up=100.0, idc="x"), Link("b", idc="y")
+    clock.send("across", here, there, 100)
+    clock.send("within", here, Link("c", idc="x"), 900)
+    clock.run()
+    assert clock.times["across"] == pytest.approx(10.0)
+    assert clock.times["within"] == pytest.approx(10.0)
+
+
+def test_an_uplink_that_degrades() -> None:
+    clock = Clock()
+    giver = Link("a", up=100.0)
+    clock.send("x", giver, Link("b"), 500)
+    clock.world.at(4.0, lambda: clock.network.set_uplink(giver, 10.0))
+    clock.run()
+    assert clock.times["x"] == pytest.approx(14.0)
+    with pytest.raises(CallerError, match="uplink of a"):
+        clock.network.set_uplink(giver, 0.0)
