@@ -39,7 +39,7 @@ from odonata.wire.message import (
 )
 from peer.core.content import Content
 from peer.core.conversation import Conversation
-from peer.core.effect import Complete, DownloadEffect, GiveUp, WakeAt
+from peer.core.effect import CancelReason, Complete, DownloadEffect, GiveUp, WakeAt
 from peer.core.event import (
     Begun,
     Cancelled,
@@ -115,7 +115,8 @@ class DownloadCore:
         self._may_use_source = download.need_back_to_source or not download.disable_back_to_source
         self._cancelled_early = False
         self._lost_because = ""
-        self._rounds = 0  # answers since the last piece
+        self._decisions = 0
+        self._rounds = 0  # answers that were asked for, since the last piece
         self._asked_at = 0.0
         self._progress_at = 0.0
         self._alarm_at: float | None = None
@@ -123,6 +124,11 @@ class DownloadCore:
     @property
     def state(self) -> State:
         return self._life.state
+
+    @property
+    def decisions(self) -> int:
+        """Answers with parents so far; the scheduler counts them, too."""
+        return self._decisions
 
     def story(self) -> tuple[str, ...]:
         """The last events and steps, oldest first: for logs and bug reports."""
@@ -247,9 +253,14 @@ class DownloadCore:
             self._fetching.reader = Reader(number, now)
 
     def _on_answer(self, answer: SchedulerAnswer, now: float, out: list[DownloadEffect]) -> None:
+        """What was asked for, or what the scheduler says of its own. See `lifecycle`."""
+        if isinstance(answer, NormalTask) and answer.parents:
+            self._decisions += 1
         if self.state is State.REPORTING:
             self._finish(now, out)
             return
+        if self.state is State.SOURCING and isinstance(answer, NormalTask):
+            self._fetching.connect(answer.parents, self._decisions, now, out)
         if self.state not in _WAITING and self.state is not State.SWARMING:
             return  # too late: decided otherwise meanwhile
         match answer:
@@ -271,7 +282,7 @@ class DownloadCore:
         self._life.take(Step.SWARM, now)
         self._conversation.start(out)
         self._source.close(out)
-        self._fetching.connect(answer.parents, now, out)
+        self._fetching.connect(answer.parents, self._decisions, now, out)
 
     def _on_empty(self, now: float, out: list[DownloadEffect]) -> None:
         if self._content.contradiction(0, None) is not None:
@@ -396,7 +407,7 @@ class DownloadCore:
     ) -> None:
         news = self._content.hold(event.piece.number)
         self._source.on_stored(now)
-        self._fetching.forget(event.piece.number, out)
+        self._fetching.forget(event.piece.number, CancelReason.SOURCE, now, out)
         if news:
             self._progress(now)
             piece = msgspec.structs.replace(
@@ -471,7 +482,7 @@ class DownloadCore:
             return
         if self._fetching.flights:
             return
-        if not self._fetching.hopeful():
+        if not self._fetching.hopeful(now):
             self._fetching.drop_all(out)
             self._swarm_is_dry("not all pieces are downloaded from parents", (), now, out)
         elif now - self._progress_at >= self._limits.stall_timeout_s:
@@ -506,11 +517,11 @@ class DownloadCore:
         if self._idle and now - self._progress_at >= self._limits.stall_timeout_s:
             self._fetching.drop_all(out)  # they offer pieces and do not bring them
         reader = self._fetching.reader
-        elsewhere = self._fetching.offered()
+        elsewhere = self._fetching.promised(now)
         self._source.advance(elsewhere, None if reader is None else reader.number, now, out)
-        self._fetching.leave_to_source(out)
+        self._fetching.leave_to_source(now, out)
         self._fetching.fill(now, out)
-        if self._source.error is not None and not self._parents_suffice(elsewhere):
+        if self._source.error is not None and not self._parents_suffice():
             self._source_is_dead(self._source.error, now, out)
 
     @property
@@ -518,9 +529,12 @@ class DownloadCore:
         """Nothing is on its way, neither from parents nor from the source."""
         return not self._fetching.flights and not self._source.busy
 
-    def _parents_suffice(self, offered: set[int]) -> bool:
+    def _parents_suffice(self) -> bool:
         missing = self._content.missing()
-        return missing is not None and all(n in offered for n in missing)
+        if missing is None:
+            return False
+        offered = self._fetching.offered()
+        return all(number in offered for number in missing)
 
     def _source_is_dead(self, error: OdonataError, now: float, out: list[DownloadEffect]) -> None:
         answer = self._source.answer

@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from odonata.errors import OdonataError
 from odonata.wire.message import Parent, PeerMessage, Value
+
+
+class CancelReason(StrEnum):
+    """Why a transfer was stopped, for the record."""
+
+    LATE = "late"  # it took too long: somebody else is asked, or the parent is past hope
+    HEDGED = "hedged"  # another parent brought the piece first
+    SOURCE = "source"  # the source brought it, or is about to
+    TIMEOUT = "timeout"  # the driver owed an answer for too long
+    BLAMED = "blamed"  # the parent did what no honest one does, by this piece or another
+    FAILED = "failed"  # the parent failed too often
+    DROPPED = "dropped"  # the parent is not needed any more
+    ENDED = "ended"  # the download is over
 
 
 class Send(Value, frozen=True, kw_only=True, tag=True):
@@ -38,6 +53,8 @@ class DropParent(Value, frozen=True, kw_only=True, tag=True):
     """Forget the parent: end its streams, cancel what is in flight from it (no answer)."""
 
     peer_id: str
+    reason: str = ""
+    """A `CancelReason`, of what was in flight."""
 
 
 class FetchPiece(Value, frozen=True, kw_only=True, tag=True):
@@ -63,7 +80,7 @@ class CancelPiece(Value, frozen=True, kw_only=True, tag=True):
     peer_id: str
     number: int
     reason: str = ""
-    """For the record: "late", "hedged" (another one brought it), or what else."""
+    """A `CancelReason`."""
 
 
 class OpenSource(Value, frozen=True, kw_only=True, tag=True):

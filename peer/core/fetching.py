@@ -18,6 +18,12 @@ A transfer is late when it has taken several times this download's own mean. If 
 a late one is stopped and asked from somebody else. If slots are free and nothing new is left to ask
 for, a second holder is asked as well, the first to bring it wins, and the other is stopped.
 
+A parent is past hope when it used to bring pieces, and has brought none for far longer than that
+(`lateness` says when). Then it is left alone for a while and the scheduler is told, as of a piece
+that failed. What is on its way from it is stopped if somebody else could bring it. If nobody could,
+it goes on, for a trickle is better than nothing and what has come would be lost; but the scheduler
+is told all the same, since it may know another parent, and somebody must tell it.
+
 Not here: the scheduler's answers, the source, and the states of the download (`download`); choosing
 (`selection`).
 """
@@ -32,12 +38,14 @@ from peer.core.conversation import Conversation
 from peer.core.effect import (
     AskParentMeta,
     CancelPiece,
+    CancelReason,
     ConnectParent,
     DownloadEffect,
     DropParent,
     FetchPiece,
 )
 from peer.core.event import FailureReason, PieceNotFetched
+from peer.core.lateness import Lateness
 from peer.core.limits import DownloadLimits
 from peer.core.parents import Flight, Parents, ParentState
 from peer.core.selection import Reader, Situation, choose, choose_helper
@@ -72,25 +80,30 @@ class Fetching:
         self._on_way: dict[int, int] = {}  # piece -> copies in flight
         self._cancelled: dict[tuple[str, int], int] = {}  # stopped by us, answer still to come
         self._replaced: dict[int, int] = {}
-        self._fetched = 0
-        self._fetched_s = 0.0
+        self._lateness = Lateness(limits)
 
     # --- parents come and go --------------------------------------------------------------------
 
-    def connect(self, named: tuple[Parent, ...], now: float, out: list[DownloadEffect]) -> None:
-        """Take in the parents that the scheduler named."""
+    def connect(
+        self, named: tuple[Parent, ...], decision: int, now: float, out: list[DownloadEffect]
+    ) -> None:
+        """Take in the parents that the scheduler's answer number `decision` named."""
         interested = tuple(self._content.missing() or ())
         for parent in named:
             known = self.parents.get(parent.peer_id)
+            if known is not None:
+                known.decision = decision
             if known is not None and known.finished:
                 # It had told all, and the scheduler thinks that it has more by now.
                 known.finished, known.listing = False, True
             elif known is not None or self.parents.is_blamed(parent.peer_id):
                 continue
             else:
-                self._make_room(out)
-                if self.parents.admit(parent, now) is None:
+                self._make_room(now, out)
+                admitted = self.parents.admit(parent, now)
+                if admitted is None:
                     continue
+                admitted.decision = decision
             out.append(ConnectParent(parent=parent, interested=interested))
 
     def on_connected(self, state: ParentState, now: float) -> None:
@@ -138,14 +151,14 @@ class Fetching:
         self, state: ParentState, number: int | None, why: str, out: list[DownloadEffect]
     ) -> None:
         """It did what no honest parent does: never again in this download."""
-        self._leave(state, out)
+        self._leave(state, CancelReason.BLAMED, out)
         self.parents.blame(state.peer_id, why)
         self._report(state, number, out)
 
     def drop_all(self, out: list[DownloadEffect]) -> None:
         """The download needs no parents any more."""
         for state in list(self.parents):
-            self._leave(state, out)
+            self._leave(state, CancelReason.ENDED, out)
             self.parents.remove(state.peer_id)
 
     def check_offers(self, out: list[DownloadEffect]) -> None:
@@ -169,15 +182,15 @@ class Fetching:
             took_s = now - flight.asked_at
             state.heard_at = now
             state.measure(piece.length, took_s, self._limits.goodput_memory)
-            self._fetched += 1
-            self._fetched_s += took_s
-        self.forget(piece.number, out)
+            state.brought(now)
+            self._lateness.brought(took_s)
+        self.forget(piece.number, CancelReason.HEDGED, now, out)
 
-    def forget(self, number: int, out: list[DownloadEffect]) -> None:
+    def forget(self, number: int, why: CancelReason, now: float, out: list[DownloadEffect]) -> None:
         """A piece is held now: whoever else is bringing it may stop."""
         for state in self.parents:
             if number in state.in_flight:
-                self._cancel(state, number, out)
+                self._cancel(state, number, why, now, out)
         self.parents.forget_everywhere(number)
         self._replaced.pop(number, None)
 
@@ -226,7 +239,7 @@ class Fetching:
         for state in list(self.parents):
             overdue = [n for n, f in state.in_flight.items() if now >= f.deadline]
             for number in overdue:
-                self._cancel(state, number, out)
+                self._cancel(state, number, CancelReason.TIMEOUT, now, out)
                 state.avoid_until = now + self._limits.strike_avoid_s
                 self._strike(state, number, out)
             gone = self.parents.get(state.peer_id) is not state
@@ -235,12 +248,13 @@ class Fetching:
                 state.listing = True
                 interested = tuple(self._content.missing() or ())
                 out.append(ConnectParent(parent=state.parent, interested=interested))
+        self._leave_hopeless(now, out)
 
-    def leave_to_source(self, out: list[DownloadEffect]) -> None:
+    def leave_to_source(self, now: float, out: list[DownloadEffect]) -> None:
         """Stop what the source is bringing, too: it reads past what it does not need to store."""
         for state in self.parents:
             for number in [n for n in state.in_flight if self._at_source(n)]:
-                self._cancel(state, number, out)
+                self._cancel(state, number, CancelReason.SOURCE, now, out)
 
     # --- questions ------------------------------------------------------------------------------
 
@@ -257,7 +271,12 @@ class Fetching:
         """Missing pieces that some parent offers."""
         return {n for state in self.parents for n in state.offers if self._content.lacks(n)}
 
-    def hopeful(self) -> bool:
+    def promised(self, now: float) -> set[int]:
+        """Missing pieces that some parent offers who is not past hope."""
+        within_hope = (state for state in self.parents if state.hopeless_until <= now)
+        return {n for state in within_hope for n in state.offers if self._content.lacks(n)}
+
+    def hopeful(self, now: float) -> bool:
         """Something may still come from the parents: on its way, offered, or yet to be offered."""
         return (
             self.flights > 0
@@ -265,7 +284,7 @@ class Fetching:
                 p.listing or p.reconnect_at is not None or p.meta_asked_at is not None
                 for p in self.parents
             )
-            or any(not self._at_source(n) for n in self.offered())
+            or any(not self._at_source(n) for n in self.promised(now))
         )
 
     def silent(self, now: float) -> tuple[str, ...]:
@@ -275,9 +294,10 @@ class Fetching:
 
     def next_wake(self, now: float) -> float | None:
         """When `fill` or `tend` may have something to do although nothing happens."""
-        late_s = self._late_s()
+        late_s = self._lateness.late_s()
         moments: list[float] = []
         for state in self.parents:
+            moments.extend(self._lateness.hopeless_at(state, now))
             for flight in state.in_flight.values():
                 moments.append(flight.deadline)
                 if late_s is not None:
@@ -324,6 +344,8 @@ class Fetching:
                 offset=offered.offset,
                 length=offered.length,
                 timeout_s=timeout_s,
+                decision=state.decision,
+                concurrency=self.flights,
             )
         )
 
@@ -335,17 +357,25 @@ class Fetching:
                 del self._on_way[number]
         return flight
 
-    def _cancel(self, state: ParentState, number: int, out: list[DownloadEffect]) -> None:
+    def _cancel(
+        self,
+        state: ParentState,
+        number: int,
+        why: CancelReason,
+        now: float,
+        out: list[DownloadEffect],
+    ) -> None:
+        state.count_fruitless(now)
         if self._land(state, number) is not None:
             self._cancelled[state.peer_id, number] = 1
-            out.append(CancelPiece(peer_id=state.peer_id, number=number))
+            out.append(CancelPiece(peer_id=state.peer_id, number=number, reason=why))
 
-    def _leave(self, state: ParentState, out: list[DownloadEffect]) -> None:
+    def _leave(self, state: ParentState, why: CancelReason, out: list[DownloadEffect]) -> None:
         for number in list(state.in_flight):
             self._land(state, number)
         for key in [k for k in self._cancelled if k[0] == state.peer_id]:
             del self._cancelled[key]
-        out.append(DropParent(peer_id=state.peer_id))
+        out.append(DropParent(peer_id=state.peer_id, reason=why))
 
     def _report(self, state: ParentState, number: int | None, out: list[DownloadEffect]) -> None:
         message = PieceFailed(parent_id=state.peer_id, number=number, temporary=True)
@@ -362,31 +392,25 @@ class Fetching:
     def _strike(self, state: ParentState, number: int | None, out: list[DownloadEffect]) -> None:
         state.strikes += 1
         if state.strikes >= self._limits.max_strikes:
-            self._leave(state, out)
+            self._leave(state, CancelReason.FAILED, out)
             self.parents.remove(state.peer_id)
             self._report(state, number, out)
 
-    def _make_room(self, out: list[DownloadEffect]) -> None:
-        """Parents that have nothing more to give make room for new ones."""
+    def _make_room(self, now: float, out: list[DownloadEffect]) -> None:
+        """Parents that have nothing more to give, or are past hope, make room for new ones."""
         if len(self.parents) < self._limits.max_parents:
             return
-        for state in list(self.parents):
-            if state.finished and not state.offers and not state.in_flight:
-                self._leave(state, out)
-                self.parents.remove(state.peer_id)
-                return
+        idle = [state for state in self.parents if not state.in_flight]
+        useless = [state for state in idle if state.finished and not state.offers]
+        useless += [state for state in idle if state.hopeless_until > now]
+        if useless:
+            self._leave(useless[0], CancelReason.DROPPED, out)
+            self.parents.remove(useless[0].peer_id)
 
-    # --- late transfers -------------------------------------------------------------------------
-
-    def _late_s(self) -> float | None:
-        """After how long a transfer is late, None while there is nothing to compare with."""
-        if not self._fetched or not (self._limits.hedge or self._limits.replace_slow):
-            return None
-        mean_s = self._fetched_s / self._fetched
-        return max(self._limits.slow_factor * mean_s, self._limits.min_slow_s)
+    # --- late transfers, and parents past hope --------------------------------------------------
 
     def _help_late(self, now: float, out: list[DownloadEffect]) -> None:
-        late_s = self._late_s()
+        late_s = self._lateness.late_s()
         if late_s is None:
             return
         late = sorted(
@@ -412,7 +436,26 @@ class Fetching:
         if helper is None:
             return
         if full:
-            self._cancel(slow, number, out)
-            slow.avoid_until = now + limits.slow_avoid_s
+            self._cancel(slow, number, CancelReason.LATE, now, out)
+            slow.avoid_until = max(slow.avoid_until, now + limits.slow_avoid_s)
             self._replaced[number] = replaced + 1
         self._ask(helper, number, now, out)
+
+    def _leave_hopeless(self, now: float, out: list[DownloadEffect]) -> None:
+        for state in self.parents:
+            if not self._lateness.is_hopeless(state, now):
+                continue
+            state.avoid_until = state.hopeless_until = now + self._limits.hopeless_avoid_s
+            self._report(state, next(iter(state.in_flight)), out)
+            for number in list(state.in_flight):
+                if self._is_held_elsewhere(number, state, now):
+                    self._cancel(state, number, CancelReason.LATE, now, out)
+            state.disappoint(now, 1.0 / self._limits.hopeless_factor)
+
+    def _is_held_elsewhere(self, number: int, state: ParentState, now: float) -> bool:
+        """Somebody else among the parents could bring it, who is not past hope, too."""
+        return any(
+            number in other.offers and other.hopeless_until <= now
+            for other in self.parents
+            if other is not state
+        )

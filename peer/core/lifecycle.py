@@ -22,6 +22,23 @@ SOURCING: the source brings what no parent brings. There is no way back from it,
 that has asked the source knows that the swarm could not help; pieces that connected parents offer
 are still taken from them.
 
+The scheduler may answer at any time, asked or not: it replaces a parent that fails its children,
+and adds parents as peers join. What an answer does depends on where the download stands:
+
+| state         | parents                     | source      | empty       | metadata only |
+|---------------|-----------------------------|-------------|-------------|---------------|
+| registering   | SWARMING                    | SOURCING    | COMPLETE    | nothing       |
+| rescheduling  | SWARMING, with what is left | SOURCING    | COMPLETE    | nothing       |
+| swarming      | more of them                | SOURCING    | COMPLETE    | nothing       |
+| sourcing      | more of them, and stays     | nothing     | nothing     | nothing       |
+| reporting     | COMPLETE                    | COMPLETE    | COMPLETE    | COMPLETE      |
+| alone, ended  | nothing                     | nothing     | nothing     | nothing       |
+
+At the source, parents help with what no request to the source covers yet, and when it fails. "More"
+never means "instead": parents that are left out go on until they fail. Answers with parents are
+counted, whatever became of them, because the scheduler counts them too: the count names the
+decision in the records.
+
 COMPLETE and FAILED are the end: no event has any effect there. Everything may fail, at any time.
 
 Rule: whatever moves a download from state to state stands in TRANSITIONS. A pair that is missing is

@@ -75,6 +75,16 @@ class DownloadLimits(Value, frozen=True, kw_only=True):
     """A parent that was replaced is left alone for so long (swarm study)."""
     min_slow_s: float = 0.5
     """Below this nothing is late: on fast links a mean is milliseconds, and a hiccup no reason."""
+    hopeless_factor: float = 10.0
+    """A parent is past hope when it has brought nothing for this many times as long as a piece
+    takes, from it or in this download, whichever is longer..."""
+    hopeless_s: float = 3.0
+    """...and for at least so long."""
+    hopeless_after_pieces: int = 4
+    """Pieces that came from parents before anybody is found past hope: the mean of fewer says
+    little. Besides, at least one must have come from the parent itself."""
+    hopeless_avoid_s: float = 10.0
+    """How long it is left alone, and the scheduler not told of it again."""
     max_replacements: int = 2
     """Of one piece; then its transfer runs to its end or its timeout, so that it comes at all."""
 

@@ -46,6 +46,10 @@ class ParentState:
     avoid_until: float = 0.0
     reconnect_at: float | None = None
     meta_asked_at: float | None = None
+    decision: int = 0  # the latest answer that named it, from 1
+    fruitless_s: float = 0.0  # see `fruitless`; up to `counted_until`
+    counted_until: float = 0.0
+    hopeless_until: float = 0.0
 
     @property
     def peer_id(self) -> str:
@@ -67,13 +71,38 @@ class ParentState:
         return self.goodput if self.goodput is not None else self.spare
 
     def measure(self, n_bytes: int, took_s: float, memory: float) -> None:
-        """It brought `n_bytes` in `took_s`."""
+        """It brought `n_bytes` in `took_s`. See `brought`, too."""
         rate = n_bytes / max(took_s, 1e-6)
         old_rate = rate if self.goodput is None else self.goodput
         old_s = took_s if self.piece_s is None else self.piece_s
         self.goodput = old_rate + memory * (rate - old_rate)
         self.piece_s = old_s + memory * (took_s - old_s)
         self.strikes = self.refusals = 0
+
+    def brought(self, now: float) -> None:
+        """A piece came from it: whatever it was waited for, it was not in vain."""
+        self.fruitless_s, self.counted_until = 0.0, now
+
+    def fruitless(self, now: float) -> float:
+        """Seconds in which something was on its way from it since it last brought a piece.
+
+        With what was stopped because it took too long: a parent that is asked, found late and left
+        again and again has brought nothing all the same. Several at once count once.
+        """
+        flight = next(iter(self.in_flight.values()), None)  # the oldest
+        if flight is None:
+            return self.fruitless_s
+        return self.fruitless_s + max(0.0, now - max(flight.asked_at, self.counted_until))
+
+    def count_fruitless(self, now: float) -> None:
+        """Before a flight is stopped: it shall not be forgotten how long it took."""
+        self.fruitless_s, self.counted_until = self.fruitless(now), now
+
+    def disappoint(self, now: float, share: float) -> None:
+        """It was past hope. It begins anew, but is drawn less often: its goodput was of old."""
+        self.brought(now)
+        if self.goodput is not None:
+            self.goodput *= share
 
     def told_load(self, max_rate: float, used_rate: float) -> None:
         """Its own word on its uplink; a maximum of 0 says nothing."""

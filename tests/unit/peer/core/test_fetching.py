@@ -6,7 +6,7 @@ import pytest
 from support.download import PIECE, URL, Script, asked, kinds, messages, of
 
 from odonata.wire.message import Download, PieceFailed, Reschedule
-from peer.core.effect import CancelPiece, ConnectParent, DropParent, FetchPiece
+from peer.core.effect import CancelPiece, CancelReason, ConnectParent, DropParent, FetchPiece
 from peer.core.event import (
     FailureReason,
     ParentLoad,
@@ -181,7 +181,9 @@ def test_a_fetch_that_nobody_answers_counts_as_a_timeout() -> None:
     script = Script(length=2 * PIECE)
     script.swarm("a", "b")
     ((_, number),) = asked(script.holds("a", 0, 1))
-    assert script.tick_until(CancelPiece) == CancelPiece(peer_id="a", number=number)
+    assert script.tick_until(CancelPiece) == CancelPiece(
+        peer_id="a", number=number, reason=CancelReason.TIMEOUT
+    )
     assert script.tick_until(FetchPiece).peer_id == "a"
     assert script.tick_until(DropParent).peer_id == "a"
 
@@ -253,7 +255,8 @@ def test_hedge_asks_a_second_holder_and_the_first_one_wins() -> None:
     second = script.tick_until(FetchPiece)
     assert second.peer_id == fast
     effects = script.stored(fast, second.number)
-    assert CancelPiece(peer_id=slow, number=second.number) in effects
+    hedged = CancelPiece(peer_id=slow, number=second.number, reason=CancelReason.HEDGED)
+    assert hedged in effects
     assert kinds(effects)[-1] == "Complete"
 
 
@@ -261,7 +264,8 @@ def test_hedge_that_loses_is_cancelled() -> None:
     script, slow, fast = slow_end()
     second = script.tick_until(FetchPiece)
     effects = script.stored(slow, second.number)
-    assert CancelPiece(peer_id=fast, number=second.number) in effects
+    hedged = CancelPiece(peer_id=fast, number=second.number, reason=CancelReason.HEDGED)
+    assert hedged in effects
     assert (
         script(PieceNotFetched(peer_id=fast, number=second.number, reason=FailureReason.CANCELLED))
         == []
@@ -289,7 +293,7 @@ def test_late_transfer_is_replaced_when_all_slots_are_taken() -> None:
         if replaced:
             break
         ((fast, number),) = asked(effects)
-    assert replaced == [CancelPiece(peer_id=slow, number=stuck)]
+    assert replaced == [CancelPiece(peer_id=slow, number=stuck, reason=CancelReason.LATE)]
     assert stuck in {n for p, n in asked(script.effects) if p != slow}
 
 

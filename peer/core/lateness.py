@@ -1,0 +1,61 @@
+"""When a transfer is late, and when a parent is past hope. Questions only: `fetching` acts on them.
+
+Both compare with what this download has seen itself. What it sees is the time from asking for a
+piece to having it, the wait in the parent's queue included; so a busy parent, a narrow downlink or
+a busy child make the measure longer, not the judgement harsher.
+
+*Late* is a matter of one transfer and costs the parent nothing but the piece. *Past hope* is a
+matter of a parent, and the scheduler will hear of it; so it takes more: the parent itself has
+brought pieces before, and for many times as long as that took, or as pieces take in this download
+on average, nothing has come from it although something was on its way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from peer.core.limits import DownloadLimits
+from peer.core.parents import ParentState
+
+
+class Lateness:
+    """The measure of one download. Times are seconds."""
+
+    def __init__(self, limits: DownloadLimits) -> None:
+        self._limits = limits
+        self._count = 0
+        self._total_s = 0.0
+
+    def brought(self, took_s: float) -> None:
+        """A piece came from a parent, `took_s` after it was asked for."""
+        self._count += 1
+        self._total_s += took_s
+
+    def late_s(self) -> float | None:
+        """After how long a transfer is late, None while there is nothing to compare with."""
+        limits = self._limits
+        if not self._count or not (limits.hedge or limits.replace_slow):
+            return None
+        return max(limits.slow_factor * self._total_s / self._count, limits.min_slow_s)
+
+    def hopeless_s(self, state: ParentState) -> float | None:
+        """For how long this parent may bring nothing, None while there is nothing to compare with.
+
+        A parent that never brought anything is never past hope: it may be new to a queue that the
+        others have stood in already. Its transfers run into their timeouts.
+        """
+        limits = self._limits
+        if self._count < limits.hopeless_after_pieces or state.piece_s is None:
+            return None
+        usual_s = max(self._total_s / self._count, state.piece_s)
+        return max(limits.hopeless_factor * usual_s, limits.hopeless_s)
+
+    def is_hopeless(self, state: ParentState, now: float) -> bool:
+        """It is past hope, and this is news."""
+        return any(at <= now for at in self.hopeless_at(state, now))
+
+    def hopeless_at(self, state: ParentState, now: float) -> Iterator[float]:
+        """When it will be past hope if it goes on to bring nothing; nothing if that can't be."""
+        limit_s = self.hopeless_s(state)
+        if state.in_flight and limit_s is not None:
+            yield max(now + limit_s - state.fruitless(now), state.hopeless_until)
