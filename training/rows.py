@@ -33,7 +33,7 @@ FORMAT = 1
 """Of the folder; raised when a column changes its meaning or goes."""
 FEATURE_PREFIX = "feature_"
 
-STR, INT, FLOAT, BOOL = "str", "int64", "float64", "bool"
+STR, INT, UINT, FLOAT, BOOL = "str", "int64", "uint64", "float64", "bool"
 
 
 class Column(Value, frozen=True, kw_only=True):
@@ -67,7 +67,7 @@ DECISION_COLUMNS: tuple[Column, ...] = (
     _known("model_version", STR, "of the model that ranked; empty: no model"),
     _known("exploration", FLOAT, "probability with which this decision would have explored"),
     _known("explored", BOOL, "whether it did"),
-    _known("draw_seed", INT, "of the generator of this decision's chances"),
+    _known("draw_seed", UINT, "of the generator of this decision's chances"),
 )
 CANDIDATE_COLUMNS: tuple[Column, ...] = (
     _known("row", INT, "place among the candidates as they were ranked, from 0"),
@@ -118,7 +118,7 @@ OUTCOME_NAMES: tuple[str, ...] = tuple(column.name for column in OUTCOME_COLUMNS
 
 
 class DecisionCounts(Value, frozen=True, kw_only=True):
-    """What became of the decision records; all but `read` and the last two add up to `read`."""
+    """What became of the decision records: those from `repeated` to `kept` add up to `read`."""
 
     read: int = 0
     repeated: int = 0
@@ -130,7 +130,7 @@ class DecisionCounts(Value, frozen=True, kw_only=True):
     other_facts: int = 0
     """Other features than today's, and not all of today's facts to make them from."""
     without_candidates: int = 0
-    """Of no candidate anything is recorded: there was none, or the rows are lost."""
+    """There was none, or rows of them are lost: without the whole group no feature is right."""
     kept: int = 0
     recomputed: int = 0
     """Of the kept: logged under another feature schema, features made anew from the facts."""
@@ -148,6 +148,8 @@ class PieceCounts(Value, frozen=True, kw_only=True):
     """The scheduler's record of a try that the peer recorded too."""
     from_source: int = 0
     """No parent, hence no decision."""
+    other_record_schema: int = 0
+    """Written under another version of the records."""
     length_unknown: int = 0
     """Arrived, but the writer did not know how many bytes."""
     without_decision: int = 0
@@ -185,11 +187,13 @@ class Hosts(Value, frozen=True, kw_only=True):
 
 
 class Source(Value, frozen=True, kw_only=True):
-    """One telemetry folder that was read."""
+    """One telemetry folder and how many rows it held, copies included."""
 
     directory: str
-    files: int = 0
-    bytes: int = 0
+    decisions: int = 0
+    candidates: int = 0
+    pieces: int = 0
+    downloads: int = 0
 
 
 class Card(Value, frozen=True, kw_only=True):
