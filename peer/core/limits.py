@@ -6,6 +6,8 @@ seconds, lengths bytes, rates bytes per second.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from odonata.piece import MIB
 from odonata.wire.message import Value
 
@@ -56,6 +58,15 @@ class DownloadLimits(Value, frozen=True, kw_only=True):
     """At most this often is a parent asked again for the length."""
 
     # --- choice -------------------------------------------------------------------------------
+    order: Literal["rarest", "ascending"] = "rarest"
+    """Which piece first. Ascending is what Dragonfly's client does, for comparison: every peer asks
+    the seed for the same (swarm study: 1.3 -> 5.8 times the bound)."""
+    first: Literal["parent", "piece"] = "parent"
+    """What is chosen first: a parent and then a piece it holds, or a piece and then a holder of it
+    (Dragonfly's client)."""
+    weight: Literal["measured", "told"] = "measured"
+    """How parents are weighted: by what they gave and what they say, or by what they say alone
+    (Dragonfly's client)."""
     goodput_memory: float = 0.3
     """Weight of the newest piece in a parent's measured goodput: the last five or so count."""
     seed_once: bool = True

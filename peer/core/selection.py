@@ -12,6 +12,9 @@ what a simulated and measured swarm asks for (order is worth more than the choic
    than its other parents on average: then it is not scarce. (Simulated with a seed of ten uplinks,
    8 and 16 peers: the median falls from 1.3 and 1.6 times the bound to 1.05; with a seed of one
    uplink nothing changes.)
+
+Three limits (`order`, `first`, `weight`) turn all this into the rules of Dragonfly's own client, so
+that a simulation can tell what ours are worth. Nothing else uses them.
 """
 
 from __future__ import annotations
@@ -69,15 +72,17 @@ def choose(situation: Situation, rng: Random, now: float) -> Choice | None:
     for_reader = _for_reader(situation, free, rng, now)
     if for_reader is not None:
         return for_reader
-    shuffled = by_spare_rate(free, rng)
+    if situation.limits.first == "piece":
+        return _piece_first(situation, free, rng)
+    shuffled = _shuffle(situation, free, rng)
     for state in shuffled:
-        number = _rarest(situation, state, rng, spare_seed=situation.limits.seed_once)
+        number = _next_of(situation, state, rng, spare_seed=situation.limits.seed_once)
         if number is not None:
             return Choice(state, number)
     for state in shuffled:
         if situation.flights and state.is_seed and _is_scarce(state, situation.parents):
             continue
-        number = _rarest(situation, state, rng, spare_seed=False)
+        number = _next_of(situation, state, rng, spare_seed=False)
         if number is not None:
             return Choice(state, number)
     return None
@@ -92,17 +97,19 @@ def choose_helper(
         for p in situation.parents
         if p is not slow and number in p.offers and has_room(p, situation.limits, now)
     ]
-    return _first(by_spare_rate(able, rng))
+    return _first(_shuffle(situation, able, rng))
 
 
-def by_spare_rate(states: Iterable[ParentState], rng: Random) -> list[ParentState]:
+def by_spare_rate(
+    states: Iterable[ParentState], rng: Random, *, told_only: bool = False
+) -> list[ParentState]:
     """The parents in an order drawn by their spare rates, without putting any back.
 
     Weighted, not sorted, lest all children of a fast parent ask it at once. Who is not measured yet
-    counts like the best, so that everybody gets a fair try.
+    counts like the best, so that everybody gets a fair try. `told_only`: by their own word alone.
     """
     candidates = list(states)
-    rates = [p.rate for p in candidates]
+    rates = [p.spare if told_only else p.rate for p in candidates]
     best = max((r for r in rates if r is not None), default=1.0)
     # Efraimidis and Spirakis: the largest u^(1/w) is a draw with probability in proportion to w.
     keys = [rng.random() ** (best / max(r or best, best * 1e-6)) for r in rates]
@@ -120,14 +127,51 @@ def _for_reader(
     if number is None or situation.taken(number):
         return None
     able = [p for p in free if number in p.offers]
-    peer = _first(by_spare_rate((p for p in able if not p.is_seed), rng))
+    peer = _first(_shuffle(situation, [p for p in able if not p.is_seed], rng))
     if peer is not None:
         return Choice(peer, number)
     patience_s = situation.limits.reader_patience_s if situation.parents.has_peers else 0.0
     if now - reader.since < patience_s:
         return None
-    seed = _first(by_spare_rate(able, rng))
+    seed = _first(_shuffle(situation, able, rng))
     return None if seed is None else Choice(seed, number)
+
+
+def _shuffle(situation: Situation, states: list[ParentState], rng: Random) -> list[ParentState]:
+    return by_spare_rate(states, rng, told_only=situation.limits.weight == "told")
+
+
+def _piece_first(situation: Situation, free: list[ParentState], rng: Random) -> Choice | None:
+    """A piece that somebody with room holds, and one of its holders."""
+    lacks, taken, parents = situation.content.lacks, situation.taken, situation.parents
+    able = {n: None for p in free for n in p.offers if lacks(n) and not taken(n)}
+    if not able:
+        return None
+    number = min(able)
+    if situation.limits.order == "rarest":
+        fewest = min(parents.holders(n) for n in able)
+        number = rng.choice([n for n in able if parents.holders(n) == fewest])
+    holder = _first(_shuffle(situation, [p for p in free if number in p.offers], rng))
+    return None if holder is None else Choice(holder, number)
+
+
+def _next_of(
+    situation: Situation, state: ParentState, rng: Random, *, spare_seed: bool
+) -> int | None:
+    """The piece to ask this parent for, None if it holds nothing (that it should be asked for)."""
+    if situation.limits.order == "rarest":
+        return _rarest(situation, state, rng, spare_seed=spare_seed)
+    lacks, taken = situation.content.lacks, situation.taken
+    only_unheld = spare_seed and state.is_seed
+    return min(
+        (
+            n
+            for n in state.offers
+            if lacks(n) and not taken(n)
+            if not (only_unheld and situation.parents.peer_holders(n))
+        ),
+        default=None,
+    )
 
 
 def _rarest(

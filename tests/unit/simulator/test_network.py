@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.filling import fair_rates
 
 from odonata.errors import CallerError
 from simulator.network import UNLIMITED, Link, Network, Transfer
 from simulator.world import World
-from support.filling import fair_rates
 
 
 def nothing() -> None:

@@ -185,3 +185,45 @@ def test_helper_is_another_holder_with_room() -> None:
     swarm.add("other", 1)
     assert choose_helper(swarm.situation(), 0, slow, Random(0), 0.0) is None
     assert choose_helper(swarm.situation(), 0, slow, Random(0), 10.0) is away
+
+
+# --- the rules of Dragonfly's client --------------------------------------------------------------
+
+STOCK = DownloadLimits(
+    order="ascending", first="piece", weight="told", seed_once=False, pieces_per_parent=8
+)
+
+
+def test_ascending_takes_the_lowest_piece_that_anybody_has() -> None:
+    swarm = Swarm(STOCK)
+    swarm.add("a", 3, 4)
+    swarm.add("b", 5, 1, 2, seed=True)
+    swarm.taken = {1}
+    assert {swarm.choose(seed) for seed in range(20)} == {
+        Choice(swarm.parents.get("b"), 2)  # type: ignore[arg-type]  # it was added
+    }
+
+
+def test_ascending_parent_first_takes_the_lowest_of_that_parent() -> None:
+    swarm = Swarm(DownloadLimits(order="ascending"))
+    swarm.add("a", 4, 3)
+    assert swarm.choose() == Choice(swarm.parents.get("a"), 3)  # type: ignore[arg-type]  # added
+
+
+def test_piece_first_draws_the_holder_by_its_own_word_alone() -> None:
+    swarm = Swarm(STOCK)
+    swarm.add("measured", 0, rate=1e9).spare = 1e6
+    swarm.add("told", 0, rate=1.0).spare = 9e6
+    drawn = Counter(
+        swarm.choose(seed).parent.peer_id  # type: ignore[union-attr]  # a choice
+        for seed in range(300)
+    )
+    assert 230 < drawn["told"] < 298
+
+
+def test_piece_first_and_rarest() -> None:
+    swarm = Swarm(DownloadLimits(first="piece"))
+    swarm.add("a", 0, 1)
+    swarm.add("b", 0, 2)
+    numbers = {swarm.choose(seed).number for seed in range(50)}  # type: ignore[union-attr]  # a choice
+    assert numbers == {1, 2}
