@@ -87,7 +87,7 @@ def from_telemetry(
     rows = _rows(sorted_out.kept, candidates, progress)
     progress("joining", 0, 1)
     tries = join.distinct_tries(read.pieces)
-    place = join.places(tries.frame, rows, sorted_out.left_out, sorted_out.known)
+    place = join.places(tries.frame, rows, sorted_out.known)
     joined = tries.frame[place == "joined"]
     rows = typed(join.attach(rows, label.outcomes(joined)))
     progress("joining", 1, 1)
@@ -117,10 +117,9 @@ def from_telemetry(
 
 @dataclass(frozen=True, slots=True)
 class SortedOut:
-    """Decisions that stay (`kept`, each once), the ids of all others and of all, and the counts."""
+    """Decisions that stay (`kept`, each once), the ids of all that were read, and the counts."""
 
     kept: pd.DataFrame
-    left_out: set[str]
     known: set[str]
     counts: DecisionCounts
 
@@ -146,7 +145,7 @@ def _sort_out(read: pd.DataFrame, candidates: pd.DataFrame) -> SortedOut:
         ["ambiguous", "other_record_schema", "without_candidates", "other_facts"],
         default="kept",
     )
-    kept = frame.assign(is_old=~of_today)[fate == "kept"]
+    kept = frame.assign(is_old=~of_today).loc[fate == "kept"]
     counts = DecisionCounts(
         read=len(read),
         repeated=once.repeated,
@@ -158,8 +157,7 @@ def _sort_out(read: pd.DataFrame, candidates: pd.DataFrame) -> SortedOut:
         recomputed=int(kept["is_old"].sum()),
         to_source=int((kept["outcome"] == "source").sum()),
     )
-    known = set(frame["decision_id"])
-    return SortedOut(kept, known - set(kept["decision_id"]), known, counts)
+    return SortedOut(kept, set(frame["decision_id"]), counts)
 
 
 def _rows(kept: pd.DataFrame, candidates: pd.DataFrame, progress: Progress) -> pd.DataFrame:
@@ -171,7 +169,7 @@ def _rows(kept: pd.DataFrame, candidates: pd.DataFrame, progress: Progress) -> p
     rows["chosen"] = rows["slot"] >= 0
     old = rows["is_old"].to_numpy(dtype=np.bool_)
     if bool(old.any()):
-        features = recompute(rows[old], _counter(progress, "recomputing", kept["is_old"]))
+        features = recompute(rows.loc[old], _counter(progress, "recomputing", kept["is_old"]))
         rows.loc[old, list(FEATURE_COLUMNS)] = features
     return rows
 

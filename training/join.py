@@ -82,19 +82,11 @@ def distinct_tries(pieces: pd.DataFrame) -> Distinct:
     )
 
 
-def ambiguous_ids(decisions: pd.DataFrame) -> set[str]:
-    """Ids under which more than one decision stands; `decisions` without copies."""
-    ids = decisions["decision_id"]
-    return set(ids[ids.duplicated(keep=False)])
-
-
-def places(
-    tries: pd.DataFrame, candidates: pd.DataFrame, left_out: set[str], known: set[str]
-) -> pd.Series[str]:
+def places(tries: pd.DataFrame, candidates: pd.DataFrame, known: set[str]) -> pd.Series[str]:
     """Where each try ends: "joined", or the `rows.PieceCounts` bucket that counts it.
 
-    `candidates` are those of the decisions that stay (decision_id, peer_id, slot; no copies),
-    `known` the ids of all recorded decisions, `left_out` of those that do not stay.
+    `candidates` are those of the decisions that are used (decision_id, peer_id, slot; no copies),
+    `known` the ids of all recorded decisions.
     """
     decision, parent = tries["decision_id"], tries["parent_id"]
     slots = candidates[[*CANDIDATE_KEY, "slot"]].rename(columns={"peer_id": "parent_id"})
@@ -110,7 +102,7 @@ def places(
         ("length_unknown", (tries["result"] == "ok") & (tries["length"] <= 0)),
         ("without_decision", decision == ""),
         ("decision_lost", ~decision.isin(known)),
-        ("decision_left_out", decision.isin(left_out) | ~decision.isin(kept)),
+        ("decision_left_out", ~decision.isin(kept)),
     ]
     place = np.select(
         [*(where.to_numpy(dtype=bool) for _, where in rules), np.isnan(slot), slot < 0],
