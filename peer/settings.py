@@ -36,6 +36,7 @@ from odonata.settings.value import (
     Seconds,
     SocketPath,
 )
+from odonata.telemetry.settings import TelemetrySettings, default_dir
 
 _ANY_IP = "0.0.0.0"  # other hosts' peers must reach it
 _LOOPBACK_IP = "127.0.0.1"
@@ -305,12 +306,14 @@ class DaemonSettings(ProgramSettings):
     gc: GcSettings = GcSettings()
     backend: BackendSettings = BackendSettings()
     proxy: ProxySettings = ProxySettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
 
     @classmethod
     def computed_defaults(cls, environ: Mapping[str, str], uid: int) -> Mapping[str, Any]:
         """Folders: the system's for root, else the user's."""
         return {
             "storage.dir": str(state_dir(environ, uid)),
+            "telemetry.dir": str(default_dir(environ, uid)),
             "download.server.socketPath": str(runtime_dir(environ, uid) / "daemon.sock"),
         }
 

@@ -10,7 +10,8 @@ The core never sees this object: the runtime hands it small frozen values.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -19,6 +20,7 @@ from odonata.settings.dialect import SCHEDULER, Dialect
 from odonata.settings.log import ProgramSettings
 from odonata.settings.section import Section
 from odonata.settings.value import Count, Ip, Port, PositiveCount, Seconds
+from odonata.telemetry.settings import TelemetrySettings, default_dir
 
 # Dragonfly's bounds.
 CandidateLimit = Annotated[int, Field(ge=1, le=20)]
@@ -111,3 +113,9 @@ class SchedulerSettings(ProgramSettings):
     manager: ManagerLinkSettings = ManagerLinkSettings()
     database: DatabaseSettings = DatabaseSettings()
     seed_peer: SeedPeerSettings = SeedPeerSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+
+    @classmethod
+    def computed_defaults(cls, environ: Mapping[str, str], uid: int) -> Mapping[str, Any]:
+        """Folders: the system's for root, else the user's."""
+        return {"telemetry.dir": str(default_dir(environ, uid))}

@@ -86,7 +86,10 @@ def _scheduler(data_dir: Path, ports: _Ports) -> Member:
     port = ports.take(SCHEDULER_PORT)
     config = _write(
         data_dir / "scheduler.yaml",
-        {"server": {"listenIP": IP, "port": port}},
+        {
+            "server": {"listenIP": IP, "port": port},
+            "telemetry": {"dir": str(data_dir / "telemetry")},
+        },
     )
     return Member(name="scheduler", command="scheduler", config=config, port=port)
 
@@ -109,6 +112,7 @@ def _daemon(
         "storage": {"dir": str(data_dir / name), "server": {"ip": IP, "tcpPort": piece}},
         "proxy": {"server": {"ip": IP, "port": proxy}, "rules": [{"regex": "blobs/sha256.*"}]},
         "seedPeer": {"enable": seed},
+        "telemetry": {"dir": str(data_dir / "telemetry")},
     }
     if options.upload_rate_bytes_per_s is not None:
         settings["upload"]["bandwidthLimit"] = str(options.upload_rate_bytes_per_s)

@@ -19,6 +19,7 @@ from typing import Any
 from odonata.grpc_client import open_channel
 from odonata.grpc_stub import download_stub
 from odonata.settings.loading import load
+from odonata.telemetry.settings import TelemetrySettings
 from odonata.wire.dragonfly import PieceArrived, download_request_to_wire, progress_from_wire
 from odonata.wire.message import Download, Piece
 from peer.get import get_file
@@ -32,6 +33,8 @@ PATIENCE_S = 60.0
 """Long enough for a loaded machine; a test that needs it has failed."""
 
 MIB = 1024 * 1024
+NO_TELEMETRY = TelemetrySettings(enable=False)
+"""Or a test would write to the system's folder."""
 
 
 def overrides(folder: Path, number: int, **more: Any) -> dict[str, Any]:
@@ -48,6 +51,8 @@ def overrides(folder: Path, number: int, **more: Any) -> dict[str, Any]:
         "storage.server.tcpPort": 0,
         "proxy.server.ip": ip,
         "proxy.server.port": 0,
+        "telemetry.dir": str(folder / "telemetry"),
+        "telemetry.enable": False,
     }
     return own | {key.replace("__", "."): value for key, value in more.items()}
 
@@ -60,7 +65,7 @@ def settings(folder: Path, number: int, **more: Any) -> DaemonSettings:
 async def scheduler() -> AsyncGenerator[SchedulerApp]:
     """A scheduler in this process."""
     server = ServerSettings(listen_ip="127.0.0.1", port=0)
-    async with SchedulerApp(SchedulerSettings(server=server)) as app:
+    async with SchedulerApp(SchedulerSettings(server=server, telemetry=NO_TELEMETRY)) as app:
         yield app
 
 
@@ -136,7 +141,7 @@ def command(*arguments: str) -> list[str]:
 
 def environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ODONATA_")}
-    return kept | {"PYTHONPATH": str(ROOT)}
+    return kept | {"PYTHONPATH": str(ROOT), "ODONATA_TELEMETRY__ENABLE": "false"}
 
 
 @asynccontextmanager

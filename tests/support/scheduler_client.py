@@ -13,6 +13,7 @@ from support.grpc_stub import EOF
 
 from odonata.grpc_client import open_channel
 from odonata.grpc_stub import scheduler_stub
+from odonata.telemetry.settings import TelemetrySettings
 from odonata.wire.dragonfly import (
     PeerRequest,
     answer_from_wire,
@@ -38,8 +39,11 @@ URL = "http://origin.example/blob"
 
 
 def settings(port: int = 0, **server: Any) -> SchedulerSettings:
-    """A scheduler on loopback, on any free port."""
-    return SchedulerSettings(server=ServerSettings(listen_ip="127.0.0.1", port=port, **server))
+    """A scheduler on loopback, on any free port, that records nothing."""
+    return SchedulerSettings(
+        server=ServerSettings(listen_ip="127.0.0.1", port=port, **server),
+        telemetry=TelemetrySettings(enable=False),
+    )
 
 
 def host(name: str, ip: str, port: int = 4000, *, seed: bool = False) -> Host:

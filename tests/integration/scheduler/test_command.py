@@ -28,7 +28,7 @@ def command(*arguments: str) -> list[str]:
 
 def environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ODONATA_")}
-    return kept | {"PYTHONPATH": str(ROOT)}
+    return kept | {"PYTHONPATH": str(ROOT), "ODONATA_TELEMETRY__ENABLE": "false"}
 
 
 @contextmanager
