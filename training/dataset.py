@@ -135,7 +135,7 @@ def _sort_out(read: pd.DataFrame, candidates: pd.DataFrame) -> SortedOut:
     is_whole = (group["count"] == group["last"] + 1).to_numpy(dtype=np.bool_)
     facts_whole = group["facts_whole"].eq(True).to_numpy(dtype=np.bool_)
     of_today = (frame["feature_schema"] == schema_hash()).to_numpy(dtype=np.bool_)
-    fate = np.select(
+    fates = np.select(
         [
             frame["decision_id"].duplicated(keep=False).to_numpy(dtype=np.bool_),
             (frame["schema_version"] != SCHEMA_VERSION).to_numpy(dtype=np.bool_),
@@ -145,6 +145,7 @@ def _sort_out(read: pd.DataFrame, candidates: pd.DataFrame) -> SortedOut:
         ["ambiguous", "other_record_schema", "without_candidates", "other_facts"],
         default="kept",
     )
+    fate = pd.Series(fates, index=frame.index, dtype="str")
     kept = frame.assign(is_old=~of_today).loc[fate == "kept"]
     counts = DecisionCounts(
         read=len(read),
@@ -167,7 +168,7 @@ def _rows(kept: pd.DataFrame, candidates: pd.DataFrame, progress: Progress) -> p
         kept[[*names, "is_old"]], how="inner", on="decision_id", validate="many_to_one"
     ).sort_values(["at_s", "decision_id", "row"], kind="stable", ignore_index=True)
     rows["chosen"] = rows["slot"] >= 0
-    old = rows["is_old"].to_numpy(dtype=np.bool_)
+    old = rows["is_old"].astype("bool")
     if bool(old.any()):
         features = recompute(rows.loc[old], _counter(progress, "recomputing", kept["is_old"]))
         rows.loc[old, list(FEATURE_COLUMNS)] = features

@@ -97,15 +97,17 @@ def _frame(
         elif dtype != FLOAT and bool(frame[name].isna().any()):
             known = frame[name].notna()
             frame[name] = frame[name].astype("object").where(known, _NOTHING[dtype])
-    return frame.loc[:, list(columns)].astype(columns)
+    return pd.DataFrame(frame, columns=list(columns)).astype(columns)
 
 
 def _facts_whole(table: Table) -> BoolArray:
-    whole = np.ones(table.num_rows, dtype=np.bool_)
+    count: int = table.num_rows
+    whole = np.ones(count, dtype=np.bool_)
     for fact in FACTS:
         if fact.name not in table.column_names:
-            return np.zeros(table.num_rows, dtype=np.bool_)
+            return np.zeros(len(whole), dtype=np.bool_)
         column = table.column(fact.name)
         if column.null_count:
-            whole &= column.is_valid().to_numpy()
+            valid: BoolArray = column.is_valid().to_numpy()
+            whole &= valid
     return whole
