@@ -22,10 +22,10 @@ import msgspec
 
 from odonata.errors import describe
 from odonata.telemetry.folder import BROKEN, held, parts, sweep, sync_folder
+from odonata.telemetry.outcome import EXIT_NO_PYARROW, Outcome
 from odonata.telemetry.record import Record
 from odonata.telemetry.segment import MAGIC, NewerSegmentError, SegmentError, SegmentReader
 from odonata.telemetry.table import complaint
-from odonata.wire.message import Value
 
 ALARM_S: Final = 120
 """A segment takes about a second; on a busy machine, at low priority, some more. What is not done
@@ -34,35 +34,8 @@ by then is done next time."""
 NICENESS: Final = 15
 """Behind everything that serves, before what waits for an idle machine."""
 
-EXIT_NO_PYARROW: Final = 3
-
-MESSAGES_MAX: Final = 5
-"""Of one outcome: it must fit into the pipe to whoever started this process."""
-
 HEADER_BYTES_MAX: Final = 4096
 """A file that begins like a segment and is no longer than this can only be a torn header."""
-
-
-class Outcome(Value, frozen=True, kw_only=True):
-    """What one conversion did."""
-
-    segments: int = 0
-    records: int = 0
-    files: int = 0
-    lost_bytes: int = 0
-    """Torn frames at the ends of segments, and frames that no version of ours wrote."""
-    unusable: int = 0
-    """Records without a place in a table."""
-    failures: int = 0
-    """Segments that could not be converted."""
-    messages: tuple[str, ...] = ()
-    """Why, for the first few."""
-
-    def plus(self, other: Outcome) -> Outcome:
-        """Both together."""
-        names = ("segments", "records", "files", "lost_bytes", "unusable", "failures")
-        sums = {name: getattr(self, name) + getattr(other, name) for name in names}
-        return Outcome(**sums, messages=(*self.messages, *other.messages)[:MESSAGES_MAX])
 
 
 def convert(directory: Path) -> Outcome:

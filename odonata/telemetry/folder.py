@@ -88,6 +88,15 @@ def held(part: Path) -> Iterator[BinaryIO | None]:
         yield file if try_lock(file.fileno()) else None
 
 
+def has_finished_parts(directory: Path) -> bool:
+    """Whether a segment waits to be converted. OSError if the folder can't be listed."""
+    for part in parts(directory):
+        with held(part) as file:
+            if file is not None:
+                return True
+    return False
+
+
 def sync_folder(directory: Path) -> None:
     """Make renames in it outlast a power cut."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -230,11 +230,15 @@ def _write(table: Table, directory: Path, kind: str, stem: str, origin: Origin) 
         "odonata.host": origin.host,
         "odonata.program": origin.program,
     }
-    with unfinished.open("wb") as file:
-        parquet.write_table(table.replace_schema_metadata(metadata), file, compression="zstd")
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    try:
+        with unfinished.open("wb") as file:
+            parquet.write_table(table.replace_schema_metadata(metadata), file, compression="zstd")
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except OSError:  # a full disk does not get fuller by it
+        unfinished.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
     return path
 

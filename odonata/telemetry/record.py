@@ -148,6 +148,22 @@ class DownloadRecord(Value, frozen=True, kw_only=True, tag="download"):
 Record = DecisionRecord | PieceRecord | DownloadRecord
 
 
+class TelemetryStats(Value, frozen=True, kw_only=True):
+    """What a recorder did so far."""
+
+    written: int = 0
+    """Records that reached a file."""
+    dropped: int = 0
+    """Records that did not: no room in the queue, none on the disk, or not writable."""
+    written_bytes: int = 0
+    files: int = 0
+    """Parquet files made."""
+    removed_files: int = 0
+    """Old ones removed to make room."""
+    convert_failures: int = 0
+    """Conversions to Parquet that failed, were ended, or left a segment as it was."""
+
+
 class Recorder(Protocol):
     """Where records go. Never waits, never raises: what has no room is dropped and counted."""
 
@@ -161,6 +177,13 @@ class NoRecorder:
 
     def write(self, record: Record) -> None:
         """Forget `record`."""
+
+    def stats(self) -> TelemetryStats:
+        """Nothing was done."""
+        return TelemetryStats()
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 class ListRecorder:

@@ -6,6 +6,7 @@ One process, one event loop, one core. The command line is `scheduler.command`'s
 from __future__ import annotations
 
 import asyncio
+import socket
 from random import Random
 from typing import Self
 
@@ -15,9 +16,12 @@ from google.protobuf.internal import api_implementation
 
 from models.dragonfly import DragonflyRanker
 from odonata.call_limit import CallLimit
+from odonata.errors import OdonataError
 from odonata.grpc_client import target_of
 from odonata.grpc_server import GrpcServer
 from odonata.service_run import run_until_stopped
+from odonata.telemetry.segment import Origin
+from odonata.telemetry.writer import open_recorder
 from scheduler.core.core import SchedulerCore
 from scheduler.core.limits import Limits
 from scheduler.runtime.executor import Executor
@@ -59,7 +63,10 @@ class SchedulerApp:
         self._seeds = SeedTrigger(settings.seed_peer.task_download_timeout_s)
         core = SchedulerCore(limits_of(settings), DragonflyRanker(), rng or Random())  # noqa: S311  # no secret is drawn
         self.core = core
-        self.executor = Executor(core, self._seeds)
+        origin = Origin(host=socket.gethostname(), program=settings.program)
+        clock = asyncio.get_running_loop().time
+        self.recorder = open_recorder(settings.telemetry, origin, clock)
+        self.executor = Executor(core, self._seeds, self.recorder)
         self._limit = CallLimit(settings.server.request_rate_limit, self.executor.now)
         self._port: int | None = None
         self._server.add_service(
@@ -86,8 +93,12 @@ class SchedulerApp:
     async def start(self) -> None:
         """Listen and serve. Raises UnavailableError (port in use) or SettingsError."""
         server = self._settings.server
-        self._port = self._server.bind_tcp(server.listen_ip, server.port, "server.port")
-        await self._server.start()
+        try:
+            self._port = self._server.bind_tcp(server.listen_ip, server.port, "server.port")
+            await self._server.start()
+        except OdonataError:
+            await asyncio.to_thread(self.recorder.close)
+            raise
         _log.info("scheduler_started", address=self.address)
         if api_implementation.Type() != "upb":
             _log.warning("slow_protobuf_found", kind=api_implementation.Type())
@@ -98,6 +109,7 @@ class SchedulerApp:
             tasks.create_task(self._server.stop(STOP_GRACE_S))
             tasks.create_task(self.executor.close())
         await self._seeds.close()
+        await asyncio.to_thread(self.recorder.close)
         _log.info("scheduler_stopped", address=self.address)
 
     async def __aenter__(self) -> Self:
