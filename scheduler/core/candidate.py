@@ -6,6 +6,9 @@ that nobody draws a blind sample of peers that may all be useless. Whether it *s
 depends on the pair. And it must not be *below* the child in the graph, for edges may not close a
 cycle. A peer that is not useful yet, but suits, is what a waiting child may hope for.
 
+A host that was evicted, or is on probation and has a child already, suits nobody. Its peers are
+kept apart as a last resort (`judgement`).
+
 There is no rule about free upload slots: load is a matter of ranking.
 """
 
@@ -14,9 +17,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from scheduler.core.lifecycle import SERVING, PeerState
 from scheduler.core.peer import Peer, covers
+from scheduler.core.standing import HostState
+
+if TYPE_CHECKING:
+    from scheduler.core.host import KnownHost
 
 
 class Drop(StrEnum):
@@ -29,19 +37,36 @@ class Drop(StrEnum):
     NO_SOURCE = "has nobody to get the bytes from"
     BLOCKED = "failed this child before"
     OTHER_RANGE = "fetches another part of the content"
+    EVICTED = "its host is evicted"
+    ON_PROBATION = "its host is on probation, and has a child already"
+    PARENT = "is a parent of the child already"
     CYCLE = "is downstream of the child"
-    BAD = "its latest piece took far too long"
+    BAD = "the ranker calls it bad"
     NOT_SAMPLED = "was not in the sample"
     OUTRANKED = "others scored higher"
+    NOT_DRAWN = "others were drawn, to explore"
     NO_EDGE = "its edge could not be added"
+
+
+PROBATION_CHILDREN = 1
+"""Of a host on probation, at a time: whoever tries it out pays for all the others."""
+
+_BARRED = (Drop.EVICTED, Drop.ON_PROBATION)
+_OPEN = (None, *_BARRED)
 
 
 @dataclass(slots=True)
 class Survey:
-    """The useful peers of a task as one child sees them, in the order they became useful."""
+    """The useful peers of a task as one child sees them, in the order they became useful.
+
+    `last_resort` would be eligible, were it not for the standing of their hosts: they are better than
+    nothing. `draw_seed` is that of all chances of the decision the survey is made for.
+    """
 
     eligible: list[Peer] = field(default_factory=list[Peer])
     dropped: dict[str, Drop] = field(default_factory=dict[str, Drop])
+    last_resort: list[Peer] = field(default_factory=list[Peer])
+    draw_seed: int = 0
 
 
 def why_useless(peer: Peer) -> Drop | None:
@@ -74,7 +99,18 @@ def why_unsuited(child: Peer, parent: Peer) -> Drop | None:
         return Drop.BLOCKED
     if not covers(parent.range, child.range):
         return Drop.OTHER_RANGE
-    return None
+    return why_barred(parent.host)
+
+
+def why_barred(host: KnownHost) -> Drop | None:
+    """Return why nobody is sent to `host` just now, for how it has served; None if it is free."""
+    match host.standing.state:
+        case HostState.EVICTED:
+            return Drop.EVICTED
+        case HostState.ON_PROBATION if host.concurrent_upload_count >= PROBATION_CHILDREN:
+            return Drop.ON_PROBATION
+        case _:
+            return None
 
 
 def survey(child: Peer, among: Iterable[Peer] | None = None, enough: int | None = None) -> Survey:
@@ -87,16 +123,19 @@ def survey(child: Peer, among: Iterable[Peer] | None = None, enough: int | None 
     if not task.useful:
         return seen
     below = task.graph.descendants(child.id)
+    parents = task.graph.parents(child.id)
     for parent in task.useful.values() if among is None else among:
         reason = why_unsuited(child, parent)
-        if reason is None and parent.id in below:
-            reason = Drop.CYCLE
+        if reason in _OPEN and (parent.id in below or parent.id in parents):
+            reason = Drop.PARENT if parent.id in parents else Drop.CYCLE
         if reason is None:
             seen.eligible.append(parent)
             if len(seen.eligible) == enough:
                 break
-        else:
-            seen.dropped[parent.id] = reason
+            continue
+        seen.dropped[parent.id] = reason
+        if reason in _BARRED:
+            seen.last_resort.append(parent)
     return seen
 
 

@@ -1,22 +1,23 @@
-"""Which of the eligible candidates become a child's parents: features, ranking, the best few.
+"""Which of the eligible candidates become a child's parents: facts, ranking, the best few.
 
-Bad parents are left out as long as anybody else is left; when all are bad the best of them still
-beats the source. Equal scores are ordered by how few children their host has, then by a throw of
-the dice, so that a swarm whose hosts say nothing of their bandwidth spreads all the same.
+All chances of a decision (who is looked at, equals, exploration) come from one seed, drawn once per
+decision and recorded with it. How rows are taken from a ranking is `pick`'s; what is told and
+recorded of it is `decision`'s.
 """
 
 from __future__ import annotations
 
-from math import nan
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from models.facts import CandidateBatch
-from models.features import location_affinity, same_idc
 from scheduler.core.candidate import Drop, Survey, survey
-from scheduler.core.lifecycle import SERVING, PeerState
-from scheduler.core.story import Considered, Decision, Outcome
+from scheduler.core.facts import facts
+from scheduler.core.pick import Chance, Pick, generator, pick
 
 if TYPE_CHECKING:
+    from random import Random
+
+    from models.facts import CandidateBatch
     from models.ranker import Ranking
     from scheduler.core.peer import Peer
     from scheduler.core.turn import Turn
@@ -24,170 +25,99 @@ if TYPE_CHECKING:
 SURVEY_FACTOR = 2
 """Useful peers drawn per candidate scored: as a rule most of them are eligible."""
 
-_FIRST_DOWNLOAD = (PeerState.RECEIVED_NORMAL, PeerState.RUNNING)
+DRAW_BITS = 63
+"""Of a decision's seed: as many as a signed number in a table holds."""
+
+ORDINARY_PRIORITIES = (0, 6)
+"""Levels of downloads that may explore: what is sent when nobody asked for anything special (0 on
+the wire, 6 by Dragonfly's commands and its proxy). Every other level is somebody's wish."""
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
 class Choice:
-    """The chosen parents, best first, and what the story needs to tell about it."""
+    """A decision among `candidates`, which are the rows of `batch`, `ranking` and `picked`.
 
-    def __init__(self, parents: list[Peer], scores: dict[str, float], reason: str) -> None:
-        self.parents = parents
-        self.scores = scores
-        self.reason = reason
+    `parents` are the chosen ones in the order of the answer; whoever could not be linked to the
+    child is taken out of it before the choice is told and recorded.
+    """
 
+    candidates: list[Peer]
+    batch: CandidateBatch
+    ranking: Ranking
+    picked: Pick
+    draw_seed: int
+    parents: list[Peer]
 
-def choose(turn: Turn, child: Peer, seen: Survey) -> Choice:
-    """Rank the eligible candidates and take the best; whoever is left out is noted in `seen`."""
-    candidates = _sample(turn, seen)
-    batch = facts(child, candidates, turn.now, turn.state.swarm_rate.bytes_per_s)
-    ranking = turn.ranker.rank(batch, turn.rng.getrandbits(63))
-    order = _order(turn, candidates, ranking)
-    good = [row for row in order if not ranking.bad[row]]
-    taken = (good or order)[: turn.limits.candidate_parent_limit]
-    chosen = frozenset(taken)
-    for row in order:
-        if row not in chosen:
-            is_bad = bool(good) and bool(ranking.bad[row])
-            seen.dropped[candidates[row].id] = Drop.BAD if is_bad else Drop.OUTRANKED
-    scores = {peer.id: float(ranking.scores[row]) for row, peer in enumerate(candidates)}
-    return Choice([candidates[row] for row in taken], scores, ranking.fallback or ranking.ranked_by)
+    @property
+    def reason(self) -> str:
+        """Why it came out like this, in a word or two."""
+        if self.picked.explored:
+            return "explored"
+        return self.ranking.fallback or self.ranking.ranked_by
 
 
 def look_around(turn: Turn, child: Peer) -> Survey:
-    """Survey the child's candidates; of very many useful peers a sample, if it has any to offer.
+    """Survey the child's candidates, at most `candidate_batch_limit` of them, and draw a seed.
 
-    The sample is in no order: its first eligible peers are as good a batch as any other of them.
+    Of very many useful peers only a sample is looked at, if it has any to offer. It is in no order:
+    its first eligible peers are as good a batch as any other of them.
     """
+    useful, limit = child.task.useful, turn.limits.candidate_batch_limit
+    if not useful:
+        return Survey()
+    draw_seed = turn.rng.getrandbits(DRAW_BITS)
+    if len(useful) <= limit:
+        seen = survey(child)
+    else:
+        seen = _sample(child, limit, generator(turn.rng, draw_seed, Chance.SAMPLE))
+    seen.draw_seed = draw_seed
+    return seen
+
+
+def choose(turn: Turn, child: Peer, seen: Survey, places: int) -> Choice:
+    """Rank the eligible, of whom there is at least one, and take the best for so many places."""
+    candidates = seen.eligible
+    batch = facts(child, candidates, turn.now, turn.state.swarm_rate.bytes_per_s)
+    ranking = turn.ranker.rank(batch, seen.draw_seed)
+    picked = pick(
+        ranking,
+        batch["child_count"],
+        generator(turn.rng, seen.draw_seed, Chance.PICK),
+        places=places,
+        exploration=turn.limits.exploration if may_explore(child) else 0.0,
+    )
+    return Choice(
+        candidates=candidates,
+        batch=batch,
+        ranking=ranking,
+        picked=picked,
+        draw_seed=seen.draw_seed,
+        parents=[candidates[row] for row in picked.rows],
+    )
+
+
+def may_explore(child: Peer) -> bool:
+    """Whether this child can bear a parent that is not thought to be the best.
+
+    Not one whose parents have failed it, or were taken from it, before; not one with a single piece
+    to fetch, which a slow parent would delay as a whole; not one with a priority of its own.
+    """
+    if child.decision_count or child.blocked or child.task.piece_count == 1:
+        return False
+    return child.download.priority in ORDINARY_PRIORITIES
+
+
+def _sample(child: Peer, limit: int, dice: Random) -> Survey:
     useful = child.task.useful
-    batch = turn.limits.candidate_batch_limit
-    if len(useful) > SURVEY_FACTOR * batch:
-        sample = turn.rng.sample(list(useful.values()), SURVEY_FACTOR * batch)
-        seen = survey(child, sample, enough=batch)
+    if len(useful) > SURVEY_FACTOR * limit:
+        seen = survey(child, dice.sample(list(useful.values()), SURVEY_FACTOR * limit), limit)
         if seen.eligible:
             return seen
-    return survey(child)
-
-
-def facts(
-    child: Peer, candidates: list[Peer], now: float, swarm_rate_bytes_per_s: float = nan
-) -> CandidateBatch:
-    """Read what a ranker may know from the scheduler's state, one row per candidate."""
-    return CandidateBatch.of_rows(
-        [_row(child, peer, now, swarm_rate_bytes_per_s) for peer in candidates]
-    )
-
-
-def tell(turn: Turn, child: Peer, outcome: Outcome, reason: str, seen: Survey | None) -> None:
-    """Note a decision that gave the child no parents."""
-    dropped = {} if seen is None else seen.dropped
-    _note(turn, child, outcome, reason, candidates=_considered(turn, {}, dropped))
-
-
-def tell_choice(turn: Turn, child: Peer, choice: Choice, seen: Survey) -> None:
-    """Note a decision that gave the child parents."""
-    chosen = tuple(
-        Considered(peer_id=peer.id, score=choice.scores[peer.id]) for peer in choice.parents
-    )
-    others = _considered(turn, choice.scores, seen.dropped)
-    told = (chosen + others)[: turn.limits.story_candidate_limit]
-    _note(
-        turn,
-        child,
-        Outcome.PARENTS,
-        choice.reason,
-        ranker=turn.ranker.name,
-        candidates=told,
-    )
-
-
-def _note(
-    turn: Turn,
-    child: Peer,
-    outcome: Outcome,
-    reason: str,
-    *,
-    ranker: str = "",
-    candidates: tuple[Considered, ...] = (),
-) -> None:
-    turn.story.add(
-        Decision(
-            at_s=turn.now,
-            task_id=child.task.id,
-            child_id=child.id,
-            outcome=outcome,
-            reason=reason,
-            ranker=ranker,
-            candidates=candidates,
-            useful_count=len(child.task.useful),
-            peer_count=len(child.task.peers),
-        )
-    )
-
-
-def _considered(
-    turn: Turn, scores: dict[str, float], dropped: dict[str, Drop]
-) -> tuple[Considered, ...]:
-    first = list(dropped.items())[: turn.limits.story_candidate_limit]
-    return tuple(
-        Considered(peer_id=peer_id, score=scores.get(peer_id), dropped=reason)
-        for peer_id, reason in first
-    )
-
-
-def _sample(turn: Turn, seen: Survey) -> list[Peer]:
-    limit = turn.limits.candidate_batch_limit
-    if len(seen.eligible) <= limit:
-        return seen.eligible
-    sample = turn.rng.sample(seen.eligible, limit)
-    drawn = frozenset(peer.id for peer in sample)
-    for peer in seen.eligible:
-        if peer.id not in drawn:
-            seen.dropped[peer.id] = Drop.NOT_SAMPLED
-    return sample
-
-
-def _order(turn: Turn, candidates: list[Peer], ranking: Ranking) -> list[int]:
-    keys = [
-        (-float(ranking.scores[row]), peer.host.concurrent_upload_count, turn.rng.random())
-        for row, peer in enumerate(candidates)
-    ]
-    return sorted(range(len(candidates)), key=keys.__getitem__)
-
-
-def _row(child: Peer, parent: Peer, now: float, swarm_rate_bytes_per_s: float) -> tuple[float, ...]:
-    """One candidate's facts in the order of `models.facts.FACTS`."""
-    host, task = parent.host, parent.task
-    said, ours = host.announced, child.host.announced
-    last, mean, deviation = parent.costs.latest_and_others()
-    return (
-        said.max_tx_bandwidth_bits_per_s,
-        said.tx_bandwidth_bits_per_s,
-        now - host.updated_at_s,
-        said.is_seed,
-        host.booked_tx_bits_per_s,
-        host.upload_content_length,
-        host.concurrent_upload_piece_count,
-        host.concurrent_upload_count,
-        same_idc(ours.idc, said.idc),
-        location_affinity(ours.location, said.location),
-        parent.state in _FIRST_DOWNLOAD,
-        parent.state is PeerState.BACK_TO_SOURCE,
-        parent.state is PeerState.SUCCEEDED,
-        parent.state in SERVING,
-        len(parent.pieces),
-        task.graph.parent_count(parent.id),
-        len(parent.costs),
-        last,
-        mean,
-        deviation,
-        parent.costs.limit,
-        host.history.rate_bytes_per_s,
-        host.history.recent_rate_bytes_per_s,
-        host.history.piece_count(now),
-        host.history.failure_count(now),
-        host.history.age_s(now),
-        swarm_rate_bytes_per_s,
-        child.host.received.rate_bytes_per_s,
-        task.piece_length or 0,
-        task.piece_count,
-    )
+    seen = survey(child)
+    if len(seen.eligible) > limit:
+        everybody, seen.eligible = seen.eligible, dice.sample(seen.eligible, limit)
+        drawn = frozenset(peer.id for peer in seen.eligible)
+        for peer in everybody:
+            if peer.id not in drawn:
+                seen.dropped[peer.id] = Drop.NOT_SAMPLED
+    return seen

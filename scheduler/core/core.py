@@ -28,7 +28,7 @@ from odonata.wire.message import (
     Reschedule,
     Started,
 )
-from scheduler.core import departure, gc, query, report, waiting
+from scheduler.core import account, departure, gc, judgement, query, replacement, report, waiting
 from scheduler.core.effect import CloseStream, SchedulerEffect, WakeAt
 from scheduler.core.event import (
     HostAnnounced,
@@ -82,6 +82,8 @@ class SchedulerCore:
             self._sweeps = gc.first_sweeps(self.state.limits, now)
         self._dispatch(turn, event)
         waiting.settle_restless(turn)
+        replacement.tend(turn)
+        waiting.settle_restless(turn)
         self._set_alarm(turn)
         return turn.effects
 
@@ -96,6 +98,10 @@ class SchedulerCore:
     def list_hosts(self, host_type: HostType | None = None) -> list[query.HostStatus]:
         """Describe all hosts, or those of one type."""
         return query.list_hosts(self.state, host_type)
+
+    def standing_counts(self) -> judgement.StandingCounts:
+        """Count the hosts by their standing, and the verdicts so far."""
+        return judgement.standing_counts(self.state)
 
     def explain(self, *, task_id: str = "", child_id: str = "") -> list[Decision]:
         """Return the latest decisions, oldest first, of one task or child if named."""
@@ -121,6 +127,7 @@ class SchedulerCore:
     def _tick(self, turn: Turn) -> None:
         self._wake_at_s = None
         assert self._sweeps is not None, "handle() sets the first sweeps"
+        judgement.end_terms(turn)
         gc.sweep(turn, self._sweeps)
         for task in tuple(self.state.waiting_tasks.values()):
             waiting.expire(turn, task)
@@ -139,6 +146,10 @@ class SchedulerCore:
             if task.waiting and (deadline_s := task.next_deadline_s()) is not None
         ]
         state.expecting = {}
+        if state.terms:
+            deadlines.append(state.terms[0][0])
+        if state.bereft:
+            deadlines.append(turn.now + replacement.PAUSE_S)
         if self._sweeps is not None and (self.state.hosts or self.state.tasks):
             deadlines.append(self._sweeps.next_at_s())
         if not deadlines:
@@ -170,6 +181,7 @@ def _listen(turn: Turn, event: PeerSpoke) -> None:
         return  # what was under way when the stream ended
     try:
         _take(turn, peer, event)
+        account.heard(turn, peer, event.message)
     except IllegalTransitionError as error:
         turn.fail(peer, error)
 

@@ -22,12 +22,14 @@ class CostWindow:
         self._latest = -1
         self._sum = 0
         self._sum_of_squares = 0
+        self._told: tuple[float, float, float] | None = (0.0, 0.0, 0.0)
 
     def __len__(self) -> int:
         return len(self._costs)
 
     def append(self, cost_s: float) -> None:
         """Add a cost in seconds; the oldest one falls out of a full window."""
+        self._told = None
         cost = min(max(0, round(cost_s * NS_PER_S)), _MAX_NS)
         self._latest = (self._latest + 1) % self.limit
         if len(self._costs) < self.limit:
@@ -43,8 +45,14 @@ class CostWindow:
     def latest_and_others(self) -> tuple[float, float, float]:
         """Return the latest cost, and mean and population deviation of the others, in seconds.
 
-        All 0 with fewer than 2 costs.
+        All 0 with fewer than 2 costs. Computed once after each new cost: a candidate is looked at
+        more often than it finishes a piece.
         """
+        if self._told is None:
+            self._told = self._compute()
+        return self._told
+
+    def _compute(self) -> tuple[float, float, float]:
         count = len(self._costs) - 1
         if count < 1:
             return 0.0, 0.0, 0.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from odonata.errors import NotFoundError, OdonataError
-from scheduler.core import seed, waiting
+from scheduler.core import account, seed, waiting
 from scheduler.core.lifecycle import ENDED, PeerTrigger
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def close_stream(turn: Turn, event: StreamClosed) -> None:
     if peer is None or not peer.stream_is_open:
         return
     peer.stream_is_open = False
+    account.ended(turn, peer, "failed", "stream closed")
     if peer.state not in ENDED:
         turn.state.move_peer(peer, PeerTrigger.DOWNLOAD_FAILED, turn.now)
         seed.peer_failed(turn, peer)

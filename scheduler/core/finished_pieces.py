@@ -10,17 +10,21 @@ from __future__ import annotations
 class FinishedPieces:
     """A set of piece numbers that only grows."""
 
-    __slots__ = ("_bits",)
+    __slots__ = ("_bits", "_count")
 
     def __init__(self) -> None:
         self._bits = 0
+        self._count: int | None = 0
 
     def __len__(self) -> int:
-        return self._bits.bit_count()
+        if self._count is None:
+            self._count = self._bits.bit_count()
+        return self._count
 
     def add(self, number: int) -> None:
         """Add `number`, 0 or more; the memory it takes grows with the highest one."""
         self._bits |= 1 << number
+        self._count = None
 
     @property
     def has_no_gap(self) -> bool:

@@ -16,6 +16,7 @@ from scheduler.core.finished_pieces import FinishedPieces
 from scheduler.core.lifecycle import PeerState, PeerTrigger, next_peer_state
 
 if TYPE_CHECKING:
+    from scheduler.core.account import Account
     from scheduler.core.cost import CostWindow
     from scheduler.core.host import KnownHost
     from scheduler.core.task import Task
@@ -34,7 +35,9 @@ class Peer:
 
     `serial` tells lives apart that share an id. `blocked` maps parents this child must not be
     given to the serial they were blocked under. `range` None: the whole content. `content_end` is
-    where the farthest of its pieces ends, in bytes.
+    where the farthest of its pieces ends, in bytes. `is_ours`: it takes answers it did not ask for.
+    In this life it got `decision_count` answers with parents and was sent to the source
+    `source_count` times. `account` is kept of peers that don't write telemetry themselves.
     """
 
     id: str
@@ -55,6 +58,11 @@ class Peer:
     pieces: FinishedPieces = field(default_factory=FinishedPieces)
     content_end: int = 0
     blocked: dict[str, int] = field(default_factory=dict[str, int])
+    is_ours: bool = False
+    is_asking: bool = True  # whether it asked for the answer that it waits for
+    decision_count: int = 0
+    source_count: int = 0
+    account: Account | None = None
 
     def move(self, trigger: PeerTrigger, now: float) -> None:
         """Take `trigger`; IllegalTransitionError tells the story if there is no such step."""

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from odonata.errors import NotFoundError, OdonataError, PreconditionError
 from odonata.wire.message import EmptyTask, MetadataOnly, TaskType
 from scheduler.core import seed, waiting
-from scheduler.core.choice import tell
+from scheduler.core.account import Account
+from scheduler.core.decision import tell
 from scheduler.core.effect import CloseStream
 from scheduler.core.lifecycle import PeerTrigger, TaskState, TaskTrigger
 from scheduler.core.story import Outcome
@@ -50,6 +51,9 @@ def register(turn: Turn, event: PeerSpoke, message: Register) -> None:
         turn.state.remove_peer(earlier, turn.now)
     task = turn.state.open_task(event.task_id, message.download, turn.now)
     peer = turn.state.add_peer(event.peer_id, task, host, message.download, turn.now)
+    peer.is_ours = event.is_ours
+    if turn.limits.records and not (event.writes_pieces or message.download.metadata_only):
+        peer.account = Account(peer.id)
     host.updated_at_s = turn.now
     _answer(turn, peer)
 

@@ -1,15 +1,26 @@
 """What the scheduler decided and why: a bounded record of its latest decisions, for `explain`.
 
 It is memory for people, not telemetry: it is lost at a restart and never leaves the process by
-itself.
+itself. Decisions come often and are asked for seldom, so they are kept packed, and put into words
+only when somebody asks.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
+import numpy as np
+from msgspec.structs import replace
+
+from models.features import FEATURE_NAMES
 from odonata.wire.message import Value
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from models.facts import FloatArray
 
 
 class Outcome(StrEnum):
@@ -23,17 +34,24 @@ class Outcome(StrEnum):
 
 
 class Considered(Value, frozen=True, kw_only=True):
-    """One candidate: its score if it was scored, and why it was dropped ("" if it was chosen)."""
+    """One candidate: its score if it was scored, and why it was dropped ("" if it was chosen).
+
+    `features` is what the ranker saw of it, by the names of `models.features`, to seven digits;
+    empty if it was not scored.
+    """
 
     peer_id: str
     score: float | None = None
     dropped: str = ""
+    features: dict[str, float] = {}
 
 
 class Decision(Value, frozen=True, kw_only=True):
     """One decision. `candidates` holds the chosen ones first, best first, then some of the others.
 
-    `useful_count` of the task's `peer_count` peers were able to serve at all.
+    `useful_count` of the task's `peer_count` peers were able to serve at all. `ranker` was asked
+    and `ranked_by` ranked, because of `fallback` if that is another one; `explored`: the chosen
+    ones are not the best ones but drawn. `decision_id` is that of the record, "" if there is none.
     """
 
     at_s: float
@@ -41,26 +59,76 @@ class Decision(Value, frozen=True, kw_only=True):
     child_id: str
     outcome: Outcome
     reason: str
+    decision_id: str = ""
     ranker: str = ""
+    ranked_by: str = ""
+    model_version: str = ""
+    fallback: str = ""
+    explored: bool = False
     candidates: tuple[Considered, ...] = ()
     useful_count: int = 0
     peer_count: int = 0
+
+
+class Told:
+    """Candidates as they are kept: the first k with their scores and features, then the others.
+
+    32 of them take about 4 KiB, of which 2.4 KiB are features in single precision (measured).
+    """
+
+    __slots__ = ("_dropped", "_features", "_peer_ids", "_scores")
+
+    def __init__(
+        self,
+        peer_ids: tuple[str, ...],
+        dropped: tuple[str, ...],
+        scores: FloatArray | None = None,
+        features: FloatArray | None = None,
+    ) -> None:
+        """All in the same order; `scores` has shape (k,), `features` (k, len(FEATURES))."""
+        self._peer_ids = peer_ids
+        self._dropped = dropped
+        self._scores = scores
+        self._features: NDArray[np.float32] | None = (
+            None if features is None else features.astype(np.float32)
+        )
+
+    def candidates(self) -> tuple[Considered, ...]:
+        """All of them in words."""
+        scores = [] if self._scores is None else self._scores.tolist()
+        rows = [] if self._features is None else self._features.tolist()
+        return tuple(
+            Considered(
+                peer_id=peer_id,
+                score=scores[number] if number < len(scores) else None,
+                dropped=dropped,
+                features=dict(zip(FEATURE_NAMES, rows[number], strict=True))
+                if number < len(rows)
+                else {},
+            )
+            for number, (peer_id, dropped) in enumerate(
+                zip(self._peer_ids, self._dropped, strict=True)
+            )
+        )
 
 
 class Story:
     """The latest `limit` decisions."""
 
     def __init__(self, limit: int) -> None:
-        self._decisions: deque[Decision] = deque(maxlen=limit)
+        self._decisions: deque[tuple[Decision, Told | None]] = deque(maxlen=limit)
 
-    def add(self, decision: Decision) -> None:
-        """Remember a decision; the oldest one is forgotten when the story is full."""
-        self._decisions.append(decision)
+    def add(self, decision: Decision, told: Told | None = None) -> None:
+        """Remember a decision; the oldest one is forgotten when the story is full.
+
+        `told` are its candidates, if they are not in the decision itself.
+        """
+        self._decisions.append((decision, told))
 
     def explain(self, *, task_id: str = "", child_id: str = "") -> list[Decision]:
         """Return the decisions still remembered, oldest first, of one task or child if named."""
         return [
-            decision
-            for decision in self._decisions
+            decision if told is None else replace(decision, candidates=told.candidates())
+            for decision, told in self._decisions
             if task_id in ("", decision.task_id) and child_id in ("", decision.child_id)
         ]

@@ -21,7 +21,12 @@ decided in this order:
 If the source itself has answered with an error, steps 3 and 4 are skipped for everybody who waits:
 the answer may depend on each one's credentials, and waiting for another's failure helps nobody.
 
-A child that is stuck (not allowed to go to the source, or too many are there already) is refused.
+6. *The last resort.* A child that may not go to the source, or would be one too many there, is
+   given parents on hosts that were evicted (`judgement`), or a seed that was.
+
+If the source has answered with an error, or the child's priority says that only peers may serve it,
+that is tried before the source. A child that is stuck even so is refused. One that did not ask
+(`replacement`) is let be instead.
 
 Why nobody waits for ever: a child waits only for hopes, a hope is never itself waiting, each hope
 has a deadline, and the deadline of the earliest is what the core asks to be woken for.
@@ -35,8 +40,9 @@ from typing import TYPE_CHECKING
 from odonata.errors import PreconditionError
 from odonata.wire.message import EmptyTask, NeedBackToSource, NormalTask, Parent
 from scheduler.core import seed
-from scheduler.core.candidate import has_hope, survey, why_unsuited
-from scheduler.core.choice import choose, look_around, tell, tell_choice
+from scheduler.core.candidate import has_hope, survey, why_barred, why_unsuited
+from scheduler.core.choice import choose, look_around
+from scheduler.core.decision import note_choice, note_source, tell
 from scheduler.core.lifecycle import PeerState
 from scheduler.core.story import Outcome
 
@@ -45,6 +51,9 @@ if TYPE_CHECKING:
     from scheduler.core.peer import Peer
     from scheduler.core.task import Task
     from scheduler.core.turn import Turn
+
+PEERS_ONLY_PRIORITIES = (1, 2)
+"""Levels of a download that start nothing new: what peers have, or nothing."""
 
 
 class _Verdict(Enum):
@@ -55,9 +64,13 @@ class _Verdict(Enum):
     STUCK = auto()
 
 
-def ask(turn: Turn, child: Peer) -> None:
-    """Decide the case of a child that has just asked for parents."""
+def ask(turn: Turn, child: Peer, *, is_asking: bool = True) -> None:
+    """Decide the case of a child that has just asked for parents.
+
+    Or has not asked, and is in want of them all the same (`replacement`).
+    """
     task = child.task
+    child.is_asking = is_asking
     expire(turn, task)
     turn.state.wait(child)
     match _decide(turn, child, source_answered=False):
@@ -109,7 +122,17 @@ def is_held(child: Peer) -> bool:
 
 def has_source(child: Peer) -> bool:
     """Whether the bytes can come from anybody but a seed or the source: now, or as hoped for."""
-    return bool(survey(child).eligible) or has_hope(child)
+    seen = survey(child)
+    return bool(seen.eligible or seen.last_resort) or has_hope(child)
+
+
+def top_up(turn: Turn, child: Peer) -> None:
+    """Give a child that has parents as many more as an answer may name, if anybody is eligible."""
+    room = turn.limits.candidate_parent_limit - child.task.graph.parent_count(child.id)
+    if room > 0:
+        seen = look_around(turn, child)
+        if seen.eligible:
+            _give_parents(turn, child, seen, room)
 
 
 def send_to_source(turn: Turn, child: Peer, reason: str, seen: Survey | None = None) -> None:
@@ -117,7 +140,7 @@ def send_to_source(turn: Turn, child: Peer, reason: str, seen: Survey | None = N
     turn.answer(child, NeedBackToSource(description=reason))
     child.task.to_source[child.id] = turn.now + turn.limits.source_start_timeout_s
     turn.state.expect(child.task)
-    tell(turn, child, Outcome.SOURCE, reason, seen)
+    note_source(turn, child, reason, seen)
 
 
 def source_is_full(turn: Turn, child: Peer) -> bool:
@@ -161,6 +184,8 @@ def _suits_everybody(task: Task) -> bool:
         peer = task.peers[peer_id]
         if peer.range is not None or peer.host.announced.disable_shared:
             continue
+        if why_barred(peer.host) is not None:
+            continue
         if first and first != peer.host.id:
             return True
         first = peer.host.id
@@ -177,6 +202,8 @@ def _decide(turn: Turn, child: Peer, *, source_answered: bool) -> _Verdict:
     if seen.eligible and _give_parents(turn, child, seen):
         return _Verdict.ANSWERED
     if source_answered:
+        if _give_last_resort(turn, child, seen):
+            return _Verdict.ANSWERED
         return _back_to_source(turn, child, "the source answered with an error", seen)
     if has_hope(child):
         return _Verdict.HOPES
@@ -189,7 +216,18 @@ def _bring(turn: Turn, child: Peer, seen: Survey) -> _Verdict:
     if host is not None:
         tell(turn, child, Outcome.SEED, f"seed {host.id} was triggered", seen)
         return _Verdict.TRIGGERED
-    return _back_to_source(turn, child, "no parent and no seed can help", seen)
+    if child.download.priority in PEERS_ONLY_PRIORITIES and _give_last_resort(turn, child, seen):
+        return _Verdict.ANSWERED
+    verdict = _back_to_source(turn, child, "no parent and no seed can help", seen)
+    if verdict is not _Verdict.STUCK:
+        return verdict
+    if _give_last_resort(turn, child, seen):
+        return _Verdict.ANSWERED
+    host = seed.trigger(turn, child, last_resort=True)
+    if host is not None:
+        tell(turn, child, Outcome.SEED, f"seed {host.id} was triggered, evicted as it is", seen)
+        return _Verdict.TRIGGERED
+    return _Verdict.STUCK
 
 
 def _back_to_source(turn: Turn, child: Peer, reason: str, seen: Survey) -> _Verdict:
@@ -199,14 +237,23 @@ def _back_to_source(turn: Turn, child: Peer, reason: str, seen: Survey) -> _Verd
     return _Verdict.ANSWERED
 
 
-def _give_parents(turn: Turn, child: Peer, seen: Survey) -> bool:
-    choice = choose(turn, child, seen)
+def _give_last_resort(turn: Turn, child: Peer, seen: Survey) -> bool:
+    """Give the child parents on hosts that are evicted or on probation, if there are any."""
+    seen.eligible, seen.last_resort = seen.last_resort, []
+    seen.eligible = seen.eligible[: turn.limits.candidate_batch_limit]
+    for parent in seen.eligible:
+        del seen.dropped[parent.id]
+    return bool(seen.eligible) and _give_parents(turn, child, seen)
+
+
+def _give_parents(turn: Turn, child: Peer, seen: Survey, places: int = 0) -> bool:
+    choice = choose(turn, child, seen, places or turn.limits.candidate_parent_limit)
     parents = turn.state.link(child, choice.parents)
     if not parents:
         return False
     choice.parents = parents
-    tell_choice(turn, child, choice, seen)
     turn.answer(child, NormalTask(parents=tuple(_parent(peer) for peer in parents)))
+    note_choice(turn, child, choice, seen)
     if child.state is PeerState.RECEIVED_NORMAL:
         child.task.starting[child.id] = turn.now + turn.limits.start_timeout_s
         turn.state.expect(child.task)
@@ -224,6 +271,10 @@ def _parent(peer: Peer) -> Parent:
 
 
 def _refuse(turn: Turn, child: Peer) -> None:
+    """There is nothing to tell the child. If it asked, that is an error."""
+    if not child.is_asking:
+        turn.state.stop_waiting(child)
+        return
     if child.download.disable_back_to_source:
         why = "and this download must not go back to the source (disable_back_to_source)"
     else:

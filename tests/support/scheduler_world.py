@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from random import Random
 
 from models.dragonfly import DragonflyRanker
+from odonata.telemetry.record import Record
 from odonata.wire.message import (
     BackToSourceFailed,
     BackToSourceFinished,
@@ -125,11 +126,18 @@ class World:
         self.core = SchedulerCore(limits or Limits(), DragonflyRanker(), Random(seed))
         self.now = 0.0
         self.homes: dict[str, tuple[str, str]] = {}
+        self.ours: set[str] = set()  # peers that write their own pieces
+        self.records: list[Record] = []
 
     def handle(self, event: SchedulerEvent) -> list[SchedulerEffect]:
-        effects = self.core.handle(event, self.now)
+        """Hand in an event; records go to `records`, for they are no part of a conversation."""
+        effects = self.feed(event)
         check(self.core)
-        return effects
+        self.records += [one.record for one in effects if isinstance(one, WriteRecord)]
+        return [one for one in effects if not isinstance(one, WriteRecord)]
+
+    def feed(self, event: SchedulerEvent) -> list[SchedulerEffect]:
+        return self.core.handle(event, self.now)
 
     def announce(self, *hosts: Host, interval_s: float = 300.0) -> list[SchedulerEffect]:
         return [
@@ -147,7 +155,14 @@ class World:
     def say(self, peer_id: str, message: PeerMessage) -> list[SchedulerEffect]:
         host_id, task_id = self.homes[peer_id]
         return self.handle(
-            PeerSpoke(host_id=host_id, task_id=task_id, peer_id=peer_id, message=message)
+            PeerSpoke(
+                host_id=host_id,
+                task_id=task_id,
+                peer_id=peer_id,
+                message=message,
+                is_ours=peer_id in self.ours,
+                writes_pieces=peer_id in self.ours,
+            )
         )
 
     def started(self, peer_id: str) -> list[SchedulerEffect]:
@@ -306,7 +321,7 @@ def closes(effects: Iterable[SchedulerEffect]) -> dict[str, str]:
 
 
 def told(effects: Iterable[SchedulerEffect]) -> list[str]:
-    """Put effects into words, one line each; telemetry is no part of a conversation."""
+    """Put effects into words, one line each."""
     return [_told(effect) for effect in effects if not isinstance(effect, WriteRecord)]
 
 

@@ -89,8 +89,12 @@ class TwinWorld(World):
     def handle(self, event: SchedulerEvent) -> list[SchedulerEffect]:
         self.is_broken = True  # unless it gets to the end
         effects = super().handle(event)
-        assert repr(self.twin.handle(event, self.now)) == repr(effects)
         self.is_broken = False
+        return effects
+
+    def feed(self, event: SchedulerEvent) -> list[SchedulerEffect]:
+        effects = super().feed(event)
+        assert repr(self.twin.handle(event, self.now)) == repr(effects)
         return effects
 
 

@@ -8,7 +8,7 @@ from support.scheduler_world import World, download, host, parents
 from models.facts import CandidateBatch
 from models.ranker import Ranking
 from scheduler.core.candidate import Drop, survey
-from scheduler.core.choice import choose, facts
+from scheduler.core.choice import choose, look_around
 from scheduler.core.limits import Limits
 from scheduler.core.story import Story
 from scheduler.core.turn import Turn
@@ -49,8 +49,7 @@ def test_best_first_and_no_more_than_the_limit() -> None:
     seen = survey(world.peer("x"))
     choice = choose(turn(world, Favourite([3, 1, 6, 5, 2, 4])), world.peer("x"), seen)
     assert [peer.id for peer in choice.parents] == ["p2", "p3", "p5", "p0"]
-    assert seen.dropped == {"p4": Drop.OUTRANKED, "p1": Drop.OUTRANKED}
-    assert choice.scores["p2"] == 6.0
+    assert choice.picked.order == (2, 3, 5, 0, 4, 1)
     assert choice.reason == "because"
 
 
@@ -61,7 +60,7 @@ def test_bad_parents_are_left_out_while_others_are_left() -> None:
     ranker = Favourite([3, 1, 2], bad=[True, False, False])
     choice = choose(turn(world, ranker), world.peer("x"), seen)
     assert [peer.id for peer in choice.parents] == ["p2", "p1"]
-    assert seen.dropped == {"p0": Drop.BAD}
+    assert choice.picked.left_out.tolist() == [True, False, False]
 
 
 def test_bad_parents_are_better_than_none() -> None:
@@ -91,38 +90,19 @@ def test_equals_are_spread_by_the_load_of_their_hosts() -> None:
     assert sorted(chosen) == sorted([f"p{n}" for n in range(5)] * 2)
 
 
-def test_of_very_many_candidates_a_sample_is_scored() -> None:
+def test_of_many_candidates_a_sample_is_scored_and_the_others_are_told() -> None:
+    world = world_with_holders(9, Limits(candidate_batch_limit=5))
+    world.register("x", "hx", download(source=True))
+    here = turn(world, Favourite([1.0] * 9))
+    seen = look_around(here, world.peer("x"))
+    assert len(choose(here, world.peer("x"), seen).candidates) == 5
+    assert list(seen.dropped.values()) == [Drop.NOT_SAMPLED] * 4
+
+
+def test_of_very_many_candidates_only_a_sample_is_looked_at() -> None:
     world = world_with_holders(9, Limits(candidate_batch_limit=3))
     world.register("x", "hx", download(source=True))
-    seen = survey(world.peer("x"))
-    choice = choose(turn(world, Favourite([1.0] * 9)), world.peer("x"), seen)
-    assert len(choice.parents) == 3
-    assert list(seen.dropped.values()).count(Drop.NOT_SAMPLED) == 6
-
-
-def test_facts_are_read_from_the_state() -> None:
-    world = World()
-    world.announce(
-        host("s1", seed=True, idc="A", location="eu|de", bandwidth=1000),
-        host("h1"),
-        host("hx", idc="a", location="eu|fr"),
-    )
-    world.origin_fetcher("sp", "s1")
-    world.piece("sp", 0, cost_s=1.0)
-    world.piece("sp", 1, cost_s=3.0)
-    world.register("p1", "h1")
-    world.started("p1")
-    world.register("x", "hx", download(source=True))
-    batch = facts(world.peer("x"), [world.peer("sp"), world.peer("p1")], 0.0)
-    assert len(batch) == 2
-    assert batch["max_tx_bits_per_s"].tolist() == [1000, 0]
-    assert batch["booked_tx_bits_per_s"].tolist() == [4 * 1024 * 1024 * 8 * 8, 0]
-    assert batch["upload_piece_count"].tolist() == [8, 0]
-    assert batch["same_idc"].tolist() == [1, 0]
-    assert batch["location_affinity"].tolist() == [0.2, 0]
-    assert batch["is_seed"].tolist() == [True, False]
-    assert batch["is_first_download"].tolist() == [False, True]
-    assert batch["can_serve"].tolist() == [True, True]
-    assert batch["cost_count"].tolist() == [2, 0]
-    assert batch["cost_last_s"].tolist() == [3.0, 0]
-    assert batch["cost_mean_s"].tolist() == [1.0, 0]
+    here = turn(world, Favourite([1.0] * 9))
+    seen = look_around(here, world.peer("x"))
+    assert len(choose(here, world.peer("x"), seen).candidates) == 3
+    assert not seen.dropped

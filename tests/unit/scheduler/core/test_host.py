@@ -7,7 +7,13 @@ from scheduler.core.host import KnownHost
 
 
 def test_release_takes_back_what_was_booked() -> None:
-    known = KnownHost(announced=host("h1"), announce_interval_s=0, created_at_s=0, updated_at_s=0)
+    known = KnownHost(
+        announced=host("h1"),
+        announce_interval_s=0,
+        created_at_s=0,
+        updated_at_s=0,
+        announced_at_s=0,
+    )
     booking = Booking(tx_bits_per_s=7, piece_count=8, content_length=9)
     known.book(booking)
     known.book(booking)
