@@ -51,10 +51,12 @@ from scheduler.core.story import Decision, Story
 from scheduler.core.turn import Turn
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from random import Random
 
     from models.ranker import Ranker
     from scheduler.core.peer import Peer
+    from scheduler.core.story import Outcome
 
 
 class SchedulerCore:
@@ -103,9 +105,16 @@ class SchedulerCore:
         """Count the hosts by their standing, and the verdicts so far."""
         return judgement.standing_counts(self.state)
 
-    def explain(self, *, task_id: str = "", child_id: str = "") -> list[Decision]:
+    @property
+    def decision_counts(self) -> Mapping[tuple[Outcome, str, str], int]:
+        """All decisions since the start, by outcome, by who ranked and by fallback."""
+        return self._story.counts
+
+    def explain(
+        self, *, task_id: str = "", child_id: str = "", latest: int | None = None
+    ) -> list[Decision]:
         """Return the latest decisions, oldest first, of one task or child if named."""
-        return self._story.explain(task_id=task_id, child_id=child_id)
+        return self._story.explain(task_id=task_id, child_id=child_id, latest=latest)
 
     def _dispatch(self, turn: Turn, event: SchedulerEvent) -> None:
         match event:

@@ -7,8 +7,9 @@ only when somebody asks.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from enum import StrEnum
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -117,6 +118,8 @@ class Story:
 
     def __init__(self, limit: int) -> None:
         self._decisions: deque[tuple[Decision, Told | None]] = deque(maxlen=limit)
+        self.counts: Counter[tuple[Outcome, str, str]] = Counter()
+        """All decisions ever, by outcome, by who ranked ("": nobody) and by fallback."""
 
     def add(self, decision: Decision, told: Told | None = None) -> None:
         """Remember a decision; the oldest one is forgotten when the story is full.
@@ -124,11 +127,22 @@ class Story:
         `told` are its candidates, if they are not in the decision itself.
         """
         self._decisions.append((decision, told))
+        self.counts[decision.outcome, decision.ranked_by, decision.fallback] += 1
 
-    def explain(self, *, task_id: str = "", child_id: str = "") -> list[Decision]:
-        """Return the decisions still remembered, oldest first, of one task or child if named."""
-        return [
-            decision if told is None else replace(decision, candidates=told.candidates())
-            for decision, told in self._decisions
+    def explain(
+        self, *, task_id: str = "", child_id: str = "", latest: int | None = None
+    ) -> list[Decision]:
+        """Return the decisions still remembered, oldest first, of one task or child if named.
+
+        Of many only the `latest` ones: each takes some 0.1 ms to put into words.
+        """
+        found = (
+            (decision, told)
+            for decision, told in reversed(self._decisions)
             if task_id in ("", decision.task_id) and child_id in ("", decision.child_id)
+        )
+        told_in_words = [
+            decision if told is None else replace(decision, candidates=told.candidates())
+            for decision, told in islice(found, latest)
         ]
+        return told_in_words[::-1]

@@ -49,3 +49,24 @@ def test_the_candidates_told_are_bounded() -> None:
     world.register("child", "hx")
     (decision,) = world.core.explain(child_id="child")
     assert len(decision.candidates) == 3
+
+
+def test_of_many_decisions_the_latest_are_told_and_all_are_counted() -> None:
+    story = Story(3)
+    for number in range(5):
+        told = Decision(
+            at_s=number,
+            task_id="t",
+            child_id=f"p{number}",
+            outcome=Outcome.PARENTS,
+            reason="",
+            ranked_by="rule" if number % 2 else "learned",
+            fallback="budget" if number % 2 else "",
+        )
+        story.add(told)
+    assert [one.child_id for one in story.explain(latest=2)] == ["p3", "p4"]
+    assert [one.child_id for one in story.explain(task_id="t", latest=9)] == ["p2", "p3", "p4"]
+    assert story.counts == {
+        (Outcome.PARENTS, "learned", ""): 3,
+        (Outcome.PARENTS, "rule", "budget"): 2,
+    }
