@@ -59,7 +59,7 @@ _OPEN = (None, *_BARRED)
 class Survey:
     """The useful peers of a task as one child sees them, in the order they became useful.
 
-    `last_resort` would be eligible, were it not for the standing of their hosts: they are better than
+    `last_resort` would be eligible, were it not for the standing of their hosts: better than
     nothing. `draw_seed` is that of all chances of the decision the survey is made for.
     """
 
@@ -123,11 +123,10 @@ def survey(child: Peer, among: Iterable[Peer] | None = None, enough: int | None 
     if not task.useful:
         return seen
     below = task.graph.descendants(child.id)
-    parents = task.graph.parents(child.id)
     for parent in task.useful.values() if among is None else among:
         reason = why_unsuited(child, parent)
-        if reason in _OPEN and (parent.id in below or parent.id in parents):
-            reason = Drop.PARENT if parent.id in parents else Drop.CYCLE
+        if reason in _OPEN and parent.id in below:
+            reason = Drop.CYCLE
         if reason is None:
             seen.eligible.append(parent)
             if len(seen.eligible) == enough:

@@ -74,8 +74,11 @@ def look_around(turn: Turn, child: Peer) -> Survey:
     return seen
 
 
-def choose(turn: Turn, child: Peer, seen: Survey, places: int) -> Choice:
-    """Rank the eligible, of whom there is at least one, and take the best for so many places."""
+def choose(turn: Turn, child: Peer, seen: Survey, places: int | None = None) -> Choice:
+    """Rank the eligible, of whom there is at least one, and take the best.
+
+    For so many `places`; None: as many as an answer has.
+    """
     candidates = seen.eligible
     batch = facts(child, candidates, turn.now, turn.state.swarm_rate.bytes_per_s)
     ranking = turn.ranker.rank(batch, seen.draw_seed)
@@ -83,7 +86,7 @@ def choose(turn: Turn, child: Peer, seen: Survey, places: int) -> Choice:
         ranking,
         batch["child_count"],
         generator(turn.rng, seen.draw_seed, Chance.PICK),
-        places=places,
+        places=turn.limits.candidate_parent_limit if places is None else places,
         exploration=turn.limits.exploration if may_explore(child) else 0.0,
     )
     return Choice(

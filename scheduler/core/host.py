@@ -1,7 +1,7 @@
 """A host the scheduler knows, with what was handed out on it.
 
-It has no life cycle: it is announced, announces itself again and again, and is forgotten when it
-leaves or falls silent.
+It is announced, announces itself again and again, and is forgotten when it leaves or falls silent.
+What it knows of a life cycle is its standing as a parent (`standing`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from odonata.wire.message import Host
 from scheduler.core.history import HostHistory, SwarmShare
+from scheduler.core.standing import Standing
 
 if TYPE_CHECKING:
     from scheduler.core.graph import Booking
@@ -23,7 +24,8 @@ class KnownHost:
 
     `announced` is what the host said last. The counters sum the bookings of all edges that leave
     its peers; `upload_count` and `upload_failed_count` only ever grow. `history` is what it gave to
-    others, `received` what it got from them; `swarm_share` its part in the swarm's rate.
+    others, `received` what it got from them; `swarm_share` is its part in the swarm's rate.
+    `standing` is what it is worth as a parent.
     """
 
     announced: Host
@@ -44,6 +46,7 @@ class KnownHost:
     history: HostHistory = field(default_factory=HostHistory)
     received: HostHistory = field(default_factory=HostHistory)
     swarm_share: SwarmShare = field(default_factory=SwarmShare)
+    standing: Standing = field(default_factory=Standing)
 
     @property
     def id(self) -> str:

@@ -8,13 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from odonata.wire.message import TrafficType
-from scheduler.core import waiting
+from scheduler.core import judgement, waiting
 from scheduler.core.lifecycle import PeerState, PeerTrigger, TaskState, TaskTrigger
 from scheduler.core.reschedule import block
 
 if TYPE_CHECKING:
     from odonata.wire.message import Piece, PieceBackToSourceFailed, PieceFailed
-    from scheduler.core.host import KnownHost
     from scheduler.core.peer import Peer
     from scheduler.core.turn import Turn
 
@@ -48,18 +47,11 @@ def piece_finished(turn: Turn, peer: Peer, piece: Piece) -> None:
     task.learn_from_piece(piece)
     if piece.traffic_type is TrafficType.BACK_TO_SOURCE:
         task.source_failure_count = 0
-    if piece.parent_id:
-        peer.host.received.served(now, piece.length, piece.cost_s)
     parent = task.peers.get(piece.parent_id)
     if parent is not None:
         parent.updated_at_s = parent.host.updated_at_s = now
-        _remember(turn, parent.host, piece)
-
-
-def _remember(turn: Turn, host: KnownHost, piece: Piece) -> None:
-    """Add a piece that `host` gave to what is known of it, and of the swarm."""
-    host.history.served(turn.now, piece.length, piece.cost_s)
-    turn.state.swarm_rate.served(turn.now, host.swarm_share, host.history.rate_bytes_per_s)
+        if parent.host is not peer.host and piece.traffic_type is not TrafficType.LOCAL_PEER:
+            judgement.piece_served(turn, peer.host, parent.host, piece)
 
 
 def piece_failed(turn: Turn, peer: Peer, message: PieceFailed) -> None:
@@ -70,9 +62,11 @@ def piece_failed(turn: Turn, peer: Peer, message: PieceFailed) -> None:
     parent = block(turn, peer, message.parent_id)
     if parent is not None and parent is not peer:
         parent.host.upload_failed_count += 1
-        parent.host.history.failed(turn.now)
-        peer.host.received.failed(turn.now)
         turn.state.disturb(peer.task)
+        if peer.is_ours:
+            turn.state.bereave(peer, parent)
+        if parent.host is not peer.host:
+            judgement.piece_failed(turn, peer.host, parent.host)
 
 
 def piece_back_to_source_failed(turn: Turn, peer: Peer, message: PieceBackToSourceFailed) -> None:

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from odonata.ring import SeedRing
 from scheduler.core.effect import TriggerSeed
+from scheduler.core.standing import HostState
 from scheduler.core.task import SeedFlight
 
 if TYPE_CHECKING:
@@ -28,14 +29,17 @@ TRIGGERING_PRIORITIES = (0, 4, 5, 6)
 """Levels of a download for which a seed is asked; others go to the source themselves."""
 
 
-def trigger(turn: Turn, child: Peer) -> KnownHost | None:
-    """Ask a seed to fetch the child's task; return the seed, or None if none can be asked."""
+def trigger(turn: Turn, child: Peer, *, last_resort: bool = False) -> KnownHost | None:
+    """Ask a seed to fetch the child's task; return the seed, or None if none can be asked.
+
+    A seed that was evicted can be asked as a `last_resort` only.
+    """
     task = child.task
     if child.host.is_seed or child.download.priority not in TRIGGERING_PRIORITIES:
         return None
     if _is_in_flight(turn, task):
         return None
-    host = _pick(turn, task, child)
+    host = _pick(turn, task, child, last_resort=last_resort)
     if host is None:
         return None
     task.seed_flight = SeedFlight(
@@ -98,6 +102,15 @@ def serves(task: Task, host_id: str) -> bool:
     return any(peer.host.id == host_id for peer in task.useful.values())
 
 
+def host_evicted(turn: Turn, host_id: str) -> None:
+    """Count on no trigger of that host any more."""
+    for task in turn.state.tasks.values():
+        flight = task.seed_flight
+        if flight is not None and flight.host_id == host_id:
+            flight.is_overdue = True
+            turn.state.disturb(task)
+
+
 def host_left(turn: Turn, host_id: str) -> None:
     """End every trigger of a host that is gone."""
     for task in turn.state.tasks.values():
@@ -110,11 +123,12 @@ def _is_in_flight(turn: Turn, task: Task) -> bool:
     return flight is not None and turn.now < flight.started_at_s + turn.limits.seed_flight_timeout_s
 
 
-def _pick(turn: Turn, task: Task, child: Peer) -> KnownHost | None:
+def _pick(turn: Turn, task: Task, child: Peer, *, last_resort: bool) -> KnownHost | None:
     by_address = {
         f"{host.announced.ip}:{host.announced.port}": host
         for host in turn.state.seeds.values()
-        if _can_be_asked(turn, task, child, host)
+        if (last_resort or host.standing.state is not HostState.EVICTED)
+        and _can_be_asked(turn, task, child, host)
     }
     address = SeedRing(by_address).pick(task.id)
     return None if address is None else by_address[address]

@@ -9,6 +9,7 @@ parts agree. A task in which something changed that its waiting children may car
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 
 from msgspec.structs import replace
 
@@ -21,13 +22,27 @@ from scheduler.core.host import KnownHost
 from scheduler.core.lifecycle import PeerState, PeerTrigger, TaskTrigger
 from scheduler.core.limits import Limits
 from scheduler.core.peer import Peer, requested_range
+from scheduler.core.standing import HostState
 from scheduler.core.task import Task
 
 BITS_PER_BYTE = 8
 
 
+@dataclass(slots=True)
+class Verdicts:
+    """How often hosts were judged; `doubtful_evictions`: while they served at a decent rate."""
+
+    evictions: int = 0
+    readmissions: int = 0
+    doubtful_evictions: int = 0
+
+
 class SchedulerState:
-    """Hosts, tasks and peers by id, in the order they came."""
+    """Hosts, tasks and peers by id, in the order they came.
+
+    `terms` is a heap of when which eviction ends. `bereft` holds peers that lost a parent and have
+    not been looked after yet, in the order they did.
+    """
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -39,6 +54,9 @@ class SchedulerState:
         self.restless: dict[str, Task] = {}
         self.expecting: dict[str, Task] = {}
         self.swarm_rate = SwarmRate()
+        self.verdicts = Verdicts()
+        self.terms: list[tuple[float, str]] = []
+        self.bereft: dict[str, Peer] = {}
         self._lives = 0
 
     # --- hosts ---
@@ -112,6 +130,11 @@ class SchedulerState:
         if task.waiting:
             self.restless[task.id] = task
 
+    def disturb_host(self, host: KnownHost) -> None:
+        """Something changed in what `host` may do for the waiting children of any task."""
+        for peer in host.peers.values():
+            self.disturb(peer.task)
+
     def expect(self, task: Task) -> None:
         """`task` has a new deadline, or somebody new who waits for one: mind the alarm."""
         self.expecting[task.id] = task
@@ -176,6 +199,7 @@ class SchedulerState:
         if peer.state is not PeerState.LEAVE:
             self.move_peer(peer, PeerTrigger.LEAVE, now)
         peer.task.graph.remove(peer.id)
+        self.bereft.pop(peer.id, None)
         del self.peers[peer.id]
         del peer.task.peers[peer.id]
         del peer.host.peers[peer.id]
@@ -230,18 +254,30 @@ class SchedulerState:
         task = child.task
         parents = task.graph.parents(child.id)
         for parent_id in parents:
-            task.peers[parent_id].host.release(task.graph.remove_edge(parent_id, child.id))
+            self._unlink(task.peers[parent_id], child)
         if parents:
             self.refresh(child)
             self.disturb(task)
 
     def unlink_children(self, parent: Peer) -> None:
-        """Drop the edges out of `parent`. The children are not told: they notice by themselves."""
+        """Drop the edges out of `parent`; its children are bereft (`replacement`)."""
         task = parent.task
         for child_id in task.graph.children(parent.id):
-            parent.host.release(task.graph.remove_edge(parent.id, child_id))
-            self.refresh(task.peers[child_id])
-            self.disturb(task)
+            self.bereave(task.peers[child_id], parent)
+
+    def bereave(self, child: Peer, parent: Peer) -> None:
+        """Drop the edge from `parent` to `child`, if there is one; `child` is bereft then."""
+        if parent.id in child.task.graph.parents(child.id):
+            self._unlink(parent, child)
+            self.bereft[child.id] = child
+            self.refresh(child)
+            self.disturb(child.task)
+
+    def _unlink(self, parent: Peer, child: Peer) -> None:
+        host = parent.host
+        host.release(child.task.graph.remove_edge(parent.id, child.id))
+        if host.standing.state is HostState.ON_PROBATION:
+            self.disturb_host(host)  # it may take another child
 
     def _land(self, peer: Peer) -> None:
         task = peer.task

@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING
 from odonata.errors import PreconditionError
 from odonata.wire.message import EmptyTask, NeedBackToSource, NormalTask, Parent
 from scheduler.core import seed
-from scheduler.core.candidate import has_hope, survey, why_barred, why_unsuited
+from scheduler.core.candidate import Drop, has_hope, survey, why_barred, why_unsuited
 from scheduler.core.choice import choose, look_around
 from scheduler.core.decision import note_choice, note_source, tell
 from scheduler.core.lifecycle import PeerState
@@ -129,10 +129,14 @@ def has_source(child: Peer) -> bool:
 def top_up(turn: Turn, child: Peer) -> None:
     """Give a child that has parents as many more as an answer may name, if anybody is eligible."""
     room = turn.limits.candidate_parent_limit - child.task.graph.parent_count(child.id)
-    if room > 0:
-        seen = look_around(turn, child)
-        if seen.eligible:
-            _give_parents(turn, child, seen, room)
+    if room <= 0:
+        return
+    seen = look_around(turn, child)
+    known = frozenset(child.task.graph.parents(child.id))
+    seen.dropped.update((peer.id, Drop.PARENT) for peer in seen.eligible if peer.id in known)
+    seen.eligible = [peer for peer in seen.eligible if peer.id not in known]
+    if seen.eligible:
+        _give_parents(turn, child, seen, room)
 
 
 def send_to_source(turn: Turn, child: Peer, reason: str, seen: Survey | None = None) -> None:
@@ -202,12 +206,17 @@ def _decide(turn: Turn, child: Peer, *, source_answered: bool) -> _Verdict:
     if seen.eligible and _give_parents(turn, child, seen):
         return _Verdict.ANSWERED
     if source_answered:
-        if _give_last_resort(turn, child, seen):
-            return _Verdict.ANSWERED
-        return _back_to_source(turn, child, "the source answered with an error", seen)
+        return _hear_the_source(turn, child, seen)
     if has_hope(child):
         return _Verdict.HOPES
     return _bring(turn, child, seen)
+
+
+def _hear_the_source(turn: Turn, child: Peer, seen: Survey) -> _Verdict:
+    """The source has answered with an error; it may depend on the child what it answers to it."""
+    if _give_last_resort(turn, child, seen):
+        return _Verdict.ANSWERED
+    return _back_to_source(turn, child, "the source answered with an error", seen)
 
 
 def _bring(turn: Turn, child: Peer, seen: Survey) -> _Verdict:
@@ -246,8 +255,8 @@ def _give_last_resort(turn: Turn, child: Peer, seen: Survey) -> bool:
     return bool(seen.eligible) and _give_parents(turn, child, seen)
 
 
-def _give_parents(turn: Turn, child: Peer, seen: Survey, places: int = 0) -> bool:
-    choice = choose(turn, child, seen, places or turn.limits.candidate_parent_limit)
+def _give_parents(turn: Turn, child: Peer, seen: Survey, places: int | None = None) -> bool:
+    choice = choose(turn, child, seen, places)
     parents = turn.state.link(child, choice.parents)
     if not parents:
         return False

@@ -1,0 +1,66 @@
+"""Peers that lost a parent are given another one, without having asked.
+
+Theory of operation
+===================
+
+A peer is *bereft* when an edge into it goes that it did not give back itself: its parent failed,
+left, or broke its stream; its host was evicted; or the peer blamed it for a piece. A stock client
+finds out by itself, after its own time-outs, and asks; it takes one answer for each question. A
+peer of ours takes answers at any time, so it is looked after at once, if it still downloads:
+
+- It has other parents: it gets as many more as an answer may name, if anybody is eligible.
+- It has none: its case is decided like that of one who asks (`waiting`). It gets parents, or waits
+  for those it can hope for, or is sent to the source. What it is not told is that nothing can help:
+  it has asked nothing, and may well be fetching its last piece.
+
+Whoever holds all the pieces needs nobody, and whoever waits or was sent to the source has been
+looked after.
+
+A host with many children, or a bad switch, must not stop everything else: of the bereft at most
+`REPLACED_PER_EVENT` are looked after with an event, the rest a moment later. Who gets whom is
+ranked as always, with the edges of those before counted, so they do not all meet at one parent.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scheduler.core import waiting
+from scheduler.core.reschedule import RESCHEDULABLE
+
+if TYPE_CHECKING:
+    from scheduler.core.peer import Peer
+    from scheduler.core.turn import Turn
+
+REPLACED_PER_EVENT = 64
+"""A decision takes about half a millisecond; 30 ms is what others may have to wait."""
+PAUSE_S = 0.05
+"""Before the next ones: as long again is left for everything else."""
+
+
+def tend(turn: Turn) -> None:
+    """Look after the bereft, the first ones first."""
+    bereft = turn.state.bereft
+    decided = 0
+    while bereft and decided < REPLACED_PER_EVENT:
+        child = bereft.pop(next(iter(bereft)))
+        if needs_parents(child):
+            decided += 1
+            _replace(turn, child)
+
+
+def needs_parents(child: Peer) -> bool:
+    """Whether the child takes unasked answers, still downloads, and is owed no other answer."""
+    task = child.task
+    if not (child.is_ours and child.stream_is_open and child.state in RESCHEDULABLE):
+        return False
+    if child.id in task.waiting or child.id in task.to_source:
+        return False
+    return not task.piece_count or len(child.pieces) < task.piece_count
+
+
+def _replace(turn: Turn, child: Peer) -> None:
+    if child.task.graph.has_parents(child.id):
+        waiting.top_up(turn, child)
+    else:
+        waiting.ask(turn, child, is_asking=False)
