@@ -326,7 +326,7 @@ class DownloadCore:
                 self._fetching.on_ended(state, finished=event.finished, now=now, out=out)
             case ParentLoad():
                 state.heard_at = now
-                state.told_load(event.max_rate_bytes_per_s, event.used_rate_bytes_per_s)
+                state.told_load(event.max_rate_bytes_per_s, event.used_rate_bytes_per_s, now)
             case _:
                 assert_never(event)
 

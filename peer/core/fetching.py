@@ -182,7 +182,7 @@ class Fetching:
             took_s = now - flight.asked_at
             state.heard_at = now
             state.measure(piece.length, took_s, self._limits.goodput_memory)
-            state.brought(now)
+            state.begin_anew(now)
             self._lateness.brought(took_s)
         self.forget(piece.number, CancelReason.HEDGED, now, out)
 
@@ -450,7 +450,8 @@ class Fetching:
             for number in list(state.in_flight):
                 if self._is_held_elsewhere(number, state, now):
                     self._cancel(state, number, CancelReason.LATE, now, out)
-            state.disappoint(now, 1.0 / self._limits.hopeless_factor)
+            state.begin_anew(now)
+            state.weight = 1.0 / self._limits.hopeless_factor
 
     def _is_held_elsewhere(self, number: int, state: ParentState, now: float) -> bool:
         """Somebody else among the parents could bring it, who is not past hope, too."""

@@ -6,8 +6,9 @@ a busy child make the measure longer, not the judgement harsher.
 
 *Late* is a matter of one transfer and costs the parent nothing but the piece. *Past hope* is a
 matter of a parent, and the scheduler will hear of it; so it takes more: the parent itself has
-brought pieces before, and for many times as long as that took, or as pieces take in this download
-on average, nothing has come from it although something was on its way.
+brought pieces before, for many times as long as that took, or as pieces take in this download on
+average, nothing has come from it although something was on its way, and it does not say that it
+sends to others meanwhile: then we only stand in its queue.
 """
 
 from __future__ import annotations
@@ -19,10 +20,15 @@ from peer.core.parents import ParentState
 
 
 class Lateness:
-    """The measure of one download. Times are seconds."""
+    """The measure of one download. Times are seconds.
+
+    A download that neither hedges nor replaces finds nothing late and nobody past hope, as
+    Dragonfly's client does.
+    """
 
     def __init__(self, limits: DownloadLimits) -> None:
         self._limits = limits
+        self._cares = limits.hedge or limits.replace_slow
         self._count = 0
         self._total_s = 0.0
 
@@ -34,7 +40,7 @@ class Lateness:
     def late_s(self) -> float | None:
         """After how long a transfer is late, None while there is nothing to compare with."""
         limits = self._limits
-        if not self._count or not (limits.hedge or limits.replace_slow):
+        if not self._count or not self._cares:
             return None
         return max(limits.slow_factor * self._total_s / self._count, limits.min_slow_s)
 
@@ -45,17 +51,27 @@ class Lateness:
         others have stood in already. Its transfers run into their timeouts.
         """
         limits = self._limits
-        if self._count < limits.hopeless_after_pieces or state.piece_s is None:
+        if not self._cares or self._count < limits.hopeless_after_pieces or state.piece_s is None:
             return None
         usual_s = max(self._total_s / self._count, state.piece_s)
         return max(limits.hopeless_factor * usual_s, limits.hopeless_s)
 
     def is_hopeless(self, state: ParentState, now: float) -> bool:
         """It is past hope, and this is news."""
-        return any(at <= now for at in self.hopeless_at(state, now))
+        return any(at <= now for at in self.hopeless_at(state, now)) and not self._is_busy(
+            state, now
+        )
 
     def hopeless_at(self, state: ParentState, now: float) -> Iterator[float]:
         """When it will be past hope if it goes on to bring nothing; nothing if that can't be."""
         limit_s = self.hopeless_s(state)
         if state.in_flight and limit_s is not None:
             yield max(now + limit_s - state.fruitless(now), state.hopeless_until)
+
+    def _is_busy(self, state: ParentState, now: float) -> bool:
+        """It sends to others what it does not send to us: its queue is long, and it is well."""
+        limits = self._limits
+        if state.used is None or state.goodput is None:
+            return False
+        is_news = now - state.used_told_at <= limits.busy_word_s
+        return is_news and state.used >= limits.busy_share * state.goodput

@@ -94,6 +94,10 @@ class DownloadLimits(Value, frozen=True, kw_only=True):
     hopeless_after_pieces: int = 4
     """Pieces that came from parents before anybody is found past hope: the mean of fewer says
     little. Besides, at least one must have come from the parent itself."""
+    busy_share: float = 0.5
+    """A parent that says it sends this much of what it used to give us is busy with others..."""
+    busy_word_s: float = 3.0
+    """...if it said so no longer ago than this: parents tell their load every second."""
     hopeless_avoid_s: float = 10.0
     """How long it is left alone, and the scheduler not told of it again."""
     max_replacements: int = 2

@@ -40,6 +40,9 @@ class ParentState:
     goodput: float | None = None
     piece_s: float | None = None
     spare: float | None = None
+    used: float | None = None  # what it says it sends, to all its children
+    used_told_at: float = 0.0
+    weight: float = 1.0  # below 1: what was measured is not to be counted on
     strikes: int = 0
     refusals: int = 0
     not_found: int = 0
@@ -66,21 +69,23 @@ class ParentState:
         The geometric mean, since either may be off by a large factor: the measured one when others
         come or go, the told one when a limit lies elsewhere on the path.
         """
-        if self.goodput is not None and self.spare is not None:
-            return sqrt(self.goodput * self.spare)
-        return self.goodput if self.goodput is not None else self.spare
+        measured = None if self.goodput is None else self.goodput * self.weight
+        if measured is not None and self.spare is not None:
+            return sqrt(measured * self.spare)
+        return measured if measured is not None else self.spare
 
     def measure(self, n_bytes: int, took_s: float, memory: float) -> None:
-        """It brought `n_bytes` in `took_s`. See `brought`, too."""
+        """It brought `n_bytes` in `took_s`."""
         rate = n_bytes / max(took_s, 1e-6)
         old_rate = rate if self.goodput is None else self.goodput
         old_s = took_s if self.piece_s is None else self.piece_s
         self.goodput = old_rate + memory * (rate - old_rate)
         self.piece_s = old_s + memory * (took_s - old_s)
         self.strikes = self.refusals = 0
+        self.weight = 1.0
 
-    def brought(self, now: float) -> None:
-        """A piece came from it: whatever it was waited for, it was not in vain."""
+    def begin_anew(self, now: float) -> None:
+        """What it was waited for until now does not count any more."""
         self.fruitless_s, self.counted_until = 0.0, now
 
     def fruitless(self, now: float) -> float:
@@ -98,14 +103,9 @@ class ParentState:
         """Before a flight is stopped: it shall not be forgotten how long it took."""
         self.fruitless_s, self.counted_until = self.fruitless(now), now
 
-    def disappoint(self, now: float, share: float) -> None:
-        """It was past hope. It begins anew, but is drawn less often: its goodput was of old."""
-        self.brought(now)
-        if self.goodput is not None:
-            self.goodput *= share
-
-    def told_load(self, max_rate: float, used_rate: float) -> None:
+    def told_load(self, max_rate: float, used_rate: float, now: float) -> None:
         """Its own word on its uplink; a maximum of 0 says nothing."""
+        self.used, self.used_told_at = used_rate, now
         if max_rate > 0:
             self.spare = max(max_rate - used_rate, max_rate * IDLE_SHARE_MIN)
 

@@ -22,7 +22,7 @@ from odonata.wire.dragonfly import (
     local_task_from_wire,
     wanted_pieces_to_wire,
 )
-from odonata.wire.message import Parent, Piece
+from odonata.wire.message import Host, Parent, Piece
 from peer.core.event import ParentConnected, ParentEnded, ParentHolds, ParentLoad
 from peer.runtime.run_tools import RunPlace
 
@@ -48,6 +48,11 @@ class ParentLink:
         self._target = target_of(parent.host.ip, parent.host.port)
         self.address: tuple[str, int] | None = None
         """Where its pieces are served (Vortex over TCP); None until it offered one."""
+
+    @property
+    def host(self) -> Host:
+        """Who it is, as the scheduler says."""
+        return self._parent.host
 
     async def follow(self, interested: tuple[int, ...]) -> None:
         """Connect, then report what it holds and how busy it is."""

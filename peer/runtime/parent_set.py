@@ -18,13 +18,24 @@ from odonata.errors import (
     StorageError,
     UnavailableError,
 )
-from odonata.wire.message import Parent
-from peer.core.effect import AskParentMeta, CancelPiece, ConnectParent, DropParent, FetchPiece
+from odonata.wire.message import Parent, TrafficType
+from peer.core.effect import (
+    AskParentMeta,
+    CancelPiece,
+    CancelReason,
+    ConnectParent,
+    DropParent,
+    FetchPiece,
+)
 from peer.core.event import DownloadEvent, FailureReason, PieceNotFetched, PieceStored
 from peer.runtime.parent_link import ParentLink
+from peer.runtime.run_record import Try, end_try
 from peer.runtime.run_tools import RunPlace, storage_failed
 
 ParentEffect = ConnectParent | AskParentMeta | DropParent | FetchPiece | CancelPiece
+
+NO_DESCRIPTOR: Final = "no_descriptor"
+"""Recorded of a try that ended because this process may open no more sockets."""
 
 # What an error of the fetch says about the parent; the first that fits.
 _REASONS: Final[tuple[tuple[type[Exception], FailureReason], ...]] = (
@@ -42,13 +53,12 @@ class ParentSet:
     def __init__(self, place: RunPlace) -> None:
         self._place = place
         self._links: dict[str, tuple[ParentLink, asyncio.Task[None]]] = {}
-        self._fetches: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._fetches: dict[tuple[str, int], tuple[Try, asyncio.Task[None]]] = {}
 
     def perform(self, effect: ParentEffect) -> None:
         """Carry out `effect`, without waiting."""
         if isinstance(effect, FetchPiece):
-            task = self._place.start(f"piece {effect.number}", self._fetch(effect))
-            self._fetches[effect.peer_id, effect.number] = task
+            self._begin(effect)
         elif isinstance(effect, CancelPiece):
             self._cancel(effect)
         elif isinstance(effect, ConnectParent):
@@ -58,7 +68,7 @@ class ParentSet:
             if link is not None:
                 self._place.start("parent facts", link.ask_meta())
         else:
-            self._drop(effect.peer_id)
+            self._drop(effect)
 
     def _connect(self, parent: Parent, interested: tuple[int, ...]) -> None:
         old, old_task = self._links.get(parent.peer_id, (None, None))
@@ -69,30 +79,48 @@ class ParentSet:
         task = self._place.start(f"parent {parent.peer_id}", link.follow(interested))
         self._links[parent.peer_id] = (link, task)
 
-    def _drop(self, peer_id: str) -> None:
-        _, task = self._links.pop(peer_id, (None, None))
+    def _drop(self, effect: DropParent) -> None:
+        _, task = self._links.pop(effect.peer_id, (None, None))
         if task is not None:
             task.cancel()
-        for key in [key for key in self._fetches if key[0] == peer_id]:
-            self._fetches.pop(key).cancel()
+        for key in [key for key in self._fetches if key[0] == effect.peer_id]:
+            self._stop(key, effect.reason)
 
     def _cancel(self, effect: CancelPiece) -> None:
-        task = self._fetches.pop((effect.peer_id, effect.number), None)
-        if task is not None:  # else its answer is on its way already
-            task.cancel()
+        if self._stop((effect.peer_id, effect.number), effect.reason):
             self._place.put(_not_fetched(effect, FailureReason.CANCELLED))
 
-    async def _fetch(self, effect: FetchPiece) -> None:
-        event = await self._fetched(effect)
+    def _stop(self, key: tuple[str, int], reason: str) -> bool:
+        """End a fetch. False: it has ended, and its answer is on its way already."""
+        attempt, task = self._fetches.pop(key, (None, None))
+        if attempt is None or task is None:
+            return False
+        end_try(attempt, reason)
+        task.cancel()
+        return True
+
+    def _begin(self, effect: FetchPiece) -> None:
+        link, _ = self._links.get(effect.peer_id, (None, None))
+        attempt = self._place.record.from_parent(effect, None if link is None else link.host)
+        task = self._place.start(f"piece {effect.number}", self._fetch(effect, link, attempt))
+        self._fetches[effect.peer_id, effect.number] = (attempt, task)
+
+    async def _fetch(self, effect: FetchPiece, link: ParentLink | None, attempt: Try) -> None:
+        try:
+            event = await self._fetched(effect, link, attempt)
+        finally:
+            attempt.cancelled(CancelReason.ENDED)  # else it has ended otherwise
         key = (effect.peer_id, effect.number)
-        if self._fetches.get(key) is asyncio.current_task():
+        if self._fetches.get(key, (None,))[0] is attempt:
             del self._fetches[key]
         await self._place.tell(event)
 
-    async def _fetched(self, effect: FetchPiece) -> DownloadEvent:
-        link, _ = self._links.get(effect.peer_id, (None, None))
+    async def _fetched(
+        self, effect: FetchPiece, link: ParentLink | None, attempt: Try
+    ) -> DownloadEvent:
+        """Fetch it, and record how that went."""
         if link is None or link.address is None:
-            return _not_fetched(effect, FailureReason.NOT_FOUND, "it offered no piece")
+            return _failed(effect, attempt, FailureReason.NOT_FOUND, "it offered no piece")
         ip, port = link.address
         try:
             piece = await self._place.tools.fetcher.fetch(
@@ -102,19 +130,33 @@ class ParentSet:
                 effect.number,
                 parent_id=effect.peer_id,
                 timeout_s=effect.timeout_s,
+                times=attempt.times,
             )
         except (StorageError, DiskFullError) as error:
+            attempt.cancelled(error.code)
             return storage_failed(error)
         except OSError as error:
-            if not isinstance(error, TimeoutError):  # no descriptor left: our fault, not its
-                return _not_fetched(effect, FailureReason.REFUSED, str(error))
-            return _not_fetched(effect, FailureReason.TIMEOUT, str(error))
+            if isinstance(error, TimeoutError):
+                return _failed(effect, attempt, FailureReason.TIMEOUT, str(error))
+            attempt.cancelled(NO_DESCRIPTOR)  # our fault, not its
+            return _not_fetched(effect, FailureReason.REFUSED, str(error))
         except OdonataError as error:
             reason = next(
                 (why for kind, why in _REASONS if isinstance(error, kind)), FailureReason.PROTOCOL
             )
-            return _not_fetched(effect, reason, str(error))
+            return _failed(effect, attempt, reason, str(error))
+        if piece.traffic_type is TrafficType.REMOTE_PEER and piece.parent_id == effect.peer_id:
+            attempt.ok(piece.length)
+        else:  # somebody else's copy came first, and stays
+            attempt.cancelled(CancelReason.HEDGED)
         return PieceStored(peer_id=effect.peer_id, piece=piece)
+
+
+def _failed(
+    effect: FetchPiece, attempt: Try, reason: FailureReason, detail: str
+) -> PieceNotFetched:
+    attempt.failed(reason)
+    return _not_fetched(effect, reason, detail)
 
 
 def _not_fetched(

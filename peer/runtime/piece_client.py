@@ -25,7 +25,7 @@ from odonata.wire import vortex
 from odonata.wire.message import Piece, TrafficType
 from peer.runtime.buffer import BufferPool
 from peer.runtime.limit import Unlimited, slice_bytes
-from peer.runtime.port import RateLimit, StoredTask
+from peer.runtime.port import FetchTimes, RateLimit, StoredTask
 
 CONNECT_TIMEOUT_S = 2.0  # Dragonfly's
 
@@ -61,9 +61,18 @@ class PieceClient:
         self._warned: set[str] = set()
 
     async def fetch(
-        self, ip: str, port: int, task: StoredTask, number: int, *, parent_id: str, timeout_s: float
+        self,
+        ip: str,
+        port: int,
+        task: StoredTask,
+        number: int,
+        *,
+        parent_id: str,
+        timeout_s: float,
+        times: FetchTimes | None = None,
     ) -> Piece:
         """See `PieceFetcher.fetch`."""
+        times = times or FetchTimes()
         request = vortex.PieceRequest(task_id=task.task_id, number=number)
         try:
             async with (
@@ -71,7 +80,7 @@ class PieceClient:
                 self._buffers.lease(_room_for(task, number)) as buffer,
             ):
                 began_s = time.monotonic()
-                said, data = await self._receive_piece(ip, port, request, task, buffer)
+                said, data = await self._receive_piece(ip, port, request, task, buffer, times)
                 piece = msgspec.structs.replace(
                     said,
                     parent_id=parent_id,
@@ -94,6 +103,7 @@ class PieceClient:
         request: vortex.PieceRequest,
         task: StoredTask,
         buffer: memoryview,
+        times: FetchTimes,
     ) -> tuple[Piece, memoryview]:
         """What the parent says of the piece, and its bytes, unchecked."""
         loop = asyncio.get_running_loop()
@@ -105,7 +115,9 @@ class PieceClient:
             await self._connect(connection, ip, port)
             try:
                 await loop.sock_sendall(connection, vortex.encode_request(request))
+                times.requested_at_s = time.monotonic()
                 said = await _read_head(connection, request)
+                times.first_byte_at_s = time.monotonic()
                 _check_place(said, task, len(buffer))
                 data = buffer[: said.length]
                 await self._read_content(connection, data)

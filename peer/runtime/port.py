@@ -7,6 +7,7 @@ and tests use in-memory twins of the same protocols. No behaviour here.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -140,13 +141,31 @@ class RateLimit(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class FetchTimes:
+    """How far a fetch got, and when, on `time.monotonic`; None: it never came so far."""
+
+    requested_at_s: float | None = None
+    """The request is on its way: there was a buffer, and a connection."""
+    first_byte_at_s: float | None = None
+    """The parent answered: before that, the piece waited in its queue."""
+
+
 class PieceFetcher(Protocol):
     """Fetches one piece from a parent by Vortex TCP, straight into a task."""
 
     async def fetch(
-        self, ip: str, port: int, task: StoredTask, number: int, *, parent_id: str, timeout_s: float
+        self,
+        ip: str,
+        port: int,
+        task: StoredTask,
+        number: int,
+        *,
+        parent_id: str,
+        timeout_s: float,
+        times: FetchTimes | None = None,
     ) -> Piece:
-        """Fetch, check, store. Cancel to stop.
+        """Fetch, check, store; `times` is filled on the way. Cancel to stop.
 
         Errors: PeerRefusedError, NotFoundError (the parent lacks it), DigestMismatchError,
         ProtocolError, UnavailableError (connect failed, connection broke), TimeoutError, and

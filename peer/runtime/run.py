@@ -50,6 +50,7 @@ from peer.core.event import (
 from peer.runtime.conversation import CLOSE_S, Conversation
 from peer.runtime.parent_set import ParentSet
 from peer.runtime.port import StoredTask
+from peer.runtime.run_record import RunRecord
 from peer.runtime.run_tools import ContentChangedError, RunPlace, RunTools, storage_failed
 from peer.runtime.source_run import SourceRuns
 
@@ -58,6 +59,11 @@ _log = structlog.get_logger("download")
 
 class Core(Protocol):
     """`peer.core.download.DownloadCore`."""
+
+    @property
+    def decisions(self) -> int:
+        """Answers with parents so far."""
+        ...
 
     def handle(self, event: DownloadEvent, now: float) -> list[DownloadEffect]: ...
 
@@ -78,10 +84,12 @@ class Run:
         self._news = asyncio.Event()
         self._wanted: list[ByteRange | None] = [download.range]
         self._children: set[asyncio.Task[None]] = set()
+        self._record = RunRecord(tools.recorder, tools.facts, task, peer_id)
         place = RunPlace(
             task=task,
             peer_id=peer_id,
             tools=tools,
+            record=self._record,
             tell=self._tell,
             put=self._put,
             start=self._start,
@@ -146,8 +154,17 @@ class Run:
             self._settle(InternalError(story))
             raise
         finally:
+            self._cancelled = self._cancelled or not self.outcome.done()
             self._settle(UnavailableError("the daemon stops"))
-            await self._stop_children()
+            try:
+                await self._stop_children()
+            finally:
+                self._end_record()
+
+    def _end_record(self) -> None:
+        self._record.end(
+            self.outcome.result(), cancelled=self._cancelled, decisions=self._core.decisions
+        )
 
     async def _handle_events(self) -> None:
         while not self.outcome.done() or self._events:
@@ -250,6 +267,7 @@ class Run:
         """The first word counts."""
         if not self.outcome.done():
             self.outcome.set_result(error)
+            self._record.settle()
 
     def _overtake(self, error: OdonataError) -> None:
         """The core's decision is not waited for: there is nothing left to decide."""

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from odonata.errors import DiskFullError, OdonataError, PreconditionError
+from odonata.telemetry.record import NoRecorder, Recorder
 from peer.core.event import DownloadEvent, StorageFailed
 from peer.runtime.buffer import BufferPool
 from peer.runtime.channel import ChannelPool
@@ -18,6 +19,7 @@ from peer.runtime.conversation import Conversation
 from peer.runtime.host_info import HostFacts
 from peer.runtime.limit import Unlimited
 from peer.runtime.port import PieceFetcher, RateLimit, Source, StoredTask
+from peer.runtime.run_record import RunRecord
 
 Tell = Callable[[DownloadEvent], Awaitable[None]]
 """Hand in an event; returns when its effects were carried out."""
@@ -36,6 +38,7 @@ class RunTools:
     parents: ChannelPool
     converse: Callable[[str, str], Conversation]
     """(task id, peer id) -> a new stream to the scheduler of that task."""
+    recorder: Recorder = field(default_factory=NoRecorder)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +48,7 @@ class RunPlace:
     task: StoredTask
     peer_id: str
     tools: RunTools
+    record: RunRecord
     tell: Tell
     put: Callable[[DownloadEvent], None]
     """Like `tell`, without waiting: for who is called by the loop itself."""

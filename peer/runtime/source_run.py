@@ -20,11 +20,15 @@ from odonata.errors import (
     is_retryable,
 )
 from odonata.wire.message import Download, Piece, SourceAnswer, TrafficType
-from peer.core.effect import FetchSource, OpenSource, StopSource
+from peer.core.effect import CancelReason, FetchSource, OpenSource, StopSource
 from peer.core.event import SourceEnded, SourceFailed, SourceOpened, SourcePieceStored
 from peer.runtime.port import SourceStream, StoredTask
+from peer.runtime.run_record import Try
 from peer.runtime.run_tools import RunPlace, storage_failed
 from peer.runtime.source import LimitedStream
+
+STOPPED = "stopped"
+"""Recorded of the piece that was on its way from the source when nobody needed it any more."""
 
 
 def source_failed(first: int, error: OdonataError) -> SourceFailed:
@@ -77,6 +81,8 @@ class _SourceRun:
         self._url = download.url
         self._header = _for_source(download.request_header)
         self._orders: asyncio.Queue[FetchSource] = asyncio.Queue(1)
+        self._record = place.record
+        self._attempt: Try | None = None  # at the piece that is to come next
         self.waits = waits
         """Opened, but nobody has said yet what to fetch."""
 
@@ -87,14 +93,23 @@ class _SourceRun:
 
     async def drive(self, order: FetchSource | None) -> None:
         """Ask, report, fetch, report. Every failure but a cancellation becomes an event."""
+        if order is not None:
+            self._attempt = self._record.from_source(order.first)
         try:
             await self._ask(order)
         except (StorageError, DiskFullError) as error:
             self.waits = False
+            if self._attempt is not None:
+                self._attempt.cancelled(error.code)
             await self._tell(storage_failed(error))
         except OdonataError as error:
             self.waits = False
+            if self._attempt is not None:
+                self._attempt.failed(error.code)
             await self._tell(source_failed(self._first, error))
+        finally:
+            if self._attempt is not None:
+                self._attempt.cancelled(STOPPED)  # else it has ended otherwise
 
     async def _ask(self, order: FetchSource | None) -> None:
         offset = self._offset_of(self._first)
@@ -160,7 +175,8 @@ class _SourceRun:
         while not ended and (order.last is None or number <= order.last):
             began_s = time.monotonic()
             wanted = _wanted_bytes(position, piece_length, total)
-            count = await _fill(body, buffer[:wanted])
+            attempt = self._next_attempt(number, order, 0 if total is None else wanted)
+            count = await _fill(body, buffer[:wanted], attempt)
             ended = count < piece_length
             position += count
             if total is not None and count < wanted:
@@ -168,7 +184,18 @@ class _SourceRun:
             if count:
                 await self._keep(number, buffer[:count], order, began_s)
                 number += 1
+        self._attempt = None
         return position if total is None and ended else total
+
+    def _next_attempt(self, number: int, order: FetchSource, length: int) -> Try | None:
+        """The first piece's began with the request; None: it is only read past."""
+        if number in order.skip:
+            self._attempt = None
+        elif self._attempt is None or self._attempt.number != number:
+            self._attempt = self._record.from_source(number)
+        if self._attempt is not None:
+            self._attempt.length = length
+        return self._attempt
 
     async def _keep(
         self, number: int, data: memoryview, order: FetchSource, began_s: float
@@ -185,16 +212,23 @@ class _SourceRun:
             created_at_s=time.time(),
         )
         stored = await self._task.store(piece, data)
+        if self._attempt is not None:
+            if stored.traffic_type is TrafficType.BACK_TO_SOURCE:
+                self._attempt.ok(stored.length)
+            else:  # a parent's copy came first, and stays
+                self._attempt.cancelled(CancelReason.HEDGED)
         await self._tell(SourcePieceStored(piece=stored))
 
 
-async def _fill(stream: LimitedStream, buffer: memoryview) -> int:
+async def _fill(stream: LimitedStream, buffer: memoryview, attempt: Try | None) -> int:
     """Fill `buffer` as far as the source goes; return the count."""
     filled = 0
     while filled < len(buffer):
         count = await stream.read_into(buffer[filled:])
         if count == 0:
             break
+        if not filled and attempt is not None:
+            attempt.times.first_byte_at_s = time.monotonic()
         filled += count
     return filled
 

@@ -12,8 +12,15 @@ from dragonfly_api import common_pb2, dfdaemon_pb2
 from support.daemon import PATIENCE_S
 from support.memory_storage import MemoryStorage
 
-from odonata.errors import DigestMismatchError, NotFoundError, OdonataError, UnavailableError
+from odonata.errors import (
+    DigestMismatchError,
+    NotFoundError,
+    OdonataError,
+    PeerRefusedError,
+    UnavailableError,
+)
 from odonata.grpc_server import GrpcServer
+from odonata.telemetry.record import ListRecorder, PieceRecord
 from odonata.wire.message import Download, Host, HostType, Parent, Piece, TaskFacts
 from peer.core.effect import ConnectParent, FetchPiece
 from peer.core.event import DownloadEvent, FailureReason, ParentHolds, PieceNotFetched
@@ -22,8 +29,9 @@ from peer.runtime.channel import ChannelPool
 from peer.runtime.conversation import Conversation
 from peer.runtime.host_info import HostFacts
 from peer.runtime.limit import Unlimited
-from peer.runtime.parent_set import ParentSet
-from peer.runtime.port import StoredTask
+from peer.runtime.parent_set import NO_DESCRIPTOR, ParentSet
+from peer.runtime.port import FetchTimes, StoredTask
+from peer.runtime.run_record import RunRecord
 from peer.runtime.run_tools import RunPlace, RunTools
 from peer.runtime.source import open_sources
 
@@ -52,7 +60,15 @@ class Failing:
         self._error = error
 
     async def fetch(
-        self, ip: str, port: int, task: StoredTask, number: int, *, parent_id: str, timeout_s: float
+        self,
+        ip: str,
+        port: int,
+        task: StoredTask,
+        number: int,
+        *,
+        parent_id: str,
+        timeout_s: float,
+        times: FetchTimes | None = None,
     ) -> Piece:
         raise self._error
 
@@ -62,26 +78,33 @@ def nobody(task_id: str, peer_id: str) -> Conversation:
 
 
 @pytest.mark.parametrize(
-    ("error", "reason"),
+    ("error", "reason", "recorded"),
     [
-        (OSError(errno.EMFILE, "too many open files"), FailureReason.REFUSED),
-        (TimeoutError("late"), FailureReason.TIMEOUT),
-        (UnavailableError("gone"), FailureReason.UNREACHABLE),
-        (NotFoundError("no"), FailureReason.NOT_FOUND),
-        (DigestMismatchError("wrong"), FailureReason.DIGEST),
-        (OdonataError("what?"), FailureReason.PROTOCOL),
+        (
+            OSError(errno.EMFILE, "too many open files"),
+            FailureReason.REFUSED,
+            ("cancelled", NO_DESCRIPTOR),
+        ),
+        (TimeoutError("late"), FailureReason.TIMEOUT, ("failed", "timeout")),
+        (UnavailableError("gone"), FailureReason.UNREACHABLE, ("failed", "unreachable")),
+        (PeerRefusedError("full"), FailureReason.REFUSED, ("failed", "refused")),
+        (NotFoundError("no"), FailureReason.NOT_FOUND, ("failed", "not_found")),
+        (DigestMismatchError("wrong"), FailureReason.DIGEST, ("failed", "digest")),
+        (OdonataError("what?"), FailureReason.PROTOCOL, ("failed", "protocol")),
     ],
 )
 async def test_an_error_of_a_fetch_says_what_it_says_about_the_parent(
-    error: Exception, reason: FailureReason
+    error: Exception, reason: FailureReason, recorded: tuple[str, str]
 ) -> None:
     server, pool, sources = GrpcServer(), ChannelPool(), open_sources()
     server.add_service(dfdaemon_pb2.DESCRIPTOR.services_by_name["DfdaemonUpload"], Offering())
     port = server.bind_tcp("127.0.0.1", 0, "test")
     await server.start()
     told: asyncio.Queue[DownloadEvent] = asyncio.Queue()
+    recorder = ListRecorder()
+    facts = HostFacts(ip="127.0.0.1", hostname="test")
     tools = RunTools(
-        facts=HostFacts(ip="127.0.0.1", hostname="test"),
+        facts=facts,
         fetcher=Failing(error),
         source=sources,
         source_limit=Unlimited(),
@@ -94,10 +117,12 @@ async def test_an_error_of_a_fetch_says_what_it_says_about_the_parent(
         def start(name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
             return group.create_task(work, name=name)
 
+        task = await MemoryStorage().create(TASK, Download(url="http://origin.test/"))
         place = RunPlace(
-            task=await MemoryStorage().create(TASK, Download(url="http://origin.test/")),
+            task=task,
             peer_id="child",
             tools=tools,
+            record=RunRecord(recorder, facts, task, "child"),
             tell=told.put,
             put=told.put_nowait,
             start=start,
@@ -109,11 +134,17 @@ async def test_an_error_of_a_fetch_says_what_it_says_about_the_parent(
         parents.perform(ConnectParent(parent=parent))
         while not isinstance(await told.get(), ParentHolds):
             pass
-        parents.perform(FetchPiece(peer_id="p", number=0))
+        parents.perform(FetchPiece(peer_id="p", number=0, length=7, decision=3, concurrency=2))
         event = await told.get()
         while not isinstance(event, PieceNotFetched):
             event = await told.get()
         assert (event.peer_id, event.number, event.reason) == ("p", 0, reason)
+    (record,) = recorder.records
+    assert isinstance(record, PieceRecord)
+    assert (record.result, record.reason) == recorded
+    assert (record.parent_id, record.parent_host_id, record.traffic) == ("p", "h", "remote_peer")
+    assert (record.number, record.length, record.concurrency) == (0, 7, 2)
+    assert record.decision_id == "child#3"
     await pool.close()
     await sources.close()
     await server.stop(0)

@@ -22,7 +22,7 @@ def admitted(parents: Parents, name: str, *, seed: bool = False) -> ParentState:
 def test_rate_is_unknown_then_measured_and_told() -> None:
     state = admitted(Parents(DownloadLimits()), "a")
     assert state.rate is None
-    state.told_load(100.0, 20.0)
+    state.told_load(100.0, 20.0, 0.0)
     assert state.rate == pytest.approx(80.0)
     state.measure(2000, 1.0, 0.5)
     assert state.rate == pytest.approx((2000 * 80) ** 0.5)
@@ -32,9 +32,9 @@ def test_rate_is_unknown_then_measured_and_told() -> None:
 
 def test_a_full_parent_still_counts_a_little() -> None:
     state = admitted(Parents(DownloadLimits()), "a")
-    state.told_load(100.0, 500.0)
+    state.told_load(100.0, 500.0, 0.0)
     assert state.rate == pytest.approx(10.0)
-    state.told_load(0.0, 0.0)  # says nothing
+    state.told_load(0.0, 0.0, 0.0)  # says nothing
     assert state.rate == pytest.approx(10.0)
 
 
