@@ -80,7 +80,7 @@ def pick(
     """Take at most `places` of the n ranked; `children` (n,) are those of each one's host now."""
     left_out = ranking.bad if not ranking.bad.all() else np.zeros_like(ranking.bad)
     is_explored = rng.random() < exploration  # drawn always: what follows must not depend on it
-    dice = [rng.random() for _ in range(len(children))]
+    dice = np.array([rng.random() for _ in range(len(children))])
     order = np.lexsort((dice, children, -ranking.scores))
     good = order[~left_out[order]]
     places = min(places, len(good))

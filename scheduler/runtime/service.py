@@ -25,7 +25,13 @@ from odonata.wire.dragonfly import (
     request_from_wire,
     require_id,
 )
-from odonata.wire.dragonfly.feature import FEATURES_KEY, UNSIZED_REGISTER
+from odonata.wire.dragonfly.feature import (
+    FEATURES_KEY,
+    TAKES_NEWS,
+    UNSIZED_REGISTER,
+    WRITES_PIECES,
+    features_in,
+)
 from odonata.wire.message import HostType, Register, SchedulerAnswer
 from scheduler.core.event import (
     HostAnnounced,
@@ -149,7 +155,8 @@ class SchedulerService:
         client still sends is what it waits for after a terminal message (dfdaemon.md §0, trap 2).
         """
         stream = PeerStream()
-        conversation = _Conversation(self._executor, stream)
+        able = features_in(context.invocation_metadata())
+        conversation = _Conversation(self._executor, stream, able)
 
         async def write(answer: SchedulerAnswer) -> None:
             await context.write(answer_to_wire(answer))
@@ -166,11 +173,13 @@ class SchedulerService:
 
 
 class _Conversation:
-    """The reading side of one AnnouncePeer stream."""
+    """The reading side of one AnnouncePeer stream; `able`: what the peer said that it can."""
 
-    def __init__(self, executor: Executor, stream: PeerStream) -> None:
+    def __init__(self, executor: Executor, stream: PeerStream, able: frozenset[str]) -> None:
         self._executor = executor
         self._stream = stream
+        self._is_ours = TAKES_NEWS in able
+        self._writes_pieces = WRITES_PIECES in able
         self._who: tuple[str, str, str] | None = None
 
     async def read(self, requests: AsyncIterator[scheduler_pb2.AnnouncePeerRequest]) -> None:
@@ -200,6 +209,8 @@ class _Conversation:
                 task_id=request.task_id,
                 peer_id=request.peer_id,
                 message=request.message,
+                is_ours=self._is_ours,
+                writes_pieces=self._writes_pieces,
             )
         )
 

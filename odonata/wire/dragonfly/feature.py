@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 FEATURES_KEY = "odonata-features"
 
 # A peer may register before it knows the content's length: it need not ask the source first.
@@ -12,3 +14,9 @@ UNSIZED_REGISTER = "unsized-register"
 TAKES_NEWS = "takes-news"
 # ... and writes a piece record for each piece itself, so that the scheduler need not.
 WRITES_PIECES = "writes-pieces"
+
+
+def features_in(metadata: Iterable[tuple[str, str | bytes]] | None) -> frozenset[str]:
+    """What the other end says it can: the names in its metadata, with commas between them."""
+    told = (str(value) for key, value in metadata or () if key == FEATURES_KEY)
+    return frozenset(name.strip() for text in told for name in text.split(","))
