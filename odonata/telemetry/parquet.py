@@ -62,6 +62,7 @@ class TableFile(Value, frozen=True, kw_only=True):
     """What the end of a Parquet file says of it. Times: seconds since 1970; None: no rows."""
 
     rows: int
+    bytes: int
     first_at_s: float | None
     last_at_s: float | None
 
@@ -314,6 +315,7 @@ def describe_file(path: Path) -> TableFile | None:
     """Rows and time span of a Parquet file, without reading its rows. None: it is gone."""
     try:
         with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
             facts = parquet.ParquetFile(file).metadata
     except FileNotFoundError:
         return None
@@ -324,6 +326,7 @@ def describe_file(path: Path) -> TableFile | None:
     spans = [span for span in found if span is not None and span.has_min_max]
     return TableFile(
         rows=facts.num_rows,
+        bytes=size,
         first_at_s=min((span.min for span in spans), default=None),
         last_at_s=max((span.max for span in spans), default=None),
     )

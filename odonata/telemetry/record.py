@@ -45,18 +45,25 @@ class DecisionRecord(Value, frozen=True, kw_only=True, tag="decision"):
     """
 
     decision_id: str
+    """Joins it with what came of it; see `decision_id` and `source_decision_id`."""
     at_s: float
+    """When it was made."""
     task_id: str
+    """The content, by the digest over its URL and meta data."""
     child_id: str
+    """Peer id of who asked."""
     child_host_id: str
+    """The host of who asked, as it announced itself."""
     outcome: str
     """"parents", or "source" (then there may be no candidates)."""
     reason: str
+    """Why it was made or why it came out so, in words."""
     policy: str
     """The ranker that was asked."""
     ranked_by: str
-    """The ranker that ranked: another one if the first could not."""
+    """The ranker that ranked: another one if the first could not; "" if none was needed."""
     model_version: str = ""
+    """Of the learned ranker's bundle; "" for a ranker without one."""
     fallback: str = ""
     """Why another one ranked; "" if none did."""
     draw_seed: int = 0
@@ -64,9 +71,13 @@ class DecisionRecord(Value, frozen=True, kw_only=True, tag="decision"):
     exploration: float = 0.0
     """The probability with which this decision would have explored."""
     explored: bool = False
+    """Whether it did: parents were drawn instead of taken by rank."""
     useful_count: int = 0
+    """Peers of the task that were able to serve at all."""
     peer_count: int = 0
+    """Peers of the task."""
     feature_schema: str = ""
+    """Hash of the features' specs (`models.features.schema_hash`); "" without candidates."""
     fact_names: tuple[str, ...] = ()
     feature_names: tuple[str, ...] = ()
     peer_ids: tuple[str, ...] = ()
@@ -94,20 +105,28 @@ class PieceRecord(Value, frozen=True, kw_only=True, tag="piece"):
     decision_id: str
     """The latest answer that named this parent; "" for the source."""
     task_id: str
+    """The content, by the digest over its URL and meta data."""
     child_id: str
+    """Peer id of who fetched it."""
     child_host_id: str
+    """The host of who fetched it."""
     parent_id: str
+    """Peer id of who was to give it; "" for the source."""
     parent_host_id: str
+    """The host of who was to give it; "" for the source."""
     traffic: str
     """"remote_peer", "seed_peer" or "back_to_source"."""
     number: int
-    """-1: unknown."""
+    """Its number in the task, from 0; -1: unknown."""
     length: int
     """Bytes of the piece; 0 if unknown."""
     total_s: float
-    """0 also for a failure that somebody else reported: nothing is known but that it cost time."""
+    """Until it was stored or given up. 0 also for a failure that somebody else reported: nothing is
+    known but that it cost time."""
     queue_s: float | None = None
+    """Until the request was on its way."""
     first_byte_s: float | None = None
+    """Until the first byte came."""
     concurrency: int = 0
     """Pieces this download had in flight from parents when this one was asked for, itself included;
     0: unknown."""
@@ -126,23 +145,35 @@ class DownloadRecord(Value, frozen=True, kw_only=True, tag="download"):
     at_s: float
     """When it ended."""
     started_at_s: float
+    """When it began."""
     task_id: str
+    """The content, by the digest over its URL and meta data."""
     child_id: str
+    """Peer id of the download."""
     child_host_id: str
+    """The host that downloaded."""
     is_seed: bool
+    """Whether that host is a seed peer."""
     content_length: int
     """-1: never learned."""
     piece_length: int
+    """Of all pieces but the last; 0: never learned."""
     from_peers_bytes: int
+    """Stored content that came from peers that are no seeds."""
     from_seeds_bytes: int
+    """Stored content that came from seed peers."""
     from_source_bytes: int
+    """Stored content that came from the source."""
     piece_count: int
+    """Pieces that were stored."""
     decision_count: int
+    """Answers with parents that it got."""
     first_piece_s: float | None
     """From the start until the first piece was stored; None: none was."""
     result: str
     """"ok", "failed" or "cancelled"."""
     reason: str = ""
+    """Why not ok, in words."""
 
 
 Record = DecisionRecord | PieceRecord | DownloadRecord

@@ -42,6 +42,8 @@ class Column(Value, frozen=True, kw_only=True):
     name: str
     type: ColumnType
     nullable: bool = False
+    about: str = ""
+    """What it means, where no record's field says it."""
 
 
 def _scalars(record: type[Record]) -> tuple[Column, ...]:
@@ -55,20 +57,24 @@ def _scalars(record: type[Record]) -> tuple[Column, ...]:
 
 
 ORIGIN_COLUMNS: Final = (
-    Column(name="schema_version", type="int64"),
-    Column(name="written_by_host", type="string"),
+    Column(name="schema_version", type="int64", about="Of the records; see `SCHEMA_VERSION`."),
+    Column(name="written_by_host", type="string", about="Name of the host that wrote it."),
 )
 
 CANDIDATE_COLUMNS: Final = (
-    Column(name="decision_id", type="string"),
-    Column(name="at_s", type="double"),
-    Column(name="peer_id", type="string"),
-    Column(name="host_id", type="string"),
-    Column(name="row", type="int64"),
-    Column(name="score", type="double"),
-    Column(name="slot", type="int64"),
-    Column(name="propensity", type="double"),
-    Column(name="bad", type="bool"),
+    Column(name="decision_id", type="string", about="The decision it was a candidate of."),
+    Column(name="at_s", type="double", about="When that was made."),
+    Column(name="peer_id", type="string", about="The candidate."),
+    Column(name="host_id", type="string", about="Its host, as it announced itself."),
+    Column(name="row", type="int64", about="Its number in the decision, from 0."),
+    Column(name="score", type="double", about="By the ranker; higher is better."),
+    Column(name="slot", type="int64", about="Place in the answer from 0; -1: not chosen."),
+    Column(
+        name="propensity",
+        type="double",
+        about="Probability of being in the answer, given who else was eligible.",
+    ),
+    Column(name="bad", type="bool", about="Left out as a bad node."),
 )
 """Before the facts, which are doubles under their names, and the features, which are doubles with
 `FEATURE_PREFIX`."""

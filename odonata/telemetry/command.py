@@ -1,0 +1,140 @@
+"""`odonata telemetry`: what was recorded, and its conversion to Parquet by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from odonata.errors import OdonataError, SettingsError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from odonata.telemetry.inventory import Inventory
+
+_FOLDERS = click.argument(
+    "folders", metavar="[FOLDER]...", nargs=-1, type=click.Path(path_type=Path)
+)
+
+
+@click.group()
+def telemetry() -> None:
+    """Look at recorded decisions, pieces and downloads, and turn them into Parquet.
+
+    FOLDER is where a scheduler or a daemon writes (telemetry.dir); default: the one that they write
+    to when nobody says.
+    """
+
+
+@telemetry.command("ls")
+@_FOLDERS
+@click.option("--json", "json_form", is_flag=True, help="As JSON, with each segment.")
+def ls(folders: tuple[Path, ...], json_form: bool) -> None:
+    """Show what is there: rows, time span and size of each kind, and what waits for conversion."""
+    _require_pyarrow()
+    from odonata.telemetry.inventory import take_inventory
+
+    found = [take_inventory(folder) for folder in _named(folders)]
+    if json_form:
+        import msgspec
+
+        text = msgspec.json.format(msgspec.json.encode(found), indent=2).decode()
+        click.echo(text)
+        return
+    from rich.console import Console
+
+    console = Console()
+    for inventory in found:
+        console.print(_table(inventory))
+
+
+@telemetry.command("convert")
+@_FOLDERS
+def convert(folders: tuple[Path, ...]) -> None:
+    """Turn segments that nobody writes to any more into Parquet.
+
+    Programs do so by themselves, ten minutes after they began a segment and at their end; this is
+    for what a killed one left.
+    """
+    _require_pyarrow()
+    from odonata.errors import describe
+    from odonata.telemetry.convert import convert as convert_folder
+
+    failures: list[str] = []
+    for folder in _named(folders):
+        try:
+            outcome = convert_folder(folder)
+        except OSError as error:
+            raise OdonataError(describe(error)) from None
+        lost = f", {outcome.lost_bytes} torn bytes left out" if outcome.lost_bytes else ""
+        click.echo(
+            f"{folder}: {outcome.segments} segments with {outcome.records} records "
+            f"-> {outcome.files} Parquet files{lost}"
+        )
+        failures += outcome.messages
+    if failures:
+        raise OdonataError("\n".join(failures))
+
+
+def _require_pyarrow() -> None:
+    import importlib.util
+
+    if importlib.util.find_spec("pyarrow") is None:
+        raise SettingsError("Parquet needs pyarrow, which is not installed: pip install pyarrow")
+
+
+def _named(folders: Sequence[Path]) -> Sequence[Path]:
+    import os
+
+    from odonata.telemetry.settings import default_dir
+
+    return folders or (default_dir(os.environ, os.geteuid()),)
+
+
+def _table(inventory: Inventory) -> Table:
+    from rich.table import Table
+
+    from odonata.telemetry.inventory import span
+    from odonata.units import format_size
+
+    table = Table(title=inventory.folder, title_justify="left")
+    table.add_column("kind")
+    for name in ("files", "rows"):
+        table.add_column(name, justify="right")
+    for name in ("first", "last"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("size", justify="right")
+    for kind in inventory.kinds:
+        table.add_row(
+            kind.kind,
+            str(kind.files),
+            str(kind.rows),
+            _moment(kind.first_at_s),
+            _moment(kind.last_at_s),
+            format_size(kind.bytes),
+        )
+    for label, live in (("live segments", True), ("segments", False)):
+        parts = [part for part in inventory.parts if part.is_live is live]
+        if parts:
+            first, last = span(
+                moment for part in parts for moment in (part.first_at_s, part.last_at_s)
+            )
+            table.add_row(
+                label,
+                str(len(parts)),
+                str(sum(part.records for part in parts)),
+                _moment(first),
+                _moment(last),
+                format_size(sum(part.bytes for part in parts)),
+            )
+    return table
+
+
+def _moment(at_s: float | None) -> str:
+    """In UTC, as the logs."""
+    from datetime import UTC, datetime
+
+    return "" if at_s is None else datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d %H:%M:%S")
