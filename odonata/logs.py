@@ -35,6 +35,7 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "scheduler": "host:port of a scheduler",
     "program": "daemon, scheduler, manager, ...",
     "version": "version of the program",
+    "model_version": "version of the model that ranks",
     # Where.
     "ip": "IP literal",
     "port": "TCP port",

@@ -160,7 +160,7 @@ def _ignored(why: str, *keys: str) -> tuple[Ignored, ...]:
 
 _NO_TRACES = "traces are not sent in this release"
 _LOGS = "logs go to stderr; whoever starts the program keeps and rotates them"
-_NO_METRICS = "metrics are not served in this release"
+_NO_METRICS = "this program does not serve metrics in this release"
 _PLAIN = "this connection is plain in this release"
 _NO_MANAGER = "there is no manager in this release; name schedulers in scheduler.addrs"
 _ALONE = "the scheduler stands alone in this release, without a manager and its jobs"
@@ -177,7 +177,6 @@ _NO_IPV6 = "name an IPv6 address where you want one"
 
 _COMMON_IGNORED = (
     *_ignored(_NO_TRACES, "jaeger", "tracing.*"),
-    *_ignored(_NO_METRICS, "metrics.*"),
     *_ignored("there is no profiling server", "pprofPort", "statsviewPort"),
     *_ignored(_NO_IPV6, "network.*"),
     *_ignored(_PLAIN, "security.*"),
@@ -264,6 +263,7 @@ DAEMON = Dialect(
     ),
     ignored=(
         *_COMMON_IGNORED,
+        *_ignored(_NO_METRICS, "metrics.*"),
         # Dragonfly 2.5.
         *_ignored(_NO_MANAGER, "manager.addr"),
         *_ignored(_PLAIN, "manager.caCert", "manager.cert", "manager.key"),
@@ -365,6 +365,7 @@ SCHEDULER = Dialect(
     ),
     ignored=(
         *_COMMON_IGNORED,
+        *_ignored("hosts are counted, not listed", "metrics.enableHost"),
         *_REDIS_IGNORED,
         *_ignored(_ALONE, "manager.*", "manager.enable", "manager.tls.*", "manager.keepAlive.*"),
         *_ignored(_ALONE, "manager.seedPeer.*", "job.*", "dynConfig.*", "dynconfig.*"),
@@ -390,6 +391,7 @@ MANAGER = Dialect(
     ),
     ignored=(
         *_COMMON_IGNORED,
+        *_ignored(_NO_METRICS, "metrics.*"),
         *_ignored(_PLAIN, "server.grpc.tls.*", "server.rest.tls.*"),
         *_ignored(_NO_EXTRAS, "cache.*", "objectStorage.*", "trainer.*", "job.syncPeers.*"),
         *_ignored(_NO_EXTRAS, "job.gc.*", "job.rateLimit.*", "database.redis.masterName"),

@@ -59,6 +59,27 @@ def _address(value: str) -> str:
     return value
 
 
+def _listen_address(value: str) -> str:
+    ip, colon, port = value.rpartition(":")
+    bare = ip[1:-1] if ip.startswith("[") and ip.endswith("]") else ip
+    try:
+        known = port.isdecimal() and int(port) <= 65535 and (not ip or ipaddress.ip_address(bare))
+    except ValueError:
+        known = False
+    if not colon or not known or (":" in bare and bare == ip):
+        raise ValueError(
+            f"{value!r} is no address to listen on: write ip:port, such as 127.0.0.1:8000, or "
+            ":8000 for every address of this machine"
+        )
+    return value
+
+
+def split_listen_address(addr: str) -> tuple[str, int]:
+    """IP and port of a `ListenAddress`; every address (0.0.0.0) if it names none."""
+    ip, _, port = addr.rpartition(":")
+    return ip.strip("[]") or "0.0.0.0", int(port)
+
+
 def _ip(value: str) -> str:
     try:
         return str(ipaddress.ip_address(value))
@@ -120,6 +141,10 @@ Port = Annotated[int, AfterValidator(_port)]
 
 HostPort = Annotated[str, AfterValidator(_address)]
 """Where to connect: host:port, [v6]:port."""
+
+ListenAddress = Annotated[str, AfterValidator(_listen_address)]
+"""Where to listen, as Dragonfly's Go programs have it: "127.0.0.1:8000", ":8000" (every address),
+port 0: the system chooses. See `split_listen_address`."""
 
 Ip = Annotated[str, AfterValidator(_ip)]
 """An IP literal, as Dragonfly's clients demand."""

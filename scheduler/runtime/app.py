@@ -14,7 +14,6 @@ import structlog
 from dragonfly_api import scheduler_pb2
 from google.protobuf.internal import api_implementation
 
-from models.dragonfly import DragonflyRanker
 from odonata.call_limit import CallLimit
 from odonata.errors import OdonataError
 from odonata.grpc_client import target_of
@@ -25,8 +24,11 @@ from odonata.telemetry.writer import open_recorder
 from scheduler.core.core import SchedulerCore
 from scheduler.core.limits import Limits
 from scheduler.runtime.executor import Executor
+from scheduler.runtime.metrics import RankingTime, SchedulerMetrics, Sources
+from scheduler.runtime.ranking import LiveRanker
 from scheduler.runtime.seed_trigger import SeedTrigger
 from scheduler.runtime.service import FEATURES, SchedulerService
+from scheduler.runtime.status_page import StatusPage
 from scheduler.settings import SchedulerSettings
 
 # Streams are told at once that the scheduler goes; this is for the last words to leave.
@@ -40,6 +42,8 @@ def limits_of(settings: SchedulerSettings) -> Limits:
     scheduling = settings.scheduler
     return Limits(
         candidate_parent_limit=scheduling.candidate_parent_limit,
+        exploration=scheduling.exploration,
+        records=settings.telemetry.enable,
         back_to_source_limit=scheduling.back_to_source_count,
         peer_gc_interval_s=scheduling.gc.peer_gc_interval_s,
         host_gc_interval_s=scheduling.gc.host_gc_interval_s,
@@ -61,12 +65,17 @@ class SchedulerApp:
         self._settings = settings
         self._server = GrpcServer()
         self._seeds = SeedTrigger(settings.seed_peer.task_download_timeout_s)
-        core = SchedulerCore(limits_of(settings), DragonflyRanker(), rng or Random())  # noqa: S311  # no secret is drawn
+        ranking_time = RankingTime()
+        self.ranker = LiveRanker(settings, ranking_time.observe)
+        core = SchedulerCore(limits_of(settings), self.ranker, rng or Random())  # noqa: S311  # no secret is drawn
         self.core = core
         origin = Origin(host=socket.gethostname(), program=settings.program)
         clock = asyncio.get_running_loop().time
         self.recorder = open_recorder(settings.telemetry, origin, clock)
         self.executor = Executor(core, self._seeds, self.recorder)
+        sources = Sources(core, self.ranker, self.executor, self.recorder)
+        metrics = SchedulerMetrics(sources, ranking_time)
+        self.status_page = StatusPage(settings.metrics, metrics, core, self.ranker, clock)
         self._limit = CallLimit(settings.server.request_rate_limit, self.executor.now)
         self._port: int | None = None
         self._server.add_service(
@@ -95,11 +104,15 @@ class SchedulerApp:
         server = self._settings.server
         try:
             self._port = self._server.bind_tcp(server.listen_ip, server.port, "server.port")
+            await self.status_page.start()
+            await self.ranker.start()
             await self._server.start()
         except OdonataError:
-            await asyncio.to_thread(self.recorder.close)
+            await self._close_rest()
             raise
         _log.info("scheduler_started", address=self.address)
+        if self.status_page.address:
+            _log.info("status_page_opened", address=self.status_page.address)
         if api_implementation.Type() != "upb":
             _log.warning("slow_protobuf_found", kind=api_implementation.Type())
 
@@ -109,8 +122,13 @@ class SchedulerApp:
             tasks.create_task(self._server.stop(STOP_GRACE_S))
             tasks.create_task(self.executor.close())
         await self._seeds.close()
-        await asyncio.to_thread(self.recorder.close)
+        await self._close_rest()
         _log.info("scheduler_stopped", address=self.address)
+
+    async def _close_rest(self) -> None:
+        await self.status_page.close()
+        await self.ranker.close()
+        await asyncio.to_thread(self.recorder.close)
 
     async def __aenter__(self) -> Self:
         """`start`."""

@@ -14,8 +14,8 @@ from peer.settings import DaemonSettings
 from scheduler.settings import SchedulerSettings
 
 ROOT = Path(__file__).parents[2]
-# Only "default" may be said, so there is nothing to read.
-CONSTANT = {"scheduler.algorithm"}
+# Settings of which only one value may be said, so that there is nothing to read.
+CONSTANT: set[str] = set()
 
 
 def text_of(*rooms: str) -> str:

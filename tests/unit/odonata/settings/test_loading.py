@@ -426,7 +426,8 @@ def test_the_scheduler_has_bounds_of_its_own(tmp_path: Path) -> None:
         "test.yaml:1: scheduler.candidateParentLimit: 21 is too large: at most 20"
     )
     assert refusal(SchedulerSettings, "scheduler: {algorithm: magic}", tmp_path) == (
-        "test.yaml:1: scheduler.algorithm: 'magic' is not one of 'default'"
+        "test.yaml:1: scheduler.algorithm: 'magic' is not one of "
+        "'default', 'dragonfly', 'rule', 'random' or 'learned'"
     )
 
 
@@ -447,3 +448,31 @@ def test_a_dynconfig_of_dragonfly_with_block_lists_loads(tmp_path: Path) -> None
     assert load_text(Dynconfig, text, tmp_path).warnings == (
         "test.yaml:2: clientConfig has no effect: block lists are not in this release",
     )
+
+
+def test_the_schedulers_metrics_are_dragonflys(tmp_path: Path) -> None:
+    text = """metrics: {enable: true, addr: ":8000", enableHost: true}
+scheduler: {algorithm: default}
+"""
+    loaded = load_text(SchedulerSettings, text, tmp_path)
+    assert loaded.settings.metrics.enable
+    assert loaded.settings.metrics.addr == ":8000"
+    assert not loaded.settings.metrics.explain_remotely
+    (warning,) = loaded.warnings
+    assert "metrics.enableHost has no effect" in warning
+
+
+def test_a_learned_ranker_needs_a_model(tmp_path: Path) -> None:
+    said = refusal(
+        SchedulerSettings, "scheduler: {algorithm: learned}\nmodel: {enable: false}", tmp_path
+    )
+    assert "scheduler.algorithm is learned, but model.enable is false" in said
+    assert load_text(SchedulerSettings, "model: {enable: false}", tmp_path).settings.model.dir
+
+
+def test_the_model_is_looked_for_below_the_state_folder(tmp_path: Path) -> None:
+    model = load_text(SchedulerSettings, "", tmp_path).settings.model
+    assert model.dir == Path("/var/lib/odonata/models/parent-ranker")
+    written = load_text(SchedulerSettings, "model: {budget: 2ms, checkInterval: 1s}", tmp_path)
+    assert (written.settings.model.budget_s, written.settings.model.check_interval_s) == (0.002, 1)
+    assert "too small" in refusal(SchedulerSettings, "model: {checkInterval: 1ms}", tmp_path)

@@ -22,9 +22,11 @@ from odonata.settings.value import (
     HostPort,
     HttpUrl,
     Ip,
+    ListenAddress,
     Pattern,
     Port,
     Seconds,
+    split_listen_address,
 )
 from peer.settings import DaemonSettings, Dynconfig, StorageServerSettings, StorageSettings
 from scheduler.settings import SchedulerSettings
@@ -51,6 +53,9 @@ def read(kind: Any, value: object) -> Any:
         (Port, "8002", 8002),
         (HostPort, "scheduler.test:8002", "scheduler.test:8002"),
         (HostPort, "[::1]:8002", "[::1]:8002"),
+        (ListenAddress, ":8000", ":8000"),
+        (ListenAddress, "127.0.0.1:0", "127.0.0.1:0"),
+        (ListenAddress, "[::1]:8000", "[::1]:8000"),
         (Ip, "::0001", "::1"),
         (Pattern, "blobs/sha256.*", "blobs/sha256.*"),
         (HttpUrl, "https://index.docker.io", "https://index.docker.io"),
@@ -78,6 +83,14 @@ def test_what_is_taken(kind: Any, written: object, value: object) -> None:
         (HostPort, "host:65536"),
         (HostPort, "::1:8002"),
         (HostPort, "http://host:8002"),
+        (ListenAddress, "8000"),
+        (ListenAddress, "127.0.0.1"),
+        (ListenAddress, "127.0.0.1:"),
+        (ListenAddress, "127.0.0.1:65536"),
+        (ListenAddress, "127.0.0.1:-1"),
+        (ListenAddress, "localhost:8000"),
+        (ListenAddress, "::1:8000"),
+        (ListenAddress, "[127.0.0.1:8000"),
         (Ip, "localhost"),
         (Ip, "10.0.0.300"),
         (Pattern, "("),
@@ -89,6 +102,18 @@ def test_what_is_taken(kind: Any, written: object, value: object) -> None:
 def test_what_is_refused(kind: Any, written: object) -> None:
     with pytest.raises(ValidationError):
         read(kind, written)
+
+
+@pytest.mark.parametrize(
+    ("addr", "parts"),
+    [
+        (":8000", ("0.0.0.0", 8000)),
+        ("127.0.0.1:0", ("127.0.0.1", 0)),
+        ("[::1]:8000", ("::1", 8000)),
+    ],
+)
+def test_an_address_to_listen_on_has_two_parts(addr: str, parts: tuple[str, int]) -> None:
+    assert split_listen_address(addr) == parts
 
 
 @given(st.integers(-100_000, 100_000))

@@ -1,0 +1,195 @@
+"""A small HTTP server beside the gRPC one: what a scheduler counts, and why it decided so.
+
+    /metrics                 for Prometheus and its relatives
+    /healthz                 200 while the process serves
+    /model                   which learned model ranks, or why none does
+    /explain?peer=ID         the latest decisions for one peer (a child), as JSON
+    /explain?task=ID         the same for all peers of a task
+
+/explain and /model tell ids of peers and hosts: they answer this machine alone, unless
+`metrics.explainRemotely` says otherwise. Nothing here changes anything.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+
+from odonata.errors import CallerError, ForbiddenError, NotFoundError, OdonataError, SettingsError
+from odonata.grpc_client import target_of
+from odonata.listen import check_tcp
+from odonata.settings.value import split_listen_address
+from scheduler.core.core import SchedulerCore
+from scheduler.core.story import Decision
+from scheduler.runtime.metrics import CONTENT_TYPE, SchedulerMetrics
+from scheduler.runtime.ranking import LiveRanker
+from scheduler.runtime.status import WallClock
+from scheduler.settings import MetricsSettings
+
+DECISION_LIMIT: Final = 50
+"""Decisions in one answer: about 0.3 MB of JSON, 10 ms of the event loop. Each has 32 candidates.
+"""
+_ID_LENGTH_MAX = 256  # longer than any id
+_SETTING = "metrics.addr"
+
+
+class StatusPage:
+    """Serves the pages above. `start` raises UnavailableError (port taken) or SettingsError."""
+
+    def __init__(
+        self,
+        settings: MetricsSettings,
+        metrics: SchedulerMetrics,
+        core: SchedulerCore,
+        ranker: LiveRanker,
+        now: Callable[[], float],
+    ) -> None:
+        """`now` is the core's clock."""
+        self._settings = settings
+        self._metrics = metrics
+        self._core = core
+        self._ranker = ranker
+        self._now = now
+        self._runner: web.AppRunner | None = None
+        self._address = ""
+
+    @property
+    def address(self) -> str:
+        """Where it listens: "ip:port"; "" if it does not."""
+        return self._address
+
+    async def start(self) -> None:
+        """Listen, if the settings say so."""
+        if not self._settings.enable:
+            return
+        ip, port = split_listen_address(self._settings.addr)
+        check_tcp(ip, port, _SETTING)
+        runner = web.AppRunner(self._app(), access_log=None, handle_signals=False)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, ip, port).start()
+        except OSError as error:  # somebody was faster
+            await runner.cleanup()
+            raise SettingsError(
+                f"can't listen on {ip} port {port} ({error.strerror}): change {_SETTING}"
+            ) from error
+        self._runner = runner
+        self._address = target_of(ip, runner.addresses[0][1])
+
+    async def close(self) -> None:
+        """Stop listening and end what is open."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    def _app(self) -> web.Application:
+        app = web.Application(middlewares=[_say_errors])
+        app.router.add_get("/metrics", self._metrics_page)
+        app.router.add_get("/healthz", self._health_page)
+        app.router.add_get("/model", self._model_page)
+        app.router.add_get("/explain", self._explain_page)
+        return app
+
+    async def _metrics_page(self, _request: web.Request) -> web.Response:
+        return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def _health_page(self, _request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _model_page(self, request: web.Request) -> web.Response:
+        self._check_near(request)
+        return _json(model_report(self._ranker))
+
+    async def _explain_page(self, request: web.Request) -> web.Response:
+        self._check_near(request)
+        kind, id_ = _asked(request)
+        found = self._core.explain(**{_ASKED[kind]: id_}, latest=DECISION_LIMIT + 1)
+        if not found:
+            raise NotFoundError(
+                f"no decision about {kind} {id_} is remembered: it never asked here, or others "
+                "came since"
+            )
+        clock = WallClock(self._now())
+        decisions = [_told(decision, clock) for decision in found[-DECISION_LIMIT:]]
+        return _json({"decisions": decisions, "more": len(found) > DECISION_LIMIT})
+
+    def _check_near(self, request: web.Request) -> None:
+        if not self._settings.explain_remotely and not is_loopback(request.remote or ""):
+            raise ForbiddenError(
+                f"{request.path} answers this machine alone: ask there, or set "
+                "metrics.explainRemotely"
+            )
+
+
+_ASKED: Final = {"peer": "child_id", "task": "task_id"}
+
+
+def _asked(request: web.Request) -> tuple[str, str]:
+    """What is asked about: ("peer" or "task", its id)."""
+    named = [(kind, id_) for kind, id_ in request.query.items() if kind in _ASKED]
+    if len(named) != 1 or len(request.query) != 1 or not 0 < len(named[0][1]) <= _ID_LENGTH_MAX:
+        raise CallerError("say which: /explain?peer=ID or /explain?task=ID")
+    return named[0]
+
+
+def _told(decision: Decision, clock: WallClock) -> dict[str, Any]:
+    """A decision as JSON has it; its time in seconds since 1970."""
+    told: dict[str, Any] = msgspec.to_builtins(decision)
+    return told | {"at_s": clock.at(decision.at_s)}
+
+
+def model_report(ranker: LiveRanker) -> dict[str, Any]:
+    """What /model says: which ranker is asked, its model, and how often it could not answer."""
+    watch, guard = ranker.watch, ranker.guard
+    report: dict[str, Any] = {"ranker": ranker.name, "loaded": False}
+    if watch is None or guard is None:
+        return report
+    manifest = watch.manifest
+    report |= {
+        "loaded": manifest is not None,
+        "place": str(watch.place),
+        "reason": watch.reason,
+        "detail": watch.detail,
+        "by_model_count": guard.counts[""],
+        "fallback_counts": {reason: count for reason, count in guard.counts.items() if reason},
+    }
+    if manifest is not None:
+        report |= {
+            "name": manifest.name,
+            "version": manifest.version,
+            "created_at_s": manifest.created_at_s,
+            "feature_schema": manifest.feature_schema,
+            "files": manifest.files,
+            "card": manifest.card,
+        }
+    return report
+
+
+def is_loopback(remote: str) -> bool:
+    """Whether the IP literal is of this machine, also as IPv6 has it (::ffff:127.0.0.1)."""
+    try:
+        address = ipaddress.ip_address(remote)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)
+
+
+@web.middleware
+async def _say_errors(
+    request: web.Request, handler: Callable[[web.Request], Any]
+) -> web.StreamResponse:
+    try:
+        response: web.StreamResponse = await handler(request)
+    except OdonataError as error:
+        return _json({"error": error.detail, "code": error.code}, status=error.http_status)
+    return response
+
+
+def _json(value: object, status: int = 200) -> web.Response:
+    return web.Response(
+        body=msgspec.json.encode(value), status=status, content_type="application/json"
+    )
