@@ -28,22 +28,39 @@ class TokenBucket:
     def __init__(
         self, rate_bytes_per_s: float | None, *, burst_bytes: float | None = None, now: float = 0.0
     ) -> None:
-        if rate_bytes_per_s is not None and rate_bytes_per_s <= 0:
-            raise CallerError(
-                f"rate limit must be above 0 bytes/s, not {rate_bytes_per_s}; "
-                f"leave it out for no limit"
-            )
+        if rate_bytes_per_s is not None:
+            _check_rate(rate_bytes_per_s)
         if burst_bytes is not None and burst_bytes < 0:
             raise CallerError(f"burst must not be negative: {burst_bytes} bytes")
         self._rate = rate_bytes_per_s
         default_burst = (rate_bytes_per_s or 0.0) * BURST_S
         self._burst = default_burst if burst_bytes is None else burst_bytes
+        self._burst_follows_rate = burst_bytes is None
         self._tokens = self._burst
         self._counted_at = now
 
     @property
     def rate_bytes_per_s(self) -> float | None:
         return self._rate
+
+    def set_rate(self, rate_bytes_per_s: float, now: float) -> None:
+        """From `now` on at this rate, above 0. What is owed stays owed; the burst changes with it.
+
+        A burst that was given when the bucket was made stays as it is.
+        """
+        _check_rate(rate_bytes_per_s)
+        self._refill(now)
+        self._rate = rate_bytes_per_s
+        if self._burst_follows_rate:
+            self._burst = rate_bytes_per_s * BURST_S
+            self._tokens = min(self._tokens, self._burst)
+
+    def owed_s(self, now: float) -> float:
+        """In how many seconds all that was booked may have passed (0: now)."""
+        if self._rate is None:
+            return 0.0
+        self._refill(now)
+        return max(0.0, -self._tokens / self._rate)
 
     def reserve(self, n_bytes: int, now: float) -> float:
         """Book `n_bytes` at `now`; return for how many seconds they must wait (0: go)."""
@@ -53,7 +70,7 @@ class TokenBucket:
             return 0.0
         self._refill(now)
         self._tokens -= n_bytes
-        return max(0.0, -self._tokens / self._rate)
+        return self.owed_s(now)
 
     def give_back(self, n_bytes: int, now: float) -> None:
         """`n_bytes` that were booked will not pass after all (the transfer was cancelled)."""
@@ -68,3 +85,10 @@ class TokenBucket:
         self._counted_at = now
         if self._rate is not None:
             self._tokens = min(self._burst, self._tokens + elapsed_s * self._rate)
+
+
+def _check_rate(rate_bytes_per_s: float) -> None:
+    if rate_bytes_per_s <= 0:
+        raise CallerError(
+            f"rate limit must be above 0 bytes/s, not {rate_bytes_per_s}; leave it out for no limit"
+        )

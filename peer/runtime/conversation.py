@@ -18,6 +18,7 @@ from odonata.errors import OdonataError, UnavailableError
 from odonata.grpc_client import closing_is_unavailable
 from odonata.grpc_stub import scheduler_stub
 from odonata.wire.dragonfly import PeerRequest, answer_from_wire, request_to_wire
+from odonata.wire.dragonfly.feature import FEATURES_KEY
 from odonata.wire.message import NormalTask, Parent, PeerMessage, SchedulerAnswer
 
 MAX_UNSENT: Final = 8192
@@ -35,6 +36,11 @@ class SchedulerEnd(Protocol):
 
     @property
     def channel(self) -> grpc.aio.Channel: ...
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What it is told that this peer can do."""
+        ...
+
     async def announce(self) -> None:
         """Say who this host is, now. Raises OdonataError."""
         ...
@@ -97,7 +103,8 @@ class Conversation:
 
     async def _attempt(self, hear: Hear) -> None:
         stub = scheduler_stub(self._scheduler.channel)
-        call = stub.AnnouncePeer()
+        # A scheduler that does not know the key ignores it.
+        call = stub.AnnouncePeer(metadata=((FEATURES_KEY, ",".join(self._scheduler.features)),))
         writer = asyncio.get_running_loop().create_task(self._write(call))
         try:
             with closing_is_unavailable("the scheduler"):  # it may be taken off the list

@@ -1,7 +1,8 @@
 """Puts a peer daemon together (storage, pieces, sources, services, proxy), starts and stops it.
 
-    start: storage -> piece server -> upload port -> schedulers -> unix socket -> proxy
-    stop:  proxy -> unix socket -> schedulers told -> upload port -> downloads -> pieces -> storage
+    start: storage -> piece server -> telemetry -> upload port -> schedulers -> unix socket -> proxy
+    stop:  proxy -> unix socket -> schedulers told -> upload port -> downloads -> telemetry
+           -> pieces -> storage
 
 Whatever is asked of this host works before the schedulers hear of it; users come last, so that the
 first download already knows its scheduler. A step that fails undoes those before it. The command
@@ -29,6 +30,9 @@ from odonata.grpc_server import GrpcServer
 from odonata.listen import check_tcp
 from odonata.service_run import run_until_stopped
 from odonata.settings.loading import load
+from odonata.telemetry.record import Recorder
+from odonata.telemetry.segment import Origin
+from odonata.telemetry.writer import open_recorder
 from odonata.wire.message import Download
 from peer.core.download import DownloadCore
 from peer.runtime.buffer import BufferPool
@@ -36,6 +40,7 @@ from peer.runtime.channel import ChannelPool
 from peer.runtime.daemon_parts import (
     collect_policy,
     limits_of,
+    peer_features,
     proxy_login,
     proxy_options,
     proxy_policy,
@@ -48,6 +53,7 @@ from peer.runtime.hub import Hub
 from peer.runtime.limit import rate_limit
 from peer.runtime.piece_client import PieceClient
 from peer.runtime.piece_server import PieceServer
+from peer.runtime.port import RateLimit
 from peer.runtime.proxy.server import ProxyServer
 from peer.runtime.run_tools import RunTools, both
 from peer.runtime.scheduler_address import AddressBook
@@ -80,6 +86,7 @@ class Daemon:
         self._book = AddressBook(self._scheduler_names)
         self._stack = AsyncExitStack()
         self._facts: HostFacts | None = None
+        self._upload_limit = rate_limit(settings.upload.bandwidth_limit_bytes_per_s)
         self._proxy_address = ("", 0)
 
     @property
@@ -87,6 +94,11 @@ class Daemon:
         """Who this host is, with the ports it really listens on."""
         assert self._facts is not None, "known once the daemon was started"
         return self._facts
+
+    @property
+    def upload_limit(self) -> RateLimit:
+        """The limit of all that this host gives; a `BucketLimit` can be changed while it runs."""
+        return self._upload_limit
 
     @property
     def proxy_address(self) -> tuple[str, int]:
@@ -129,8 +141,7 @@ class Daemon:
         check_tcp(proxy.ip, proxy.port, "proxy.server.port")
         storage = await DiskStorage.open(settings.storage.dir, keep=settings.storage.keep)
         await stack.enter_async_context(storage)
-        upload_limit = rate_limit(settings.upload.bandwidth_limit_bytes_per_s)
-        server = PieceServer(storage, limit=upload_limit, slots=upload_slots(settings))
+        server = PieceServer(storage, limit=self._upload_limit, slots=upload_slots(settings))
         pieces = await stack.enter_async_context(server)
         await pieces.listen(settings.storage.server.ip, settings.storage.server.tcp_port)
         self._facts = await self._find_facts(pieces.port)
@@ -138,7 +149,8 @@ class Daemon:
 
         link = self._link(reporter)
         stack.push_async_callback(link.close)
-        hub = Hub(storage, await self._tools(link), link, self._new_core)
+        tools = await self._tools(link, self._open_recorder())
+        hub = Hub(storage, tools, link, self._new_core)
         stack.push_async_callback(hub.close)
         admin = TaskAdmin(hub, link, self._facts.id)
         await self._serve_upload(UploadService(hub, reporter, admin))
@@ -189,9 +201,17 @@ class Daemon:
             host=reporter.full,
             announce_interval_s=self._settings.scheduler.announce_interval_s,
             refresh_interval_s=self._settings.dynconfig.refresh_interval_s,
+            features=peer_features(self._settings),
         )
 
-    async def _tools(self, link: SchedulerLink) -> RunTools:
+    def _open_recorder(self) -> Recorder:
+        """Telemetry, until every download has told its end. Closing waits for a disk."""
+        origin = Origin(host=self.facts.hostname, program=self._settings.program)
+        recorder = open_recorder(self._settings.telemetry, origin, time.monotonic)
+        self._stack.push_async_callback(asyncio.to_thread, recorder.close)
+        return recorder
+
+    async def _tools(self, link: SchedulerLink, recorder: Recorder) -> RunTools:
         download, facts = self._settings.download, self.facts
         download_limit = rate_limit(download.bandwidth_limit_bytes_per_s)
         source_limit = rate_limit(download.back_to_source_bandwidth_limit_bytes_per_s)
@@ -207,6 +227,7 @@ class Daemon:
             buffers=buffers,
             parents=parents,
             converse=lambda task_id, peer_id: link.converse(facts.id, task_id, peer_id),
+            recorder=recorder,
         )
 
     def _sources(self) -> Sources:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from odonata.piece import PIECE_LENGTH_MIN
+from odonata.wire.dragonfly.feature import TAKES_NEWS, WRITES_PIECES
 from peer.core.limits import DownloadLimits
 from peer.core.proxy_auth import ProxyLogin
 from peer.core.proxy_rule import ProxyPolicy, ProxyRule
@@ -86,6 +87,11 @@ def proxy_policy(settings: ProxySettings) -> ProxyPolicy:
         disable_back_to_source=settings.disable_back_to_source,
         prefetch=settings.prefetch,
     )
+
+
+def peer_features(settings: DaemonSettings) -> tuple[str, ...]:
+    """What its peers tell a scheduler that they can, beyond Dragonfly's API."""
+    return (TAKES_NEWS, WRITES_PIECES) if settings.telemetry.enable else (TAKES_NEWS,)
 
 
 def upload_slots(settings: DaemonSettings) -> int:

@@ -36,19 +36,43 @@ class BucketLimit:
     def __init__(self, bucket: TokenBucket) -> None:
         self._bucket = bucket
         self._turn = asyncio.Lock()  # its waiters are served in order
+        self._waking: asyncio.Future[None] | None = None  # of the one whose turn it is
+
+    @property
+    def rate_bytes_per_s(self) -> float | None:
+        """What passes at most; None: no limit."""
+        return self._bucket.rate_bytes_per_s
+
+    def set_rate(self, rate_bytes_per_s: float) -> None:
+        """Change it at once, for those who wait, too. CallerError unless above 0."""
+        self._bucket.set_rate(rate_bytes_per_s, asyncio.get_running_loop().time())
+        if self._waking is not None and not self._waking.done():
+            self._waking.set_result(None)
 
     async def acquire(self, n_bytes: int) -> None:
         """Wait until `n_bytes` may pass. Cancelled while waiting: the bytes are given back."""
         clock = asyncio.get_running_loop().time
         async with self._turn:
             delay_s = self._bucket.reserve(n_bytes, clock())
-            if delay_s <= 0:
-                return
             try:
-                await asyncio.sleep(delay_s)
+                while delay_s > 0:
+                    # Woken early means that the rate has changed; else the time has come.
+                    delay_s = self._bucket.owed_s(clock()) if await self._sleep(delay_s) else 0.0
             except asyncio.CancelledError:
                 self._bucket.give_back(n_bytes, clock())
                 raise
+
+    async def _sleep(self, delay_s: float) -> bool:
+        """Whether somebody woke us before the time."""
+        self._waking = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(delay_s):
+                await self._waking
+        except TimeoutError:
+            return False
+        finally:
+            self._waking = None
+        return True
 
 
 def rate_limit(rate_bytes_per_s: float | None) -> RateLimit:

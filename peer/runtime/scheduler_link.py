@@ -63,8 +63,10 @@ class Scheduler:
         announce_interval_s: float,
         on_change: Callable[[], None],
         on_found: Callable[[Scheduler], None],
+        features: tuple[str, ...],
     ) -> None:
         self.address = address
+        self.features = features
         self.healthy = False
         self.takes_unsized = False
         """A peer may register before it knows the content's length."""
@@ -204,12 +206,17 @@ class SchedulerLink:
         host: Callable[[], common_pb2.Host],
         announce_interval_s: float,
         refresh_interval_s: float,
+        features: tuple[str, ...] = (),
     ) -> None:
-        """`find_addresses` is asked again every `refresh_interval_s`; `host` builds the message."""
+        """`find_addresses` is asked again every `refresh_interval_s`; `host` builds the message.
+
+        `features`: what our peers can do beyond the API, as told to each scheduler.
+        """
         self._find_addresses = find_addresses
         self._host = host
         self._announce_interval_s = announce_interval_s
         self._refresh_interval_s = refresh_interval_s
+        self._features = features
         self._schedulers: dict[Address, tuple[Scheduler, asyncio.Task[None]]] = {}
         self._ring = SchedulerRing(())
         self._work = Supervised("schedulers")
@@ -313,6 +320,7 @@ class SchedulerLink:
                 self._announce_interval_s,
                 on_change=self._rebuild,
                 on_found=self._found,
+                features=self._features,
             )
             keeper = self._work.start(f"scheduler {address}", scheduler.keep())
             self._schedulers[address] = (scheduler, keeper)

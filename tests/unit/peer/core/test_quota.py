@@ -59,6 +59,37 @@ def test_clock_that_jumps_back_gives_nothing() -> None:
 def test_rate_must_be_positive(rate: float) -> None:
     with pytest.raises(CallerError, match="above 0 bytes/s"):
         TokenBucket(rate)
+    bucket = TokenBucket(5)
+    with pytest.raises(CallerError, match="above 0 bytes/s"):
+        bucket.set_rate(rate, 0.0)
+    assert bucket.rate_bytes_per_s == 5
+
+
+def test_another_rate_counts_from_its_moment_and_what_is_owed_stays_owed() -> None:
+    bucket = TokenBucket(1000, burst_bytes=0)
+    assert bucket.reserve(2000, 0.0) == pytest.approx(2.0)
+    bucket.set_rate(100, 1.0)  # 1,000 bytes have passed by now
+    assert bucket.rate_bytes_per_s == 100
+    assert bucket.owed_s(1.0) == pytest.approx(10.0)
+    bucket.set_rate(1_000_000, 2.0)
+    assert bucket.owed_s(2.0) == pytest.approx(0.0009)
+    assert bucket.owed_s(3.0) == 0.0
+
+
+def test_the_burst_follows_the_rate_unless_it_was_given() -> None:
+    following, given = TokenBucket(1000), TokenBucket(1000, burst_bytes=100)
+    for bucket in (following, given):
+        bucket.set_rate(100, 0.0)
+    assert following.reserve(int(100 * BURST_S), 0.0) == 0.0
+    assert following.reserve(1, 0.0) > 0.0
+    assert given.reserve(100, 0.0) == 0.0
+
+
+def test_no_limit_can_become_one() -> None:
+    bucket = TokenBucket(None)
+    assert bucket.owed_s(0.0) == 0.0
+    bucket.set_rate(100, 1.0)
+    assert bucket.reserve(100, 1.0) == pytest.approx(1.0)
 
 
 def test_counts_must_not_be_negative() -> None:

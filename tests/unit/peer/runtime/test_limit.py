@@ -72,6 +72,29 @@ async def test_a_cancelled_turn_passes_to_the_next() -> None:
     await asyncio.wait_for(second, PATIENCE_S)
 
 
+async def test_who_waits_goes_on_at_the_new_rate() -> None:
+    limit, _ = slow_limit()
+    waiting = [asyncio.ensure_future(limit.acquire(3600)) for _ in range(3)]
+    await asyncio.sleep(0)
+    limit.set_rate(1e9)
+    assert limit.rate_bytes_per_s == 1e9
+    async with asyncio.timeout(PATIENCE_S):
+        await asyncio.gather(*waiting)
+
+
+async def test_a_rate_that_drops_holds_back_who_waits() -> None:
+    limit = BucketLimit(
+        TokenBucket(1_000_000, burst_bytes=0, now=asyncio.get_running_loop().time())
+    )
+    waiting = asyncio.ensure_future(limit.acquire(20_000))
+    await asyncio.sleep(0)
+    limit.set_rate(1.0)  # now it takes hours
+    await asyncio.sleep(0.1)  # five times what it would have taken
+    assert not waiting.done()
+    limit.set_rate(1e9)
+    await asyncio.wait_for(waiting, PATIENCE_S)
+
+
 async def test_no_limit_never_waits() -> None:
     work = Unlimited().acquire(10**15)
     with pytest.raises(StopIteration):
