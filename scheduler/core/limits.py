@@ -67,7 +67,7 @@ class Limits:
     """Parents one child may block; the oldest is forgotten first. A stock client leaves after five
     rounds, so it never comes near."""
     story_decision_limit: int = 2000
-    """Latest decisions kept for `explain`: a few MiB."""
+    """Latest decisions kept for `explain`: 4 KiB each with 32 candidates, 8 MiB."""
     story_candidate_limit: int = 32
     """Candidates told per decision, the chosen ones first."""
     history_limit: int = 16

@@ -74,7 +74,8 @@ class Decision(Value, frozen=True, kw_only=True):
 class Told:
     """Candidates as they are kept: the first k with their scores and features, then the others.
 
-    32 of them take about 4 KiB, of which 2.4 KiB are features in single precision (measured).
+    A decision with 32 of them takes 4.0 KiB in all (measured), 2.4 of them features in single
+    precision; the ids are the peers' own while those live, 2 KiB more when they are gone.
     """
 
     __slots__ = ("_dropped", "_features", "_peer_ids", "_scores")

@@ -20,6 +20,7 @@ from odonata.wire.dragonfly import (
     host_to_wire,
     request_to_wire,
 )
+from odonata.wire.dragonfly.feature import FEATURES_KEY
 from odonata.wire.message import (
     Download,
     Host,
@@ -92,19 +93,23 @@ class SchedulerClient:
         task: common_pb2.Task = await self.stub.StatTask(request, timeout=PATIENCE_S)
         return task
 
-    def peer(self, host_id: str, peer_id: str, task_id: str = TASK) -> PeerConversation:
-        """Open an AnnouncePeer stream."""
-        return PeerConversation(self.stub, host_id, task_id, peer_id)
+    def peer(
+        self, host_id: str, peer_id: str, task_id: str = TASK, features: str = ""
+    ) -> PeerConversation:
+        """Open an AnnouncePeer stream; `features`: what a peer of ours says that it can."""
+        return PeerConversation(self.stub, host_id, task_id, peer_id, features)
 
 
 class PeerConversation:
     """One AnnouncePeer stream."""
 
-    def __init__(self, stub: Any, host_id: str, task_id: str, peer_id: str) -> None:
+    def __init__(
+        self, stub: Any, host_id: str, task_id: str, peer_id: str, features: str = ""
+    ) -> None:
         self.host_id = host_id
         self.task_id = task_id
         self.peer_id = peer_id
-        self.call = stub.AnnouncePeer()
+        self.call = stub.AnnouncePeer(metadata=((FEATURES_KEY, features),) if features else None)
 
     def request(self, message: PeerMessage) -> scheduler_pb2.AnnouncePeerRequest:
         """`message` as it goes over the wire."""

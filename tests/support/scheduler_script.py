@@ -6,7 +6,7 @@ outcomes it saw, so a transcript holds when playing it changes nothing.
 
     announce HOST [seed] [private] [idc=NAME] [interval=S]
     register PEER on HOST [task=T] [source] [metadata] [size=BYTES] [priority=N] [part=START+LENGTH]
-                          [never-source] [type=NAME]
+                          [never-source] [type=NAME] [ours]
     started PEER | at-source PEER | finished PEER | finished-from-source PEER
     failed PEER | failed-from-source PEER | closed PEER
     piece PEER NUMBER [from PARENT] [cost=S] [length=BYTES]
@@ -15,16 +15,20 @@ outcomes it saw, so a transcript holds when playing it changes nothing.
     leave HOST | delete-task TASK on HOST | delete-peer PEER
     seed-finished HOST | seed-failed HOST [unreachable]
     at SECONDS
-    task TASK | peer PEER | host HOST | explain PEER
+    task TASK | peer PEER | host HOST | explain PEER | records PEER
+
+Peers are stock clients unless they are "ours"; `records` tells what was recorded of one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from support.decision_record import chosen_rows
 from support.scheduler_world import PIECE_LENGTH, World, download, host, told
 
 from odonata.errors import NotFoundError
+from odonata.telemetry.record import DecisionRecord, DownloadRecord, PieceRecord, Record
 from odonata.wire.message import ByteRange, TaskType
 
 Words = list[str]
@@ -64,6 +68,8 @@ def _announce(world: World, words: Words, options: dict[str, str]) -> list[str]:
 
 def _register(world: World, words: Words, options: dict[str, str]) -> list[str]:
     peer_id, _, host_id = words[:3]
+    if "ours" in words:
+        world.ours.add(peer_id)
     part = None
     if "part" in options:
         start, length = options["part"].split("+")
@@ -129,6 +135,40 @@ def _explain(world: World, words: Words, _: dict[str, str]) -> list[str]:
     return lines
 
 
+def _records(world: World, words: Words, _: dict[str, str]) -> list[str]:
+    return [
+        f"{one.at_s:g} s: {_record_told(one)}" for one in world.records if one.child_id == words[0]
+    ]
+
+
+def _record_told(record: Record) -> str:
+    match record:
+        case DecisionRecord(outcome="source"):
+            return f"decision {record.decision_id}: the source, for {record.reason}"
+        case DecisionRecord():
+            names = ", ".join(record.peer_ids[row] for row in chosen_rows(record))
+            return f"decision {record.decision_id}: {names} of {len(record.peer_ids)} candidates"
+        case PieceRecord():
+            number = "a piece" if record.number < 0 else f"piece {record.number}"
+            giver = f"{record.parent_id or '?'} on {record.parent_host_id or '?'}"
+            way = f"{giver} ({record.traffic})"
+            if record.traffic == "back_to_source":
+                way = "the source"
+            end = (
+                f"{record.length} bytes in {record.total_s:g} s" if record.length else record.reason
+            )
+            named = f", named by {record.decision_id}" if record.decision_id else ""
+            return f"{number} from {way}{named}: {record.result}, {end}"
+        case DownloadRecord():
+            given = (record.from_peers_bytes, record.from_seeds_bytes, record.from_source_bytes)
+            sums = "{} bytes from peers, {} from seeds, {} from the source".format(*given)
+            why = f" ({record.reason})" if record.reason else ""
+            counts = f"{record.piece_count} pieces, {record.decision_count} decisions"
+            first = "none" if record.first_piece_s is None else f"{record.first_piece_s:g} s"
+            began = f"began at {record.started_at_s:g} s, first piece after {first}"
+            return f"download {record.result}{why}: {sums}, {counts}, {began}"
+
+
 _COMMANDS: dict[str, Callable[[World, Words, dict[str, str]], list[str]]] = {
     "announce": _announce,
     "register": _register,
@@ -157,4 +197,5 @@ _COMMANDS: dict[str, Callable[[World, Words, dict[str, str]], list[str]]] = {
     "peer": _peer,
     "host": _host,
     "explain": _explain,
+    "records": _records,
 }

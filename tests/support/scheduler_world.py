@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from random import Random
 
 from models.dragonfly import DragonflyRanker
-from odonata.telemetry.record import Record
+from models.ranker import Ranker
+from odonata.telemetry.record import DecisionRecord, Record
 from odonata.wire.message import (
     BackToSourceFailed,
     BackToSourceFinished,
@@ -122,8 +123,10 @@ def download(
 class World:
     """One scheduler, its clock, and where each peer lives. Task "t" unless said otherwise."""
 
-    def __init__(self, limits: Limits | None = None, seed: int = 1) -> None:
-        self.core = SchedulerCore(limits or Limits(), DragonflyRanker(), Random(seed))
+    def __init__(
+        self, limits: Limits | None = None, seed: int = 1, ranker: Ranker | None = None
+    ) -> None:
+        self.core = SchedulerCore(limits or Limits(), ranker or DragonflyRanker(), Random(seed))
         self.now = 0.0
         self.homes: dict[str, tuple[str, str]] = {}
         self.ours: set[str] = set()  # peers that write their own pieces
@@ -272,6 +275,11 @@ class World:
         """Make `peer_id` a peer that downloads from the source."""
         self.register(peer_id, host_id, download(source=True))
         self.at_source(peer_id)
+
+    def decisions(self, peer_id: str) -> list[DecisionRecord]:
+        """What was recorded of the decisions about one child, in order."""
+        recorded = [one for one in self.records if isinstance(one, DecisionRecord)]
+        return [one for one in recorded if one.child_id == peer_id]
 
     def peer(self, peer_id: str) -> Peer:
         return self.core.state.peers[peer_id]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import grpc
 import pytest
 from structlog.testing import capture_logs
 from support.scheduler_client import PATIENCE_S, TASK, SchedulerClient, host, piece
 
+from odonata.wire.dragonfly.feature import TAKES_NEWS, WRITES_PIECES
 from odonata.wire.message import (
     BackToSourceFailed,
     BackToSourceFinished,
@@ -234,3 +236,31 @@ async def test_stopping_tells_open_streams_that_the_scheduler_goes(app: Schedule
         code, details = await peer.end()
     assert code is grpc.StatusCode.UNAVAILABLE
     assert "shuts down" in details
+
+
+@pytest.mark.parametrize(
+    ("features", "is_ours", "is_recorded_here"),
+    [
+        ("", False, True),
+        (TAKES_NEWS, True, True),
+        (f"{TAKES_NEWS},{WRITES_PIECES}", True, False),
+    ],
+    ids=["stock", "ours without telemetry", "ours"],
+)
+async def test_a_peer_says_in_metadata_what_it_can(
+    client: SchedulerClient,
+    app: SchedulerApp,
+    features: str,
+    is_ours: bool,
+    is_recorded_here: bool,
+) -> None:
+    app.core.state.limits = replace(app.core.state.limits, records=True)
+    await client.announce(host("h", "127.0.0.2"))
+    peer = client.peer("h", "p", features=features)
+    await peer.register(need_back_to_source=True)
+    await peer.answer()
+    known = app.core.state.peers["p"]
+    assert known.is_ours is is_ours
+    assert (known.account is not None) is is_recorded_here
+    await peer.send(BackToSourceStarted(), BackToSourceFinished())
+    assert (await peer.end())[0] is OK

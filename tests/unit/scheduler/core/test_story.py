@@ -1,9 +1,13 @@
 """The story of decisions."""
 
+import tracemalloc
+
+import numpy as np
 from support.scheduler_world import World, host
 
+from models.features import FEATURE_NAMES
 from scheduler.core.limits import Limits
-from scheduler.core.story import Decision, Outcome, Story
+from scheduler.core.story import Decision, Outcome, Story, Told
 
 
 def test_a_story_is_bounded_and_can_be_searched() -> None:
@@ -70,3 +74,43 @@ def test_of_many_decisions_the_latest_are_told_and_all_are_counted() -> None:
         (Outcome.PARENTS, "learned", ""): 3,
         (Outcome.PARENTS, "rule", "budget"): 2,
     }
+
+
+def test_a_decision_tells_who_ranked_and_what_it_saw() -> None:
+    world = World(Limits(candidate_parent_limit=1, exploration=0.0))
+    world.announce(host("h1"), host("h2", idc="a"), host("h3", idc="a"))
+    world.holder("p1", "h1")
+    world.holder("p2", "h2")
+    world.register("child", "h3")
+    (decision,) = world.core.explain(child_id="child")
+    assert (decision.ranker, decision.ranked_by, decision.reason) == ("dragonfly",) * 3
+    assert (decision.model_version, decision.fallback, decision.explored) == ("", "", False)
+    first, second = decision.candidates
+    assert tuple(first.features) == FEATURE_NAMES
+    assert (first.features["same_idc"], second.features["same_idc"]) == (1.0, 0.0)
+    assert first.features["report_age"] == 0.0
+
+
+def test_who_was_not_scored_comes_last_and_without_features() -> None:
+    world = World()
+    world.announce(host("h1"), host("h2"))
+    world.holder("p1", "h1")
+    world.holder("p2", "h2")
+    world.register("child", "h2")
+    (decision,) = world.core.explain(child_id="child")
+    assert [one.peer_id for one in decision.candidates] == ["p1", "p2"]
+    assert decision.candidates[1].features == {}
+
+
+def test_decisions_are_kept_small() -> None:
+    """What `Limits.story_decision_limit` and `Told` say of the memory."""
+    features = np.zeros((32, len(FEATURE_NAMES)))
+    scores = np.zeros(32)
+    ids = tuple(f"peer-{number}" for number in range(32))
+    tracemalloc.start()
+    try:
+        kept = [Told(ids, ("",) * 32, scores.copy(), features) for _ in range(100)]
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert used / len(kept) < 4096
