@@ -1,17 +1,7 @@
 """The learned ranker under guard: whatever is wrong with the model, the decision is made.
 
 For each decision the current model is asked; if it can't answer, or should not be trusted with this
-very decision, the rule ranks it and the ranking says why (`fallback`):
-
-    no_model    none was ever published
-    missing, unreadable, manifest, checksum, schema, no_lightgbm, model, golden
-                the bundle that should be there can't be served (`models.bundle`)
-    unknown     next to nothing is known of the candidates' speed: no piece was ever measured
-    stale       most candidates' hosts have not announced themselves for long
-    error       the model raised
-    budget      it took longer than a decision may: its answer is thrown away
-    resting     it did so several times in a row, and is not asked for a while
-    not_finite  it gave a score that is no number
+very decision, the rule ranks it and the ranking says why (`fallback`, see `FALLBACKS`).
 
 A failure of the model never fails a decision: asking it is a supervised boundary. The clock and the
 model are handed in, nothing is read from disk, and nothing waits.
@@ -20,8 +10,9 @@ model are handed in, nothing is read from disk, and nothing waits.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -35,6 +26,27 @@ Clock = Callable[[], float]
 """Seconds since some moment; never runs backwards."""
 
 NO_MODEL = "no_model"
+
+FALLBACKS: Final[Mapping[str, str]] = {
+    # There is no model. All but the first are a `BundleError`'s.
+    NO_MODEL: "no model is published",
+    "missing": "the model that was published is gone",
+    "unreadable": "the model's files can't be read",
+    "manifest": "the model's manifest is broken or of another format",
+    "checksum": "the model's files are not those that were published",
+    "schema": "the model was made for other features",
+    "no_lightgbm": "lightgbm is not installed",
+    "model": "the model's text does not parse",
+    "golden": "the model scores other than it promises",
+    # There is one.
+    "unknown": "next to nothing is known of the candidates' speed",
+    "stale": "most candidates' hosts have not announced themselves for long",
+    "error": "the model failed",
+    "budget": "the model took longer than a decision may, and its answer was thrown away",
+    "resting": "the model was too slow several times in a row, and rests",
+    "not_finite": "the model gave a score that is no number",
+}
+"""Every reason for which the rule ranks in the model's place, in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

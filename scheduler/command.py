@@ -1,4 +1,7 @@
-"""`odonata scheduler`: the command line of a scheduler. The work is done in `scheduler.runtime`."""
+"""`odonata scheduler` and `odonata explain`: options in, no work here.
+
+What they do is in `scheduler.runtime` and `scheduler.explain`.
+"""
 
 from __future__ import annotations
 
@@ -24,3 +27,41 @@ def scheduler(options: SettingsOptions, listen_ip: str | None, port: int | None)
 
     flags = {"server.listenIP": listen_ip, "server.port": port}
     uvloop.run(run(options.apply(SchedulerSettings, flags)))
+
+
+@click.command()
+@click.argument("id_", metavar="ID")
+@click.option("--peer", "kind", flag_value="peer", help="ID is a peer's: a child that asked.")
+@click.option("--task", "kind", flag_value="task", help="ID is a task's.")
+@click.option(
+    "--scheduler-status",
+    "url",
+    metavar="URL",
+    default="http://127.0.0.1:8000",
+    show_default=True,
+    help="The scheduler's status page (metrics.addr).",
+)
+@click.option(
+    "--last",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="How many decisions are shown.",
+)
+@click.option("--json", "json_form", is_flag=True, help="All of them, as JSON.")
+def explain(id_: str, kind: str | None, url: str, last: int, json_form: bool) -> None:
+    """Show why a scheduler gave a peer its parents: candidates, scores, features, who ranked.
+
+    ID is that of a peer or a task. The scheduler remembers its latest decisions; it must run with
+    metrics.enable, and tells them to its own machine alone unless metrics.explainRemotely is set.
+    """
+    import msgspec
+    from rich.console import Console
+
+    from scheduler.explain import ask, show
+
+    explanation = ask(url, kind, id_)
+    if json_form:
+        click.echo(msgspec.json.format(msgspec.json.encode(explanation), indent=2).decode())
+    else:
+        show(Console(), explanation, last)
