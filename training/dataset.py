@@ -103,7 +103,7 @@ def from_telemetry(
         hosts=_hosts(rows),
         decisions=sorted_out.counts,
         pieces=_piece_counts(len(read.pieces), tries, place),
-        downloads=_download_counts(read.downloads),
+        downloads=_download_counts(read.downloads, sorted_out.answers, tries.frame),
         failures=_failures(joined),
         lost_decisions=int(lost.nunique()),
         orphan_candidates=int((~candidates["decision_id"].isin(sorted_out.known)).sum()),
@@ -117,10 +117,12 @@ def from_telemetry(
 
 @dataclass(frozen=True, slots=True)
 class SortedOut:
-    """Decisions that stay (`kept`, each once), the ids of all that were read, and the counts."""
+    """Decisions that stay (`kept`), the ids of all that were read, each once, and the counts."""
 
     kept: pd.DataFrame
     known: set[str]
+    answers: pd.Series[str]
+    """The child of each decision that was an answer with parents, kept or not."""
     counts: DecisionCounts
 
 
@@ -158,7 +160,8 @@ def _sort_out(read: pd.DataFrame, candidates: pd.DataFrame) -> SortedOut:
         recomputed=int(kept["is_old"].sum()),
         to_source=int((kept["outcome"] == "source").sum()),
     )
-    return SortedOut(kept, set(frame["decision_id"]), counts)
+    answers = frame.loc[frame["outcome"] == "parents", "child_id"]
+    return SortedOut(kept, set(frame["decision_id"]), answers, counts)
 
 
 def _rows(kept: pd.DataFrame, candidates: pd.DataFrame, progress: Progress) -> pd.DataFrame:
@@ -228,14 +231,21 @@ def _piece_counts(read: int, tries: join.Distinct, place: pd.Series[str]) -> Pie
     )
 
 
-def _download_counts(downloads: pd.DataFrame) -> DownloadCounts:
+def _download_counts(
+    downloads: pd.DataFrame, answers: pd.Series[str], tries: pd.DataFrame
+) -> DownloadCounts:
+    """`answers`: the child of each recorded answer with parents."""
     once = join.distinct(downloads, ["child_id", "at_s"])
+    children = once.frame["child_id"]
+    stored = tries.loc[tries["result"] == "ok", "child_id"]
     return DownloadCounts(
         read=len(downloads),
         repeated=once.repeated,
         failed=int((once.frame["result"] == "failed").sum()),
-        decision_count=int(once.frame["decision_count"].sum()),
-        piece_count=int(once.frame["piece_count"].sum()),
+        decisions_told=int(once.frame["decision_count"].sum()),
+        decisions_recorded=int(answers.isin(children).sum()),
+        pieces_told=int(once.frame["piece_count"].sum()),
+        pieces_recorded=int(stored.isin(children).sum()),
     )
 
 

@@ -167,15 +167,20 @@ class PieceCounts(Value, frozen=True, kw_only=True):
 
 
 class DownloadCounts(Value, frozen=True, kw_only=True):
-    """What the peers say of their whole downloads: how much of the rest should be there."""
+    """What peers say of their whole downloads, and what is recorded of the same downloads.
+
+    What is missing was dropped on the way, or is in a folder that was not read.
+    """
 
     read: int = 0
     repeated: int = 0
     failed: int = 0
-    decision_count: int = 0
+    decisions_told: int = 0
     """Answers with parents that they got."""
-    piece_count: int = 0
+    decisions_recorded: int = 0
+    pieces_told: int = 0
     """Pieces that they stored."""
+    pieces_recorded: int = 0
 
 
 class Hosts(Value, frozen=True, kw_only=True):
