@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 
 _FOLDERS = click.argument(
     "folders", metavar="[FOLDER]...", nargs=-1, type=click.Path(path_type=Path)
+)
+
+_COLUMNS: tuple[tuple[str, Literal["left", "right"]], ...] = (
+    ("kind", "left"),
+    ("files", "right"),
+    ("rows", "right"),
+    ("first", "left"),
+    ("spans", "right"),
+    ("size", "right"),
 )
 
 
@@ -101,19 +110,14 @@ def _table(inventory: Inventory) -> Table:
     from odonata.units import format_size
 
     table = Table(title=inventory.folder, title_justify="left")
-    table.add_column("kind")
-    for name in ("files", "rows"):
-        table.add_column(name, justify="right")
-    for name in ("first", "last"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("size", justify="right")
+    for name, justify in _COLUMNS:
+        table.add_column(name, justify=justify, no_wrap=True)
     for kind in inventory.kinds:
         table.add_row(
             kind.kind,
             str(kind.files),
             str(kind.rows),
-            _moment(kind.first_at_s),
-            _moment(kind.last_at_s),
+            *_times(kind.first_at_s, kind.last_at_s),
             format_size(kind.bytes),
         )
     for label, live in (("live segments", True), ("segments", False)):
@@ -126,15 +130,19 @@ def _table(inventory: Inventory) -> Table:
                 label,
                 str(len(parts)),
                 str(sum(part.records for part in parts)),
-                _moment(first),
-                _moment(last),
+                *_times(first, last),
                 format_size(sum(part.bytes for part in parts)),
             )
     return table
 
 
-def _moment(at_s: float | None) -> str:
-    """In UTC, as the logs."""
+def _times(first_at_s: float | None, last_at_s: float | None) -> tuple[str, str]:
+    """When it begins, in UTC as the logs, and how long it lasts."""
     from datetime import UTC, datetime
 
-    return "" if at_s is None else datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    from odonata.units import format_duration
+
+    if first_at_s is None or last_at_s is None:
+        return "", ""
+    first = datetime.fromtimestamp(first_at_s, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return first, format_duration(last_at_s - first_at_s)
