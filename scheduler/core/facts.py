@@ -92,21 +92,31 @@ def facts(
     return CandidateBatch(matrix)
 
 
+class _OnceEach(dict[str, float]):
+    """What `compute` says of a name, computed once for each."""
+
+    def __init__(self, compute: Callable[[str], float]) -> None:
+        super().__init__()
+        self._compute = compute
+
+    def __missing__(self, name: str) -> float:
+        value = self[name] = self._compute(name)
+        return value
+
+
 def _read(child: Peer, candidates: Sequence[Peer], now: float) -> FloatArray:
     """The facts `_READ`, shape (n, len(_READ))."""
     said = child.host.announced
-    idc = _once_each(lambda name: same_idc(said.idc, name))
-    location = _once_each(lambda name: location_affinity(said.location, name))
+    idc = _OnceEach(lambda name: same_idc(said.idc, name))
+    location = _OnceEach(lambda name: location_affinity(said.location, name))
     rows = [_row(peer, now, idc, location) for peer in candidates]
     count = len(rows) * len(_READ)
     packed = struct.pack(f"={count}d", *chain.from_iterable(rows))
     return np.frombuffer(packed, dtype=np.float64).reshape(len(rows), len(_READ))
 
 
-def _row(
-    parent: Peer, now: float, idc: Callable[[str], float], location: Callable[[str], float]
-) -> tuple[float, ...]:
-    host = parent.host
+def _row(parent: Peer, now: float, idc: _OnceEach, location: _OnceEach) -> tuple[float, ...]:
+    host, costs = parent.host, parent.costs
     said = host.announced
     return (
         said.max_tx_bandwidth_bits_per_s,
@@ -117,23 +127,10 @@ def _row(
         host.upload_content_length,
         host.concurrent_upload_piece_count,
         host.concurrent_upload_count,
-        idc(said.idc),
-        location(said.location),
+        idc[said.idc],
+        location[said.location],
         len(parent.pieces),
         parent.task.graph.parent_count(parent.id),
-        len(parent.costs),
-        *parent.costs.latest_and_others(),
+        len(costs),
+        *costs.latest_and_others(),
     )
-
-
-def _once_each(compute: Callable[[str], float]) -> Callable[[str], float]:
-    """`compute`, but only once for each name."""
-    known: dict[str, float] = {}
-
-    def look_up(name: str) -> float:
-        value = known.get(name)
-        if value is None:
-            value = known[name] = compute(name)
-        return value
-
-    return look_up

@@ -198,7 +198,7 @@ def columns(histories: Sequence[HostHistory], now: float) -> FloatArray:
     packed = struct.pack(f"={len(rows) * _RAW}d", *chain.from_iterable(rows))
     raw = np.frombuffer(packed).reshape(len(rows), _RAW)
     told = np.empty((len(rows), 5))
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         for number in (0, 1):
             served_bytes, busy_s = raw[:, 2 * number], raw[:, 2 * number + 1]
             is_known = (busy_s >= SHORTEST_BUSY_S) & (served_bytes > 0)

@@ -25,9 +25,11 @@ from hypothesis.stateful import (
     rule,
 )
 from msgspec.structs import replace
+from support.decision_record import bad, chosen_rows, doubles, slots
 from support.scheduler_world import World, download, host
 
 from models.dragonfly import DragonflyRanker
+from odonata.telemetry.record import DecisionRecord
 from odonata.wire.message import ByteRange, Download, NeedBackToSource, NormalTask, SchedulerAnswer
 from scheduler.core.core import SchedulerCore
 from scheduler.core.effect import Answer, CloseStream, SchedulerEffect, TriggerSeed, WakeAt
@@ -40,6 +42,7 @@ LIMITS = Limits(
     descendant_search_limit=3,
     back_to_source_limit=2,
     blocked_parent_limit=50,
+    exploration=0.3,
 )
 """Small, so that short runs meet every bound."""
 
@@ -89,6 +92,10 @@ class TwinWorld(World):
     def handle(self, event: SchedulerEvent) -> list[SchedulerEffect]:
         self.is_broken = True  # unless it gets to the end
         effects = super().handle(event)
+        for record in self.records:
+            if isinstance(record, DecisionRecord) and record.peer_ids:
+                check_decision(record)
+        self.records.clear()
         self.is_broken = False
         return effects
 
@@ -96,6 +103,16 @@ class TwinWorld(World):
         effects = super().feed(event)
         assert repr(self.twin.handle(event, self.now)) == repr(effects)
         return effects
+
+
+def check_decision(record: DecisionRecord) -> None:
+    """Slots count up, whoever has one could have got it, and the chances add up to the places."""
+    rows = chosen_rows(record)
+    chances = doubles(record.propensities, 1)[:, 0]
+    assert sorted(slots(record)) == [-1] * (len(chances) - len(rows)) + list(range(len(rows)))
+    assert all(chances[row] > 0 and not bad(record)[row] for row in rows)
+    assert abs(chances.sum() - len(rows)) < 1e-9
+    assert len(set(record.peer_ids)) == len(record.host_ids) == len(chances)
 
 
 class SchedulerMachine(RuleBasedStateMachine):
