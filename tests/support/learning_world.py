@@ -144,9 +144,7 @@ def _outcome(
     draws: np.random.Generator,
 ) -> Columns:
     count = len(host)
-    child_factor = np.repeat(
-        np.exp(draws.normal(0.0, 0.5, world.decisions)), world.candidates
-    )
+    child_factor = np.repeat(np.exp(draws.normal(0.0, 0.5, world.decisions)), world.candidates)
     way = np.where(hosts.idc[host] == hosts.idc[child], 1.0, world.cross_idc_factor)
     shared = np.sqrt(np.asarray(frame["child_count"]) + 1.0)
     luck = np.exp(draws.normal(0.0, 0.15, count))
