@@ -97,19 +97,17 @@ class Told:
 
     def candidates(self) -> tuple[Considered, ...]:
         """All of them in words."""
-        scores = [] if self._scores is None else self._scores.tolist()
-        rows = [] if self._features is None else self._features.tolist()
+        seen: list[tuple[float | None, dict[str, float]]] = []
+        if self._scores is not None and self._features is not None:
+            scores: list[float] = self._scores.tolist()
+            rows: list[list[float]] = self._features.tolist()
+            for score, row in zip(scores, rows, strict=True):
+                seen.append((score, dict(zip(FEATURE_NAMES, row, strict=True))))
+        seen += [(None, {})] * (len(self._peer_ids) - len(seen))
         return tuple(
-            Considered(
-                peer_id=peer_id,
-                score=scores[number] if number < len(scores) else None,
-                dropped=dropped,
-                features=dict(zip(FEATURE_NAMES, rows[number], strict=True))
-                if number < len(rows)
-                else {},
-            )
-            for number, (peer_id, dropped) in enumerate(
-                zip(self._peer_ids, self._dropped, strict=True)
+            Considered(peer_id=peer_id, score=score, dropped=dropped, features=features)
+            for peer_id, dropped, (score, features) in zip(
+                self._peer_ids, self._dropped, seen, strict=True
             )
         )
 
