@@ -97,6 +97,9 @@ class UploadSettings(Section):
     server: UploadServerSettings = UploadServerSettings()
     bandwidth_limit_bytes_per_s: BytesPerS = 50_000_000_000
     """To other peers, all tasks together. Dragonfly's default: no limit in practice."""
+    announced_bandwidth_bytes_per_s: BytesPerS | None = None
+    """What this host says its uplink is. None: the smaller of the limit above and the network
+    interface's speed, which virtual machines often don't know or exaggerate."""
     slots: PositiveCount | None = None
     """Pieces sent at once; other children queue. None: 4, as many as a child of ours has in flight
     (with more, all finish late and nobody can pass anything on), and 16 for a seed, whose uplink is

@@ -9,7 +9,7 @@ import json
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from odonata.errors import CallerError, StorageError
 from odonata.wire.message import Value
@@ -17,13 +17,17 @@ from odonata.wire.message import Value
 IP: Final = "127.0.0.1"
 # The documented ports are taken if they are free, so that examples work as written.
 SCHEDULER_PORT = 8002
+STATUS_PORT = 8000
 PROXY_PORT = 65001
 SOCKET_PATH_BYTES_MAX = 107  # sun_path of Linux, less its final zero
 PEERS_MAX = 64  # more processes than that say more about this machine than about a swarm
 
 
 class Member(Value, frozen=True, kw_only=True):
-    """One process of the swarm. Daemons have a socket and a proxy port, the scheduler none."""
+    """One process of the swarm. Daemons have a socket and a proxy port, the scheduler neither.
+
+    It has a page that tells its metrics and decisions (`status_port`).
+    """
 
     name: str
     command: str
@@ -31,23 +35,38 @@ class Member(Value, frozen=True, kw_only=True):
     port: int
     socket: Path | None = None
     proxy_port: int = 0
+    status_port: int = 0
     seed: bool = False
 
 
 class SwarmOptions(Value, frozen=True, kw_only=True):
-    """What a user chooses. Rates in bytes per second, for each daemon; None: no limit."""
+    """What a user chooses. Rates in bytes per second, for each daemon; None: no limit.
+
+    `seed_upload_rate_bytes_per_s` None: as the others. The peers named in `slow` upload at
+    `slow_rate_bytes_per_s` but say of themselves what the others say. `exploration`: the
+    scheduler's share of decisions made by lot; None: its default.
+    """
 
     peers: int = 3
     seeds: int = 1
     upload_rate_bytes_per_s: int | None = None
     download_rate_bytes_per_s: int | None = None
+    seed_upload_rate_bytes_per_s: int | None = None
+    slow: tuple[str, ...] = ()
+    slow_rate_bytes_per_s: int | None = None
+    exploration: float | None = None
 
 
 class SwarmPlan(Value, frozen=True, kw_only=True):
-    """The scheduler, the seeds and the peers, in the order of their start."""
+    """The scheduler, the seeds and the peers, in the order of their start.
+
+    Everybody writes telemetry below `telemetry`; the scheduler takes its model from `models`.
+    """
 
     scheduler: Member
     daemons: tuple[Member, ...]
+    telemetry: Path
+    models: Path
 
     @property
     def members(self) -> tuple[Member, ...]:
@@ -59,8 +78,10 @@ class SwarmPlan(Value, frozen=True, kw_only=True):
         return tuple(member for member in self.daemons if not member.seed)
 
 
-def make_plan(options: SwarmOptions, data_dir: Path) -> SwarmPlan:
+def make_plan(options: SwarmOptions, data_dir: Path, learning_dir: Path | None = None) -> SwarmPlan:
     """Pick ports and write each member's configuration below `data_dir`.
+
+    Telemetry and models go below `learning_dir`; None: below `data_dir`, too.
 
     Errors: CallerError (number of peers, path too long for a socket), StorageError (folder).
     """
@@ -71,33 +92,41 @@ def make_plan(options: SwarmOptions, data_dir: Path) -> SwarmPlan:
     ports = _Ports()
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        scheduler = _scheduler(data_dir, ports)
-        daemons = tuple(_daemon(name, options, data_dir, scheduler.port, ports) for name in names)
+        learning = learning_dir or data_dir
+        places = _Places(data_dir, learning / "telemetry", learning / "models")
+        scheduler = _scheduler(options, places, ports)
+        daemons = tuple(_daemon(name, options, places, scheduler.port, ports) for name in names)
     except OSError as error:
         raise StorageError(
             f"--data-dir {data_dir}: {error.strerror}; choose a folder you may write to"
         ) from error
     finally:
         ports.release()
-    return SwarmPlan(scheduler=scheduler, daemons=daemons)
-
-
-def _scheduler(data_dir: Path, ports: _Ports) -> Member:
-    port = ports.take(SCHEDULER_PORT)
-    config = _write(
-        data_dir / "scheduler.yaml",
-        {
-            "server": {"listenIP": IP, "port": port},
-            "telemetry": {"dir": str(data_dir / "telemetry")},
-        },
+    return SwarmPlan(
+        scheduler=scheduler, daemons=daemons, telemetry=places.telemetry, models=places.models
     )
-    return Member(name="scheduler", command="scheduler", config=config, port=port)
+
+
+def _scheduler(options: SwarmOptions, places: _Places, ports: _Ports) -> Member:
+    port, status = ports.take(SCHEDULER_PORT), ports.take(STATUS_PORT)
+    settings: dict[str, Any] = {
+        "server": {"listenIP": IP, "port": port},
+        "metrics": {"enable": True, "addr": f"{IP}:{status}"},
+        "model": {"dir": str(places.models), "checkInterval": "500ms"},
+        "telemetry": {"dir": str(places.telemetry)},
+    }
+    if options.exploration is not None:
+        settings["scheduler"] = {"exploration": options.exploration}
+    config = _write(places.data / "scheduler.yaml", settings)
+    return Member(
+        name="scheduler", command="scheduler", config=config, port=port, status_port=status
+    )
 
 
 def _daemon(
-    name: str, options: SwarmOptions, data_dir: Path, scheduler_port: int, ports: _Ports
+    name: str, options: SwarmOptions, places: _Places, scheduler_port: int, ports: _Ports
 ) -> Member:
-    seed = name.startswith("seed")
+    data_dir, seed = places.data, name.startswith("seed")
     path = data_dir / f"{name}.sock"
     if len(bytes(path)) > SOCKET_PATH_BYTES_MAX:
         raise CallerError(
@@ -112,10 +141,16 @@ def _daemon(
         "storage": {"dir": str(data_dir / name), "server": {"ip": IP, "tcpPort": piece}},
         "proxy": {"server": {"ip": IP, "port": proxy}, "rules": [{"regex": "blobs/sha256.*"}]},
         "seedPeer": {"enable": seed},
-        "telemetry": {"dir": str(data_dir / "telemetry")},
+        "telemetry": {"dir": str(places.telemetry)},
     }
-    if options.upload_rate_bytes_per_s is not None:
-        settings["upload"]["bandwidthLimit"] = str(options.upload_rate_bytes_per_s)
+    upload_rate = options.upload_rate_bytes_per_s
+    if seed and options.seed_upload_rate_bytes_per_s is not None:
+        upload_rate = options.seed_upload_rate_bytes_per_s
+    if upload_rate is not None:
+        settings["upload"]["bandwidthLimit"] = str(upload_rate)
+    if name in options.slow:
+        settings["upload"]["announcedBandwidth"] = str(upload_rate)
+        settings["upload"]["bandwidthLimit"] = str(options.slow_rate_bytes_per_s)
     if options.download_rate_bytes_per_s is not None:
         settings["download"]["bandwidthLimit"] = str(options.download_rate_bytes_per_s)
     config = _write(data_dir / f"{name}.yaml", settings)
@@ -133,6 +168,12 @@ def _daemon(
 def _write(path: Path, settings: Mapping[str, Any]) -> Path:
     path.write_text(json.dumps(settings, indent=2) + "\n")  # JSON is YAML
     return path
+
+
+class _Places(NamedTuple):
+    data: Path
+    telemetry: Path
+    models: Path
 
 
 class _Ports:

@@ -174,7 +174,8 @@ class Daemon:
         ip = host.ip
         if ip is None:
             ip = await asyncio.to_thread(find_ip, self._scheduler_names())
-        rates = (settings.upload.bandwidth_limit_bytes_per_s, nic_bytes_per_s())
+        upload = settings.upload
+        rates = (upload.bandwidth_limit_bytes_per_s, nic_bytes_per_s())
         return HostFacts(
             ip=ip,
             hostname=host.hostname or socket.gethostname(),
@@ -185,7 +186,8 @@ class Daemon:
             location=host.location,
             cluster_id=host.scheduler_cluster_id,
             disable_shared=settings.upload.disable_shared,
-            max_tx_bytes_per_s=min(rate for rate in rates if rate),
+            max_tx_bytes_per_s=upload.announced_bandwidth_bytes_per_s
+            or min(rate for rate in rates if rate),
             data_dir=str(settings.storage.dir),
         )
 

@@ -1,17 +1,20 @@
-"""The demo's script: make an image, start origin and swarm, pull twice, compare."""
+"""The demo's script: an image, an origin, a swarm; pull, learn from it, pull again, compare."""
 
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
 from rich.console import Console
 
 from odonata.swarm.demo.image import Image, make_image
+from odonata.swarm.demo.learn import Learned, Learning
 from odonata.swarm.demo.pull import PlainPuller, SwarmPuller, sent_bytes, verify
 from odonata.swarm.demo.registry import fetch_image
 from odonata.swarm.demo.report import Outcome, complaints, outcome, show
@@ -23,16 +26,29 @@ from odonata.swarm.process import Processes, died_early
 
 START_TIMEOUT_S = 30.0  # of the origin: a Python process on a busy machine
 LOG_LINES_SHOWN = 30  # of each process, when something went wrong
+EXPLORATION = 0.1  # while it learns from so few decisions, a scheduler may try more
 
 
 class Demo:
     """One run. `lines` keeps what the swarm's processes said, for the case that something fails."""
 
-    def __init__(self, console: Console, world: World, image_name: str | None, seed: int) -> None:
+    def __init__(
+        self,
+        console: Console,
+        world: World,
+        *,
+        rounds: int,
+        out: Path,
+        image_name: str | None,
+        random_seed: int,
+    ) -> None:
+        """`rounds`: images before and after learning. `out`: what was learned stays there."""
         self._console = console
         self._world = world
+        self._rounds = rounds
+        self._out = out
         self._image_name = image_name
-        self._seed = seed
+        self._random_seed = random_seed
         self._lines: dict[str, list[str]] = {}
 
     async def run(self) -> int:
@@ -43,32 +59,51 @@ class Demo:
     async def _run(self, folder: Path) -> int:
         blobs = folder / "blobs"
         blobs.mkdir()
+        shutil.rmtree(self._out, ignore_errors=True)
+        self._out.mkdir(parents=True)
         image = await self._image(blobs)
-        world = self._world
-        self._console.print(
-            f"An image of {len(image.layers)} layers, {image.size / (1 << 20):.0f} MiB.\n"
-            f"Uplinks: origin {_mb(world.origin_rate_bytes_per_s)}, seed"
-            f" {_mb(world.seed_rate_bytes_per_s)}, each of {world.peers} peers"
-            f" {_mb(world.peer_rate_bytes_per_s)}."
-        )
+        self._introduce(image)
         async with Processes(self._note) as others:
             origin = await self._start_origin(others, blobs)
             plain = await self._plain(origin, image)
-            options = SwarmOptions(
-                peers=world.peers,
-                seeds=1,
-                upload_rate_bytes_per_s=int(world.peer_rate_bytes_per_s),
-            )
-            plan = make_plan(options, folder / "swarm")
-            self._console.print(f"Starting a scheduler, a seed and {world.peers} peers.")
+            plan = make_plan(self._options(), folder / "swarm", self._out)
+            self._console.print(f"Starting a scheduler, a seed and {self._world.peers} peers.")
             async with running(plan, self._note):
-                swarm = await self._swarm(plan, origin, image, folder)
-        return self._judge(image, plain, swarm)
+                by_rule = await self._spread("rule", plan, origin, image, folder)
+                learned = await Learning(self._console, self._out, plan).learn()
+                self._tell(learned)
+                by_model = await self._spread("learned", plan, origin, image, folder)
+        return self._judge(image, plain, by_rule, by_model)
+
+    def _options(self) -> SwarmOptions:
+        world = self._world
+        return SwarmOptions(
+            peers=world.peers,
+            seeds=1,
+            upload_rate_bytes_per_s=int(world.peer_rate_bytes_per_s),
+            seed_upload_rate_bytes_per_s=int(world.seed_rate_bytes_per_s),
+            slow=world.slow_names,
+            slow_rate_bytes_per_s=int(world.slow_rate_bytes_per_s),
+            exploration=EXPLORATION,
+        )
+
+    def _introduce(self, image: Image) -> None:
+        world = self._world
+        text = (
+            f"An image of {len(image.layers)} layers, {image.size / (1 << 20):.0f} MiB; each pull"
+            f" is of a new one of that size.\nUplinks: origin"
+            f" {_mb(world.origin_rate_bytes_per_s)}, seed {_mb(world.seed_rate_bytes_per_s)}, each"
+            f" of {world.peers} peers {_mb(world.peer_rate_bytes_per_s)}"
+        )
+        if world.slow_peers:
+            slow = " and ".join(world.slow_names)
+            text += f", but {slow} {_mb(world.slow_rate_bytes_per_s)}.\nNobody tells the scheduler"
+        self._console.print(f"{text}.")
 
     async def _image(self, blobs: Path) -> Image:
         if self._image_name is not None:
             return await fetch_image(self._console, self._image_name, blobs)
-        return await asyncio.to_thread(make_image, blobs, self._seed)
+        return await asyncio.to_thread(make_image, blobs, self._random_seed)
 
     async def _start_origin(self, others: Processes, blobs: Path) -> str:
         rate = str(self._world.origin_rate_bytes_per_s)
@@ -91,44 +126,75 @@ class Demo:
 
     async def _plain(self, origin: str, image: Image) -> Outcome:
         tallies = self._tallies(image)
-        title = "plain, all from the origin"
+        title = "direct, all from the origin"
         async with watching(self._console, title, tallies), asyncio.TaskGroup() as group:
             for tally in tallies:
                 group.create_task(PlainPuller(origin, image, tally).pull())
-        return outcome("plain", tallies, await sent_bytes(origin), [])
+        return outcome("direct", tallies, await sent_bytes(origin), [])
 
-    async def _swarm(self, plan: SwarmPlan, origin: str, image: Image, folder: Path) -> Outcome:
+    async def _spread(
+        self, way: str, plan: SwarmPlan, origin: str, image: Image, folder: Path
+    ) -> list[Outcome]:
+        """Pull image after image through the swarm.
+
+        The blobs are the same under another name: for the swarm, which goes by URL, they are new.
+        """
+        done: list[Outcome] = []
+        for number in range(1, self._rounds + 1):
+            new = replace(image, name=f"{image.name}-{way}-{number}")
+            title = f"{way}, image {number} of {self._rounds}"
+            done.append(await self._swarm(way, title, plan, origin, new, folder / "out"))
+        return done
+
+    async def _swarm(
+        self, way: str, title: str, plan: SwarmPlan, origin: str, image: Image, folder: Path
+    ) -> Outcome:
         tallies = self._tallies(image)
         before = await sent_bytes(origin)
         names = [member.name for member in plan.daemons]
-        outs = [folder / "out" / member.name for member in plan.peers]
+        outs = [folder / member.name for member in plan.peers]
         for out in outs:
-            out.mkdir(parents=True)
-        title = "through Odonata"
+            out.mkdir(parents=True, exist_ok=True)
         async with watching(self._console, title, tallies), asyncio.TaskGroup() as group:
             for member, tally, out in zip(plan.peers, tallies, outs, strict=True):
                 puller = SwarmPuller(member, names, origin, image, out, tally)
                 group.create_task(puller.pull())
         sent = await sent_bytes(origin) - before
         wrong = await asyncio.to_thread(_wrong_digests, image, outs)
-        return outcome("Odonata", tallies, sent, wrong)
+        await asyncio.to_thread(shutil.rmtree, folder)
+        return outcome(way, tallies, sent, wrong, self._world.slow_names)
 
     def _tallies(self, image: Image) -> list[Tally]:
         return [Tally(f"peer-{i + 1}", image.size) for i in range(self._world.peers)]
 
-    def _judge(self, image: Image, plain: Outcome, swarm: Outcome) -> int:
-        show(self._console, self._world, image.size, plain, swarm)
-        found = complaints(plain, swarm, image.size)
+    def _tell(self, learned: Learned) -> None:
+        regrets = {name: found.get("regret@1") for name, found in learned.metrics.items()}
+        told = ", ".join(f"{k} {100 * v:.0f} %" for k, v in regrets.items() if v is not None)
+        self._console.print(
+            f"Trained on {learned.decisions} decisions; the scheduler ranks with model"
+            f" {learned.version} from now on.\nRegret of the first choice on decisions kept aside:"
+            f" {told or 'too few to say'}.",
+            highlight=False,
+        )
+
+    def _judge(
+        self, image: Image, plain: Outcome, by_rule: list[Outcome], by_model: list[Outcome]
+    ) -> int:
+        show(self._console, self._world, image.size, [[plain], by_rule, by_model])
+        found = complaints(plain, [*by_rule, *by_model], image.size)
         for complaint in found:
             self._console.print(f"[bold red]not as it should be:[/] {complaint}")
         if found:
             self._show_lines()
             return 1
-        faster = max(plain.seconds) / max(swarm.seconds)
+        self._console.print("[bold green]All digests right.[/] What was learned stays here:")
         self._console.print(
-            f"[bold green]All digests right.[/] The last peer was done {faster:.1f} times as"
-            f" fast,\nthe origin sent {plain.origin_bytes / max(1, swarm.origin_bytes):.1f} times"
-            " less."
+            f"  odonata dataset describe {self._out / 'dataset'}\n"
+            f"  odonata telemetry ls {self._out / 'telemetry'}\n"
+            f"  mlflow ui --backend-store-uri sqlite:///{self._out / 'mlflow.db'}\n"
+            f"the model: {self._out / 'models' / 'current'}",
+            highlight=False,
+            soft_wrap=True,
         )
         return 0
 
@@ -150,4 +216,4 @@ def _wrong_digests(image: Image, outs: Sequence[Path]) -> list[str]:
 
 
 def _mb(rate_bytes_per_s: float) -> str:
-    return f"{rate_bytes_per_s / 1e6:.0f} MB/s"
+    return f"{rate_bytes_per_s / 1e6:.3g} MB/s"

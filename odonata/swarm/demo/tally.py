@@ -39,6 +39,14 @@ class World:
     seed_rate_bytes_per_s: float
     peer_rate_bytes_per_s: float
     download_rate_bytes_per_s: float | None = None
+    slow_peers: int = 0
+    slow_rate_bytes_per_s: float = 0.0
+
+    @property
+    def slow_names(self) -> tuple[str, ...]:
+        """The slow ones, spread among the others: of 8 with 2 slow ones, peer-3 and peer-6."""
+        step = max(1, (self.peers + 1) // (self.slow_peers + 1))
+        return tuple(f"peer-{step * (i + 1)}" for i in range(self.slow_peers))
 
     def bound_s(self, size_bytes: int) -> float:
         """No way of spreading `size_bytes` to all peers can be faster than this.
@@ -46,7 +54,9 @@ class World:
         Origin and seed must each send one copy, the slowest peer must receive one, and all uplinks
         together must send one for each peer (Mundinger, Weber, Weiss 2008).
         """
-        uplinks = self.seed_rate_bytes_per_s + self.peers * self.peer_rate_bytes_per_s
+        uplinks = self.seed_rate_bytes_per_s
+        uplinks += (self.peers - self.slow_peers) * self.peer_rate_bytes_per_s
+        uplinks += self.slow_peers * self.slow_rate_bytes_per_s
         bounds = [
             size_bytes / self.origin_rate_bytes_per_s,
             size_bytes / self.seed_rate_bytes_per_s,

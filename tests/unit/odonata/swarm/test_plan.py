@@ -41,6 +41,30 @@ def test_rates_are_those_of_each_daemon(tmp_path: Path) -> None:
     assert settings["download"]["bandwidthLimit"] == "32000000"
 
 
+def test_a_slow_peer_says_what_the_others_say(tmp_path: Path) -> None:
+    options = SwarmOptions(
+        peers=2,
+        upload_rate_bytes_per_s=16_000_000,
+        seed_upload_rate_bytes_per_s=32_000_000,
+        slow=("peer-2",),
+        slow_rate_bytes_per_s=1_600_000,
+    )
+    plan = make_plan(options, tmp_path)
+    seed, first, slow = (json.loads(member.config.read_text())["upload"] for member in plan.daemons)
+    assert seed["bandwidthLimit"] == "32000000"
+    assert first["bandwidthLimit"] == "16000000"
+    assert (slow["bandwidthLimit"], slow["announcedBandwidth"]) == ("1600000", "16000000")
+
+
+def test_telemetry_and_models_may_lie_elsewhere(tmp_path: Path) -> None:
+    plan = make_plan(SwarmOptions(peers=1), tmp_path / "swarm", tmp_path / "kept")
+    assert plan.telemetry == tmp_path / "kept" / "telemetry"
+    settings = json.loads(plan.scheduler.config.read_text())
+    assert settings["model"]["dir"] == str(plan.models) == str(tmp_path / "kept" / "models")
+    for member in plan.members:
+        assert json.loads(member.config.read_text())["telemetry"]["dir"] == str(plan.telemetry)
+
+
 def test_a_taken_port_is_passed_over(tmp_path: Path) -> None:
     with socket.socket() as taken:
         first = make_plan(SwarmOptions(peers=1), tmp_path).scheduler.port
