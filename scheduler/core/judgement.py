@@ -43,6 +43,7 @@ from scheduler.core.standing import (
 if TYPE_CHECKING:
     from odonata.wire.message import Piece
     from scheduler.core.host import KnownHost
+    from scheduler.core.peer import Peer
     from scheduler.core.state import SchedulerState
     from scheduler.core.turn import Turn
 
@@ -90,34 +91,39 @@ def standing_counts(state: SchedulerState) -> StandingCounts:
     )
 
 
-def piece_served(turn: Turn, child: KnownHost, parent: KnownHost, piece: Piece) -> None:
-    """Host `parent` gave a piece to `child`: remember it, and judge."""
-    now, standing = turn.now, parent.standing
-    usual_bytes_per_s = child.received.usual_piece_rate_bytes_per_s(LEAST_CHILD_PIECES)
-    child.received.served(now, piece.length, piece.cost_s)
-    busy_s = parent.history.served(now, piece.length, piece.cost_s)
+def piece_served(turn: Turn, child: Peer, parent: Peer, piece: Piece) -> None:
+    """`parent` gave a piece to `child`, which is on another host: remember it, and judge."""
+    now, host, standing = turn.now, parent.host, parent.host.standing
+    received, history = child.host.received, host.history
+    usual_bytes_per_s = received.usual_piece_rate_bytes_per_s(LEAST_CHILD_PIECES)
+    received.served(now, piece.length, piece.cost_s)
+    busy_s = history.served(now, piece.length, piece.cost_s)
     standing.current.add(now, piece.length, busy_s)
-    turn.state.swarm_rate.served(now, parent.swarm_share, parent.history.rate_bytes_per_s)
+    turn.state.swarm_rate.served(now, host.swarm_share, history.rate_bytes_per_s)
+    if standing.state is HostState.EVICTED:
+        return
+    is_low = _is_low(turn, host)
     is_slow_for_child = piece.length * CHILD_FACTOR < usual_bytes_per_s * piece.cost_s
+    is_bad = is_low and is_slow_for_child and _may_compare(child.host, host)
     if standing.state is HostState.ON_PROBATION:
-        _try(turn, child, parent, is_slow_for_child=is_slow_for_child)
-    elif standing.state is HostState.GOOD:
-        history = parent.history
-        standing.reference.follow(busy_s, history.rate_bytes_per_s, history.recent_rate_bytes_per_s)
-        if not _is_low(turn, parent):
-            standing.suspicion.heard_good()
-        elif is_slow_for_child and _may_compare(child, parent):
-            _hear_bad(turn, child, parent)
-
-
-def piece_failed(turn: Turn, child: KnownHost, parent: KnownHost) -> None:
-    """A child on host `child` blames host `parent` for a piece that failed: remember and judge."""
-    parent.history.failed(turn.now)
-    child.received.failed(turn.now)
-    if parent.standing.state is HostState.ON_PROBATION:
-        _fail_trial(turn, parent)
-    elif parent.standing.state is HostState.GOOD:
+        _try(turn, child, parent, piece, is_bad=is_bad)
+        return
+    standing.reference.follow(busy_s, history.rate_bytes_per_s, history.recent_rate_bytes_per_s)
+    if not is_low:
+        standing.suspicion.heard_good()
+    elif is_bad:
         _hear_bad(turn, child, parent)
+
+
+def piece_failed(turn: Turn, child: Peer, parent: Peer) -> None:
+    """`child`, which is on another host, blames `parent` for a piece: remember it, and judge."""
+    host = parent.host
+    host.history.failed(turn.now)
+    child.host.received.failed(turn.now)
+    if host.standing.state is HostState.GOOD:
+        _hear_bad(turn, child, parent)
+    elif host.standing.state is HostState.ON_PROBATION and _is_tried_by(child, parent):
+        _fail_trial(turn, host)
 
 
 def end_terms(turn: Turn) -> None:
@@ -145,24 +151,33 @@ def evict(turn: Turn, host: KnownHost) -> None:
     seed.host_evicted(turn, host.id)
 
 
-def _hear_bad(turn: Turn, child: KnownHost, parent: KnownHost) -> None:
-    if parent.standing.suspicion.heard_bad(turn.now, child.id):
-        evict(turn, parent)
+def _hear_bad(turn: Turn, child: Peer, parent: Peer) -> None:
+    if parent.host.standing.suspicion.heard_bad(turn.now, child.host.id):
+        evict(turn, parent.host)
 
 
-def _try(turn: Turn, child: KnownHost, parent: KnownHost, *, is_slow_for_child: bool) -> None:
-    """A host on probation served a piece. Near its own or the swarm's rate, that is a good one."""
-    standing = parent.standing
-    rate = standing.current.bytes_per_s
-    # NaN, where one of them is not known, is less than nothing.
+def _try(turn: Turn, child: Peer, parent: Peer, piece: Piece, *, is_bad: bool) -> None:
+    """A host on probation served a piece. Near its own or the swarm's rate, that is a good one.
+
+    What was on its way before says nothing, and only those who were sent to it can call it bad.
+    """
+    standing = parent.host.standing
+    if turn.now - piece.cost_s < standing.since_s:
+        return
+    # An unknown rate is NaN, and not above nothing.
     aims = (standing.reference.bytes_per_s, turn.state.swarm_rate.bytes_per_s)
     aim = min((one for one in aims if one > 0), default=0.0)
-    if _is_low(turn, parent) and is_slow_for_child and _may_compare(child, parent):
-        _fail_trial(turn, parent)
-    elif rate * NEAR_FACTOR >= aim:
+    if is_bad and _is_tried_by(child, parent):
+        _fail_trial(turn, parent.host)
+    elif standing.current.bytes_per_s * NEAR_FACTOR >= aim:
         standing.trial_good += 1
         if standing.trial_good >= PROBATION_GOOD_PIECES:
-            _readmit(turn, parent)
+            _readmit(turn, parent.host)
+
+
+def _is_tried_by(child: Peer, parent: Peer) -> bool:
+    """Whether `child` was sent to `parent` since its host lost all its children."""
+    return parent.id in child.task.graph.parents(child.id)
 
 
 def _fail_trial(turn: Turn, host: KnownHost) -> None:

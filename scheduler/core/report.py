@@ -51,7 +51,7 @@ def piece_finished(turn: Turn, peer: Peer, piece: Piece) -> None:
     if parent is not None:
         parent.updated_at_s = parent.host.updated_at_s = now
         if parent.host is not peer.host and piece.traffic_type is not TrafficType.LOCAL_PEER:
-            judgement.piece_served(turn, peer.host, parent.host, piece)
+            judgement.piece_served(turn, peer, parent, piece)
 
 
 def piece_failed(turn: Turn, peer: Peer, message: PieceFailed) -> None:
@@ -63,10 +63,10 @@ def piece_failed(turn: Turn, peer: Peer, message: PieceFailed) -> None:
     if parent is not None and parent is not peer:
         parent.host.upload_failed_count += 1
         turn.state.disturb(peer.task)
+        if parent.host is not peer.host:
+            judgement.piece_failed(turn, peer, parent)
         if peer.is_ours:
             turn.state.bereave(peer, parent)
-        if parent.host is not peer.host:
-            judgement.piece_failed(turn, peer.host, parent.host)
 
 
 def piece_back_to_source_failed(turn: Turn, peer: Peer, message: PieceBackToSourceFailed) -> None:
