@@ -235,7 +235,7 @@ def _download_counts(
     downloads: pd.DataFrame, answers: pd.Series[str], tries: pd.DataFrame
 ) -> DownloadCounts:
     """`answers`: the child of each recorded answer with parents."""
-    once = join.distinct(downloads, ["child_id", "at_s"])
+    once = join.distinct(downloads, ["child_id"])  # a peer id is of one download
     children = once.frame["child_id"]
     stored = tries.loc[tries["result"] == "ok", "child_id"]
     return DownloadCounts(

@@ -38,6 +38,7 @@ TRY_KEY = ["child_id", "parent_id", "number", "is_ok", "turn"]
 DECISION_KEY = ["decision_id", "at_s", "child_id", "task_id"]
 CANDIDATE_KEY = ["decision_id", "peer_id"]
 BY_PEER = "peer"
+FROM_SOURCE = "back_to_source"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ def places(tries: pd.DataFrame, candidates: pd.DataFrame, known: set[str]) -> pd
     `candidates` are those of the decisions that are used (decision_id, peer_id, slot; no copies),
     `known` the ids of all recorded decisions.
     """
-    decision, parent = tries["decision_id"], tries["parent_id"]
+    decision = tries["decision_id"]
     slots = candidates[[*CANDIDATE_KEY, "slot"]].rename(columns={"peer_id": "parent_id"})
     # Many tries to one candidate: never more rows than tries, and in their order.
     matched = tries[["decision_id", "parent_id"]].merge(
@@ -97,10 +98,10 @@ def places(tries: pd.DataFrame, candidates: pd.DataFrame, known: set[str]) -> pd
     slot = matched["slot"].to_numpy(dtype=np.float64, na_value=np.nan)
     kept = set(candidates["decision_id"])
     rules = [
-        ("from_source", parent == ""),
+        ("from_source", tries["traffic"] == FROM_SOURCE),
         ("other_record_schema", tries["schema_version"] != SCHEMA_VERSION),
         ("length_unknown", (tries["result"] == "ok") & (tries["length"] <= 0)),
-        ("without_decision", decision == ""),
+        ("without_decision", (decision == "") | (tries["parent_id"] == "")),
         ("decision_lost", ~decision.isin(known)),
         ("decision_left_out", ~decision.isin(kept)),
     ]

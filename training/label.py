@@ -13,10 +13,11 @@ waits were cut short).
 
 Failures are no missing values, they are the worst ones. A parent `is_failed` if it brought nothing
 although it was tried to the end (failed, refused, or given up as late), or if more tries failed
-than brought a piece. It has no goodput then, but a grade: the lowest. Late tries and refusals do
-not count as failures beside pieces that arrived: the time says what the former cost, and who is
-refused goes elsewhere at once. Tries that were hedged away, or stopped because nobody wanted the
-piece any more, are neutral: alone they say nothing about the parent, so it stays unobserved.
+than brought a piece. It has no goodput then, but a grade: the lowest. A try that was stopped since
+its parent cheats counts as failed. Late tries and refusals do not count as failures beside pieces
+that arrived: the time says what the former cost, and who is refused goes elsewhere at once. Tries
+that were hedged away, or stopped because the piece or the parent was not wanted any more, are
+neutral: alone they say nothing about the parent, so it stays unobserved.
 
 `is_thin` marks outcomes of fewer than 2 tries and less than 8 MB: one piece of a small
 file mostly shows the start of a connection. They keep their label; who fits a model decides.
@@ -32,6 +33,7 @@ from math import log
 import numpy as np
 import pandas as pd
 
+from peer.core.effect import CancelReason
 from peer.core.event import FailureReason
 
 THIN_TRIES = 2
@@ -50,8 +52,9 @@ GRADE_FAILED = 0
 GRADE_NONE = -1
 """Of candidates that were not observed: leave them out."""
 
-LATE = "late"
 REFUSED = FailureReason.REFUSED.value
+LATE = CancelReason.LATE.value
+BLAMED = CancelReason.BLAMED.value
 
 OUTCOME_KEY = ["decision_id", "peer_id"]
 COUNTS = {
@@ -66,8 +69,8 @@ COUNTS = {
 
 def kinds(tries: pd.DataFrame) -> pd.Series[str]:
     """What each try was: "ok", "failed", "refused", "late" or "neutral" (stopped for no fault)."""
-    failed = tries["result"] == "failed"
     cancelled = tries["result"] == "cancelled"
+    failed = (tries["result"] == "failed") | (cancelled & (tries["reason"] == BLAMED))
     kind = np.select(
         [
             (failed & (tries["reason"] == REFUSED)).to_numpy(dtype=bool),

@@ -147,13 +147,13 @@ class PieceCounts(Value, frozen=True, kw_only=True):
     twice_written: int = 0
     """The scheduler's record of a try that the peer recorded too."""
     from_source: int = 0
-    """No parent, hence no decision."""
+    """Of no parent, hence of no decision."""
     other_record_schema: int = 0
     """Written under another version of the records."""
     length_unknown: int = 0
     """Arrived, but the writer did not know how many bytes."""
     without_decision: int = 0
-    """Names no decision."""
+    """Names no decision: nobody told the child of this parent, or the writer does not know it."""
     decision_lost: int = 0
     """Names a decision that is not in the telemetry."""
     decision_left_out: int = 0

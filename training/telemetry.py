@@ -31,8 +31,8 @@ CANDIDATE = {
     "slot": INT, "propensity": FLOAT, "bad": BOOL,
 }  # fmt: skip
 PIECE = {
-    "at_s": FLOAT, "decision_id": STR, "child_id": STR, "parent_id": STR, "number": INT,
-    "length": INT, "total_s": FLOAT, "result": STR, "reason": STR, "written_by": STR,
+    "at_s": FLOAT, "decision_id": STR, "child_id": STR, "parent_id": STR, "traffic": STR,
+    "number": INT, "length": INT, "total_s": FLOAT, "result": STR, "reason": STR, "written_by": STR,
     "schema_version": INT,
 }  # fmt: skip
 DOWNLOAD = {
