@@ -17,6 +17,7 @@ from odonata.wire.message import Download, PeerMessage
 from peer.core.download import DownloadCore
 from peer.core.effect import (
     AskParentMeta,
+    AskProgress,
     CancelPiece,
     CloseStream,
     Complete,
@@ -37,6 +38,7 @@ from peer.core.event import (
     DownloadEvent,
     FailureReason,
     PieceNotFetched,
+    PieceProgress,
     PieceStored,
     SchedulerLost,
     Ticked,
@@ -154,7 +156,8 @@ class SimulatedDownload:
                 self._perform_parent(effect)
 
     def _perform_parent(
-        self, effect: ConnectParent | AskParentMeta | DropParent | FetchPiece | CancelPiece
+        self,
+        effect: ConnectParent | AskParentMeta | DropParent | FetchPiece | AskProgress | CancelPiece,
     ) -> None:
         match effect:
             case ConnectParent():
@@ -169,6 +172,8 @@ class SimulatedDownload:
                 self._fetches[effect.peer_id, effect.number] = fetch
             case CancelPiece():
                 self._cancel(effect)
+            case AskProgress():
+                self._tell_progress(effect)
             case _:
                 assert_never(effect)
 
@@ -227,6 +232,15 @@ class SimulatedDownload:
             peer_id=effect.peer_id, number=effect.number, reason=FailureReason.CANCELLED
         )
         self._around.world.after(0.0, lambda: self.give(event))
+
+    def _tell_progress(self, effect: AskProgress) -> None:
+        fetch = self._fetches.get((effect.peer_id, effect.number))
+        if fetch is not None:
+            began_s = (
+                None if fetch.began_at_s is None else self._around.world.now - fetch.began_at_s
+            )
+            event = PieceProgress(peer_id=effect.peer_id, number=effect.number, began_s=began_s)
+            self._around.world.after(0.0, lambda: self.give(event))
 
     def fetched(self, fetch: _Fetch, event: PieceStored | PieceNotFetched) -> None:
         """A fetch came to its end."""
@@ -291,6 +305,7 @@ class _Fetch:
     ) -> None:
         self.effect = effect
         self.parent = parent
+        self.began_at_s: float | None = None
         self._around = around
         self._download = download
         self._asked_at_s = around.world.now
@@ -311,6 +326,7 @@ class _Fetch:
 
     def go(self) -> None:
         """The parent has a slot for it."""
+        self.began_at_s = self._around.world.now
         piece = self.parent.held[self.effect.number]
         self._transfer = self._around.network.send(
             self.parent.link, self._download.node.link, piece.length, self._check

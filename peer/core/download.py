@@ -49,6 +49,7 @@ from peer.core.event import (
     ParentHolds,
     ParentLoad,
     PieceNotFetched,
+    PieceProgress,
     PieceStored,
     ReaderWaiting,
     SchedulerAnswered,
@@ -73,7 +74,13 @@ if TYPE_CHECKING:
     from random import Random
 
 _ParentEvent = (
-    ParentConnected | ParentHolds | ParentEnded | ParentLoad | PieceStored | PieceNotFetched
+    ParentConnected
+    | ParentHolds
+    | ParentEnded
+    | ParentLoad
+    | PieceStored
+    | PieceNotFetched
+    | PieceProgress
 )
 _SourceEvent = SourceOpened | SourcePieceStored | SourceEnded | SourceFailed
 _OtherEvent = (
@@ -313,6 +320,9 @@ class DownloadCore:
             return
         if isinstance(event, PieceNotFetched):
             self._fetching.on_not_fetched(event, now, out)
+            return
+        if isinstance(event, PieceProgress):
+            self._fetching.on_progress(event, now)
             return
         state = self._fetching.parents.get(event.peer_id)
         if state is None:

@@ -74,6 +74,16 @@ class FetchPiece(Value, frozen=True, kw_only=True, tag=True):
     """Pieces in flight from parents, this one included."""
 
 
+class AskProgress(Value, frozen=True, kw_only=True, tag=True):
+    """Say how far the fetch of `number` from `peer_id` is (answer: PieceProgress, at once).
+
+    None if it has ended: then its own answer is on its way.
+    """
+
+    peer_id: str
+    number: int
+
+
 class CancelPiece(Value, frozen=True, kw_only=True, tag=True):
     """Stop fetching `number` from `peer_id` (answer: PieceNotFetched with CANCELLED)."""
 
@@ -146,6 +156,7 @@ DownloadEffect = (
     | AskParentMeta
     | DropParent
     | FetchPiece
+    | AskProgress
     | CancelPiece
     | OpenSource
     | FetchSource

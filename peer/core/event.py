@@ -112,6 +112,17 @@ class PieceNotFetched(Value, frozen=True, kw_only=True, tag=True):
     detail: str = ""
 
 
+class PieceProgress(Value, frozen=True, kw_only=True, tag=True):
+    """How far a fetch is. `began_s`: how many seconds ago the parent began to send; None: not yet.
+
+    Before that the piece waits in the parent's queue, for which nobody is to blame.
+    """
+
+    peer_id: str
+    number: int
+    began_s: float | None = None
+
+
 class SourceOpened(Value, frozen=True, kw_only=True, tag=True):
     """The source began to answer. `content_length` None: it will not say until the end.
 
@@ -176,6 +187,7 @@ DownloadEvent = (
     | ParentLoad
     | PieceStored
     | PieceNotFetched
+    | PieceProgress
     | SourceOpened
     | SourcePieceStored
     | SourceEnded

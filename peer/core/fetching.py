@@ -37,6 +37,7 @@ from peer.core.content import Content
 from peer.core.conversation import Conversation
 from peer.core.effect import (
     AskParentMeta,
+    AskProgress,
     CancelPiece,
     CancelReason,
     ConnectParent,
@@ -44,7 +45,7 @@ from peer.core.effect import (
     DropParent,
     FetchPiece,
 )
-from peer.core.event import FailureReason, PieceNotFetched
+from peer.core.event import FailureReason, PieceNotFetched, PieceProgress
 from peer.core.lateness import Lateness
 from peer.core.limits import DownloadLimits
 from peer.core.parents import Flight, Parents, ParentState
@@ -194,6 +195,13 @@ class Fetching:
         self.parents.forget_everywhere(number)
         self._replaced.pop(number, None)
 
+    def on_progress(self, event: PieceProgress, now: float) -> None:
+        """How far a fetch is: asked for because its parent was in doubt."""
+        state = self.parents.get(event.peer_id)
+        flight = None if state is None else state.in_flight.get(event.number)
+        if flight is not None and event.began_s is not None:
+            flight.began_at = now - event.began_s
+
     def on_not_fetched(self, event: PieceNotFetched, now: float, out: list[DownloadEffect]) -> None:
         """A fetch failed. See the table above."""
         ours = self._cancelled.pop((event.peer_id, event.number), 0)
@@ -297,7 +305,7 @@ class Fetching:
         late_s = self._lateness.late_s()
         moments: list[float] = []
         for state in self.parents:
-            moments.extend(self._lateness.hopeless_at(state, now))
+            moments.extend(self._lateness.moments(state, now))
             for flight in state.in_flight.values():
                 moments.append(flight.deadline)
                 if late_s is not None:
@@ -443,10 +451,14 @@ class Fetching:
 
     def _leave_hopeless(self, now: float, out: list[DownloadEffect]) -> None:
         for state in self.parents:
-            if not self._lateness.is_hopeless(state, now):
+            flight = state.oldest
+            if flight is not None and self._lateness.is_in_doubt(state, now):
+                flight.looked_at = now
+                out.append(AskProgress(peer_id=state.peer_id, number=flight.number))
+            if flight is None or not self._lateness.is_hopeless(state, now):
                 continue
             state.avoid_until = state.hopeless_until = now + self._limits.hopeless_avoid_s
-            self._report(state, next(iter(state.in_flight)), out)
+            self._report(state, flight.number, out)
             for number in list(state.in_flight):
                 if self._is_held_elsewhere(number, state, now):
                     self._cancel(state, number, CancelReason.LATE, now, out)

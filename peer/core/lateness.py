@@ -6,9 +6,10 @@ a busy child make the measure longer, not the judgement harsher.
 
 *Late* is a matter of one transfer and costs the parent nothing but the piece. *Past hope* is a
 matter of a parent, and the scheduler will hear of it; so it takes more: the parent itself has
-brought pieces before, for many times as long as that took, or as pieces take in this download on
-average, nothing has come from it although something was on its way, and it does not say that it
-sends to others meanwhile: then we only stand in its queue.
+brought pieces before; for several times as long as that took, or as pieces take in this download on
+average, nothing has come from it although something was on its way; it has begun to send, so that
+it is not its queue that takes so long, where slow children may stand before us; and it does not say
+that it sends as much as ever, to others.
 """
 
 from __future__ import annotations
@@ -56,20 +57,47 @@ class Lateness:
         usual_s = max(self._total_s / self._count, state.piece_s)
         return max(limits.hopeless_factor * usual_s, limits.hopeless_s)
 
+    def is_in_doubt(self, state: ParentState, now: float) -> bool:
+        """It may soon be past hope: time to ask how far its oldest transfer is."""
+        doubt_at = self._doubt_at(state, now)
+        return doubt_at is not None and doubt_at <= now
+
     def is_hopeless(self, state: ParentState, now: float) -> bool:
         """It is past hope, and this is news."""
-        return any(at <= now for at in self.hopeless_at(state, now)) and not self._is_busy(
-            state, now
+        hopeless_at = self._hopeless_at(state, now)
+        return hopeless_at is not None and hopeless_at <= now and not self._is_busy(state, now)
+
+    def moments(self, state: ParentState, now: float) -> Iterator[float]:
+        """When it will be in doubt, or past hope, if it goes on to bring nothing."""
+        doubt_at = self._doubt_at(state, now)
+        if doubt_at is not None:
+            yield doubt_at
+        hopeless_at = self._hopeless_at(state, now)
+        if hopeless_at is not None:
+            yield hopeless_at
+
+    def _doubt_at(self, state: ParentState, now: float) -> float | None:
+        """Early enough that what comes of it is known in time."""
+        limits, limit_s, flight = self._limits, self.hopeless_s(state), state.oldest
+        if flight is None or limit_s is None or flight.began_at is not None:
+            return None
+        at = now + (1.0 - limits.begun_share) * limit_s - state.fruitless(now)
+        if flight.looked_at is not None:
+            at = max(at, flight.looked_at + limits.look_interval_s)
+        return max(at, state.hopeless_until)
+
+    def _hopeless_at(self, state: ParentState, now: float) -> float | None:
+        limit_s, flight = self.hopeless_s(state), state.oldest
+        if flight is None or limit_s is None or flight.began_at is None:
+            return None
+        return max(
+            now + limit_s - state.fruitless(now),
+            flight.began_at + self._limits.begun_share * limit_s,
+            state.hopeless_until,
         )
 
-    def hopeless_at(self, state: ParentState, now: float) -> Iterator[float]:
-        """When it will be past hope if it goes on to bring nothing; nothing if that can't be."""
-        limit_s = self.hopeless_s(state)
-        if state.in_flight and limit_s is not None:
-            yield max(now + limit_s - state.fruitless(now), state.hopeless_until)
-
     def _is_busy(self, state: ParentState, now: float) -> bool:
-        """It sends to others what it does not send to us: its queue is long, and it is well."""
+        """It sends to others what it does not send to us."""
         limits = self._limits
         if state.used is None or state.goodput is None:
             return False

@@ -90,7 +90,11 @@ class DownloadLimits(Value, frozen=True, kw_only=True):
     """A parent is past hope when it has brought nothing for this many times as long as a piece
     takes, from it or in this download, whichever is longer..."""
     hopeless_s: float = 3.0
-    """...and for at least so long."""
+    """...and for at least so long..."""
+    begun_share: float = 0.5
+    """...and has been sending for this share of that: it is not its queue that takes so long."""
+    look_interval_s: float = 0.5
+    """At most this often is the driver asked how far a transfer is; only of those in doubt."""
     hopeless_after_pieces: int = 4
     """Pieces that came from parents before anybody is found past hope: the mean of fewer says
     little. Besides, at least one must have come from the parent itself."""

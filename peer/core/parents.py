@@ -25,6 +25,8 @@ class Flight:
     number: int
     asked_at: float
     deadline: float
+    began_at: float | None = None  # the parent began to send; None: not as far as we know
+    looked_at: float | None = None  # how far it is was asked
 
 
 @dataclass(slots=True)
@@ -84,6 +86,11 @@ class ParentState:
         self.strikes = self.refusals = 0
         self.weight = 1.0
 
+    @property
+    def oldest(self) -> Flight | None:
+        """What has been on its way from it for the longest time."""
+        return next(iter(self.in_flight.values()), None)
+
     def begin_anew(self, now: float) -> None:
         """What it was waited for until now does not count any more."""
         self.fruitless_s, self.counted_until = 0.0, now
@@ -94,7 +101,7 @@ class ParentState:
         With what was stopped because it took too long: a parent that is asked, found late and left
         again and again has brought nothing all the same. Several at once count once.
         """
-        flight = next(iter(self.in_flight.values()), None)  # the oldest
+        flight = self.oldest
         if flight is None:
             return self.fruitless_s
         return self.fruitless_s + max(0.0, now - max(flight.asked_at, self.counted_until))

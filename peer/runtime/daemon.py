@@ -1,12 +1,11 @@
 """Puts a peer daemon together (storage, pieces, sources, services, proxy), starts and stops it.
 
-    start: storage -> piece server -> telemetry -> upload port -> schedulers -> unix socket -> proxy
-    stop:  proxy -> unix socket -> schedulers told -> upload port -> downloads -> telemetry
-           -> pieces -> storage
+    start: storage -> piece server -> upload port -> schedulers -> unix socket -> proxy
+    stop:  proxy -> unix socket -> schedulers told -> upload port -> downloads -> pieces -> storage
 
 Whatever is asked of this host works before the schedulers hear of it; users come last, so that the
 first download already knows its scheduler. A step that fails undoes those before it. The command
-line is `peer.command`'s.
+line is `peer.command`'s. Telemetry is opened first and closed last: that may take seconds.
 """
 
 from __future__ import annotations
@@ -139,6 +138,7 @@ class Daemon:
         settings, stack = self._settings, self._stack
         proxy = settings.proxy.server
         check_tcp(proxy.ip, proxy.port, "proxy.server.port")
+        recorder = self._open_recorder()
         storage = await DiskStorage.open(settings.storage.dir, keep=settings.storage.keep)
         await stack.enter_async_context(storage)
         server = PieceServer(storage, limit=self._upload_limit, slots=upload_slots(settings))
@@ -149,7 +149,7 @@ class Daemon:
 
         link = self._link(reporter)
         stack.push_async_callback(link.close)
-        tools = await self._tools(link, self._open_recorder())
+        tools = await self._tools(link, recorder)
         hub = Hub(storage, tools, link, self._new_core)
         stack.push_async_callback(hub.close)
         admin = TaskAdmin(hub, link, self._facts.id)
@@ -208,7 +208,8 @@ class Daemon:
 
     def _open_recorder(self) -> Recorder:
         """Telemetry, until every download has told its end. Closing waits for a disk."""
-        origin = Origin(host=self.facts.hostname, program=self._settings.program)
+        hostname = self._settings.host.hostname or socket.gethostname()
+        origin = Origin(host=hostname, program=self._settings.program)
         recorder = open_recorder(self._settings.telemetry, origin, time.monotonic)
         self._stack.push_async_callback(asyncio.to_thread, recorder.close)
         return recorder

@@ -1,6 +1,7 @@
 """The parents of one download: their links, and the pieces on their way from each.
 
-Carries out ConnectParent, AskParentMeta, DropParent, FetchPiece and CancelPiece; decides nothing.
+Carries out ConnectParent, AskParentMeta, DropParent, FetchPiece, AskProgress and CancelPiece;
+decides nothing.
 """
 
 from __future__ import annotations
@@ -21,18 +22,25 @@ from odonata.errors import (
 from odonata.wire.message import Parent, TrafficType
 from peer.core.effect import (
     AskParentMeta,
+    AskProgress,
     CancelPiece,
     CancelReason,
     ConnectParent,
     DropParent,
     FetchPiece,
 )
-from peer.core.event import DownloadEvent, FailureReason, PieceNotFetched, PieceStored
+from peer.core.event import (
+    DownloadEvent,
+    FailureReason,
+    PieceNotFetched,
+    PieceProgress,
+    PieceStored,
+)
 from peer.runtime.parent_link import ParentLink
 from peer.runtime.run_record import Try, end_try
 from peer.runtime.run_tools import RunPlace, storage_failed
 
-ParentEffect = ConnectParent | AskParentMeta | DropParent | FetchPiece | CancelPiece
+ParentEffect = ConnectParent | AskParentMeta | DropParent | FetchPiece | AskProgress | CancelPiece
 
 NO_DESCRIPTOR: Final = "no_descriptor"
 """Recorded of a try that ended because this process may open no more sockets."""
@@ -61,6 +69,8 @@ class ParentSet:
             self._begin(effect)
         elif isinstance(effect, CancelPiece):
             self._cancel(effect)
+        elif isinstance(effect, AskProgress):
+            self._tell_progress(effect)
         elif isinstance(effect, ConnectParent):
             self._connect(effect.parent, effect.interested)
         elif isinstance(effect, AskParentMeta):
@@ -89,6 +99,15 @@ class ParentSet:
     def _cancel(self, effect: CancelPiece) -> None:
         if self._stop((effect.peer_id, effect.number), effect.reason):
             self._place.put(_not_fetched(effect, FailureReason.CANCELLED))
+
+    def _tell_progress(self, effect: AskProgress) -> None:
+        attempt, _ = self._fetches.get((effect.peer_id, effect.number), (None, None))
+        if attempt is not None:
+            self._place.put(
+                PieceProgress(
+                    peer_id=effect.peer_id, number=effect.number, began_s=attempt.began_s()
+                )
+            )
 
     def _stop(self, key: tuple[str, int], reason: str) -> bool:
         """End a fetch. False: it has ended, and its answer is on its way already."""

@@ -62,10 +62,12 @@ def settings(folder: Path, number: int, **more: Any) -> DaemonSettings:
 
 
 @asynccontextmanager
-async def scheduler() -> AsyncGenerator[SchedulerApp]:
-    """A scheduler in this process."""
+async def scheduler(
+    telemetry: TelemetrySettings = NO_TELEMETRY, **more: Any
+) -> AsyncGenerator[SchedulerApp]:
+    """A scheduler in this process; `more` as of `SchedulerApp`."""
     server = ServerSettings(listen_ip="127.0.0.1", port=0)
-    async with SchedulerApp(SchedulerSettings(server=server, telemetry=NO_TELEMETRY)) as app:
+    async with SchedulerApp(SchedulerSettings(server=server, telemetry=telemetry), **more) as app:
         yield app
 
 
