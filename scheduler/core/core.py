@@ -85,6 +85,8 @@ class SchedulerCore:
         self._dispatch(turn, event)
         waiting.settle_restless(turn)
         replacement.tend(turn)
+        if isinstance(event, Ticked):
+            replacement.try_out(turn)  # last: who waits comes first
         waiting.settle_restless(turn)
         self._set_alarm(turn)
         return turn.effects

@@ -6,11 +6,13 @@ edges; nothing here trusts what it checks. A breach is a bug of ours: InternalEr
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import TYPE_CHECKING
 
 from odonata.errors import InternalError
-from scheduler.core.candidate import has_hope, survey, why_useless
+from scheduler.core.candidate import has_hope, survey, why_barred, why_useless
 from scheduler.core.lifecycle import PeerState
+from scheduler.core.standing import HostState
 from scheduler.core.waiting import is_held
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ def check(core: SchedulerCore) -> None:
     state = core.state
     _check_references(state)
     _check_load(state)
+    _check_standings(core)
+    _check_bereft(core)
     for task in state.tasks.values():
         _check_edges(task)
         _check_acyclic(task)
@@ -80,6 +84,43 @@ def _check_load(state: SchedulerState) -> None:
             counters == sums[host.id],
             f"load of host {host.id} is {counters}, its edges say {sums[host.id]}",
         )
+
+
+def _check_standings(core: SchedulerCore) -> None:
+    """An evicted host has an end of its term ahead, and an alarm for it; no other has one.
+
+    Whom an evicted host serves all the same was given to it as a last resort.
+    """
+    state = core.state
+    trials = {h.id: h for h in state.hosts.values() if h.standing.state is HostState.ON_PROBATION}
+    _require(state.trials == trials, "the list of hosts on probation is stale")
+    terms = set(state.terms)
+    for host in state.hosts.values():
+        standing = host.standing
+        is_evicted = standing.state is HostState.EVICTED
+        _require(is_evicted == isfinite(standing.until_s), f"the term of host {host.id} is off")
+        if is_evicted:
+            _require((standing.until_s, host.id) in terms, f"the term of {host.id} never ends")
+            _require_alarm(core, standing.until_s, f"the term of host {host.id}")
+        children = host.concurrent_upload_count
+        is_free = why_barred(host) is None
+        _require(is_free or is_evicted or children > 0, f"host {host.id} is barred for nothing")
+
+
+def _check_bereft(core: SchedulerCore) -> None:
+    """Whoever is still to be looked after is alive, and there is an alarm for it."""
+    for peer in core.state.bereft.values():
+        _require(core.state.peers.get(peer.id) is peer, f"bereft peer {peer.id} is gone")
+    if core.state.bereft:
+        _require(core.wake_at_s is not None, "there are bereft peers, and no alarm is set")
+
+
+def _require_alarm(core: SchedulerCore, at_s: float, what: str) -> None:
+    alarm_s = core.wake_at_s
+    _require(
+        alarm_s is not None and alarm_s <= at_s,
+        f"{what} ends at {at_s}, the alarm is set to {alarm_s}",
+    )
 
 
 def _check_acyclic(task: Task) -> None:

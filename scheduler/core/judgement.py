@@ -134,6 +134,7 @@ def end_terms(turn: Turn) -> None:
         host = state.hosts.get(host_id)
         if host is not None and host.standing.until_s == until_s:
             host.standing.move(HostTrigger.END_TERM, turn.now)
+            state.trials[host.id] = host
             state.disturb_host(host)
 
 
@@ -144,6 +145,7 @@ def evict(turn: Turn, host: KnownHost) -> None:
     if _serves_decently(turn, host):
         state.verdicts.doubtful_evictions += 1
     standing.move(HostTrigger.EVICT, turn.now)
+    state.trials.pop(host.id, None)
     heappush(state.terms, (standing.until_s, host.id))
     for peer in host.peers.values():
         state.unlink_children(peer)
@@ -191,6 +193,7 @@ def _readmit(turn: Turn, host: KnownHost) -> None:
     if standing.current.bytes_per_s * NEAR_FACTOR < standing.reference.bytes_per_s:
         standing.reference = Reference()  # good enough for the swarm: that is its rate now
     standing.move(HostTrigger.READMIT, turn.now)
+    turn.state.trials.pop(host.id, None)
     turn.state.verdicts.readmissions += 1
     turn.state.disturb_host(host)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from odonata.errors import NotFoundError
 from odonata.wire.message import ByteRange, Host, HostType, TaskFacts, TaskType, Value
+from scheduler.core.standing import HostState
 
 if TYPE_CHECKING:
     from scheduler.core.host import KnownHost
@@ -55,7 +56,10 @@ class PeerStatus(Value, frozen=True, kw_only=True):
 
 
 class HostStatus(Value, frozen=True, kw_only=True):
-    """A host as ListHosts tells it, with what this scheduler has handed out on it."""
+    """A host as ListHosts tells it, with what this scheduler has handed out on it.
+
+    `standing` is what it is worth as a parent; `served_rate_bytes_per_s` is NaN if it never served.
+    """
 
     host: Host
     announce_interval_s: float
@@ -66,6 +70,9 @@ class HostStatus(Value, frozen=True, kw_only=True):
     concurrent_upload_piece_count: int
     upload_content_length: int
     booked_tx_bits_per_s: int
+    standing: HostState
+    standing_since_s: float
+    served_rate_bytes_per_s: float
     created_at_s: float
     updated_at_s: float
 
@@ -144,6 +151,9 @@ def _host_status(host: KnownHost) -> HostStatus:
         concurrent_upload_piece_count=host.concurrent_upload_piece_count,
         upload_content_length=host.upload_content_length,
         booked_tx_bits_per_s=host.booked_tx_bits_per_s,
+        standing=host.standing.state,
+        standing_since_s=host.standing.since_s,
+        served_rate_bytes_per_s=host.history.rate_bytes_per_s,
         created_at_s=host.created_at_s,
         updated_at_s=host.updated_at_s,
     )

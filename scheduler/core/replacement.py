@@ -16,6 +16,10 @@ peer of ours takes answers at any time, so it is looked after at once, if it sti
 Whoever holds all the pieces needs nobody, and whoever waits or was sent to the source has been
 looked after.
 
+A host on probation is tried out: if nobody is sent to it in the ordinary way, because the ranker
+remembers too well, a peer of ours that downloads from others gets it as one more parent. Else it
+might stay on probation for ever, with nothing to show.
+
 A host with many children, or a bad switch, must not stop everything else: of the bereft at most
 `REPLACED_PER_EVENT` are looked after with an event, the rest a moment later. Who gets whom is
 ranked as always, with the edges of those before counted, so they do not all meet at one parent.
@@ -23,17 +27,24 @@ ranked as always, with the edges of those before counted, so they do not all mee
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from scheduler.core import waiting
+from scheduler.core.candidate import why_unsuited
 from scheduler.core.reschedule import RESCHEDULABLE
 
 if TYPE_CHECKING:
+    from scheduler.core.host import KnownHost
     from scheduler.core.peer import Peer
     from scheduler.core.turn import Turn
 
 REPLACED_PER_EVENT = 64
 """A decision takes about half a millisecond; 30 ms is what others may have to wait."""
+TRIALS_PER_TICK = 8
+"""Hosts on probation that are given a child with one tick; the others with a later one."""
+TRIAL_SEARCH_LIMIT = 256
+"""Peers looked at to find a child for such a host: about a millisecond."""
 PAUSE_S = 0.05
 """Before the next ones: as long again is left for everything else."""
 
@@ -49,6 +60,15 @@ def tend(turn: Turn) -> None:
             _replace(turn, child)
 
 
+def try_out(turn: Turn) -> None:
+    """Send somebody to hosts on probation that have no child."""
+    idle = [host for host in turn.state.trials.values() if not host.concurrent_upload_count]
+    for host in idle[:TRIALS_PER_TICK]:
+        found = _find_child(host)
+        if found is not None:
+            waiting.give(turn, *found)
+
+
 def needs_parents(child: Peer) -> bool:
     """Whether the child takes unasked answers, still downloads, and is owed no other answer."""
     task = child.task
@@ -57,6 +77,20 @@ def needs_parents(child: Peer) -> bool:
     if child.id in task.waiting or child.id in task.to_source:
         return False
     return not task.piece_count or len(child.pieces) < task.piece_count
+
+
+def _find_child(host: KnownHost) -> tuple[Peer, Peer] | None:
+    """A child that could take one more parent, and the peer of `host` that could be it."""
+    useful = (peer for peer in host.peers.values() if peer.id in peer.task.useful)
+    pairs = ((child, peer) for peer in useful for child in peer.task.peers.values())
+    for child, peer in islice(pairs, TRIAL_SEARCH_LIMIT):
+        graph = child.task.graph
+        parents = graph.parents(child.id)
+        if not parents or peer.id in parents or not needs_parents(child):
+            continue
+        if why_unsuited(child, peer) is None and peer.id not in graph.descendants(child.id):
+            return child, peer
+    return None
 
 
 def _replace(turn: Turn, child: Peer) -> None:

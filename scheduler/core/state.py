@@ -40,8 +40,8 @@ class Verdicts:
 class SchedulerState:
     """Hosts, tasks and peers by id, in the order they came.
 
-    `terms` is a heap of when which eviction ends. `bereft` holds peers that lost a parent and have
-    not been looked after yet, in the order they did.
+    `terms` is a heap of when which eviction ends, `trials` are the hosts on probation. `bereft`
+    holds peers that lost a parent and have not been looked after yet, in the order they did.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -56,6 +56,7 @@ class SchedulerState:
         self.swarm_rate = SwarmRate()
         self.verdicts = Verdicts()
         self.terms: list[tuple[float, str]] = []
+        self.trials: dict[str, KnownHost] = {}
         self.bereft: dict[str, Peer] = {}
         self._lives = 0
 
@@ -91,6 +92,7 @@ class SchedulerState:
         assert not host.peers, f"host {host.id} still has peers"
         del self.hosts[host.id]
         self.seeds.pop(host.id, None)
+        self.trials.pop(host.id, None)
         self.swarm_rate.forget(host.swarm_share)
 
     # --- tasks ---

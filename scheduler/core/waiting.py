@@ -40,14 +40,20 @@ from typing import TYPE_CHECKING
 from odonata.errors import PreconditionError
 from odonata.wire.message import EmptyTask, NeedBackToSource, NormalTask, Parent
 from scheduler.core import seed
-from scheduler.core.candidate import Drop, has_hope, survey, why_barred, why_unsuited
-from scheduler.core.choice import choose, look_around
+from scheduler.core.candidate import (
+    Drop,
+    Survey,
+    has_hope,
+    survey,
+    why_barred,
+    why_unsuited,
+)
+from scheduler.core.choice import DRAW_BITS, choose, look_around
 from scheduler.core.decision import note_choice, note_source, tell
 from scheduler.core.lifecycle import PeerState
 from scheduler.core.story import Outcome
 
 if TYPE_CHECKING:
-    from scheduler.core.candidate import Survey
     from scheduler.core.peer import Peer
     from scheduler.core.task import Task
     from scheduler.core.turn import Turn
@@ -137,6 +143,12 @@ def top_up(turn: Turn, child: Peer) -> None:
     seen.eligible = [peer for peer in seen.eligible if peer.id not in known]
     if seen.eligible:
         _give_parents(turn, child, seen, room)
+
+
+def give(turn: Turn, child: Peer, parent: Peer) -> None:
+    """Give the child this one parent, in addition to those it has."""
+    seen = Survey(eligible=[parent], draw_seed=turn.rng.getrandbits(DRAW_BITS))
+    _give_parents(turn, child, seen, 1)
 
 
 def send_to_source(turn: Turn, child: Peer, reason: str, seen: Survey | None = None) -> None:
