@@ -5,8 +5,8 @@ they are installed (the decision record docs/adr/0007 has the numbers). The libr
 in the installed package and called by ctypes; the scores are those of `lightgbm.Booster.predict`,
 bit for bit. Nothing is trained here.
 
-The library trusts the text it parses, and would follow a wild index out of its memory. So the text
-is checked first (`models.tree_text`): a broken model is an error, never a crash.
+The library trusts the text it parses. So it never gets the one from the disk, but one that was made
+of what was understood of it (`models.tree_text`): a broken model is an error, never a crash.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from models.facts import FloatArray
-from models.tree_text import check_trees
+from models.tree_text import rewritten
 
 # Values of LightGBM's c_api.h.
 _FLOAT64 = 1
@@ -53,7 +53,7 @@ class Booster:
     def __init__(self, text: bytes, feature_names: tuple[str, ...]) -> None:
         """Parse LightGBM's native text. Raises BrokenModelError or NoLightgbmError."""
         try:
-            check_trees(text, feature_names)
+            safe = rewritten(text, feature_names)
         except ValueError as error:
             raise BrokenModelError(str(error)) from None
         self._width = len(feature_names)
@@ -61,7 +61,7 @@ class Booster:
         self._handle = ctypes.c_void_p()
         n_iterations = ctypes.c_int()
         status = self._library.LGBM_BoosterLoadModelFromString(
-            text, ctypes.byref(n_iterations), ctypes.byref(self._handle)
+            safe, ctypes.byref(n_iterations), ctypes.byref(self._handle)
         )
         if status != 0:
             raise BrokenModelError(_last_error(self._library))
