@@ -245,7 +245,7 @@ def _trust(description: Description) -> Table:
     """What would make the rows a bad teacher."""
     table = _table("Can it be trusted?", "check", "found")
     report = description.skew
-    rows = f"none in {report.row_count:,} rows, bit for bit"
+    rows = f"equal in {report.row_count:,} rows, bit for bit"
     table.add_row("features recomputed against logged", rows if report.is_clean else "they differ")
     for mismatch in report.mismatches[:MISMATCHES_SHOWN]:
         example = f"{mismatch.count:,} rows, first {mismatch.decision_id} {mismatch.peer_id}: "

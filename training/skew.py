@@ -9,6 +9,7 @@ signal; mostly somebody forgot to fill in its facts. This module only compares.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -91,8 +92,8 @@ def _spans(rows: pd.DataFrame) -> Iterator[tuple[int, int]]:
     """First row and end of each run of rows with the same decision."""
     ids = rows["decision_id"]
     starts = np.flatnonzero((ids != ids.shift()).to_numpy(dtype=np.bool_))
-    ends = [*starts[1:].tolist(), len(rows)]
-    yield from zip(starts.tolist(), ends, strict=True)
+    edges = [*starts.tolist(), len(rows)]
+    yield from pairwise(edges)
 
 
 def _same_bits(left: FloatArray, right: FloatArray) -> NDArray[np.bool_]:
