@@ -30,6 +30,7 @@ from support.scheduler_world import PIECE_LENGTH, World, download, host, told
 from odonata.errors import NotFoundError
 from odonata.telemetry.record import DecisionRecord, DownloadRecord, PieceRecord, Record
 from odonata.wire.message import ByteRange, TaskType
+from scheduler.core.standing import HostState
 
 Words = list[str]
 
@@ -121,7 +122,8 @@ def _host(world: World, words: Words, _: dict[str, str]) -> list[str]:
     for one in world.core.list_hosts():
         if one.host.id == words[0]:
             counts = f"{one.concurrent_upload_count} children, {one.upload_failed_count} failures"
-            return [f"{one.peer_count} peers, {counts}"]
+            standing = "" if one.standing is HostState.GOOD else f", {one.standing}"
+            return [f"{one.peer_count} peers, {counts}{standing}"]
     return ["unknown"]
 
 
