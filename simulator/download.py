@@ -19,6 +19,7 @@ from peer.core.effect import (
     AskParentMeta,
     AskProgress,
     CancelPiece,
+    CancelReason,
     CloseStream,
     Complete,
     ConnectParent,
@@ -45,8 +46,12 @@ from peer.core.event import (
 )
 from simulator.node import RIGHT_DIGEST, WRONG_DIGEST, Follower, Node
 from simulator.source import Source, SourceRequest
+from simulator.telemetry import FAILED, RunRecord, Try
 
 if TYPE_CHECKING:
+    from random import Random
+
+    from odonata.telemetry.record import Recorder
     from simulator.network import Network, Transfer
     from simulator.world import Timer, World
 
@@ -61,6 +66,8 @@ class Surroundings:
         network: Network,
         source: Source,
         nodes: dict[str, Node],
+        task_id: str,
+        recorder: Recorder,
         say: Callable[[SimulatedDownload, PeerMessage], None],
         on_end: Callable[[SimulatedDownload], None],
     ) -> None:
@@ -69,6 +76,8 @@ class Surroundings:
         self.network = network
         self.source = source
         self.nodes = nodes
+        self.task_id = task_id
+        self.recorder = recorder
         self.say = say
         self.on_end = on_end
 
@@ -76,11 +85,13 @@ class Surroundings:
 class SimulatedDownload:
     """One download of one node."""
 
-    def __init__(self, around: Surroundings, node: Node, download: Download, peer_id: str) -> None:
+    def __init__(
+        self, around: Surroundings, node: Node, download: Download, peer_id: str, rng: Random
+    ) -> None:
         limits = around.source.scenario.limits
-        rng = around.world.rng(f"download/{peer_id}")
         self.node = node
         self.peer_id = peer_id
+        self.task_id = around.task_id
         self.started_at_s = around.world.now
         self.ended_at_s: float | None = None
         self.error: OdonataError | None = None
@@ -89,6 +100,7 @@ class SimulatedDownload:
         self.fetched_from: dict[str, int] = {}  # bytes by name of the giver
         self._around = around
         self._core = DownloadCore(limits, download, rng)
+        self._record = RunRecord(around.world, around.recorder, node.host, around.task_id, peer_id)
         self._closed = False
         self._parents: dict[str, tuple[Node, Follower]] = {}
         self._fetches: dict[tuple[str, int], _Fetch] = {}
@@ -134,6 +146,7 @@ class SimulatedDownload:
         """Its host dies."""
         if not self.over:
             self.crashed = True
+            self._record.lose()
             self._clear_up()
 
     # --- effects --------------------------------------------------------------------------------
@@ -165,10 +178,11 @@ class SimulatedDownload:
             case AskParentMeta():
                 self._ask_meta(effect.peer_id)
             case DropParent():
-                self._drop(effect.peer_id)
+                self._drop(effect)
             case FetchPiece():
                 parent, _ = self._parents[effect.peer_id]
-                fetch = _Fetch(self._around, self, parent, effect)
+                attempt = self._record.from_parent(effect, parent.host)
+                fetch = _Fetch(self._around, self, parent, effect, attempt)
                 self._fetches[effect.peer_id, effect.number] = fetch
             case CancelPiece():
                 self._cancel(effect)
@@ -189,7 +203,9 @@ class SimulatedDownload:
             request.fetch(order)
             return
         source = self._around.source
-        self._requests[effect.first] = source.ask(self.node, effect.first, order, self.give)
+        self._requests[effect.first] = source.ask(
+            self.node, effect.first, order, self.give, self._record
+        )
 
     def _connect(self, effect: ConnectParent) -> None:
         peer_id = effect.parent.peer_id
@@ -217,17 +233,21 @@ class SimulatedDownload:
 
         self._around.world.after(2 * parent.delay_s, answer)
 
-    def _drop(self, peer_id: str) -> None:
-        _, follower = self._parents.pop(peer_id)
+    def _drop(self, effect: DropParent) -> None:
+        _, follower = self._parents.pop(effect.peer_id)
         follower.is_open = False
-        for key in [key for key in self._fetches if key[0] == peer_id]:
-            self._fetches.pop(key).stop()
+        for key in [key for key in self._fetches if key[0] == effect.peer_id]:
+            self._stop(self._fetches.pop(key), effect.reason)
+
+    def _stop(self, fetch: _Fetch, reason: str) -> None:
+        fetch.stop()
+        self._record.stopped(fetch.attempt, reason)
 
     def _cancel(self, effect: CancelPiece) -> None:
         fetch = self._fetches.pop((effect.peer_id, effect.number), None)
         if fetch is None:
             return  # its answer is on its way
-        fetch.stop()
+        self._stop(fetch, effect.reason)
         event = PieceNotFetched(
             peer_id=effect.peer_id, number=effect.number, reason=FailureReason.CANCELLED
         )
@@ -254,7 +274,10 @@ class SimulatedDownload:
             giver = fetch.parent.name
             self.fetched_from[giver] = self.fetched_from.get(giver, 0) + event.piece.length
             self.node.store(event.piece)
-        elif event.reason is FailureReason.DIGEST:
+            self._record.stored(fetch.attempt, event.piece.length)
+        else:
+            self._record.ended(fetch.attempt, FAILED, event.reason)
+        if isinstance(event, PieceNotFetched) and event.reason is FailureReason.DIGEST:
             self.blamed.append((fetch.parent.name, event.number))
         self._note(event)
         self.give(event)
@@ -270,6 +293,12 @@ class SimulatedDownload:
         self.ended_at_s = self._around.world.now
         self.error = effect.error if isinstance(effect, GiveUp) else None
         self._clear_up()
+        self._record.end(
+            self.error,
+            content_length=self.node.content_length,
+            piece_length=self.node.piece_length,
+            decisions=self._core.decisions,
+        )
         self.node.active = False
         what = "completed" if self.error is None else f"gave up: {self.error.detail}"
         self._around.world.note(self.node.name, what)
@@ -280,7 +309,7 @@ class SimulatedDownload:
         for request in self._requests.values():
             request.stop()
         for fetch in self._fetches.values():
-            fetch.stop()
+            self._stop(fetch, CancelReason.ENDED)
         for _, follower in self._parents.values():
             follower.is_open = False
         if self._alarm is not None:
@@ -301,9 +330,15 @@ class _Fetch:
     """One piece from one parent: connect, ask, transfer, check."""
 
     def __init__(
-        self, around: Surroundings, download: SimulatedDownload, parent: Node, effect: FetchPiece
+        self,
+        around: Surroundings,
+        download: SimulatedDownload,
+        parent: Node,
+        effect: FetchPiece,
+        attempt: Try,
     ) -> None:
         self.effect = effect
+        self.attempt = attempt
         self.parent = parent
         self.began_at_s: float | None = None
         self._around = around
@@ -313,6 +348,7 @@ class _Fetch:
         self._ticket: int | None = None
         self._over = False
         # Connect and ask take a round trip each; the answer's last byte another way.
+        attempt.requested_at_s = around.world.now + 2 * parent.delay_s
         self._timer = around.world.after(3 * parent.delay_s, self._arrive)
         self._timeout = around.world.after(effect.timeout_s, self._time_out)
 
@@ -327,6 +363,7 @@ class _Fetch:
     def go(self) -> None:
         """The parent has a slot for it."""
         self.began_at_s = self._around.world.now
+        self.attempt.first_byte_at_s = self._around.world.now + self.parent.delay_s
         piece = self.parent.held[self.effect.number]
         self._transfer = self._around.network.send(
             self.parent.link, self._download.node.link, piece.length, self._check

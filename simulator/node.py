@@ -6,6 +6,7 @@ It stands in for a daemon's storage, its piece server and its SyncPieces and Sta
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 from odonata.errors import InternalError
@@ -21,7 +22,14 @@ if TYPE_CHECKING:
     from peer.core.event import DownloadEvent
 
 LOAD_INTERVAL_S = 1.0
-"""How often a parent tells its load, as Dragonfly's SyncHost does."""
+"""How often a parent tells its load, as Dragonfly's SyncHost does..."""
+
+LOAD_CHANGE = 0.02
+"""...in a simulation only if it differs by more than this share of the uplink from what was told
+last: most tellings of a busy swarm repeat each other, and they are two thirds of all events."""
+
+LOAD_SILENCE_S = 10.0
+"""But at least so often, lest a parent be thought dead (`stall_timeout_s` of peer.core.limits)."""
 
 RIGHT_DIGEST = "crc32:1"
 WRONG_DIGEST = "crc32:666"
@@ -34,6 +42,8 @@ class Follower:
     parent_id: str
     give: Callable[[DownloadEvent], None]
     is_open: bool = True
+    told_used: float = -inf  # bytes per second
+    told_at_s: float = -inf
 
 
 class Upload(Protocol):
@@ -57,6 +67,8 @@ class Node:
     link: Link
     slots: int
     delay_s: float
+    told_up: float = 0.0
+    """Bytes per second it says its uplink is; 0: it does not say."""
     lies: bool = False
     alive: bool = True
     learned: bool = False
@@ -177,10 +189,14 @@ class Node:
     def _tell_load(self, follower: Follower) -> None:
         if not follower.is_open or not self.alive:
             return
-        load = ParentLoad(
-            peer_id=follower.parent_id,
-            max_rate_bytes_per_s=self.link.up,
-            used_rate_bytes_per_s=self.link.used,
-        )
-        self._tell(follower, load)
+        now, used = self.world.now, self.link.used
+        changed = abs(used - follower.told_used) > LOAD_CHANGE * self.link.up
+        if changed or now - follower.told_at_s >= LOAD_SILENCE_S:
+            follower.told_used, follower.told_at_s = used, now
+            load = ParentLoad(
+                peer_id=follower.parent_id,
+                max_rate_bytes_per_s=self.told_up,
+                used_rate_bytes_per_s=used,
+            )
+            self._tell(follower, load)
         self.world.after(LOAD_INTERVAL_S, lambda: self._tell_load(follower))

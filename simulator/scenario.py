@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from odonata.errors import CallerError
 from odonata.piece import MIB
 from odonata.wire.message import Value
 from peer.core.limits import DownloadLimits
 from peer.core.upload import SEED_SLOTS, SLOTS
+from simulator.bound import bound_s
 from simulator.network import UNLIMITED
 
 MBIT = 125_000.0
@@ -26,10 +29,44 @@ class Faults(Value, frozen=True, kw_only=True):
     source_dies_after_bytes: int | None = None
 
 
-class Scenario(Value, frozen=True, kw_only=True):
-    """One content, some hosts, one source. Rates are bytes per second, times seconds."""
+class Degrading(Value, frozen=True, kw_only=True):
+    """Some peers' uplinks are divided by a factor at a time, for good or for a while."""
 
+    share: float
+    """Of the peers."""
+    factor: float
+    at_s: float
+    """From the beginning of the first file."""
+    lasts_s: float | None = None
+    """None: for good."""
+
+
+class Vanishing(Value, frozen=True, kw_only=True):
+    """Some peers crash and do not come back."""
+
+    share: float
+    """Of the peers."""
+    at_s: float
+    """From the beginning of the first file, each drawn within half of it around it."""
+
+
+class Scenario(Value, frozen=True, kw_only=True):
+    """Some hosts, one source, and contents to fetch. Rates are bytes per second, times seconds.
+
+    What is unknown to the scheduler (hidden, degrading, vanishing hosts) is drawn anew for each
+    world by its seed.
+    """
+
+    question: str = ""
+    """What a study of this scenario is to find out."""
     size: int = 128 * MIB
+    """Of each content."""
+    files: int = 1
+    """Contents that are fetched one after the other, by all peers, each from a cold start."""
+    judged_from: int = 1
+    """The first file that counts, from 1: before, the scheduler gets to know the hosts."""
+    pause_s: float = 10.0
+    """Between the end of one file and the beginning of the next."""
     piece_length: int | None = None
     """None: by the rule."""
     peers: int = 8
@@ -41,6 +78,22 @@ class Scenario(Value, frozen=True, kw_only=True):
     source_up: float = 200 * MBIT
     source_ranges: bool = True
     source_says_length: bool = True
+    uplink_sigma: float = 0.0
+    """Peers' uplinks are lognormal around `peer_up` with this sigma; no downlink is thinner than
+    its host's uplink (swarm study: 0.8)."""
+    hidden_slow_share: float = 0.0
+    """Of the peers: their uplinks are divided by `hidden_slow_factor`, which nobody is told."""
+    hidden_slow_factor: float = 10.0
+    degrading: Degrading | None = None
+    vanishing: Vanishing | None = None
+    announced: Literal["nominal", "nothing"] = "nominal"
+    """What hosts say of their uplinks: what they would have if nothing was hidden, or nothing."""
+    announce_interval_s: float = 300.0
+    """How often hosts announce themselves (Dragonfly's default)."""
+    idcs: int = 1
+    """Data centres; peers are dealt to them in turn, all seeds and the source are in the first."""
+    between_idcs: float = UNLIMITED
+    """Rate of the one link between all data centres."""
     delay_s: float = 0.001
     """One way, between any two."""
     arrival_s: float = 0.0
@@ -52,17 +105,55 @@ class Scenario(Value, frozen=True, kw_only=True):
     With four, a seed of 400 Mbit/s gives 8 peers of 40 Mbit/s a median of 1.46 times the bound,
     with sixteen 1.05."""
     faults: Faults = Faults()
+    """In the first file."""
     limits: DownloadLimits = DownloadLimits()
+    is_ours: bool = True
+    """The peers are ours: they take answers that they did not ask for."""
 
     def __post_init__(self) -> None:
+        self._check_counts()
+        self._check_rates()
+        self._check_faults()
+        times = (self.delay_s, self.arrival_s, self.pause_s)
+        if min(times) < 0:
+            raise CallerError(f"no time is below 0: {min(times)} s")
+
+    def _check_counts(self) -> None:
         if self.size < 0 or self.peers < 1 or self.seeds < 0:
             raise CallerError(
                 f"a swarm needs a size of at least 0 bytes, 1 peer and 0 seeds, "
                 f"not {self.size}, {self.peers} and {self.seeds}"
             )
+        if not 1 <= self.judged_from <= self.files:
+            raise CallerError(
+                f"judged_from is {self.judged_from}: it must be a file from 1 to {self.files}"
+            )
+        if self.idcs < 1:
+            raise CallerError(f"idcs is {self.idcs}: there is at least one data centre")
+
+    def _check_rates(self) -> None:
         rates = (self.peer_up, self.peer_down, self.seed_up, self.seed_down, self.source_up)
-        if min(rates) <= 0:
-            raise CallerError(f"every rate must be above 0 bytes/s, not {min(rates)}")
+        if min(*rates, self.between_idcs) <= 0:
+            raise CallerError(
+                f"every rate must be above 0 bytes/s, not {min(*rates, self.between_idcs)}"
+            )
+        shares = {"hidden_slow_share": self.hidden_slow_share}
+        factors = {"hidden_slow_factor": self.hidden_slow_factor}
+        if self.degrading is not None:
+            shares["degrading.share"] = self.degrading.share
+            factors["degrading.factor"] = self.degrading.factor
+        if self.vanishing is not None:
+            shares["vanishing.share"] = self.vanishing.share
+        for name, share in shares.items():
+            if not 0 <= share < 1:
+                raise CallerError(f"{name} is {share}: it must be from 0 to below 1")
+        for name, factor in factors.items():
+            if factor < 1:
+                raise CallerError(f"{name} is {factor}: rates are divided by it, so 1 or more")
+        if self.uplink_sigma < 0:
+            raise CallerError(f"uplink_sigma is {self.uplink_sigma}: it must be 0 or more")
+
+    def _check_faults(self) -> None:
         hosts = {f"peer{i + 1}" for i in range(self.peers)}
         hosts |= {f"seed{i + 1}" for i in range(self.seeds)}
         faults = self.faults
@@ -71,18 +162,13 @@ class Scenario(Value, frozen=True, kw_only=True):
             raise CallerError(
                 f"no host is called {min(unknown)}: use peer1, peer2, ..., seed1, ..."
             )
-        if self.delay_s < 0 or self.arrival_s < 0:
-            raise CallerError(f"no time is below 0: {min(self.delay_s, self.arrival_s)} s")
 
     def bound_s(self) -> float:
-        """The time that no swarm can beat, in seconds (swarm study's T*).
-
-        The content must leave the seed, the source, enter the slowest downlink, and N copies of it
-        must leave the uplinks of all.
-        """
-        total_up = self.seeds * self.seed_up + self.peers * self.peer_up
-        one_copy = (self.size / self.source_up, self.size / self.peer_down)
-        if self.seeds == 0:
-            return max(*one_copy, self.peers * self.size / (self.source_up + total_up))
-        of_seed = self.size / (self.seeds * self.seed_up)
-        return max(*one_copy, of_seed, self.peers * self.size / total_up)
+        """The time that no swarm can beat (`bound`), in seconds, on links as they are announced."""
+        return bound_s(
+            self.size,
+            source_up=self.source_up,
+            seed_ups=[self.seed_up] * self.seeds,
+            peer_ups=[self.peer_up] * self.peers,
+            peer_downs=[self.peer_down],
+        )

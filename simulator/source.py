@@ -21,14 +21,19 @@ from peer.core.event import (
 from simulator.network import Link, Network, Transfer
 from simulator.node import RIGHT_DIGEST, Node
 from simulator.scenario import Scenario
+from simulator.telemetry import CANCELLED, FAILED, STOPPED, RunRecord, Try
 from simulator.world import World
+
+SOURCE_ERROR = "source"
+"""Why a try failed: what the origin's errors are called."""
 
 
 class Source:
     """The origin of a world."""
 
     def __init__(self, world: World, network: Network, scenario: Scenario) -> None:
-        self.link = Link("source", up=scenario.source_up, delay_s=scenario.delay_s)
+        idc = "idc1" if scenario.idcs > 1 else ""
+        self.link = Link("source", up=scenario.source_up, delay_s=scenario.delay_s, idc=idc)
         self.requests = 0
         self.alive = True
         self.world = world
@@ -43,10 +48,11 @@ class Source:
         first: int,
         order: FetchSource | None,
         give: Callable[[DownloadEvent], None],
+        record: RunRecord,
     ) -> SourceRequest:
         """A new request; it answers with events."""
         self.requests += 1
-        request = SourceRequest(self, node, first, order, give)
+        request = SourceRequest(self, node, first, order, give, record)
         self._open[request] = None
         return request
 
@@ -79,8 +85,11 @@ class SourceRequest:
         first: int,
         order: FetchSource | None,
         give: Callable[[DownloadEvent], None],
+        record: RunRecord,
     ) -> None:
         self.first = first
+        self._record = record
+        self._attempt: Try | None = None if order is None else record.from_source(first)
         self._source = source
         self._node = node
         self._order = order
@@ -105,12 +114,16 @@ class SourceRequest:
 
     def stop(self) -> None:
         self._stopped = True
+        if self._attempt is not None:
+            self._record.ended(self._attempt, CANCELLED, STOPPED)
         if self._transfer is not None:
             self._source.network.stop(self._transfer)
         self._source.close(self)
 
     def fail(self, reason: str) -> None:
         if not self._stopped:
+            if self._attempt is not None:
+                self._record.ended(self._attempt, FAILED, SOURCE_ERROR)
             self.stop()
             self._give(SourceFailed(first=self.first, reason=reason))
 
@@ -136,10 +149,12 @@ class SourceRequest:
         assert piece_length is not None, "the core learns before it fetches"
         last = piece_count(size, piece_length) - 1
         if number > (last if order.last is None else min(last, order.last)):
+            self._attempt = None
             self.stop()
             self._give(SourceEnded(first=self.first, content_length=size))
             return
         offset, length = piece_at(number, size, piece_length)
+        self._begin_attempt(number, order, length)
         granted = self._source.grant(length)
         self._began_at_s = self._source.world.now
         piece = Piece(
@@ -161,10 +176,23 @@ class SourceRequest:
             self._source.link, self._node.link, granted, done
         )
 
+    def _begin_attempt(self, number: int, order: FetchSource, length: int) -> None:
+        """The first piece's began with the request; none for what is only read past."""
+        if number in order.skip:
+            self._attempt = None
+            return
+        if self._attempt is None or self._attempt.number != number:
+            self._attempt = self._record.from_source(number)
+        self._attempt.length = length
+        # The first byte comes at once: the answer has begun, and bytes follow each other.
+        self._attempt.requested_at_s = self._attempt.first_byte_at_s = self._source.world.now
+
     def _keep(self, piece: Piece) -> None:
         assert self._order is not None, "copies only what was ordered"
         if piece.number not in self._order.skip:
             self._node.store(piece)
+            if self._attempt is not None:
+                self._record.stored(self._attempt, piece.length)
             self._give(SourcePieceStored(piece=piece))
         if not self._stopped:
             self._next_piece(piece.number + 1)
