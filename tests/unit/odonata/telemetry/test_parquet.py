@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import record as make
+from support.record_strategy import records as records_strategy
 
 from odonata.errors import CallerError, StorageError
 from odonata.telemetry.folder import KINDS, parquet_path
@@ -68,7 +69,7 @@ def check_candidates(rows: list[dict[str, Any]], record: DecisionRecord) -> None
             assert same(row[f"feature_{name}"], features[i * depth + k])
 
 
-@given(st.lists(make.records, max_size=10))
+@given(st.lists(records_strategy, max_size=10))
 @settings(deadline=None, max_examples=40)  # it writes files
 def test_tables_hold_what_was_recorded(records: list[Record]) -> None:
     with tempfile.TemporaryDirectory() as folder:

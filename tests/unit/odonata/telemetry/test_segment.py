@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import record as make
+from support.record_strategy import records as records_strategy
 
 from odonata.digest import crc32
 from odonata.telemetry.record import SCHEMA_VERSION, Record
@@ -48,7 +49,7 @@ def framed(payload: bytes) -> bytes:
     return length + crc32(length + payload).to_bytes(4, "little") + payload
 
 
-@given(st.lists(make.records, max_size=8))
+@given(st.lists(records_strategy, max_size=8))
 def test_what_was_written_comes_back(records: list[Record]) -> None:
     reader = SegmentReader(io.BytesIO(encode_header(HEADER) + b"".join(frames(records))))
     assert reader.header == HEADER

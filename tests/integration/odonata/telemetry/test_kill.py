@@ -1,0 +1,107 @@
+"""Power cuts for programs: whatever is killed at whatever moment, what was written is there, once.
+
+A writer says how many of its records reached its segments; it is killed at a random moment after
+that, and so are conversions. The next writer works in the same folder, among what the dead left.
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from support import telemetry_process
+from support.program import wait_until
+
+from odonata.telemetry.convert import convert
+from odonata.telemetry.folder import has_finished_parts, parts
+from odonata.telemetry.parquet import read_table
+
+PATIENCE_S = 60
+KILLS = 24
+LIFE_S = 0.5
+CONVERSION_KILLS = 8
+CONVERSION_LIFE_S = 0.05  # of some segments
+
+
+def start(folder: Path, run: int, log: Path) -> subprocess.Popen[bytes]:
+    with log.open("wb") as out:
+        words = [sys.executable, telemetry_process.__file__, str(folder), f"run{run}"]
+        return subprocess.Popen(words, stdout=out)
+
+
+def told(log: Path) -> int:
+    """How many were written for certain: by the last whole line."""
+    lines = log.read_bytes().split(b"\n")[:-1]
+    return int(lines[-1]) if lines else 0
+
+
+def converter(folder: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "odonata.telemetry.convert", str(folder)])
+
+
+def kill_at_work(folder: Path, life_s: float) -> None:
+    """Kill a conversion `life_s` after it was done with its first segment."""
+    left = len(parts(folder))
+    process = converter(folder)
+    wait_until(lambda: len(parts(folder)) < left, "a first segment", PATIENCE_S)
+    time.sleep(life_s)
+    process.kill()
+    process.wait()
+
+
+def check(folder: Path, written: dict[str, int]) -> None:
+    """Each run's numbers are 0, 1, 2, ... without a gap, none twice, at least as many as told."""
+    table = read_table([folder], "piece")
+    found: dict[str, list[int]] = {run: [] for run in written}
+    for run, number in zip(table["task_id"].to_pylist(), table["number"].to_pylist(), strict=True):
+        found[run].append(number)
+    for run, count in written.items():
+        assert sorted(found[run]) == list(range(len(found[run]))), run
+        assert len(found[run]) >= count, run
+
+
+def test_what_was_written_is_there_once_whoever_dies(tmp_path: Path) -> None:
+    folder, log = tmp_path / "telemetry", tmp_path / "log"
+    rng = random.Random(20261124)
+    written: dict[str, int] = {}
+    for run in range(KILLS):
+        writer = start(folder, run, log)
+        other = converter(folder) if run % 3 == 2 else None
+        try:
+            wait_until(lambda: told(log), "records", PATIENCE_S)
+            time.sleep(rng.uniform(0, LIFE_S))
+            if other is not None:
+                other.kill()
+        finally:
+            writer.kill()
+            writer.wait()
+        written[f"run{run}"] = told(log)
+        if run % 6 == 5:
+            check(folder, written)  # while conversions that the dead started may go on
+        if other is not None:
+            other.wait()
+    check(folder, written)
+    # The last conversions that writers began end by themselves; then all that is left is ours.
+    wait_until(lambda: convert(folder).failures == 0 and not parts(folder), "Parquet", PATIENCE_S)
+    check(folder, written)
+    assert sum(written.values()) > KILLS * telemetry_process.BURST
+
+
+def test_a_conversion_killed_at_any_moment_is_made_up_for(tmp_path: Path) -> None:
+    folder, log = tmp_path / "telemetry", tmp_path / "log"
+    rng = random.Random(7)
+    writer = start(folder, 0, log)
+    wait_until(lambda: told(log) > 8_000, "records", PATIENCE_S)
+    writer.kill()
+    writer.wait()
+    written = {"run0": told(log)}
+    for _ in range(CONVERSION_KILLS):
+        kill_at_work(folder, rng.uniform(0, CONVERSION_LIFE_S))
+        check(folder, written)
+    assert has_finished_parts(folder), "no conversion was killed at work: record more"
+    assert convert(folder).failures == 0
+    assert not list(folder.glob("*.part"))
+    check(folder, written)
