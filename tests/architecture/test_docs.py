@@ -11,6 +11,7 @@ import pytest
 
 from peer.core import lifecycle as peer_lifecycle
 from scheduler.core import lifecycle as scheduler_lifecycle
+from scheduler.core import standing as scheduler_standing
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -82,6 +83,9 @@ def grouped(table: Mapping[tuple[str, str], str]) -> list[tuple[str, str, str]]:
 def drawn() -> str:
     peer = {(str(s), str(t)): str(e) for (s, t), e in scheduler_lifecycle.PEER_TRANSITIONS.items()}
     task = {(str(s), str(t)): str(e) for (s, t), e in scheduler_lifecycle.TASK_TRANSITIONS.items()}
+    standing = {
+        (str(s), str(t)): str(e) for (s, t), e in scheduler_standing.HOST_TRANSITIONS.items()
+    }
     download = {
         (str(state), str(step)): str(end)
         for state, steps in peer_lifecycle.TRANSITIONS.items()
@@ -94,6 +98,7 @@ def drawn() -> str:
     for title, source, table in (
         ("A peer, as the scheduler sees it", "scheduler/core/lifecycle.py", peer),
         ("A task, as the scheduler sees it", "scheduler/core/lifecycle.py", task),
+        ("A host's standing as a parent", "scheduler/core/standing.py", standing),
         ("A download, as the peer sees it", "peer/core/lifecycle.py", download),
     ):
         diagram = f"```mermaid\nstateDiagram-v2\n{rows(grouped(table))}\n```"
