@@ -110,19 +110,19 @@ def test_another_format_and_other_features(dataset: DataSet, tmp_path: Path) -> 
 Change = Callable[[pd.DataFrame], pd.DataFrame]
 
 
-@pytest.mark.parametrize(
-    ("change", "complaint"),
-    [
-        (lambda f: f.assign(feature_rate_to_come=1.0), "'feature_rate_to_come' does not belong"),
-        (lambda f: f.assign(surprise=1), "'surprise' does not belong"),
-        (lambda f: f.drop(columns="busy_s"), "'busy_s' is missing"),
-        (lambda f: f.assign(slot=f["slot"].astype("float64")), "'slot' is float64 in place of"),
-        (lambda f: pd.concat([f, f.iloc[:1]]), "a candidate stands twice"),
-        (lambda f: f.assign(chosen=~f["chosen"]), "chosen and slot disagree"),
-        (lambda f: f.assign(label_log_goodput=1.0), "label and outcome disagree"),
-        (lambda f: f.assign(is_failed=True), "an outcome without a try"),
-    ],
-)
+WRONG: list[tuple[Change, str]] = [
+    (lambda f: f.assign(feature_rate_to_come=1.0), "'feature_rate_to_come' does not belong"),
+    (lambda f: f.assign(surprise=1), "'surprise' does not belong"),
+    (lambda f: f.drop(columns="busy_s"), "'busy_s' is missing"),
+    (lambda f: f.assign(slot=f["slot"].astype("float64")), "'slot' is float64 in place of"),
+    (lambda f: pd.concat([f, f.iloc[:1]]), "a candidate stands twice"),
+    (lambda f: f.assign(chosen=~f["chosen"]), "chosen and slot disagree"),
+    (lambda f: f.assign(label_log_goodput=1.0), "label and outcome disagree"),
+    (lambda f: f.assign(is_failed=True), "an outcome without a try"),
+]
+
+
+@pytest.mark.parametrize(("change", "complaint"), WRONG)
 def test_rows_that_are_not_right_are_refused(
     dataset: DataSet, tmp_path: Path, change: Change, complaint: str
 ) -> None:
