@@ -12,16 +12,21 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
+from support import record as make
 from support import telemetry_process
 from support.program import wait_until
 
 from odonata.telemetry.convert import convert
-from odonata.telemetry.folder import has_finished_parts, parts
+from odonata.telemetry.folder import parts
 from odonata.telemetry.parquet import read_table
+from odonata.telemetry.segment import Origin, SegmentHeader, encode_header, encode_record
 
 PATIENCE_S = 60
 KILLS = 24
 LIFE_S = 0.5
+SEGMENTS = 80
+SEGMENT_PIECES = 50
 CONVERSION_KILLS = 8
 CONVERSION_LIFE_S = 0.05  # of some segments
 
@@ -91,17 +96,18 @@ def test_what_was_written_is_there_once_whoever_dies(tmp_path: Path) -> None:
 
 
 def test_a_conversion_killed_at_any_moment_is_made_up_for(tmp_path: Path) -> None:
-    folder, log = tmp_path / "telemetry", tmp_path / "log"
     rng = random.Random(7)
-    writer = start(folder, 0, log)
-    wait_until(lambda: told(log) > 8_000, "records", PATIENCE_S)
-    writer.kill()
-    writer.wait()
-    written = {"run0": told(log)}
+    header = SegmentHeader(origin=Origin(host="h"), clock_offset_s=0.0, created_at_s=0.0)
+    for part in range(SEGMENTS):
+        pieces = (make.piece(part * SEGMENT_PIECES + i) for i in range(SEGMENT_PIECES))
+        records = (msgspec.structs.replace(piece, task_id="run0") for piece in pieces)
+        frames = b"".join(map(encode_record, records))
+        (tmp_path / f"{part:03}.part").write_bytes(encode_header(header) + frames)
+    written = {"run0": SEGMENTS * SEGMENT_PIECES}
     for _ in range(CONVERSION_KILLS):
-        kill_at_work(folder, rng.uniform(0, CONVERSION_LIFE_S))
-        check(folder, written)
-    assert has_finished_parts(folder), "no conversion was killed at work: record more"
-    assert convert(folder).failures == 0
-    assert not list(folder.glob("*.part"))
-    check(folder, written)
+        kill_at_work(tmp_path, rng.uniform(0, CONVERSION_LIFE_S))
+        check(tmp_path, written)
+    assert parts(tmp_path), "no conversion was killed at work: more segments are needed"
+    assert convert(tmp_path).failures == 0
+    assert parts(tmp_path) == []
+    check(tmp_path, written)
