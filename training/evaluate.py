@@ -273,9 +273,10 @@ def _scored(
         lot = crc32(f"{seed}:{decision}".encode())
         for name, ranker in rankers.items():
             places[name][start:end] = _places(ranker.rank(batch, lot))
-    kept = rows["judged"].to_numpy(dtype=bool)
+    kept: BoolArray = rows["judged"].to_numpy(dtype=np.bool_)
+    judged_rows: pd.DataFrame = rows.loc[kept]
     return _Scored(
-        rows=rows.loc[kept].reset_index(drop=True),
+        rows=judged_rows.reset_index(drop=True),
         places={name: values[kept] for name, values in places.items()},
     )
 
@@ -342,7 +343,7 @@ def _summed(scored: _Scored, part: str, seed: int) -> Evaluation:
 class _Judged:
     """Metrics of each group by ranker, (g, m), and what is resampled together, (g,)."""
 
-    values: dict[str, FloatArray]
+    metrics: dict[str, FloatArray]
     clusters: IntArray
     unit: str
 
@@ -350,7 +351,7 @@ class _Judged:
 def _judged_slice(scored: _Scored, mask: BoolArray, seed: int) -> _Judged:
     rows = scored.rows.loc[mask]
     group = pd.factorize(rows["decision_id"])[0].astype(np.int64)
-    place = rows.groupby("decision_id", sort=False).cumcount().to_numpy(dtype=np.int64)
+    place = np.asarray(rows.groupby("decision_id", sort=False).cumcount(), dtype=np.int64)
     shape = (int(group.max(initial=-1)) + 1, int(place.max(initial=0)) + 1)
     groups = Groups(_padded(_goodput(rows), group, place, shape, np.nan))
     counts = groups.counts
@@ -364,7 +365,7 @@ def _judged_slice(scored: _Scored, mask: BoolArray, seed: int) -> _Judged:
         )
         for name, places in scored.places.items()
     }
-    return _Judged(values=values, clusters=clusters, unit=unit)
+    return _Judged(metrics=values, clusters=clusters, unit=unit)
 
 
 def _goodput(rows: pd.DataFrame) -> FloatArray:
@@ -394,12 +395,10 @@ def _slice_figures(judged: _Judged, part: str, name: str, seed: int) -> Evaluati
     groups = len(judged.clusters)
     figures: list[Figure] = []
     differences: list[Difference] = []
-    for ranker, values in judged.values.items():
+    for ranker, values in judged.metrics.items():
         bounds = intervals(values, judged.clusters, seed=seed)
         figures += [
-            Figure(
-                part=part, slice=name, ranker=ranker, metric=metric, value=bound, groups=groups
-            )
+            Figure(part=part, slice=name, ranker=ranker, metric=metric, value=bound, groups=groups)
             for metric, bound in zip(METRICS, bounds, strict=True)
         ]
         differences += _differences(judged, ranker, part, name, seed)
@@ -412,12 +411,10 @@ def _slice_figures(judged: _Judged, part: str, name: str, seed: int) -> Evaluati
     return Evaluation(figures=tuple(figures), differences=tuple(differences), notes=notes)
 
 
-def _differences(
-    judged: _Judged, other: str, part: str, name: str, seed: int
-) -> list[Difference]:
-    if other == LEARNED or LEARNED not in judged.values:
+def _differences(judged: _Judged, other: str, part: str, name: str, seed: int) -> list[Difference]:
+    if other == LEARNED or LEARNED not in judged.metrics:
         return []
-    change = judged.values[LEARNED] - judged.values[other]
+    change = judged.metrics[LEARNED] - judged.metrics[other]
     bounds = intervals(change, judged.clusters, seed=seed)
     return [
         Difference(
@@ -438,7 +435,8 @@ def _differences(
 
 def _predicted(rows: pd.DataFrame, split: Split, fitted: Fitted) -> tuple[FloatArray, FloatArray]:
     """The goodput head's prediction and what came, for judged parents that delivered."""
-    rows = rows.loc[split.judged & ~rows["is_failed"].to_numpy(dtype=bool)]
+    delivered: BoolArray = split.judged & ~rows["is_failed"].to_numpy(dtype=bool)
+    rows = rows.loc[delivered]
     measured = log_goodput_ratio(rows)
     known = ~np.isnan(measured)
     if not known.any():
@@ -446,9 +444,7 @@ def _predicted(rows: pd.DataFrame, split: Split, fitted: Fitted) -> tuple[FloatA
     return fitted.model().log_goodput(feature_values(rows)[known]), measured[known]
 
 
-def _calibration(
-    part: str, predicted: FloatArray, measured: FloatArray
-) -> tuple[Calibration, ...]:
+def _calibration(part: str, predicted: FloatArray, measured: FloatArray) -> tuple[Calibration, ...]:
     if len(predicted) < CALIBRATION_BINS:
         return ()
     bins = np.array_split(np.argsort(predicted, kind="stable"), CALIBRATION_BINS)

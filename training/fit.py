@@ -2,12 +2,12 @@
 
 **What is learned.** Two small LightGBM models over the features of `models.features`:
 
-- the *rank head*: lambdarank within each decision, over its labelled parents only. Whatever slows the
-  child slows all its parents alike and cancels; taking parents nobody tried for bad ones would cost
-  1.5 to 2 times the regret, and weighting by propensity only adds variance (measured on a synthetic
-  swarm). Its unit means nothing.
-- the *goodput head*: regression on ln(goodput / swarm's rate), so that it holds on faster networks. A
-  parent that failed counts as `FAILED_LOG_RATIO`: a censored cost, never a missing row.
+- the *rank head*: lambdarank within each decision, over its labelled parents only. Whatever slows
+  the child slows all its parents alike and cancels; taking parents nobody tried for bad ones would
+  cost 1.5 to 2 times the regret, and weighting by propensity only adds variance (measured on a
+  synthetic swarm). Its unit means nothing.
+- the *goodput head*: regression on ln(goodput / swarm's rate), so that it holds on faster networks.
+  A parent that failed counts as `FAILED_LOG_RATIO`: a censored cost, never a missing row.
 
 The ranker blends the z-scores of both within a decision, which was the most robust on few decisions
 and on many (`models.learned`).
@@ -24,7 +24,7 @@ Nothing here judges (`evaluate`) or stores (`models.bundle`, `registry`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import lightgbm
@@ -76,7 +76,7 @@ class FitConfig:
     leaves_max: int = LEAVES_MAX
     truncation: int = 8
     """Places of a ranking that matter to lambdarank: as many parents as our peers get."""
-    weights: BlendWeights = BlendWeights()
+    weights: BlendWeights = field(default_factory=BlendWeights)
     groups_min: int = GROUPS_MIN
     rows_min: int = ROWS_MIN
 
@@ -141,7 +141,7 @@ class FittedModel:
         return blend(self._weights, self._rank.predict(features), self._goodput.predict(features))
 
     def log_goodput(self, features: FloatArray) -> FloatArray:
-        """ln of each candidate's expected goodput over the swarm's rate, shape (n,)."""
+        """Return ln of each candidate's expected goodput over the swarm's rate, shape (n,)."""
         return self._goodput.predict(features)
 
 
@@ -209,9 +209,9 @@ def _fit_rank(
         "lambdarank_truncation_level": config.truncation,
         "label_gain": [float(2**grade - 1) for grade in range(GRADE_MAX + 1)],
     }
-    sizes = rows.groupby("decision_id", sort=False).size().to_numpy()
-    data = _dataset(features, grades(rows).to_numpy(dtype=np.float64), group=sizes)
-    return lightgbm.train(params, data, num_boost_round=size.trees)
+    sizes = np.asarray(rows.groupby("decision_id", sort=False).size(), dtype=np.int64)
+    data = _dataset(features, np.asarray(grades(rows), dtype=np.float64), group=sizes)
+    return _train(params, data, size)
 
 
 def _fit_goodput(
@@ -227,7 +227,7 @@ def _fit_goodput(
     weight = np.where(rows["is_thin"].to_numpy(dtype=bool), THIN_WEIGHT, 1.0)
     params = _params(size, config) | {"objective": "regression"}
     data = _dataset(features[known], label[known], weight=weight[known])
-    return lightgbm.train(params, data, num_boost_round=size.trees)
+    return _train(params, data, size)
 
 
 def _dataset(
@@ -241,6 +241,12 @@ def _dataset(
     return lightgbm.Dataset(
         features, label=label, group=group, weight=weight, feature_name=names, free_raw_data=True
     )
+
+
+def _train(params: dict[str, Any], data: lightgbm.Dataset, size: Size) -> lightgbm.Booster:
+    library: Any = lightgbm  # the types of train's callbacks, which are not used, are partial
+    booster: lightgbm.Booster = library.train(params, data, num_boost_round=size.trees)
+    return booster
 
 
 def _params(size: Size, config: FitConfig) -> dict[str, Any]:

@@ -8,9 +8,9 @@ parent says nothing about a choice and does not count; neither does one in which
     regret@k           1 - the best relative goodput among the k first: what a child that takes them
                        all at once still misses. regret@1 is the figure to look at.
     hit@1              whether the first is within 5 % of the best
-    NDCG@4             sum of relative goodput / log2(1 + place) over the 4 first, over the best such
-                       sum (Jaervelin and Kekaelaeinen 2002, linear gain). It saturates: a ranking
-                       that misses a quarter of the goodput may still show 0.8.
+    NDCG@4             sum of relative goodput / log2(1 + place) over the 4 first, over the best
+                       such sum (Jaervelin and Kekaelaeinen 2002, linear gain). It saturates: a
+                       ranking that misses a quarter of the goodput may still show 0.8.
     pairwise accuracy  share of pairs of different goodput that are in the right order, equal
                        scores counting half
 
@@ -66,7 +66,8 @@ class Groups:
     def counts(self) -> BoolArray:
         """Which groups can be judged: two parents at least, one of which delivered, (g,)."""
         delivered = np.nan_to_num(self.goodput) > 0
-        return (self.is_member.sum(axis=1) >= 2) & delivered.any(axis=1)
+        counts: BoolArray = (self.is_member.sum(axis=1) >= 2) & delivered.any(axis=1)
+        return counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,12 +106,12 @@ def _ordered(
     order = np.lexsort((draws.random(scores.shape), -scores, ~member), axis=1)
     taken = np.take_along_axis(relative, order, axis=1)[:, :DEPTH]
     ideal = -np.sort(-relative, axis=1)[:, :DEPTH]
-    discount = 1.0 / np.log2(2.0 + np.arange(taken.shape[1]))
+    discount = 1.0 / np.log2(2.0 + np.arange(taken.shape[1], dtype=np.float64))
     return np.column_stack(
         [
             1.0 - taken[:, 0],
             1.0 - taken.max(axis=1),
-            taken[:, 0] >= 1.0 - HIT_TOLERANCE,
+            (taken[:, 0] >= 1.0 - HIT_TOLERANCE).astype(np.float64),
             (taken @ discount) / (ideal @ discount),
         ]
     )

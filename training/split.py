@@ -74,7 +74,7 @@ def time_split(rows: pd.DataFrame, *, test_share: float = TEST_SHARE) -> Split:
     times = decision_times(rows)
     if len(times) < 2:
         raise CallerError(f"{len(times)} decisions can't be split by time: record more downloads")
-    cut_s = _cut(times.to_numpy(), test_share)
+    cut_s = _cut(np.asarray(times, dtype=np.float64), test_share)
     at_s = rows["at_s"].to_numpy(dtype=np.float64)
     decision_at_s = rows["decision_id"].map(times).to_numpy(dtype=np.float64)
     test = decision_at_s >= cut_s
@@ -126,8 +126,7 @@ def _host_split(rows: pd.DataFrame, held_out: frozenset[str], fold: int) -> Spli
     child_is_held = rows["child_host_id"].isin(held_out).to_numpy(dtype=bool)
     touches = _whole_decisions(rows, child_is_held | (parent_is_held & labelled))
     judged = labelled & parent_is_held
-    pairs = pd.Series(judged).groupby(rows["decision_id"].to_numpy()).transform("sum")
-    judged &= pairs.to_numpy() >= 2
+    judged &= _count_in_decision(rows, judged) >= 2
     test = _whole_decisions(rows, judged)
     note = (
         f"{len(held_out)} of {len(_ordinary_hosts(rows))} hosts held out; "
@@ -158,8 +157,8 @@ def _cut(times: FloatArray, test_share: float) -> float:
 
 def _download_ends(rows: pd.DataFrame) -> pd.Series[float]:
     """When each child was done at the earliest: its latest decision and what came of it."""
-    ends = rows["at_s"] + rows["busy_s"].fillna(0.0)
-    return ends.groupby(rows["child_id"].to_numpy()).max()
+    ends = rows[["child_id"]].assign(end_s=rows["at_s"] + rows["busy_s"].fillna(0.0))
+    return ends.groupby("child_id", sort=False)["end_s"].max()
 
 
 def _longest_download_s(rows: pd.DataFrame) -> float:
@@ -182,8 +181,14 @@ def _without_shared_tasks(
 
 def _whole_decisions(rows: pd.DataFrame, mask: BoolArray) -> BoolArray:
     """Spread a mask to all rows of each decision that it touches."""
-    spread = pd.Series(mask).groupby(rows["decision_id"].to_numpy()).transform("any")
-    return spread.to_numpy(dtype=bool)
+    return _count_in_decision(rows, mask) > 0
+
+
+def _count_in_decision(rows: pd.DataFrame, mask: BoolArray) -> FloatArray:
+    """How many rows of its decision the mask has, for each row."""
+    number = pd.factorize(rows["decision_id"])[0]
+    count = np.bincount(number, weights=mask)[number]
+    return np.asarray(count, dtype=np.float64)
 
 
 def _decisions(rows: pd.DataFrame, mask: BoolArray) -> int:

@@ -9,6 +9,7 @@ unit tests, wide enough that a model has something to find that the rule does no
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from models.facts import FACT_NAMES, BoolArray, CandidateBatch, FloatArray
-from models.features import feature_matrix
-from training.rows import COLUMNS, FEATURE_COLUMNS, FLOAT, INT, STR, typed
+from models.features import feature_matrix, schema_hash
+from training.rows import (
+    COLUMNS,
+    FEATURE_COLUMNS,
+    FLOAT,
+    INT,
+    STR,
+    Card,
+    DataSet,
+    Hosts,
+    load,
+    save,
+    typed,
+)
 
 Index = NDArray[np.int64]
 Columns = dict[str, Any]
@@ -75,6 +88,27 @@ def world_rows(world: World | None = None, *, seed: int = 1) -> pd.DataFrame:
     frame |= {"slot": slots, "chosen": slots >= 0}
     frame |= _outcome(world, hosts, frame, child, host, draws)
     return typed(pd.DataFrame(_filled(frame, len(host))))
+
+
+def world_dataset(world: World | None = None, *, seed: int = 1) -> DataSet:
+    """The rows with a card."""
+    rows = world_rows(world, seed=seed)
+    card = Card(
+        row_count=len(rows),
+        decision_count=int(rows["decision_id"].nunique()),
+        observed_count=int(rows["observed"].sum()),
+        first_at_s=float(rows["at_s"].min()),
+        last_at_s=float(rows["at_s"].max()),
+        feature_schema=schema_hash(),
+        hosts=Hosts(candidates=int(rows["host_id"].nunique())),
+    )
+    return DataSet(frame=rows, card=card)
+
+
+def saved_dataset(folder: Path, world: World | None = None, *, seed: int = 1) -> DataSet:
+    """The same as a folder that `training.rows.load` reads."""
+    save(world_dataset(world, seed=seed), folder)
+    return load(folder)
 
 
 def _drawn(world: World, draws: np.random.Generator) -> tuple[int, Index, Index]:
