@@ -20,6 +20,10 @@ from peer.core.limits import DownloadLimits
 from peer.core.parents import ParentState
 
 
+DOUBT_SHARE = 0.5
+"""Of the time to being past hope, after which it is asked how far the transfer is."""
+
+
 class Lateness:
     """The measure of one download. Times are seconds.
 
@@ -51,11 +55,10 @@ class Lateness:
         A parent that never brought anything is never past hope: it may be new to a queue that the
         others have stood in already. Its transfers run into their timeouts.
         """
-        limits = self._limits
-        if not self._cares or self._count < limits.hopeless_after_pieces or state.piece_s is None:
+        usual_s = self._usual_s(state)
+        if usual_s is None:
             return None
-        usual_s = max(self._total_s / self._count, state.piece_s)
-        return max(limits.hopeless_factor * usual_s, limits.hopeless_s)
+        return max(self._limits.hopeless_factor * usual_s, self._limits.hopeless_s)
 
     def is_in_doubt(self, state: ParentState, now: float) -> bool:
         """It may soon be past hope: time to ask how far its oldest transfer is."""
@@ -76,23 +79,32 @@ class Lateness:
         if hopeless_at is not None:
             yield hopeless_at
 
+    def _usual_s(self, state: ParentState) -> float | None:
+        enough = self._count >= self._limits.hopeless_after_pieces
+        if not self._cares or not enough or state.piece_s is None:
+            return None
+        return max(self._total_s / self._count, state.piece_s)
+
+    def _begun_s(self, usual_s: float) -> float:
+        return max(self._limits.begun_factor * usual_s, self._limits.begun_s)
+
     def _doubt_at(self, state: ParentState, now: float) -> float | None:
         """Early enough that what comes of it is known in time."""
-        limits, limit_s, flight = self._limits, self.hopeless_s(state), state.oldest
-        if flight is None or limit_s is None or flight.began_at is not None:
+        flight, usual_s, limit_s = state.oldest, self._usual_s(state), self.hopeless_s(state)
+        if flight is None or usual_s is None or limit_s is None or flight.began_at is not None:
             return None
-        at = now + (1.0 - limits.begun_share) * limit_s - state.fruitless(now)
+        at = now + DOUBT_SHARE * limit_s - state.fruitless(now)
         if flight.looked_at is not None:
-            at = max(at, flight.looked_at + limits.look_interval_s)
-        return max(at, state.hopeless_until)
+            at = max(at, flight.looked_at + self._limits.look_interval_s)
+        return max(at, flight.asked_at + self._begun_s(usual_s), state.hopeless_until)
 
     def _hopeless_at(self, state: ParentState, now: float) -> float | None:
-        limit_s, flight = self.hopeless_s(state), state.oldest
-        if flight is None or limit_s is None or flight.began_at is None:
+        flight, usual_s, limit_s = state.oldest, self._usual_s(state), self.hopeless_s(state)
+        if flight is None or usual_s is None or limit_s is None or flight.began_at is None:
             return None
         return max(
             now + limit_s - state.fruitless(now),
-            flight.began_at + self._limits.begun_share * limit_s,
+            flight.began_at + self._begun_s(usual_s),
             state.hopeless_until,
         )
 

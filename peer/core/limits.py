@@ -91,8 +91,11 @@ class DownloadLimits(Value, frozen=True, kw_only=True):
     takes, from it or in this download, whichever is longer..."""
     hopeless_s: float = 3.0
     """...and for at least so long..."""
-    begun_share: float = 0.5
-    """...and has been sending for this share of that: it is not its queue that takes so long."""
+    begun_factor: float = 2.0
+    """...and has been sending the piece for this many times as long as a whole one takes: it is not
+    its queue that takes so long..."""
+    begun_s: float = 0.25
+    """...and for at least so long. Half of what makes a piece late, for then it may be stopped."""
     look_interval_s: float = 0.5
     """At most this often is the driver asked how far a transfer is; only of those in doubt."""
     hopeless_after_pieces: int = 4

@@ -42,7 +42,9 @@ from odonata.wire.message import (
 from peer.core.download import DownloadCore
 from peer.core.effect import (
     AskParentMeta,
+    AskProgress,
     CancelPiece,
+    CancelReason,
     CloseStream,
     Complete,
     ConnectParent,
@@ -67,6 +69,7 @@ from peer.core.event import (
     ParentHolds,
     ParentLoad,
     PieceNotFetched,
+    PieceProgress,
     PieceStored,
     ReaderWaiting,
     SchedulerAnswered,
@@ -81,7 +84,8 @@ from peer.core.event import (
 )
 from peer.core.limits import DownloadLimits
 
-LIMITS = DownloadLimits()
+# One piece is measure enough here, so that parents are found past hope in a short run, too.
+LIMITS = DownloadLimits(hopeless_after_pieces=1)
 NAMES = ("a", "b", "c", "seed1", "seed2")
 TERMINAL = Finished | Failed | BackToSourceFinished | BackToSourceFailed
 TICKS_TO_THE_END = 3000
@@ -111,6 +115,10 @@ class DownloadMachine(RuleBasedStateMachine):
         self.runs: dict[int, FetchSource] = {}
         self.opened: int | None = None
         self.wake_at: float | None = None
+        self.looked_at: set[tuple[str, int]] = set()
+        self.named: dict[str, int] = {}  # the latest answer that named a parent
+        self.decisions = 0
+        self.reported_at: dict[str, float] = {}  # connected parents, found past hope
         self.registered = self.terminal = self.closed = self.ended = False
 
     # --- the model ------------------------------------------------------------------------------
@@ -138,12 +146,17 @@ class DownloadMachine(RuleBasedStateMachine):
             case AskParentMeta():
                 assert effect.peer_id in self.connected
             case DropParent():
+                assert effect.reason in set(CancelReason)
                 assert effect.peer_id in self.connected
                 self.connected.discard(effect.peer_id)
                 self.flying = {k: v for k, v in self.flying.items() if k[0] != effect.peer_id}
             case FetchPiece():
                 self.fetch(effect)
+            case AskProgress():
+                assert self.flying.get((effect.peer_id, effect.number))
+                self.looked_at.add((effect.peer_id, effect.number))
             case CancelPiece():
+                assert effect.reason in set(CancelReason)
                 assert self.flying.get((effect.peer_id, effect.number))
                 self.flying[effect.peer_id, effect.number] = False
             case OpenSource():
@@ -175,8 +188,16 @@ class DownloadMachine(RuleBasedStateMachine):
         assert isinstance(message, Register) is not self.registered, message
         self.registered = True
         self.terminal = isinstance(message, TERMINAL)
-        if isinstance(message, PieceFailed):
-            assert message.parent_id not in self.connected
+        if isinstance(message, PieceFailed) and message.parent_id in self.connected:
+            self.check_past_hope(message)
+
+    def check_past_hope(self, message: PieceFailed) -> None:
+        """A parent that is still connected is reported only for bringing nothing, now and then."""
+        who = message.parent_id
+        assert message.number is not None
+        assert (who, message.number) in self.looked_at
+        assert self.now - self.reported_at.get(who, -1e9) >= LIMITS.hopeless_avoid_s
+        self.reported_at[who] = self.now
 
     def fetch(self, effect: FetchPiece) -> None:
         key = (effect.peer_id, effect.number)
@@ -191,6 +212,9 @@ class DownloadMachine(RuleBasedStateMachine):
         assert len(live) <= LIMITS.concurrent_piece_count
         assert sum(n == effect.number for _, n in live) <= 2
         assert sum(p == effect.peer_id for p, _ in live) <= LIMITS.quick_pieces_per_parent
+        assert effect.concurrency == len(live)
+        assert effect.decision == self.named[effect.peer_id]
+        assert self.now - self.reported_at.get(effect.peer_id, -1e9) >= LIMITS.hopeless_avoid_s
         assert effect.offset == effect.number * PIECE
         assert 0 < effect.timeout_s < 100
 
@@ -307,7 +331,11 @@ class DownloadMachine(RuleBasedStateMachine):
             answer = MetadataOnly()
         elif kind == 2 and self.length == 0:
             answer = EmptyTask()
+        elif not self.ended:
+            self.decisions += 1
+            self.named.update(dict.fromkeys(who, self.decisions))
         self.give(SchedulerAnswered(answer=answer))
+        assert self.core.decisions == self.decisions
 
     @precondition(lambda self: self.registered and not self.lost)
     @rule()
@@ -347,6 +375,12 @@ class DownloadMachine(RuleBasedStateMachine):
     def parent_tells_its_load(self, who: str, used: float) -> None:
         load = ParentLoad(peer_id=who, max_rate_bytes_per_s=1e9, used_rate_bytes_per_s=used)
         self.give(load)
+
+    @precondition(lambda self: self.looked_at)
+    @rule(data=st.data(), began_s=st.none() | st.sampled_from([0.0, 1.0, 30.0]))
+    def progress_is_told(self, data: st.DataObject, began_s: float | None) -> None:
+        who, number = data.draw(st.sampled_from(sorted(self.looked_at)))
+        self.give(PieceProgress(peer_id=who, number=number, began_s=began_s))
 
     @precondition(lambda self: self.flying)
     @rule(data=st.data(), reason=st.none() | st.sampled_from(FailureReason))

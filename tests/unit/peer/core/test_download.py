@@ -570,8 +570,7 @@ def test_parents_that_are_pushed_before_the_answer_end_the_wait_and_the_answer_a
 ):
     script = Script(length=2 * PIECE)
     script.swarm("a")
-    script.ended("a")
-    assert script.core.state is State.RESCHEDULING
+    assert kinds(messages(script.ended("a"))) == ["Reschedule"]
     script.name("pushed")
     assert script.core.state is State.SWARMING
     effects = script.name("asked for")

@@ -1,0 +1,338 @@
+"""When a transfer is late and a parent past hope, and what a download does about the latter."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.download import PIECE, Script, asked, messages, of, parent_of, piece_of, runs
+
+from odonata.wire.message import NeedBackToSource, PieceFailed, Reschedule
+from peer.core.effect import AskProgress, CancelPiece, CancelReason, DropParent, FetchPiece
+from peer.core.event import FailureReason, ParentLoad, PieceProgress, SourceEnded, Ticked
+from peer.core.lateness import Lateness
+from peer.core.limits import DownloadLimits
+from peer.core.parents import Flight, Parents, ParentState
+
+LIMITS = DownloadLimits()
+COUNT = 40
+USUAL_S = 0.2
+
+
+# --- the measure ----------------------------------------------------------------------------------
+
+
+def measured(limits: DownloadLimits = LIMITS, *, pieces: int = 8) -> tuple[Lateness, ParentState]:
+    """A parent that brought `pieces` in USUAL_S each, and the measure of its download."""
+    lateness, parents = Lateness(limits), Parents(limits)
+    state = parents.admit(parent_of("a"), 0.0)
+    assert state is not None
+    for _ in range(pieces):
+        lateness.brought(USUAL_S)
+        state.measure(PIECE, USUAL_S, limits.goodput_memory)
+    return lateness, state
+
+
+def fly(state: ParentState, number: int, at: float, *, began_at: float | None = None) -> None:
+    state.in_flight[number] = Flight(
+        number=number, asked_at=at, deadline=at + 60, began_at=began_at
+    )
+
+
+def test_nothing_is_late_or_past_hope_without_a_measure() -> None:
+    lateness, state = measured(pieces=0)
+    fly(state, 0, 0.0, began_at=0.0)
+    assert lateness.late_s() is None
+    assert lateness.hopeless_s(state) is None
+    assert not lateness.is_hopeless(state, 1e6)
+    assert list(lateness.moments(state, 1.0)) == []
+
+
+def test_a_parent_that_never_brought_a_piece_is_not_past_hope_whatever_others_bring() -> None:
+    lateness, _ = measured()
+    fresh = Parents(LIMITS).admit(parent_of("new"), 0.0)
+    assert fresh is not None
+    fly(fresh, 0, 0.0, began_at=0.0)
+    assert not lateness.is_hopeless(fresh, 1e6)
+
+
+def test_few_pieces_are_no_measure() -> None:
+    lateness, state = measured(pieces=LIMITS.hopeless_after_pieces - 1)
+    assert lateness.hopeless_s(state) is None
+    lateness.brought(USUAL_S)
+    assert lateness.hopeless_s(state) == LIMITS.hopeless_s, "ten such pieces would be less"
+
+
+def test_the_slower_of_parent_and_download_is_the_measure() -> None:
+    lateness, state = measured()
+    state.piece_s = 5.0
+    assert lateness.hopeless_s(state) == pytest.approx(5.0 * LIMITS.hopeless_factor)
+    state.piece_s = 0.01
+    for _ in range(1000):
+        lateness.brought(5.0)
+    assert lateness.hopeless_s(state) == pytest.approx(5.0 * LIMITS.hopeless_factor, rel=0.02)
+
+
+def test_a_download_that_neither_hedges_nor_replaces_gives_nobody_up() -> None:
+    lateness, state = measured(DownloadLimits(hedge=False, replace_slow=False))
+    fly(state, 0, 0.0, began_at=0.0)
+    assert lateness.late_s() is None
+    assert not lateness.is_hopeless(state, 1e6)
+    assert not lateness.is_in_doubt(state, 1e6)
+
+
+def test_a_piece_in_the_parents_queue_is_looked_at_again_and_again_but_never_past_hope() -> None:
+    lateness, state = measured()
+    fly(state, 0, 0.0)
+    assert not lateness.is_in_doubt(state, 1.0)
+    assert lateness.is_in_doubt(state, 2.0)
+    flight = state.in_flight[0]
+    flight.looked_at = 2.0
+    assert not lateness.is_in_doubt(state, 2.1)
+    assert min(lateness.moments(state, 2.1)) == pytest.approx(2.0 + LIMITS.look_interval_s)
+    assert lateness.is_in_doubt(state, 2.0 + LIMITS.look_interval_s)
+    assert not lateness.is_hopeless(state, 1e6)
+
+
+def test_one_that_has_just_begun_is_given_time_however_long_the_queue_was() -> None:
+    lateness, state = measured()
+    fly(state, 0, 0.0, began_at=100.0)
+    assert not lateness.is_hopeless(state, 100.0 + LIMITS.begun_factor * USUAL_S - 0.01)
+    assert lateness.is_hopeless(state, 100.0 + LIMITS.begun_factor * USUAL_S)
+
+
+def test_a_parent_that_sends_to_others_is_busy_and_its_word_is_believed_while_it_is_fresh() -> None:
+    lateness, state = measured()
+    fly(state, 0, 0.0, began_at=0.0)
+    assert state.goodput is not None
+    assert lateness.is_hopeless(state, 10.0)
+    state.told_load(1e9, state.goodput, 9.0)
+    assert not lateness.is_hopeless(state, 10.0)
+    assert lateness.is_hopeless(state, 9.1 + LIMITS.busy_word_s)
+    state.told_load(1e9, 0.02 * state.goodput, 10.0)
+    assert lateness.is_hopeless(state, 10.0)
+
+
+def test_what_was_stopped_as_late_counts_but_not_the_time_between_and_a_piece_wipes_it_out() -> (
+    None
+):
+    _, state = measured()
+    fly(state, 0, 10.0)
+    state.count_fruitless(11.0)
+    del state.in_flight[0]
+    assert state.fruitless(50.0) == pytest.approx(1.0)
+    fly(state, 1, 50.0)
+    fly(state, 2, 50.5)  # at the same time: not twice
+    assert state.fruitless(52.0) == pytest.approx(3.0)
+    state.begin_anew(52.0)
+    assert state.fruitless(53.0) == pytest.approx(1.0), "asked before, but it counts from here"
+
+
+@given(
+    steps=st.lists(
+        st.tuples(st.floats(0.001, 5.0), st.sampled_from(["ask", "stop", "nothing"])), max_size=40
+    ),
+    seed=st.integers(0, 9),
+)
+def test_fruitless_time_is_the_time_in_which_something_was_on_its_way(
+    steps: list[tuple[float, str]], seed: int
+) -> None:
+    """Against a plain sum, step by step."""
+    _, state = measured()
+    rng, now, expected, number = Random(seed), 0.0, 0.0, 0
+    for pause_s, step in steps:
+        expected += pause_s if state.in_flight else 0.0
+        now += pause_s
+        if step == "ask":
+            fly(state, number, now)
+            number += 1
+        elif step == "stop" and state.in_flight:
+            state.count_fruitless(now)
+            del state.in_flight[rng.choice(list(state.in_flight))]
+        assert state.fruitless(now) == pytest.approx(expected)
+
+
+# --- what a download does about it ----------------------------------------------------------------
+
+
+def stuck_swarm(*others: str, seeds: tuple[str, ...] = ()) -> tuple[Script, int]:
+    """`slow` and the others brought pieces; then what is on its way from `slow` does not come."""
+    limits = DownloadLimits(concurrent_piece_count=1 + len(others) + len(seeds))
+    script = Script(length=COUNT * PIECE, limits=limits)
+    script.swarm("slow", *others, seeds=seeds)
+    for name in ("slow", *others, *seeds):
+        script.holds(name, *range(COUNT))
+    flying = dict(asked(script.effects))
+    for _ in range(2 * LIMITS.hopeless_after_pieces):
+        for peer_id in ("slow", *others, *seeds):
+            fetches = asked(script.stored(peer_id, flying[peer_id], USUAL_S))
+            flying.update(fetches)
+    return script, flying["slow"]
+
+
+def let_time_pass(script: Script, seconds: float, *, began: bool) -> list[object]:
+    """Nothing comes from anybody; transfers that are asked about began long ago, or not at all."""
+    until, seen = script.now + seconds, list[object]()
+    while script.now < until:
+        assert script.wake_at is not None
+        script.now = min(script.wake_at, until)
+        script.wake_at = None
+        effects = list(script(Ticked()))
+        for look in of(effects, AskProgress):
+            began_s = 60.0 if began else None
+            effects += script(
+                PieceProgress(peer_id=look.peer_id, number=look.number, began_s=began_s)
+            )
+        seen += effects
+    return seen
+
+
+def reports(script: Script) -> list[PieceFailed]:
+    return [m for m in script.said if isinstance(m, PieceFailed)]
+
+
+def test_the_only_parent_past_hope_is_reported_and_its_trickle_goes_on() -> None:
+    script, number = stuck_swarm()
+    effects = let_time_pass(script, LIMITS.hopeless_s + 0.2, began=True)
+    assert reports(script) == [PieceFailed(parent_id="slow", number=number, temporary=True)]
+    assert not [e for e in effects if isinstance(e, CancelPiece | DropParent)]
+    let_time_pass(script, LIMITS.hopeless_avoid_s - 1, began=True)
+    assert len(reports(script)) == 1, "once in a while"
+    let_time_pass(script, 2.0, began=True)
+    assert len(reports(script)) == 2
+
+
+def test_it_is_said_again_only_after_a_while_of_bringing_nothing_again() -> None:
+    script, number = stuck_swarm()
+    let_time_pass(script, LIMITS.hopeless_s + 0.2, began=True)
+    effects = script.stored("slow", number, 0.1)
+    assert asked(effects) == [], "it is left alone"
+    effects = let_time_pass(script, LIMITS.hopeless_avoid_s, began=True)
+    assert [e.peer_id for e in effects if isinstance(e, FetchPiece)] == ["slow"]
+    assert len(reports(script)) == 1
+    while len(reports(script)) < 2:
+        let_time_pass(script, 1.0, began=True)
+        assert script.now < 200
+
+
+def test_with_another_holder_the_transfer_is_stopped_and_the_other_one_asked() -> None:
+    script, number = stuck_swarm("other")
+    seen = list[object]()
+    while not reports(script):
+        seen += let_time_pass(script, 0.1, began=True)
+        assert script.now < 200
+    cancels = [e for e in seen if isinstance(e, CancelPiece)]
+    assert CancelPiece(peer_id="slow", number=number, reason=CancelReason.LATE) in cancels
+    assert not [e for e in seen if isinstance(e, DropParent)]
+
+
+def test_a_long_queue_is_never_reported() -> None:
+    script, _ = stuck_swarm()
+    let_time_pass(script, 30.0, began=False)
+    assert reports(script) == []
+
+
+def test_pieces_that_are_late_again_and_again_add_up() -> None:
+    """Each is stopped before the parent would be past hope by it alone."""
+    limits = DownloadLimits(concurrent_piece_count=2, slow_avoid_s=0.1)
+    script = Script(length=400 * PIECE, limits=limits)
+    script.swarm("slow", "fast")
+    for name in ("slow", "fast"):
+        script.holds(name, *range(400))
+    flying = dict(asked(script.effects))
+    for _ in range(8):
+        for name in ("slow", "fast"):
+            flying.update(asked(script.stored(name, flying[name], 0.02)))
+    late = 0
+    asked_at = script.now
+    for _ in range(300):
+        effects = script.stored("fast", flying["fast"], 0.05)
+        for look in of(effects, AskProgress):
+            progress = PieceProgress(
+                peer_id=look.peer_id, number=look.number, began_s=script.now - asked_at
+            )
+            effects += script(progress)
+        late += len([c for c in of(effects, CancelPiece) if c.peer_id == "slow"])
+        for peer_id, number in asked(effects):
+            flying[peer_id] = number
+            asked_at = script.now if peer_id == "slow" else asked_at
+        if reports(script):
+            break
+    assert [m.parent_id for m in reports(script)] == ["slow"]
+    assert late >= 3
+
+
+def test_a_parent_that_recovers_is_asked_again() -> None:
+    script, number = stuck_swarm()
+    let_time_pass(script, LIMITS.hopeless_s + 0.2, began=True)
+    script.name("slow")  # the scheduler has nobody better
+    script.stored("slow", number, LIMITS.hopeless_avoid_s)
+    assert asked(script.effects)[-1][0] == "slow"
+
+
+def test_no_hope_left_asks_the_scheduler_for_others_at_once() -> None:
+    script, number = stuck_swarm()
+    script.ended("slow")
+    let_time_pass(script, LIMITS.hopeless_s + 0.2, began=True)
+    effects = script.failed("slow", number, FailureReason.UNREACHABLE)
+    (reschedule,) = [m for m in messages(effects) if isinstance(m, Reschedule)]
+    assert reschedule.parent_ids == ("slow",)
+
+
+def source_pieces(script: Script) -> set[int]:
+    """What was asked for at the source."""
+    return {
+        number
+        for first, last in runs(script.effects)
+        for number in range(first, COUNT if last is None else last + 1)
+    }
+
+
+def test_at_the_source_the_source_brings_what_a_parent_past_hope_was_to_bring() -> None:
+    script, number = stuck_swarm()
+    script.answer(NeedBackToSource())
+    script.opened()
+    assert number not in source_pieces(script), "the parent is bringing it"
+    let_time_pass(script, LIMITS.hopeless_s + 0.2, began=True)
+    assert len(reports(script)) == 1
+    while number not in source_pieces(script):
+        first, last = runs(script.effects)[-1]
+        for piece in range(first, (last or COUNT) + 1):
+            script.from_source(piece)
+        script(SourceEnded(first=first))
+    assert CancelPiece(peer_id="slow", number=number, reason=CancelReason.SOURCE) in script.effects
+
+
+def test_parents_past_hope_make_room_for_new_ones() -> None:
+    limits = DownloadLimits(max_parents=2, concurrent_piece_count=2)
+    script = Script(length=COUNT * PIECE, limits=limits)
+    script.swarm("slow", "other")
+    for name in ("slow", "other"):
+        script.holds(name, *range(COUNT))
+    flying = dict(asked(script.effects))
+    for _ in range(8):
+        for name in ("slow", "other"):
+            flying.update(asked(script.stored(name, flying[name], USUAL_S)))
+    while not reports(script):
+        let_time_pass(script, 0.1, began=True)
+        assert script.now < 200
+    assert [e.parent.peer_id for e in script.name("new") if hasattr(e, "parent")] == ["new"]
+
+
+def test_a_load_that_the_parent_tells_keeps_it_from_being_reported() -> None:
+    script, _ = stuck_swarm()
+    for _ in range(30):
+        let_time_pass(script, 1.0, began=True)
+        script(ParentLoad(peer_id="slow", max_rate_bytes_per_s=1e9, used_rate_bytes_per_s=1e9))
+    # The very first second was before its first word.
+    assert reports(script) == []
+
+
+def test_progress_of_what_is_over_says_nothing() -> None:
+    script, number = stuck_swarm()
+    assert script(PieceProgress(peer_id="ghost", number=0, began_s=1.0)) == []
+    script.stored("slow", number)
+    assert script(PieceProgress(peer_id="slow", number=number, began_s=1.0)) == []
+    assert piece_of(number, script.length).number == number
