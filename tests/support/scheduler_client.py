@@ -30,7 +30,7 @@ from odonata.wire.message import (
     Register,
     SchedulerAnswer,
 )
-from scheduler.settings import SchedulerSettings, ServerSettings
+from scheduler.settings import ModelSettings, SchedulerSettings, ServerSettings
 
 # Long enough for a loaded machine; a test that needs it has failed.
 PATIENCE_S = 20.0
@@ -40,10 +40,11 @@ URL = "http://origin.example/blob"
 
 
 def settings(port: int = 0, **server: Any) -> SchedulerSettings:
-    """A scheduler on loopback, on any free port, that records nothing."""
+    """A scheduler on loopback, on any free port, that records nothing and looks for no model."""
     return SchedulerSettings(
         server=ServerSettings(listen_ip="127.0.0.1", port=port, **server),
         telemetry=TelemetrySettings(enable=False),
+        model=ModelSettings(enable=False),
     )
 
 

@@ -37,7 +37,7 @@ class Clock:
 
 
 def falling_scores(features: FloatArray) -> FloatArray:
-    return np.linspace(0.0, 1.0 - len(features), len(features))
+    return -np.arange(len(features), dtype=np.float64)
 
 
 class Model:
@@ -47,9 +47,7 @@ class Model:
         self,
         clock: Clock,
         took_s: float = 0.0,
-        answer: Callable[[FloatArray], FloatArray] = lambda features: (
-            -np.arange(len(features)) * 1.0
-        ),
+        answer: Callable[[FloatArray], FloatArray] = falling_scores,
         version: str = "1",
     ) -> None:
         self.clock = clock
