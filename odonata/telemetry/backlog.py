@@ -57,11 +57,13 @@ class Backlog:
         held = self._put_bytes - self._taken_bytes
         return len(self._records) * 2 >= self._records_max or held * 2 >= self._bytes_max
 
-    def take(self, count: int) -> list[Record]:
-        """The oldest records, at most `count`."""
+    def take(self, records_max: int, bytes_max: int) -> list[Record]:
+        """The oldest records, until they reach one of the two; none only if there are none."""
         taken: list[Record] = []
-        while self._records and len(taken) < count:
+        size = 0
+        while self._records and len(taken) < records_max and size < bytes_max:
             record = self._records.popleft()
-            self._taken_bytes += weight(record)
+            size += weight(record)
             taken.append(record)
+        self._taken_bytes += size
         return taken

@@ -16,7 +16,7 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,7 +77,7 @@ def try_lock(fd: int) -> bool:
 
 
 @contextmanager
-def held(part: Path) -> Iterator[BinaryIO | None]:
+def held(part: Path) -> Generator[BinaryIO | None]:
     """The part, open for reading and locked; None if it is somebody else's or gone."""
     try:
         file = part.open("rb")

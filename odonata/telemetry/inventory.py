@@ -5,6 +5,7 @@ Reads the ends of Parquet files and all of each segment. It needs pyarrow, as `p
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -83,16 +84,18 @@ def _kind_facts(folder: Path, kind: str) -> KindFacts:
 def _part_facts(path: Path) -> PartFacts | None:
     """None: it is gone."""
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            reader = SegmentReader(file)
-            moments = [record.at_s + reader.header.clock_offset_s for record in reader]
+        file = path.open("rb")
     except FileNotFoundError:
         return None
-    except SegmentError as error:
-        return PartFacts(
-            name=path.name, records=0, bytes=size, lost_bytes=size, problem=error.detail
-        )
+    with file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            reader = SegmentReader(file)
+        except SegmentError as error:
+            return PartFacts(
+                name=path.name, records=0, bytes=size, lost_bytes=size, problem=error.detail
+            )
+        moments = [record.at_s + reader.header.clock_offset_s for record in reader]
     first, last = span(moments)
     with held(path) as own:
         is_live = own is None

@@ -260,12 +260,13 @@ def read_table(directories: Sequence[Path], kind: str) -> Table:
     for directory in dict.fromkeys(path.resolve() for path in directories):
         if not directory.is_dir():
             raise CallerError(f"{directory} is no folder: name one that telemetry was written to")
-        tables += _tables_in(directory, kind)
+        tables += tables_in(directory, kind)
     return _joined(tables)
 
 
-def _tables_in(directory: Path, kind: str) -> Iterator[Table]:
-    """Parts first: one that is gone by now has its Parquet files in place already."""
+def tables_in(directory: Path, kind: str) -> Iterator[Table]:
+    """The tables of `kind` in one folder, file by file; rows may move between files meanwhile."""
+    # Parts first: one that is gone when its turn comes has its Parquet files in place already.
     from_parts: set[str] = set()
     for part in parts(directory):
         if parquet_path(directory, kind, part.stem).exists():

@@ -13,20 +13,22 @@ from support.record_strategy import records as records_strategy
 from odonata.telemetry.backlog import Backlog, weight
 from odonata.telemetry.record import Record
 
+MANY = 10**9
+
 
 def test_it_gives_back_in_order_what_it_took() -> None:
     backlog = Backlog()
     for number in range(5):
         assert backlog.put(make.piece(number))
-    assert backlog.take(3) == [make.piece(0), make.piece(1), make.piece(2)]
-    assert backlog.take(3) == [make.piece(3), make.piece(4)]
-    assert backlog.take(3) == []
+    assert backlog.take(3, MANY) == [make.piece(0), make.piece(1), make.piece(2)]
+    assert backlog.take(3, MANY) == [make.piece(3), make.piece(4)]
+    assert backlog.take(3, MANY) == []
 
 
 def test_it_takes_so_many_records_and_no_more() -> None:
     backlog = Backlog(records_max=2)
     assert [backlog.put(make.piece(i)) for i in range(4)] == [True, True, False, False]
-    backlog.take(1)
+    backlog.take(1, MANY)
     assert [backlog.put(make.piece(i)) for i in range(2)] == [True, False]
 
 
@@ -38,13 +40,22 @@ def test_it_takes_so_many_bytes_and_no_more() -> None:
     assert not backlog.put(make.piece())
 
 
+def test_it_gives_so_many_bytes_at_a_time_but_never_nothing() -> None:
+    backlog = Backlog()
+    for number in range(5):
+        backlog.put(make.piece(number))
+    assert len(backlog.take(5, 2 * weight(make.piece()))) == 2
+    assert len(backlog.take(5, 1)) == 1
+    assert len(backlog.take(5, MANY)) == 2
+
+
 def test_it_asks_to_be_emptied_when_half_full() -> None:
     for backlog in (Backlog(records_max=4), Backlog(bytes_max=4 * weight(make.piece()))):
         seen: list[bool] = []
         for _ in range(3):
             backlog.put(make.piece())
             seen.append(backlog.is_half_full)
-        backlog.take(3)
+        backlog.take(3, MANY)
         assert [*seen, backlog.is_half_full] == [False, True, True, False]
 
 
@@ -54,7 +65,7 @@ def test_whatever_comes_and_goes_the_bounds_hold(steps: list[Record | int]) -> N
     held: deque[Record] = deque()
     for step in steps:
         if isinstance(step, int):
-            assert backlog.take(step) == [held.popleft() for _ in range(min(step, len(held)))]
+            assert backlog.take(step, MANY) == [held.popleft() for _ in range(min(step, len(held)))]
             continue
         fits = len(held) < 4 and sum(map(weight, held)) + weight(step) <= 3000
         assert backlog.put(step) is fits

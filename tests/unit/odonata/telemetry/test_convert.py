@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from support import record as make
 
-from odonata.telemetry.convert import convert, main
+from odonata.telemetry.convert import convert
 from odonata.telemetry.folder import KINDS, held, parquet_files, unfinished_path
 from odonata.telemetry.outcome import MESSAGES_MAX, Outcome
 from odonata.telemetry.parquet import read_table, write_tables
@@ -126,17 +126,3 @@ def test_outcomes_add_up_and_stay_short() -> None:
         total = total.plus(one)
     assert total.records == 2 * (MESSAGES_MAX + 3)
     assert total.messages == ("why",) * MESSAGES_MAX
-
-
-def test_main_says_what_is_wrong_with_the_folder(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("signal.alarm", lambda _: None)  # of the whole test process
-    monkeypatch.setattr("signal.signal", lambda *_: None)
-    monkeypatch.setattr("os.nice", lambda _: None)
-    assert main([str(tmp_path / "nowhere")]) == 1
-    assert "nowhere: No such file" in capsys.readouterr().err
-    (tmp_path / "a.part").write_bytes(segment(SOME))
-    assert main([str(tmp_path)]) == 0
-    said = msgspec.json.decode(capsys.readouterr().out, type=Outcome)
-    assert (said.segments, said.files) == (1, 4)

@@ -16,8 +16,9 @@ from support import record as make
 from support.record_strategy import records as records_strategy
 
 from odonata.errors import CallerError, StorageError
+from odonata.telemetry.convert import convert
 from odonata.telemetry.folder import KINDS, parquet_path
-from odonata.telemetry.parquet import describe_file, read_table, tables_of, write_tables
+from odonata.telemetry.parquet import describe_file, read_table, tables_in, tables_of, write_tables
 from odonata.telemetry.record import SCHEMA_VERSION, DecisionRecord, Record
 from odonata.telemetry.segment import Origin, SegmentHeader, encode_header, encode_record
 from odonata.telemetry.table import COLUMNS, MOMENTS, ORIGIN_COLUMNS, kind_of
@@ -142,6 +143,19 @@ def test_a_part_is_read_until_its_parquet_file_stands(tmp_path: Path) -> None:
         "piece": 1,
         "download": 1,
     }
+
+
+def test_rows_that_move_while_they_are_read_are_seen_once(tmp_path: Path) -> None:
+    write_tables([make.piece(0)], tmp_path, "0")
+    for number in (1, 2):
+        write_part(tmp_path / f"{number}.part", [make.piece(number)])
+    tables = tables_in(tmp_path, "piece")
+    found = next(tables)["number"].to_pylist()
+    assert found == [1]  # from its part
+    assert convert(tmp_path).segments == 2
+    for table in tables:
+        found += table["number"].to_pylist()
+    assert sorted(found) == [0, 1, 2]
 
 
 def test_parts_that_hold_nothing_readable_are_passed_over(tmp_path: Path) -> None:
