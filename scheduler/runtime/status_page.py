@@ -46,14 +46,14 @@ class StatusPage:
         metrics: SchedulerMetrics,
         core: SchedulerCore,
         ranker: LiveRanker,
-        now: Callable[[], float],
+        clock: WallClock,
     ) -> None:
-        """`now` is the core's clock."""
+        """`clock` turns the core's time into the time of day."""
         self._settings = settings
         self._metrics = metrics
         self._core = core
         self._ranker = ranker
-        self._now = now
+        self._clock = clock
         self._runner: web.AppRunner | None = None
         self._address = ""
 
@@ -112,8 +112,7 @@ class StatusPage:
                 f"no decision about {kind} {id_} is remembered: it never asked here, or others "
                 "came since"
             )
-        clock = WallClock(self._now())
-        decisions = [_told(decision, clock) for decision in found[-DECISION_LIMIT:]]
+        decisions = [_told(decision, self._clock) for decision in found[-DECISION_LIMIT:]]
         return _json({"decisions": decisions, "more": len(found) > DECISION_LIMIT})
 
     def _check_near(self, request: web.Request) -> None:
