@@ -35,14 +35,14 @@ class TelemetrySettings(Section):
     dir: FilePath = Path("/var/lib/odonata") / FOLDER_NAME
     """Programs may share a folder. Not root: below the user's state folder."""
     max_segment_bytes: SegmentBytes = 16 * 1024 * 1024
-    """A segment of this size is turned into Parquet: about 40,000 pieces, 150 MB of memory and some
-    seconds of a process of low priority."""
+    """A segment of this size is turned into Parquet: about 40,000 pieces, which take a process of
+    low priority a second and 140 MiB of memory (measured)."""
     max_segment_age_s: SegmentAge = 600.0
     """So does one of this age, so that a quiet host's records are readable by other tools within
     ten minutes. Ours read segments, too."""
     max_total_bytes: ByteCount = 1024 * 1024 * 1024
-    """The oldest files go beyond this. 1 GiB holds about ten million pieces; training wants the
-    latest one or two weeks."""
+    """The oldest files go beyond this. Measured: a piece takes 43 bytes as Parquet, a decision with
+    50 candidates up to 19 KB; so 1 GiB holds 25 million pieces or 55,000 such decisions."""
 
     @model_validator(mode="after")
     def _a_segment_fits(self) -> Self:

@@ -30,11 +30,11 @@ from odonata.telemetry.segment_log import SegmentLog
 from odonata.telemetry.settings import TelemetrySettings
 
 FLUSH_INTERVAL_S: Final = 0.5
-"""What a killed process may lose. Waking costs 50 us."""
+"""What a killed process may lose. Waking for nothing costs some microseconds."""
 
 BATCH_RECORDS: Final = 256
 BATCH_BYTES: Final = 256 * 1024
-"""Encoded at a time, in half a millisecond, and written by one system call, in which the event
+"""Encoded at a time, in 0.7 ms (256 pieces, measured), and written by one system call, in which the event
 loop's thread has Python to itself."""
 
 DROP_LOG_INTERVAL_S: Final = 60.0
