@@ -40,7 +40,8 @@ def build(telemetry: tuple[Path, ...], out: Path, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(card))
         return
-    left_out = card.decisions.read - card.decisions.repeated - card.decisions.kept
+    counts = card.decisions
+    left_out = counts.read - counts.repeated - counts.without_choice - counts.kept
     click.echo(
         f"{out}: {card.row_count:,} candidates of {card.decision_count:,} decisions, "
         f"{card.observed_count:,} observed; {left_out:,} decisions left out, "

@@ -88,7 +88,7 @@ def from_telemetry(
     progress("joining", 0, 1)
     tries = join.distinct_tries(read.pieces)
     place = join.places(tries.frame, rows, sorted_out.known)
-    joined = tries.frame[place == "joined"]
+    joined = label.with_kinds(tries.frame).loc[place == "joined"]
     rows = typed(join.attach(rows, label.outcomes(joined)))
     progress("joining", 1, 1)
     lost = tries.frame["decision_id"][place == "decision_lost"]
@@ -126,6 +126,10 @@ class SortedOut:
     counts: DecisionCounts
 
 
+_FATES = ["ambiguous", "other_record_schema", "without_choice", "without_candidates", "other_facts"]
+"""Why a decision is left out, the first that holds: fields of `DecisionCounts`."""
+
+
 def _sort_out(read: pd.DataFrame, candidates: pd.DataFrame) -> SortedOut:
     """Decide for every decision record whether its rows can be used."""
     once = join.distinct(read, join.DECISION_KEY)
@@ -141,10 +145,11 @@ def _sort_out(read: pd.DataFrame, candidates: pd.DataFrame) -> SortedOut:
         [
             frame["decision_id"].duplicated(keep=False).to_numpy(dtype=np.bool_),
             (frame["schema_version"] != SCHEMA_VERSION).to_numpy(dtype=np.bool_),
+            group["count"].isna().to_numpy() & (frame["outcome"] == "source").to_numpy(),
             ~is_whole,
             ~of_today & ~facts_whole,
         ],
-        ["ambiguous", "other_record_schema", "without_candidates", "other_facts"],
+        _FATES,
         default="kept",
     )
     fate = pd.Series(fates, index=frame.index, dtype="str")
@@ -152,10 +157,7 @@ def _sort_out(read: pd.DataFrame, candidates: pd.DataFrame) -> SortedOut:
     counts = DecisionCounts(
         read=len(read),
         repeated=once.repeated,
-        ambiguous=int((fate == "ambiguous").sum()),
-        other_record_schema=int((fate == "other_record_schema").sum()),
-        other_facts=int((fate == "other_facts").sum()),
-        without_candidates=int((fate == "without_candidates").sum()),
+        **{name: int((fate == name).sum()) for name in _FATES},
         kept=len(kept),
         recomputed=int(kept["is_old"].sum()),
         to_source=int((kept["outcome"] == "source").sum()),

@@ -52,6 +52,7 @@ class Description(Value, frozen=True, kw_only=True):
     trainable_decision_count: int
     """With at least two observed parents: only these teach a ranker an order."""
     failed_count: int
+    censored_count: int
     thin_count: int
     explored_share: float
     goodput_quantiles: dict[str, float]
@@ -78,6 +79,7 @@ def describe(dataset: DataSet, advance: Advance | None = None) -> Description:
         observed_share=_share(len(observed), chosen),
         trainable_decision_count=int((per_decision >= 2).sum()),
         failed_count=int(observed["is_failed"].sum()),
+        censored_count=int(observed["is_censored"].sum()),
         thin_count=int(observed["is_thin"].sum()),
         explored_share=float(first["explored"].mean()),
         goodput_quantiles=_quantiles(rows),
@@ -162,7 +164,9 @@ def _overview(description: Description) -> Table:
     table.add_row("  chosen", f"{description.chosen_count:,}", explored)
     observed = f"{percent(description.observed_share)} of the chosen"
     table.add_row("  observed", f"{card.observed_count:,}", observed)
-    table.add_row("  failed", f"{description.failed_count:,}", "brought nothing, or mostly failed")
+    table.add_row("  failed", f"{description.failed_count:,}", "mostly failed, or only refused")
+    late = "brought nothing in time: goodput at best"
+    table.add_row("  censored", f"{description.censored_count:,}", late)
     table.add_row("  thin", f"{description.thin_count:,}", "one try of less than 8 MB")
     hosts = card.hosts
     note = f"{hosts.observed:,} of them observed"
@@ -216,6 +220,7 @@ _MEANINGS = {
     "not_chosen": "name a parent that was not chosen",
     "ambiguous": "share their id with another decision",
     "other_facts": "under other features, without all facts",
+    "without_choice": "to the source, without a candidate",
     "without_candidates": "without all their candidates",
     "recomputed": "features made anew from facts",
 }

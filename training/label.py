@@ -11,13 +11,19 @@ in it, also the ones that brought nothing: a try that was stopped would have tak
 as it had (for a constant rate, bytes over all time spent is the likeliest one when some
 waits were cut short).
 
-Failures are no missing values, they are the worst ones. A parent `is_failed` if it brought nothing
-although it was tried to the end (failed, refused, or given up as late), or if more tries failed
-than brought a piece. It has no goodput then, but a grade: the lowest. A try that was stopped since
-its parent cheats counts as failed. Late tries and refusals do not count as failures beside pieces
-that arrived: the time says what the former cost, and who is refused goes elsewhere at once. Tries
-that were hedged away, or stopped because the piece or the parent was not wanted any more, are
-neutral: alone they say nothing about the parent, so it stays unobserved.
+Nothing that went wrong is a missing value; it is censored, in two ways:
+
+- A parent `is_failed` if more tries failed than brought a piece, or if it only refused. It has no
+  goodput, but a grade: the lowest. A try that was stopped since its parent cheats counts as failed.
+  Refusals do not count beside anything else: who is refused goes elsewhere at once.
+- A try is late if it was given up for its slowness, or if it was outrun: a second parent was asked
+  for the same piece later and brought it first. That is no failure, but it cost its time. If
+  nothing else came from the parent, the label is what its goodput was at best, as if one piece had
+  just arrived when the last try was stopped: `is_censored`. (Without that, two in three slow hosts
+  had no label at all in a simulated swarm of our own peers, for they hedge what is slow.)
+
+Other tries that were stopped are neutral: the race was lost by who began it later, or the piece or
+the parent was not wanted any more. Alone they say nothing, so the parent stays unobserved.
 
 `is_thin` marks outcomes of fewer than 2 tries and less than 8 MB: one piece of a small
 file mostly shows the start of a connection. They keep their label; who fits a model decides.
@@ -54,6 +60,7 @@ GRADE_NONE = -1
 
 REFUSED = FailureReason.REFUSED.value
 LATE = CancelReason.LATE.value
+HEDGED = CancelReason.HEDGED.value
 BLAMED = CancelReason.BLAMED.value
 
 OUTCOME_KEY = ["decision_id", "peer_id"]
@@ -67,41 +74,57 @@ COUNTS = {
 """Column of an outcome -> the kind of try that it counts."""
 
 
-def kinds(tries: pd.DataFrame) -> pd.Series[str]:
-    """What each try was: "ok", "failed", "refused", "late" or "neutral" (stopped for no fault)."""
-    cancelled = tries["result"] == "cancelled"
-    failed = (tries["result"] == "failed") | (cancelled & (tries["reason"] == BLAMED))
+def with_kinds(tries: pd.DataFrame) -> pd.DataFrame:
+    """The tries with a column `kind`: "ok", "failed", "refused", "late" or "neutral".
+
+    Give all tries of a child, also those that join no decision: some are told from the others.
+    """
+    result, reason = tries["result"], tries["reason"]
+    cancelled = result == "cancelled"
+    rules = {
+        "refused": (result == "failed") & (reason == REFUSED),
+        "failed": (result == "failed") | (cancelled & (reason == BLAMED)),
+        "late": cancelled & ((reason == LATE) | ((reason == HEDGED) & outrun(tries))),
+        "neutral": cancelled,
+    }
     kind = np.select(
-        [
-            (failed & (tries["reason"] == REFUSED)).to_numpy(dtype=bool),
-            failed.to_numpy(dtype=bool),
-            (cancelled & (tries["reason"] == LATE)).to_numpy(dtype=bool),
-            cancelled.to_numpy(dtype=bool),
-        ],
-        ["refused", "failed", "late", "neutral"],
-        default="ok",
+        [where.to_numpy(dtype=bool) for where in rules.values()], list(rules), default="ok"
     )
-    return pd.Series(kind, index=tries.index, dtype="str")
+    return tries.assign(kind=pd.Series(kind, index=tries.index, dtype="str"))
+
+
+def outrun(tries: pd.DataFrame) -> pd.Series[bool]:
+    """Whether another try of the same child brought the same piece although it began later.
+
+    Both moments are by the child's clock. False for tries that brought their piece.
+    """
+    began = tries["at_s"] - tries["total_s"]
+    is_ok = tries["result"] == "ok"
+    key = [tries["child_id"], tries["number"]]
+    brought = began.where(is_ok).groupby(key).transform("max")
+    return (brought > began) & ~is_ok
 
 
 def outcomes(tries: pd.DataFrame) -> pd.DataFrame:
     """One row per (decision_id, peer_id) that was tried: counts, bytes, busy_s, and the label.
 
-    `tries` are piece records, each once, with `parent_id` and a decision that named that parent.
-    Columns: OUTCOME_KEY and the outcome columns of `rows`.
+    `tries` are piece records `with_kinds`, each once, with `parent_id` and a decision that named
+    that parent. Columns: OUTCOME_KEY, the outcome columns of `rows`.
     """
+    kind = tries["kind"]
     frame = pd.DataFrame(
         {
             "decision_id": tries["decision_id"],
             "peer_id": tries["parent_id"],
-            "bytes": tries["length"].where(tries["result"] == "ok", 0),
+            "bytes": tries["length"].where(kind == "ok", 0),
             "busy_s": busy_shares(tries),
+            **{column: (kind == name).astype("int64") for column, name in COUNTS.items()},
         }
     )
-    kind = kinds(tries)
-    for column, name in COUNTS.items():
-        frame[column] = (kind == name).astype("int64")
-    return label(frame.groupby(OUTCOME_KEY, sort=True, as_index=False).sum())
+    summed = frame.groupby(OUTCOME_KEY, sort=True, as_index=False).sum()
+    asked = frame[OUTCOME_KEY].assign(asked=tries["length"].where(kind == "late", 0))
+    largest = asked.groupby(OUTCOME_KEY, sort=True)["asked"].max()
+    return label(summed, pd.Series(largest.to_numpy(), index=summed.index, dtype="int64"))
 
 
 def busy_shares(tries: pd.DataFrame) -> pd.Series[float]:
@@ -124,19 +147,26 @@ def busy_shares(tries: pd.DataFrame) -> pd.Series[float]:
     return (spans["end"] - from_s).clip(lower=0.0).reindex(tries.index)
 
 
-def label(outcome: pd.DataFrame) -> pd.DataFrame:
-    """The same outcomes with observed, is_failed, is_thin and label_log_goodput added."""
-    pieces, failed = outcome["piece_count"], outcome["failed_count"]
-    tries = pieces + failed + outcome["refused_count"] + outcome["late_count"]
+def label(outcome: pd.DataFrame, late_bytes: pd.Series[int]) -> pd.DataFrame:
+    """The same outcomes with observed, is_failed, is_censored, is_thin and label_log_goodput added.
+
+    `late_bytes`: of the largest piece that the parent was asked for in vain, in bytes.
+    """
+    pieces, failed, late = outcome["piece_count"], outcome["failed_count"], outcome["late_count"]
+    tries = pieces + failed + outcome["refused_count"] + late
     observed = tries > 0
-    is_failed = observed & ((pieces == 0) | (failed > pieces))
-    goodput = outcome["bytes"] / outcome["busy_s"].clip(lower=MIN_BUSY_S)
-    labelled = observed & ~is_failed
+    is_failed = observed & ((failed > pieces) | (pieces + late == 0))
+    # A late try of unknown length brought nothing that could be set against its time.
+    is_failed |= (pieces == 0) & (late > 0) & (late_bytes <= 0)
+    is_censored = observed & ~is_failed & (pieces == 0)
+    moved = outcome["bytes"].where(~is_censored, late_bytes)
+    goodput = moved / outcome["busy_s"].clip(lower=MIN_BUSY_S)
     return outcome.assign(
         observed=observed,
         is_failed=is_failed,
+        is_censored=is_censored,
         is_thin=observed & (tries < THIN_TRIES) & (outcome["bytes"] < THIN_BYTES),
-        label_log_goodput=np.log(goodput.where(labelled)),
+        label_log_goodput=np.log(goodput.where(observed & ~is_failed)),
     )
 
 

@@ -93,9 +93,10 @@ OUTCOME_COLUMNS: tuple[Column, ...] = (
     _outcome("busy_s", FLOAT, "time with at least one try in flight (union of intervals)", "s"),
     _outcome("failed_count", INT, "tries that failed or timed out, refusals aside", "pieces"),
     _outcome("refused_count", INT, "tries refused for want of an upload slot", "pieces"),
-    _outcome("late_count", INT, "tries given up because they took too long", "pieces"),
-    _outcome("neutral_count", INT, "tries stopped for no fault: hedged, or not wanted", "pieces"),
-    _outcome("is_failed", BOOL, "brought nothing, or failed more often than not"),
+    _outcome("late_count", INT, "tries given up as too slow, or outrun by a later one", "pieces"),
+    _outcome("neutral_count", INT, "tries stopped for no fault of the parent", "pieces"),
+    _outcome("is_failed", BOOL, "failed more often than not, or only refused"),
+    _outcome("is_censored", BOOL, "brought nothing in time: the label is its goodput at best"),
     _outcome("is_thin", BOOL, "observed by fewer than 2 tries and less than 8 MB"),
     _outcome("label_log_goodput", FLOAT, "ln(bytes / busy_s); NaN: unobserved or failed", "ln B/s"),
 )
@@ -129,8 +130,10 @@ class DecisionCounts(Value, frozen=True, kw_only=True):
     """Written under another version of the records."""
     other_facts: int = 0
     """Other features than today's, and not all of today's facts to make them from."""
+    without_choice: int = 0
+    """Sent to the source when there was no candidate: nothing to make rows of."""
     without_candidates: int = 0
-    """There was none, or rows of them are lost: without the whole group no feature is right."""
+    """Rows of candidates are lost: without the whole group no feature is right."""
     kept: int = 0
     recomputed: int = 0
     """Of the kept: logged under another feature schema, features made anew from the facts."""

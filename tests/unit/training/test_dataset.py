@@ -217,7 +217,7 @@ def test_decisions_for_the_source_have_rows_without_outcome(tmp_path: Path) -> N
     )  # fmt: skip
     dataset = assemble([folder(tmp_path / "t", [*records, to_source, empty])])
     assert dataset.card.decisions == data.DecisionCounts(
-        read=4, kept=3, without_candidates=1, to_source=1
+        read=4, kept=3, without_choice=1, to_source=1
     )
     rows = dataset.frame[dataset.frame["outcome"] == "source"]
     assert len(rows) == 3

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.tries import one_try, tries
 
 from training import join
-from training.label import outcomes
+from training.label import outcomes, with_kinds
 
 KNOWN = {"c#1", "c#2", "c#old"}
 
@@ -59,7 +59,8 @@ def test_pieces_belong_to_the_latest_decision_that_named_the_parent() -> None:
         one_try(number=2, decision_id="c#1", parent_id="q"),
     )
     assert (join.places(frame, candidates(), KNOWN) == "joined").all()
-    counted = outcomes(frame).set_index(["decision_id", "peer_id"])["piece_count"]
+    found = outcomes(with_kinds(frame)).set_index(["decision_id", "peer_id"])
+    counted = found["piece_count"]
     assert counted.to_dict() == {("c#1", "p"): 1, ("c#1", "q"): 1, ("c#2", "p"): 1}
 
 
@@ -117,7 +118,7 @@ def test_a_failure_without_number_counts_only_if_the_peer_is_silent() -> None:
 
 
 def test_every_candidate_keeps_its_row_and_only_tried_ones_an_outcome() -> None:
-    rows = join.attach(candidates(), outcomes(tries(one_try())))
+    rows = join.attach(candidates(), outcomes(with_kinds(tries(one_try()))))
     assert rows["peer_id"].tolist() == ["p", "q", "r", "p"]
     assert rows["observed"].tolist() == [True, False, False, False]
     assert rows["piece_count"].tolist() == [1, 0, 0, 0]
@@ -125,7 +126,7 @@ def test_every_candidate_keeps_its_row_and_only_tried_ones_an_outcome() -> None:
 
 
 def test_no_outcomes_at_all() -> None:
-    rows = join.attach(candidates(), outcomes(tries()))
+    rows = join.attach(candidates(), outcomes(with_kinds(tries())))
     assert not rows["observed"].any()
     assert rows["busy_s"].eq(0.0).all()
 
@@ -133,7 +134,7 @@ def test_no_outcomes_at_all() -> None:
 def test_two_rows_for_one_candidate_would_be_a_bug() -> None:
     twice = pd.concat([candidates(), candidates()])
     with pytest.raises(pd.errors.MergeError):
-        join.attach(twice, outcomes(tries(one_try())))
+        join.attach(twice, outcomes(with_kinds(tries(one_try()))))
 
 
 # --- properties ---------------------------------------------------------------------------------
@@ -163,7 +164,7 @@ def test_every_record_ends_in_exactly_one_place(rows: list[dict[str, Any]]) -> N
     place = join.places(found.frame, candidates(), KNOWN)
     assert len(place) == len(found.frame)
     assert len(found.frame) + found.repeated + found.twice_written == len(read)
-    joined = found.frame[place == "joined"]
+    joined = with_kinds(found.frame)[place == "joined"]
     counted = outcomes(joined)
     counts = ["piece_count", "failed_count", "refused_count", "late_count", "neutral_count"]
     assert counted[counts].to_numpy().sum() == len(joined)

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.tries import MB, one_try, tries
 
-from training.label import busy_shares, grades, outcomes
+from training.label import busy_shares, grades, outcomes, outrun, with_kinds
 
 
 def only_outcome(*rows: dict[str, Any]) -> pd.Series:
-    frame = outcomes(tries(*rows))
+    frame = outcomes(with_kinds(tries(*rows)))
     assert len(frame) == 1
     return frame.iloc[0]
 
@@ -43,13 +43,12 @@ def test_a_piece_within_another_adds_no_time() -> None:
 
 
 def test_parents_and_decisions_are_kept_apart() -> None:
-    frame = outcomes(
-        tries(
-            one_try(number=0),
-            one_try(number=1, parent_id="q"),
-            one_try(number=2, decision_id="c#2"),
-        )
+    read = tries(
+        one_try(number=0),
+        one_try(number=1, parent_id="q"),
+        one_try(number=2, decision_id="c#2"),
     )
+    frame = outcomes(with_kinds(read))
     found = frame[["decision_id", "peer_id", "piece_count", "busy_s"]].to_numpy().tolist()
     assert found == [["c#1", "p", 1, 1.0], ["c#1", "q", 1, 1.0], ["c#2", "p", 1, 1.0]]
 
@@ -71,11 +70,10 @@ def test_time_of_a_late_try_counts_although_it_brought_nothing() -> None:
         ("failed", "timeout", "failed_count"),
         ("failed", "temporary", "failed_count"),
         ("failed", "refused", "refused_count"),
-        ("cancelled", "late", "late_count"),
         ("cancelled", "blamed", "failed_count"),
     ],
 )
-def test_a_parent_that_brought_nothing_has_failed(result: str, reason: str, counter: str) -> None:
+def test_a_parent_that_only_failed_has_failed(result: str, reason: str, counter: str) -> None:
     outcome = only_outcome(one_try(result=result, reason=reason))
     assert outcome[counter] == 1
     assert outcome["observed"]
@@ -92,6 +90,72 @@ def test_a_try_stopped_for_no_fault_alone_says_nothing(reason: str) -> None:
     assert not outcome["is_failed"]
     assert not outcome["is_thin"]
     assert np.isnan(outcome["label_log_goodput"])
+
+
+def test_a_late_try_alone_says_how_fast_the_parent_was_at_best() -> None:
+    # One piece of 4 MB at best in the 8 seconds of [0, 3] and [5, 10].
+    late = {"result": "cancelled", "reason": "late"}
+    outcome = only_outcome(
+        one_try(at_s=3.0, total_s=3.0, **late), one_try(number=1, at_s=10.0, total_s=5.0, **late)
+    )
+    assert outcome["observed"]
+    assert outcome["is_censored"]
+    assert not outcome["is_failed"]
+    assert outcome["bytes"] == outcome["piece_count"] == 0
+    assert outcome["label_log_goodput"] == pytest.approx(log(4 * MB / 8.0))
+
+
+def test_a_piece_that_arrived_is_no_worse_than_none() -> None:
+    """The same two waits of four seconds; what was stopped might have been just as slow."""
+    late = one_try(at_s=4.0, total_s=4.0, result="cancelled", reason="late")
+    alone = only_outcome(late, late | {"number": 1, "at_s": 8.0})
+    helped = only_outcome(late, one_try(number=1, at_s=8.0, total_s=4.0))
+    assert helped["label_log_goodput"] == alone["label_log_goodput"]
+    assert not helped["is_censored"]
+
+
+def test_late_tries_do_not_excuse_failures_nor_stand_for_unknown_lengths() -> None:
+    late = one_try(result="cancelled", reason="late")
+    failed = one_try(number=1, result="failed", reason="digest")
+    refused = one_try(number=1, result="failed", reason="refused", total_s=0.0)
+    assert only_outcome(late, failed)["is_failed"]
+    assert not only_outcome(late, refused)["is_failed"]
+    assert only_outcome(late | {"length": 0})["is_failed"]
+
+
+def race(slow_began_s: float, fast_began_s: float) -> pd.DataFrame:
+    """Piece 0 from p, stopped at 10 when q brought it; seconds at which each began."""
+    return with_kinds(
+        tries(
+            one_try(at_s=10.0, total_s=10.0 - slow_began_s, result="cancelled", reason="hedged"),
+            one_try(at_s=10.0, total_s=10.0 - fast_began_s, parent_id="q"),
+        )
+    )
+
+
+def test_who_is_outrun_by_a_later_try_was_late() -> None:
+    raced = race(2.0, 8.0)
+    assert raced["kind"].tolist() == ["late", "ok"]
+    slow = outcomes(raced).iloc[0]
+    assert slow["peer_id"] == "p"
+    assert slow["is_censored"]
+    assert slow["label_log_goodput"] == pytest.approx(log(4 * MB / 8.0))
+
+
+def test_who_began_the_race_later_and_lost_it_says_nothing() -> None:
+    raced = race(8.0, 2.0)
+    assert raced["kind"].tolist() == ["neutral", "ok"]
+    slow = outcomes(raced).iloc[0]
+    assert slow["peer_id"] == "p"
+    assert not slow["observed"]
+
+
+def test_a_race_is_run_by_one_child_for_one_piece() -> None:
+    hedged = one_try(at_s=10.0, total_s=8.0, result="cancelled", reason="hedged")
+    for other in ({"child_id": "d"}, {"number": 1}):
+        winner = one_try(at_s=10.0, parent_id="q", **other)
+        assert not outrun(tries(hedged, winner)).any()
+    assert outrun(tries(hedged, one_try(at_s=10.0, parent_id="q"))).tolist() == [True, False]
 
 
 def test_hedged_at_the_end_is_no_failure_of_who_brought_the_rest() -> None:
@@ -143,7 +207,7 @@ def test_a_time_no_clock_can_tell_makes_no_infinite_goodput() -> None:
 
 
 def test_no_tries_make_no_outcomes() -> None:
-    frame = outcomes(tries())
+    frame = outcomes(with_kinds(tries()))
     assert frame.empty
     assert frame["observed"].dtype == np.bool_
 
