@@ -1,13 +1,25 @@
-"""`odonata sim`: a swarm of the production cores on virtual time, and what came of it."""
+"""`odonata simulate` and `odonata sim`: swarms of the production cores on virtual time.
+
+`simulate` compares policies over many worlds of a scenario; `sim` shows one swarm, peer by peer.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from odonata.errors import CallerError, OdonataError
 from odonata.units import parse_duration_s, parse_rate, parse_size
+
+if TYPE_CHECKING:
+    from simulator.study import Order, WorldOutcome
+
+DEFAULT_POLICIES = ("dragonfly", "rule")
 
 
 class Quantity(click.ParamType[float]):
@@ -110,3 +122,132 @@ def _check(failures: tuple[str, ...]) -> None:
     """A swarm that did not bring everything to everybody who lived is a failure."""
     if failures:
         raise OdonataError(f"{len(failures)} downloads failed: {'; '.join(failures[:3])}")
+
+
+@click.command()
+@click.argument("scenario")
+@click.option(
+    "--policy",
+    "policies",
+    multiple=True,
+    metavar="NAME",
+    help="dragonfly, rule, random or learned. Repeatable; default: dragonfly and rule.",
+)
+@click.option(
+    "--client",
+    "clients",
+    multiple=True,
+    type=click.Choice(["own", "stock"]),
+    help="Whose rules peers follow: ours or Dragonfly's. Repeatable; default: own.",
+)
+@click.option("--peers", type=click.IntRange(1, 1000), help="Instead of the scenario's.")
+@click.option("--files", type=click.IntRange(1, 100), help="One after the other in each world.")
+@click.option("--seeds", type=click.IntRange(1, 1000), default=5, show_default=True, help="Worlds.")
+@click.option("--first-seed", type=int, default=1, show_default=True, help="Of the first world.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="As in the file.")
+@click.option("--exploration", type=click.FloatRange(0, 1), default=0.0, show_default=True)
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Bundle of `learned`; default: the published one, else the checkout's.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of runs.parquet and completion.png; default: simulations/SCENARIO.",
+)
+@click.option("--telemetry", is_flag=True, help="Keep what scheduler and peers recorded, too.")
+@click.option("--jobs", type=click.IntRange(1, 256), help="Worlds at a time; default: all cores.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+def simulate(
+    scenario: str,
+    policies: tuple[str, ...],
+    clients: tuple[str, ...],
+    peers: int | None,
+    files: int | None,
+    seeds: int,
+    first_seed: int,
+    settings: tuple[str, ...],
+    exploration: float,
+    model: Path | None,
+    out: Path | None,
+    telemetry: bool,
+    jobs: int | None,
+    as_json: bool,
+) -> None:
+    """What if? Run worlds of SCENARIO under one scheduling policy or another.
+
+    SCENARIO is one of datasets/scenarios (flash, fastseed, lognormal, degrade, churn, staggered) or
+    a file of your own. The same seed draws the same world for every policy and client; the same
+    command writes the same files, whatever the number of jobs.
+    """
+    from simulator.policy import policy_named
+    from simulator.scenario_file import load_scenario
+    from simulator.study import Order
+
+    overrides = dict(_setting(text) for text in settings)
+    if peers is not None:
+        overrides["peers"] = str(peers)
+    if files is not None:
+        overrides |= {"files": str(files)}
+        overrides.setdefault("judgedFrom", str(1 + files // 2))
+    world = load_scenario(scenario, overrides=overrides)
+    name = Path(scenario).stem
+    folder = out or Path("simulations") / name
+    records = folder / "telemetry" if telemetry else None
+    orders = [
+        Order(
+            name=name,
+            scenario=world,
+            policy=policy_named(policy, model=model, exploration=exploration),
+            client=client,
+            seed=seed,
+            telemetry=records,
+        )
+        for seed in range(first_seed, first_seed + seeds)
+        for client in dict.fromkeys(clients or ("own",))
+        for policy in dict.fromkeys(policies or DEFAULT_POLICIES)
+    ]
+    outcomes = _run(orders, jobs or os.cpu_count() or 1)
+    _show(outcomes, world.question, folder, as_json=as_json)
+
+
+def _run(orders: list[Order], jobs: int) -> list[WorldOutcome]:
+    """Run them under a bar on the terminal's other stream, so that stdout holds results alone."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeElapsedColumn as Elapsed
+
+    from simulator.study import run_worlds
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Elapsed())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("worlds", total=len(orders))
+        return run_worlds(orders, jobs=jobs, on_done=lambda _: progress.advance(bar))
+
+
+def _show(outcomes: list[WorldOutcome], question: str, folder: Path, *, as_json: bool) -> None:
+    from rich.console import Console
+
+    from simulator.study_files import draw, write_runs
+    from simulator.summary import summarise, table
+
+    rows = summarise(outcomes)
+    written = (write_runs(outcomes, folder), draw(outcomes, question, folder))
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=2).decode())
+        return
+    seeds = len({outcome.seed for outcome in outcomes})
+    first, files = outcomes[0].judged_from, len(outcomes[0].files)
+    what = f"file{'' if first == files else f's {first} to'} {files}" if files > 1 else "one file"
+    console = Console()
+    console.print(table(rows, question))
+    console.print(f"Medians over {seeds} worlds, {what}; stretch: multiples of the physical bound.")
+    console.print("Written: " + ", ".join(str(file) for file in written), soft_wrap=True)
+
+
+def _setting(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise CallerError(f"--set {text!r} is not KEY=VALUE: write for instance seedUplink=1Gbit/s")
+    return key.strip(), value.strip()

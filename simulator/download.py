@@ -259,7 +259,12 @@ class SimulatedDownload:
             began_s = (
                 None if fetch.began_at_s is None else self._around.world.now - fetch.began_at_s
             )
-            event = PieceProgress(peer_id=effect.peer_id, number=effect.number, began_s=began_s)
+            event = PieceProgress(
+                peer_id=effect.peer_id,
+                number=effect.number,
+                began_s=began_s,
+                received=fetch.received,
+            )
             self._around.world.after(0.0, lambda: self.give(event))
 
     def fetched(self, fetch: _Fetch, event: PieceStored | PieceNotFetched) -> None:
@@ -351,6 +356,15 @@ class _Fetch:
         attempt.requested_at_s = around.world.now + 2 * parent.delay_s
         self._timer = around.world.after(3 * parent.delay_s, self._arrive)
         self._timeout = around.world.after(effect.timeout_s, self._time_out)
+
+    @property
+    def received(self) -> int:
+        """Bytes that have left the parent."""
+        length, transfer = self.effect.length or 0, self._transfer
+        if transfer is None:
+            return 0 if self.began_at_s is None else length
+        passed_s = self._around.world.now - transfer.since_s
+        return int(length - transfer.left + transfer.rate * passed_s)
 
     def stop(self) -> None:
         self._over = True

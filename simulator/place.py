@@ -68,6 +68,7 @@ class Place:
         self.world = World(seed, keep_log=keep_log)
         self.network = Network(self.world, between_idcs=scenario.between_idcs)
         self.hosts = {host.host.id: host for host in draw_hosts(scenario, self.world)}
+        self._by_name = {host.name: host for host in self.hosts.values()}
         self.swarms: dict[str, SwarmOfTask] = {}
         self.downloads: dict[str, SimulatedDownload] = {}
         self.ids = self.world.rng(f"ids/{label}")
@@ -84,6 +85,10 @@ class Place:
     @property
     def peers(self) -> list[SimulatedHost]:
         return [host for host in self.hosts.values() if not host.is_seed]
+
+    def host_named(self, name: str) -> SimulatedHost:
+        """`peer1`, `seed1`, ...; KeyError if there is none."""
+        return self._by_name[name]
 
     def begin(self) -> None:
         """Hosts announce themselves, and what is to happen to them takes its time from now."""
