@@ -34,8 +34,8 @@ FLUSH_INTERVAL_S: Final = 0.5
 
 BATCH_RECORDS: Final = 256
 BATCH_BYTES: Final = 256 * 1024
-"""Encoded at a time, in 0.7 ms (256 pieces, measured), and written by one system call, in which the event
-loop's thread has Python to itself."""
+"""Encoded at a time, in 0.7 ms (256 pieces, measured), and written by one system call, in which the
+event loop's thread has Python to itself."""
 
 DROP_LOG_INTERVAL_S: Final = 60.0
 """A disk that can't keep up drops thousands a second: one line a minute says it."""
