@@ -115,12 +115,14 @@ class PieceNotFetched(Value, frozen=True, kw_only=True, tag=True):
 class PieceProgress(Value, frozen=True, kw_only=True, tag=True):
     """How far a fetch is. `began_s`: how many seconds ago the parent began to send; None: not yet.
 
-    Before that the piece waits in the parent's queue, for which nobody is to blame.
+    Before that the piece waits in the parent's queue, for which nobody is to blame. `received`:
+    bytes that have come.
     """
 
     peer_id: str
     number: int
     began_s: float | None = None
+    received: int = 0
 
 
 class SourceOpened(Value, frozen=True, kw_only=True, tag=True):

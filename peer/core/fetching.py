@@ -81,7 +81,7 @@ class Fetching:
         self._on_way: dict[int, int] = {}  # piece -> copies in flight
         self._cancelled: dict[tuple[str, int], int] = {}  # stopped by us, answer still to come
         self._replaced: dict[int, int] = {}
-        self._lateness = Lateness(limits)
+        self._lateness = Lateness(limits, self.parents)
 
     # --- parents come and go --------------------------------------------------------------------
 
@@ -184,7 +184,7 @@ class Fetching:
             state.heard_at = now
             state.measure(piece.length, took_s, self._limits.goodput_memory)
             state.begin_anew(now)
-            self._lateness.brought(took_s)
+            self._lateness.brought(state, took_s, now)
         self.forget(piece.number, CancelReason.HEDGED, now, out)
 
     def forget(self, number: int, why: CancelReason, now: float, out: list[DownloadEffect]) -> None:
@@ -201,6 +201,7 @@ class Fetching:
         flight = None if state is None else state.in_flight.get(event.number)
         if flight is not None and event.began_s is not None:
             flight.began_at = now - event.began_s
+            flight.looks.append((now, event.received))
 
     def on_not_fetched(self, event: PieceNotFetched, now: float, out: list[DownloadEffect]) -> None:
         """A fetch failed. See the table above."""
@@ -452,7 +453,8 @@ class Fetching:
     def _leave_hopeless(self, now: float, out: list[DownloadEffect]) -> None:
         for state in self.parents:
             flight = state.oldest
-            if flight is not None and self._lateness.is_in_doubt(state, now):
+            look_at = self._lateness.look_at(state, now)
+            if flight is not None and look_at is not None and look_at <= now:
                 flight.looked_at = now
                 out.append(AskProgress(peer_id=state.peer_id, number=flight.number))
             if flight is None or not self._lateness.is_hopeless(state, now):

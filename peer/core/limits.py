@@ -96,8 +96,11 @@ class DownloadLimits(Value, frozen=True, kw_only=True):
     its queue that takes so long..."""
     begun_s: float = 0.25
     """...and for at least so long. Half of what makes a piece late, for then it may be stopped."""
-    look_interval_s: float = 0.5
-    """At most this often is the driver asked how far a transfer is; only of those in doubt."""
+    crawl_factor: float = 10.0
+    """Or it is when for `hopeless_s` it has sent at less than this part of what it used to give,
+    and is the only one that does."""
+    look_s: float = 1.0
+    """Of a transfer older than this the driver is asked how far it is, and again every so often."""
     hopeless_after_pieces: int = 4
     """Pieces that came from parents before anybody is found past hope: the mean of fewer says
     little. Besides, at least one must have come from the parent itself."""

@@ -6,6 +6,7 @@ failure in `peer.core.fetching`.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import sqrt
@@ -18,6 +19,10 @@ IDLE_SHARE_MIN = 0.1
 it: its word is about a second old."""
 
 
+LOOKS = 8
+"""Answers to how far a transfer is that are remembered: one a second for the seconds that count."""
+
+
 @dataclass(slots=True)
 class Flight:
     """One piece on its way from one parent."""
@@ -26,7 +31,11 @@ class Flight:
     asked_at: float
     deadline: float
     began_at: float | None = None  # the parent began to send; None: not as far as we know
-    looked_at: float | None = None  # how far it is was asked
+    looked_at: float | None = None  # when it was asked how far it is
+    looks: deque[tuple[float, int]] = field(
+        default_factory=lambda: deque[tuple[float, int]](maxlen=LOOKS)
+    )
+    """When it was how far, in bytes, since it began."""
 
 
 @dataclass(slots=True)
@@ -55,6 +64,7 @@ class ParentState:
     fruitless_s: float = 0.0  # see `fruitless`; up to `counted_until`
     counted_until: float = 0.0
     hopeless_until: float = 0.0
+    usual_at: float | None = None  # it brought a piece that took as long as pieces take
 
     @property
     def peer_id(self) -> str:

@@ -7,6 +7,7 @@ decides nothing.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Final
 
 from odonata.errors import (
@@ -103,9 +104,13 @@ class ParentSet:
     def _tell_progress(self, effect: AskProgress) -> None:
         attempt, _ = self._fetches.get((effect.peer_id, effect.number), (None, None))
         if attempt is not None:
+            first = attempt.times.first_byte_at_s
             self._place.put(
                 PieceProgress(
-                    peer_id=effect.peer_id, number=effect.number, began_s=attempt.began_s()
+                    peer_id=effect.peer_id,
+                    number=effect.number,
+                    began_s=None if first is None else time.monotonic() - first,
+                    received=attempt.times.received(),
                 )
             )
 

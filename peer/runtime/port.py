@@ -149,6 +149,8 @@ class FetchTimes:
     """The request is on its way: there was a buffer, and a connection."""
     first_byte_at_s: float | None = None
     """The parent answered: before that, the piece waited in its queue."""
+    received: Callable[[], int] = lambda: 0
+    """Bytes of the content that have come until now."""
 
 
 class PieceFetcher(Protocol):

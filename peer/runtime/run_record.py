@@ -41,11 +41,6 @@ class Try:
     times: FetchTimes = field(default_factory=FetchTimes)
     ended: bool = False
 
-    def began_s(self) -> float | None:
-        """How many seconds ago the first byte came."""
-        first = self.times.first_byte_at_s
-        return None if first is None else time.monotonic() - first
-
     def ok(self, length: int) -> None:
         """It brought the piece, `length` bytes."""
         self.length = length

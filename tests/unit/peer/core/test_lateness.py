@@ -24,101 +24,190 @@ USUAL_S = 0.2
 # --- the measure ----------------------------------------------------------------------------------
 
 
-def measured(limits: DownloadLimits = LIMITS, *, pieces: int = 8) -> tuple[Lateness, ParentState]:
-    """A parent that brought `pieces` in USUAL_S each, and the measure of its download."""
-    lateness, parents = Lateness(limits), Parents(limits)
-    state = parents.admit(parent_of("a"), 0.0)
-    assert state is not None
-    for _ in range(pieces):
-        lateness.brought(USUAL_S)
-        state.measure(PIECE, USUAL_S, limits.goodput_memory)
-    return lateness, state
+class Measured:
+    """A download whose parents `a` and `b` brought `pieces` each in USUAL_S."""
+
+    def __init__(self, limits: DownloadLimits = LIMITS, *, pieces: int = 8) -> None:
+        self.parents = Parents(limits)
+        self.lateness = Lateness(limits, self.parents)
+        self.a, self.b = self.admit("a"), self.admit("b")
+        for _ in range(pieces):
+            self.brought(self.a, 0.0)
+            self.brought(self.b, 0.0)
+
+    def admit(self, name: str) -> ParentState:
+        state = self.parents.admit(parent_of(name), 0.0)
+        assert state is not None
+        return state
+
+    def brought(self, state: ParentState, now: float, took_s: float = USUAL_S) -> None:
+        state.measure(PIECE, took_s, LIMITS.goodput_memory)
+        state.begin_anew(now)
+        self.lateness.brought(state, took_s, now)
+
+    def is_hopeless(self, now: float) -> bool:
+        return self.lateness.is_hopeless(self.a, now)
 
 
-def fly(state: ParentState, number: int, at: float, *, began_at: float | None = None) -> None:
-    state.in_flight[number] = Flight(
-        number=number, asked_at=at, deadline=at + 60, began_at=began_at
-    )
+def fly(
+    state: ParentState,
+    number: int,
+    at: float,
+    *,
+    began_at: float | None = None,
+    looks: tuple[tuple[float, int], ...] = (),
+) -> None:
+    flight = Flight(number=number, asked_at=at, deadline=at + 60, began_at=began_at)
+    flight.looks.extend(looks)
+    state.in_flight[number] = flight
 
 
 def test_nothing_is_late_or_past_hope_without_a_measure() -> None:
-    lateness, state = measured(pieces=0)
-    fly(state, 0, 0.0, began_at=0.0)
-    assert lateness.late_s() is None
-    assert lateness.hopeless_s(state) is None
-    assert not lateness.is_hopeless(state, 1e6)
-    assert list(lateness.moments(state, 1.0)) == []
+    one = Measured(pieces=0)
+    fly(one.a, 0, 0.0, began_at=0.0, looks=((1.0, 0), (9.0, 0)))
+    assert one.lateness.late_s() is None
+    assert not one.is_hopeless(1e6)
+    assert list(one.lateness.moments(one.a, 1.0)) == []
 
 
 def test_a_parent_that_never_brought_a_piece_is_not_past_hope_whatever_others_bring() -> None:
-    lateness, _ = measured()
-    fresh = Parents(LIMITS).admit(parent_of("new"), 0.0)
-    assert fresh is not None
-    fly(fresh, 0, 0.0, began_at=0.0)
-    assert not lateness.is_hopeless(fresh, 1e6)
+    one = Measured()
+    fresh = one.admit("new")
+    fly(fresh, 0, 0.0, began_at=0.0, looks=((1.0, 0), (9.0, 0)))
+    assert not one.lateness.is_hopeless(fresh, 1e6)
 
 
 def test_few_pieces_are_no_measure() -> None:
-    lateness, state = measured(pieces=LIMITS.hopeless_after_pieces - 1)
-    assert lateness.hopeless_s(state) is None
-    lateness.brought(USUAL_S)
-    assert lateness.hopeless_s(state) == LIMITS.hopeless_s, "ten such pieces would be less"
+    one = Measured(pieces=0)
+    for count in range(LIMITS.hopeless_after_pieces):
+        fly(one.a, 0, 0.0, began_at=0.0)
+        assert not one.is_hopeless(1e6), count
+        one.brought(one.a, 0.0)
+    assert one.is_hopeless(LIMITS.hopeless_s)
+
+
+@pytest.mark.parametrize(("usual_s", "expected_s"), [(0.01, 3.0), (0.2, 3.0), (5.0, 50.0)])
+def test_fruitless_is_many_times_the_usual_but_seconds_at_least(
+    usual_s: float, expected_s: float
+) -> None:
+    one = Measured(pieces=0)
+    for _ in range(8):
+        one.brought(one.a, 0.0, usual_s)
+    fly(one.a, 0, 0.0, began_at=0.0)
+    assert not one.is_hopeless(expected_s - 0.01)
+    assert one.is_hopeless(expected_s + 0.01)
 
 
 def test_the_slower_of_parent_and_download_is_the_measure() -> None:
-    lateness, state = measured()
-    state.piece_s = 5.0
-    assert lateness.hopeless_s(state) == pytest.approx(5.0 * LIMITS.hopeless_factor)
-    state.piece_s = 0.01
+    parent, download = Measured(), Measured()
+    parent.a.piece_s = 5.0
     for _ in range(1000):
-        lateness.brought(5.0)
-    assert lateness.hopeless_s(state) == pytest.approx(5.0 * LIMITS.hopeless_factor, rel=0.02)
+        download.lateness.brought(download.b, 5.0, 0.0)
+    for one in (parent, download):
+        fly(one.a, 0, 0.0, began_at=0.0)
+        assert not one.is_hopeless(48.0)
+        assert one.is_hopeless(50.1)
 
 
 def test_a_download_that_neither_hedges_nor_replaces_gives_nobody_up() -> None:
-    lateness, state = measured(DownloadLimits(hedge=False, replace_slow=False))
-    fly(state, 0, 0.0, began_at=0.0)
-    assert lateness.late_s() is None
-    assert not lateness.is_hopeless(state, 1e6)
-    assert not lateness.is_in_doubt(state, 1e6)
+    one = Measured(DownloadLimits(hedge=False, replace_slow=False))
+    fly(one.a, 0, 0.0, began_at=0.0, looks=((1.0, 0), (9.0, 0)))
+    assert one.lateness.late_s() is None
+    assert not one.is_hopeless(1e6)
+    assert one.lateness.look_at(one.a, 1.0) is None
 
 
 def test_a_piece_in_the_parents_queue_is_looked_at_again_and_again_but_never_past_hope() -> None:
-    lateness, state = measured()
-    fly(state, 0, 0.0)
-    assert not lateness.is_in_doubt(state, 1.0)
-    assert lateness.is_in_doubt(state, 2.0)
-    flight = state.in_flight[0]
-    flight.looked_at = 2.0
-    assert not lateness.is_in_doubt(state, 2.1)
-    assert min(lateness.moments(state, 2.1)) == pytest.approx(2.0 + LIMITS.look_interval_s)
-    assert lateness.is_in_doubt(state, 2.0 + LIMITS.look_interval_s)
-    assert not lateness.is_hopeless(state, 1e6)
+    one = Measured()
+    fly(one.a, 0, 0.0)
+    assert one.lateness.look_at(one.a, 0.1) == pytest.approx(LIMITS.look_s)
+    one.a.in_flight[0].looked_at = 1.0
+    assert one.lateness.look_at(one.a, 1.0) == pytest.approx(1.0 + LIMITS.look_s)
+    assert not one.is_hopeless(1e6)
+
+
+def test_short_transfers_are_looked_at_early_when_the_parent_has_long_brought_nothing() -> None:
+    one = Measured()
+    one.a.fruitless_s, one.a.counted_until = 2.0, 10.0
+    fly(one.a, 0, 10.0)
+    begun_s = max(LIMITS.begun_s, LIMITS.begun_factor * USUAL_S)
+    assert one.lateness.look_at(one.a, 10.0) == pytest.approx(10.0 + begun_s)
 
 
 def test_one_that_has_just_begun_is_given_time_however_long_the_queue_was() -> None:
-    lateness, state = measured()
-    fly(state, 0, 0.0, began_at=100.0)
-    assert not lateness.is_hopeless(state, 100.0 + LIMITS.begun_factor * USUAL_S - 0.01)
-    assert lateness.is_hopeless(state, 100.0 + LIMITS.begun_factor * USUAL_S)
+    one = Measured()
+    fly(one.a, 0, 0.0, began_at=100.0)
+    assert not one.is_hopeless(100.0 + LIMITS.begun_factor * USUAL_S - 0.01)
+    assert one.is_hopeless(100.0 + LIMITS.begun_factor * USUAL_S)
 
 
 def test_a_parent_that_sends_to_others_is_busy_and_its_word_is_believed_while_it_is_fresh() -> None:
-    lateness, state = measured()
-    fly(state, 0, 0.0, began_at=0.0)
-    assert state.goodput is not None
-    assert lateness.is_hopeless(state, 10.0)
-    state.told_load(1e9, state.goodput, 9.0)
-    assert not lateness.is_hopeless(state, 10.0)
-    assert lateness.is_hopeless(state, 9.1 + LIMITS.busy_word_s)
-    state.told_load(1e9, 0.02 * state.goodput, 10.0)
-    assert lateness.is_hopeless(state, 10.0)
+    one = Measured()
+    fly(one.a, 0, 0.0, began_at=0.0)
+    assert one.a.goodput is not None
+    assert one.is_hopeless(10.0)
+    one.a.told_load(1e9, one.a.goodput, 9.0)
+    assert not one.is_hopeless(10.0)
+    assert one.is_hopeless(9.1 + LIMITS.busy_word_s)
+    one.a.told_load(1e9, 0.02 * one.a.goodput, 10.0)
+    assert one.is_hopeless(10.0)
+
+
+def slow_swarm() -> Measured:
+    """Pieces take 5 s, so that 50 s would have to pass without one."""
+    one = Measured(pieces=0)
+    for _ in range(8):
+        one.brought(one.a, 0.0, 5.0)
+        one.brought(one.b, 20.0, 5.0)
+    return one
+
+
+def crawl(state: ParentState, share: float, *, from_s: float = 16.0, to_s: float = 20.0) -> None:
+    """It began fast, and has sent at this share of its usual rate since `from_s`."""
+    rate = PIECE / 5.0 * share
+    looks = [(from_s - 1.0, 0), (from_s, PIECE // 2)]
+    looks += [(at, PIECE // 2 + int(rate * (at - from_s))) for at in range(17, int(to_s) + 1)]
+    fly(state, 0, from_s - 4.0, began_at=from_s - 3.0, looks=tuple(looks))
+
+
+@pytest.mark.parametrize(("share", "hopeless"), [(0.0, True), (0.02, True), (0.2, False)])
+def test_a_parent_that_crawls_is_past_hope_in_seconds_however_long_pieces_take(
+    share: float, *, hopeless: bool
+) -> None:
+    one = slow_swarm()
+    crawl(one.a, share)
+    assert one.is_hopeless(20.0) is hopeless
+
+
+def test_crawling_takes_some_seconds() -> None:
+    one = slow_swarm()
+    crawl(one.a, 0.0, to_s=18.0)
+    assert not one.is_hopeless(18.5), "half of the piece came in the latest 3 s"
+
+
+def test_if_others_crawl_or_bring_nothing_it_may_be_us() -> None:
+    one = slow_swarm()
+    crawl(one.a, 0.02)
+    crawl(one.b, 0.02)
+    assert not one.is_hopeless(20.0)
+    one.b.in_flight.clear()
+    assert one.is_hopeless(20.0)
+    one.b.usual_at = 14.0
+    assert not one.is_hopeless(20.0), "nothing came as usual since"
+
+
+def test_a_piece_that_took_long_is_no_sign_that_our_link_is_well() -> None:
+    one = slow_swarm()
+    crawl(one.a, 0.02)
+    one.b.usual_at = None
+    one.brought(one.b, 20.0, took_s=30.0)
+    assert not one.is_hopeless(20.0)
 
 
 def test_what_was_stopped_as_late_counts_but_not_the_time_between_and_a_piece_wipes_it_out() -> (
     None
 ):
-    _, state = measured()
+    state = Measured().a
     fly(state, 0, 10.0)
     state.count_fruitless(11.0)
     del state.in_flight[0]
@@ -140,7 +229,7 @@ def test_fruitless_time_is_the_time_in_which_something_was_on_its_way(
     steps: list[tuple[float, str]], seed: int
 ) -> None:
     """Against a plain sum, step by step."""
-    _, state = measured()
+    state = Measured().a
     rng, now, expected, number = Random(seed), 0.0, 0.0, 0
     for pause_s, step in steps:
         expected += pause_s if state.in_flight else 0.0
@@ -209,8 +298,8 @@ def test_it_is_said_again_only_after_a_while_of_bringing_nothing_again() -> None
     let_time_pass(script, LIMITS.hopeless_s + 0.2, began=True)
     effects = script.stored("slow", number, 0.1)
     assert asked(effects) == [], "it is left alone"
-    effects = let_time_pass(script, LIMITS.hopeless_avoid_s, began=True)
-    assert [e.peer_id for e in effects if isinstance(e, FetchPiece)] == ["slow"]
+    later = let_time_pass(script, LIMITS.hopeless_avoid_s, began=True)
+    assert [e.peer_id for e in later if isinstance(e, FetchPiece)] == ["slow"]
     assert len(reports(script)) == 1
     while len(reports(script)) < 2:
         let_time_pass(script, 1.0, began=True)
