@@ -47,6 +47,8 @@ def draw(outcomes: Sequence[WorldOutcome], title: str, folder: Path) -> Path:
         axes.step(stretches, shares, where="post", label=label)
     axes.axvline(1.0, color="black", linestyle="--", linewidth=1, label="bound")
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
     axes.set_xlabel("time to the whole content, as a multiple of the physical bound")
     axes.set_ylabel("share of the hosts")
     axes.set_title(title, fontsize="medium", wrap=True)

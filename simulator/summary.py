@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from statistics import median
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from odonata.units import format_duration
 from odonata.wire.message import Value
 from simulator.report import percentile
 
@@ -55,6 +55,11 @@ class Row(Value, frozen=True, kw_only=True):
         return float(median(getattr(world, figure) for world in self.worlds))
 
     @property
+    def failures(self) -> int:
+        """Hosts that did not get a judged file, in all worlds, though they lived."""
+        return sum(world.failures for world in self.worlds)
+
+    @property
     def p99_spread(self) -> tuple[float, float]:
         """Lowest and highest p99 stretch of a world."""
         stretches = [world.stretch_p99 for world in self.worlds]
@@ -80,33 +85,38 @@ def summarise(outcomes: Sequence[WorldOutcome]) -> list[Row]:
     return rows
 
 
-def table(rows: Sequence[Row], title: str) -> Table:
-    """The rows for a terminal."""
-    found = Table(title=title)
-    clients = {row.client for row in rows}
-    headings = ["policy", *(["client"] if len(clients) > 1 else [])]
+def table(rows: Sequence[Row]) -> Table:
+    """The rows for a terminal of 80 columns; who failed only if somebody did."""
+    found = Table(box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    names = ["policy", *(["client"] if len({row.client for row in rows}) > 1 else [])]
+    for heading in names:
+        found.add_column(heading, no_wrap=True)
+    headings = [
+        "seconds\np50/p99/max",
+        "stretch\np50/p99",
+        "p99 of\nworlds",
+        "gap\nclosed",
+        "copies\nsource/seeds",
+    ]
+    if any(row.failures for row in rows):
+        headings.append("failed\nhosts")
     for heading in headings:
-        found.add_column(heading)
-    numbers = ("p50", "p99", "max", "stretch p50", "stretch p99", "spread p99")
-    for heading in (*numbers, "p99 gap closed", "source", "seeds", "failed"):
-        found.add_column(heading, justify="right")
+        found.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        names = [row.policy, *([row.client] if len(clients) > 1 else [])]
-        found.add_row(*names, *_cells(row))
+        cells = [*(getattr(row, name) for name in names), *_cells(row), str(row.failures)]
+        found.add_row(*cells[: len(names) + len(headings)])
     return found
 
 
 def _cells(row: Row) -> tuple[str, ...]:
     low, high = row.p99_spread
+    closed = f"{median(row.gap_closed):.0%}" if row.gap_closed and row.policy != BASELINE else "-"
     return (
-        *(format_duration(row.middle(figure)) for figure in ("p50_s", "p99_s", "max_s")),
-        f"{row.middle('stretch_p50'):.2f}",
-        f"{row.middle('stretch_p99'):.2f}",
+        "/".join(f"{row.middle(figure):.0f}" for figure in ("p50_s", "p99_s", "max_s")),
+        f"{row.middle('stretch_p50'):.2f}/{row.middle('stretch_p99'):.2f}",
         f"{low:.2f}-{high:.2f}",
-        f"{median(row.gap_closed):.0%}" if row.gap_closed and row.policy != BASELINE else "-",
-        f"{row.middle('source_copies'):.2f}",
-        f"{row.middle('seed_copies'):.1f}",
-        str(sum(world.failures for world in row.worlds)),
+        closed,
+        f"{row.middle('source_copies'):.2f}/{row.middle('seed_copies'):.1f}",
     )
 
 
