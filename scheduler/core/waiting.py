@@ -275,7 +275,7 @@ def _give_parents(turn: Turn, child: Peer, seen: Survey, places: int | None = No
     choice.parents = parents
     turn.answer(child, NormalTask(parents=tuple(_parent(peer) for peer in parents)))
     note_choice(turn, child, choice, seen)
-    if child.state is PeerState.RECEIVED_NORMAL:
+    if child.state is PeerState.RECEIVED_NORMAL and child.id not in child.task.starting:
         child.task.starting[child.id] = turn.now + turn.limits.start_timeout_s
         turn.state.expect(child.task)
     return True

@@ -74,6 +74,7 @@ class Client:
 
     host_id: str
     task_id: str
+    is_ours: bool = False
     has_asked: bool = True
     is_open: bool = True
     told: SchedulerAnswer | None = None
@@ -168,7 +169,10 @@ class SchedulerMachine(RuleBasedStateMachine):
     def join(self, host_id: str, task_id: str, what: Download) -> str:
         self.born += 1
         peer_id = f"p{self.born}"
-        self.clients[peer_id] = Client(host_id, task_id)
+        is_ours = self.born % 2 == 0
+        if is_ours:
+            self.world.ours.add(peer_id)
+        self.clients[peer_id] = Client(host_id, task_id, is_ours)
         self.heed(self.world.register(peer_id, host_id, what, task_id))
         return peer_id
 
@@ -178,7 +182,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         client = self.clients[peer_id]
         for other in self.clients.values():
             other.complained_about.discard(peer_id)
-        self.clients[peer_id] = Client(client.host_id, client.task_id)
+        self.clients[peer_id] = Client(client.host_id, client.task_id, client.is_ours)
         self.heed(self.world.register(peer_id, client.host_id, download(), client.task_id))
         return peer_id
 
@@ -242,6 +246,23 @@ class SchedulerMachine(RuleBasedStateMachine):
         if client.is_open:
             client.complained_about |= self.known(client.task_id, [parent_id]) - {peer_id}
         self.heed(self.world.piece_failed(peer_id, parent_id))
+
+    @rule(parent_id=peers)
+    def everybody_complains(self, parent_id: str) -> None:
+        """One peer fails all others of its task, twice: its host is bad."""
+        parent = self.clients[parent_id]
+        for peer_id, client in tuple(self.clients.items()):
+            if client.is_open and client.task_id == parent.task_id and peer_id != parent_id:
+                self.fail_piece(peer_id, parent_id)
+                if client.is_open:
+                    self.fail_piece(peer_id, parent_id)
+
+    @rule(parent_id=peers, peer_id=peers)
+    def serve_well(self, parent_id: str, peer_id: str) -> None:
+        """One peer gives another one some pieces, fast."""
+        for number in range(4):
+            self.world.now += 0.1
+            self.heed(self.world.piece(peer_id, number, parent_id, cost_s=0.05))
 
     @rule(peer_id=peers, status_code=st.sampled_from((None, 404)))
     def hear_from_source(self, peer_id: str, status_code: int | None) -> None:
@@ -322,7 +343,8 @@ class SchedulerMachine(RuleBasedStateMachine):
             match effect:
                 case Answer(peer_id=peer_id, answer=answer):
                     client = self.clients[peer_id]
-                    assert client.has_asked, f"{peer_id} was answered and had not asked"
+                    is_due = client.has_asked or (client.is_ours and client.is_open)
+                    assert is_due, f"{peer_id} was answered and had not asked"
                     client.has_asked = False
                     client.told = answer
                     if isinstance(answer, NormalTask):
@@ -357,12 +379,18 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @invariant()
     def who_asked_waits(self) -> None:
-        """Whoever has asked and got nothing is on the scheduler's waiting list, and nobody else."""
+        """Whoever has asked and got nothing is on the scheduler's waiting list.
+
+        Nobody else is, but peers of ours whose parents are gone.
+        """
         waiting = {
             peer_id for task in self.world.core.state.tasks.values() for peer_id in task.waiting
         }
         asked = {peer_id for peer_id, client in self.clients.items() if client.has_asked}
-        assert waiting == asked
+        assert asked <= waiting
+        for peer_id in waiting - asked:
+            assert self.clients[peer_id].is_ours
+            assert not self.world.peer(peer_id).is_asking
 
     def teardown(self) -> None:
         """Events stop; time goes on; nobody is left waiting."""
