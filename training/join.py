@@ -50,15 +50,15 @@ class Distinct:
     twice_written: int = 0
 
 
-def in_order(frame: pd.DataFrame, first: list[str]) -> pd.DataFrame:
-    """Sorted by the columns `first`, then by all others: the same for any order of the rows."""
-    rest = sorted(str(name) for name in frame.columns if str(name) not in first)
-    return frame.sort_values([*first, *rest], kind="stable", ignore_index=True)
-
-
 def distinct(frame: pd.DataFrame, key: list[str]) -> Distinct:
-    """One row for each value of `key`, in the order of `key`."""
-    once = in_order(frame, key).drop_duplicates(key, ignore_index=True)
+    """One row for each value of `key`, sorted by it: the same for any order of the rows."""
+    has_copies = frame.duplicated(key, keep=False)
+    copies = frame.loc[has_copies]
+    # Should copies differ after all, their own columns say which one stays, not their order.
+    rest = [str(name) for name in frame.columns if str(name) not in key]
+    firsts = copies.sort_values([*key, *rest], kind="stable").drop_duplicates(key)
+    once = pd.concat([frame.loc[~has_copies], firsts])
+    once = once.sort_values(key, kind="stable", ignore_index=True)
     return Distinct(frame=once, repeated=len(frame) - len(once))
 
 
