@@ -190,6 +190,7 @@ def _by_time(rows: pd.DataFrame, config: FitConfig) -> Evaluation:
 
 def _by_hosts(rows: pd.DataFrame, config: FitConfig) -> Evaluation:
     notes: list[str] = []
+    taught: list[int] = []
     parts: list[_Scored] = []
     predictions: list[tuple[FloatArray, FloatArray]] = []
     try:
@@ -204,9 +205,13 @@ def _by_hosts(rows: pd.DataFrame, config: FitConfig) -> Evaluation:
             continue
         parts.append(_held_out(rows, split, fitted, config.seed, share=len(splits)))
         predictions.append(_predicted(rows, split, fitted))
-        notes.append(f"by {split.name}: {split.note}")
+        taught.append(fitted.decisions)
     if not parts:
         return Evaluation(notes=tuple(notes))
+    notes.append(
+        f"by hosts: {splits[0].note}; {len(parts)} of {len(splits)} folds judged, "
+        f"{min(taught)} to {max(taught)} decisions teach"
+    )
     evaluation = _summed(_joined(parts), BY_HOSTS, config.seed)
     predicted, measured = (np.concatenate(both) for both in zip(*predictions, strict=True))
     return evaluation + Evaluation(
@@ -435,13 +440,12 @@ def _differences(judged: _Judged, other: str, part: str, name: str, seed: int) -
 
 def _predicted(rows: pd.DataFrame, split: Split, fitted: Fitted) -> tuple[FloatArray, FloatArray]:
     """The goodput head's prediction and what came, for judged parents that delivered."""
-    delivered: BoolArray = split.judged & ~rows["is_failed"].to_numpy(dtype=bool)
-    rows = rows.loc[delivered]
-    measured = log_goodput_ratio(rows)
-    known = ~np.isnan(measured)
-    if not known.any():
+    swarm = rows["swarm_rate_bytes_per_s"].to_numpy(dtype=np.float64)
+    delivered: BoolArray = split.judged & ~rows["is_failed"].to_numpy(dtype=bool) & (swarm > 0)
+    if not delivered.any():
         return np.empty(0), np.empty(0)
-    return fitted.model().log_goodput(feature_values(rows)[known]), measured[known]
+    rows = rows.loc[delivered]
+    return fitted.model().log_goodput(feature_values(rows)), log_goodput_ratio(rows)
 
 
 def _calibration(part: str, predicted: FloatArray, measured: FloatArray) -> tuple[Calibration, ...]:

@@ -178,13 +178,19 @@ def learnable(rows: pd.DataFrame) -> BoolArray:
 
 
 def log_goodput_ratio(rows: pd.DataFrame) -> FloatArray:
-    """What the goodput head learns: ln(goodput / swarm's rate); NaN where nothing is known.
+    """What the goodput head learns: ln(goodput / swarm's rate); NaN where there is no outcome.
 
-    Failed parents stand at `FAILED_LOG_RATIO`.
+    Failed parents stand at `FAILED_LOG_RATIO`. Before any host has served, a scheduler does not
+    know the swarm's rate: those rows are taken relative to the mean of their task, moved to where
+    the others lie, so that the first downloads of a new swarm teach, too.
     """
+    label = rows["label_log_goodput"]
     swarm = rows["swarm_rate_bytes_per_s"].to_numpy(dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = rows["label_log_goodput"].to_numpy(dtype=np.float64) - np.log(swarm)
+        ratio = label.to_numpy(dtype=np.float64) - np.log(swarm)
+    in_task = label - label.groupby(rows["task_id"]).transform("mean")
+    middle = float(np.nanmean(ratio)) if np.isfinite(ratio).any() else 0.0
+    ratio = np.where(np.isfinite(ratio), ratio, in_task.to_numpy(dtype=np.float64) + middle)
     ratio = np.clip(ratio, -RATIO_LIMIT, RATIO_LIMIT)
     return np.where(rows["is_failed"].to_numpy(dtype=bool), FAILED_LOG_RATIO, ratio)
 
@@ -218,15 +224,9 @@ def _fit_goodput(
     rows: pd.DataFrame, features: FloatArray, size: Size, config: FitConfig
 ) -> lightgbm.Booster:
     label = log_goodput_ratio(rows)
-    known = ~np.isnan(label)
-    if known.sum() < config.rows_min:
-        raise CallerError(
-            f"too little to learn from: the swarm's rate is known at {int(known.sum())} of "
-            f"{len(rows)} labelled parents, {config.rows_min} are needed. Record more downloads"
-        )
     weight = np.where(rows["is_thin"].to_numpy(dtype=bool), THIN_WEIGHT, 1.0)
     params = _params(size, config) | {"objective": "regression"}
-    data = _dataset(features[known], label[known], weight=weight[known])
+    data = _dataset(features, label, weight=weight)
     return _train(params, data, size)
 
 

@@ -204,9 +204,10 @@ def show(which: str, tracking_uri: str | None, as_json: bool) -> None:
         click.echo(json.dumps(_plain_version(version) | {"card": manifest.card}))
         return
     table = Table(title=f"version {version.number}", title_justify="left", show_header=False)
-    lines = {**_plain_version(version), **manifest.card}
+    known = {**_plain_version(version), **version.tags, **manifest.card}
+    lines = {name: value for name, value in known.items() if name != "tags"}
     for name, value in lines.items():
-        table.add_row(name, str(value))
+        table.add_row(name, ", ".join(version.aliases) if name == "aliases" else str(value))
     Console().print(table)
 
 
@@ -310,7 +311,7 @@ def _version_table(versions: list[Version]) -> Any:
 
     table = Table()
     for name in ("version", "aliases", "trained (UTC)", "bundle", "gate"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for version in versions:
         moment = datetime.fromtimestamp(version.created_at_s, UTC)
         rolled_back = version.tags.get("rolled_back") == "true"
@@ -320,9 +321,12 @@ def _version_table(versions: list[Version]) -> Any:
             ", ".join(aliases),
             moment.strftime("%Y-%m-%d %H:%M:%S"),
             version.bundle_version,
-            version.tags.get("gate", ""),
+            _GATE_WORDS.get(version.tags.get("gate_open", ""), ""),
         )
     return table
+
+
+_GATE_WORDS = {"true": "not worse than the rule", "false": "worse than the rule"}
 
 
 def _tell_promotion(promotion: Promotion, *, as_json: bool) -> None:

@@ -26,7 +26,14 @@ from models.bundle import Manifest, write_bundle
 from models.facts import CandidateBatch
 from models.manifest import GOLDEN_ROW_LIMIT
 from training.card import as_plain, data_lines, fit_lines, manifest_card, markdown, metrics
-from training.evaluate import BY_HOSTS, BY_TIME, Evaluation, cross_evaluate
+from training.evaluate import (
+    BY_HOSTS,
+    BY_TIME,
+    LEARNED,
+    Difference,
+    Evaluation,
+    cross_evaluate,
+)
 from training.fit import FitConfig, Fitted, fit
 from training.plot import save_plots
 from training.registry import MODEL_NAME, RunRecord
@@ -157,15 +164,20 @@ def gate(evaluation: Evaluation) -> Gate:
         )
     first, *others = found
     is_open = first.value.mean <= 0.0 and all(other.value.low <= 0.0 for other in others)
-    compared = [_compared(evaluation, each.part, each.groups) for each in found]
+    compared = "; ".join(_compared(evaluation, each) for each in found)
     word = "not worse" if is_open else "worse"
-    return Gate(is_open=is_open, reason=f"learned is {word} than the rule: {'; '.join(compared)}")
+    return Gate(is_open=is_open, reason=f"{LEARNED} is {word} than the {GATE_RIVAL}: {compared}")
 
 
-def _compared(evaluation: Evaluation, part: str, groups: int) -> str:
-    values = [evaluation.figure(ranker, GATE_METRIC, part=part) for ranker in ("learned", "rule")]
+def _compared(evaluation: Evaluation, difference: Difference) -> str:
+    part = difference.part
+    values = [evaluation.figure(ranker, GATE_METRIC, part=part) for ranker in (LEARNED, GATE_RIVAL)]
     ours, theirs = (float("nan") if cell is None else cell.value.mean for cell in values)
-    return f"by {part} {GATE_METRIC} {ours:.3f} against {theirs:.3f} ({groups} decisions)"
+    change = f"{difference.value.low:+.3f} to {difference.value.high:+.3f}"
+    return (
+        f"by {part} {GATE_METRIC} {ours:.3f} against {theirs:.3f} "
+        f"({difference.groups} decisions, difference {change})"
+    )
 
 
 def run_record(trained: Trained, dataset: DataSet, source: str) -> RunRecord:

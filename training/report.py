@@ -5,6 +5,7 @@ It says what is there, whichever ranker wins.
 
 from __future__ import annotations
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -31,45 +32,54 @@ def render(evaluation: Evaluation) -> RenderableType:
 
 
 def verdict(difference: Difference) -> str:
-    """One sentence about regret@1 against another ranker."""
+    """The paired difference of regret@1 to another ranker, and what it says."""
     value = difference.value
-    change = f"{abs(value.mean):.3f} (95 %: {value.low:+.3f} to {value.high:+.3f})"
-    if value.low <= 0 <= value.high:
-        word = "less" if value.mean < 0 else "more"
-        return f"{LEARNED} misses {change} {word} than {difference.other}: no clear difference"
-    word = "less" if value.mean < 0 else "more"
-    return f"{LEARNED} misses {change} {word} than {difference.other}"
+    if value.low <= 0.0 <= value.high:
+        word = "no clear difference"
+    else:
+        word = "better" if difference.is_better else "worse"
+    return (
+        f"{LEARNED} - {difference.other}: {value.mean:+.3f} "
+        f"(95 %: {value.low:+.3f} to {value.high:+.3f}), {word}"
+    )
 
 
 def _table(evaluation: Evaluation, part: str) -> Table:
     title = TITLES.get(part, part)
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("slice")
-    table.add_column("ranker")
-    for metric in METRICS:
-        table.add_column(metric, justify="right")
-    table.add_column("regret@1, 95 %", justify="right")
-    table.add_column("decisions", justify="right")
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table.padding = (0, 1, 0, 0)
+    table.add_column("(decisions)", no_wrap=True)
+    for name in (METRICS[0], "95 %", *METRICS[1:]):
+        table.add_column(name, justify="right", no_wrap=True)
     for name in SLICES:
-        for ranker in rankers(evaluation):
-            cells = _cells(evaluation, part, name, ranker)
-            if cells:
-                table.add_row(*cells, style="bold" if ranker == LEARNED else "")
-        table.add_section()
+        _add_slice(table, evaluation, part, name)
     return table
+
+
+def _add_slice(table: Table, evaluation: Evaluation, part: str, name: str) -> None:
+    """A line with the slice, then one for each ranker; nothing if nothing was judged."""
+    judged = [ranker for ranker in rankers(evaluation) if _cells(evaluation, part, name, ranker)]
+    count = evaluation.figure(judged[0], part=part, slice_name=name) if judged else None
+    if count is None:
+        return
+    table.add_row(f"{name} ({count.groups:,})", style="italic")
+    for ranker in judged:
+        style = "bold" if ranker == LEARNED else ""
+        table.add_row(*_cells(evaluation, part, name, ranker), style=style)
+    table.add_section()
 
 
 def _cells(evaluation: Evaluation, part: str, name: str, ranker: str) -> list[str]:
     found = [evaluation.figure(ranker, metric, part=part, slice_name=name) for metric in METRICS]
-    known = [cell for cell in found if cell is not None]
+    known = [cell.value for cell in found if cell is not None]
     if not known:
         return []
-    first = known[0]
-    bounds = f"{first.value.low:.3f} - {first.value.high:.3f}"
-    values = [f"{cell.value.mean:.3f}" for cell in known]
-    return [name, ranker, *values, bounds, f"{first.groups:,}"]
+    first, *others = known
+    bounds = f"{first.low:.3f}-{first.high:.3f}"
+    return [f"  {ranker}", f"{first.mean:.3f}", bounds, *(f"{value.mean:.3f}" for value in others)]
 
 
 def _verdicts(evaluation: Evaluation, part: str) -> list[Text]:
     found = [evaluation.difference(other, part=part) for other in COMPARED]
-    return [Text(verdict(difference)) for difference in found if difference is not None]
+    lines = [Text(f"  {verdict(difference)}") for difference in found if difference is not None]
+    return [Text("  regret@1, paired:"), *lines] if lines else []
