@@ -57,7 +57,7 @@ class Booster:
         except ValueError as error:
             raise BrokenModelError(str(error)) from None
         self._width = len(feature_names)
-        self._library = _library()
+        self._library = shared_library()
         self._handle = ctypes.c_void_p()
         n_iterations = ctypes.c_int()
         status = self._library.LGBM_BoosterLoadModelFromString(
@@ -111,7 +111,7 @@ def library_path() -> Path:
 
 
 @cache
-def _library() -> Any:
+def shared_library() -> Any:
     """The library, loaded once. A failure is not remembered: it may be installed meanwhile."""
     path = library_path()
     try:

@@ -91,6 +91,7 @@ def _check_header(header: Mapping[str, str], feature_names: tuple[str, ...]) -> 
 
 def _tree(block: str, number: int, n_features: int) -> str:
     """One tree, checked and written anew."""
+    tree: dict[str, str] = {}
     try:
         tree = _fields(block)
         problem = _problem(tree, n_features)

@@ -116,7 +116,8 @@ class SchedulerCollector:
             labels=("reason",),
         )
         guard = self._sources.ranker.guard
-        for reason, count in (guard.counts if guard else {}).items():
+        counts = dict(guard.counts) if guard else dict[str, int]()
+        for reason, count in counts.items():
             if reason:
                 fallbacks.add_metric((reason,), count)
         yield fallbacks

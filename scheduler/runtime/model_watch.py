@@ -29,7 +29,10 @@ from models.manifest import Manifest
 RACY_S: Final = 2.0
 """Coarser than any file system's time stamps: FAT's are 2 s, ext4's a timer tick."""
 
-Signature = tuple[object, ...]
+Stamp = tuple[int | None, ...]
+"""Of a file: changed (ns), modified (ns), bytes, inode, mode; or the error's number alone."""
+Signature = tuple[str, tuple[Stamp, ...]]
+"""Of a bundle: its folder, and its files."""
 
 _log = structlog.get_logger(__name__)
 
@@ -140,7 +143,7 @@ def _look(place: Path, known: Signature | None) -> tuple[Signature | None, Sight
     """What is at the place, with its signature (None: look again soon); None if nothing changed."""
     current = place / CURRENT
     if not os.path.lexists(current):
-        signature: Signature = (NO_MODEL,)
+        signature: Signature = ("", ())
         sight = Sight(reason=NO_MODEL, detail=f"no model is published at {place}")
         return None if signature == known else (signature, sight)
     try:
@@ -148,7 +151,7 @@ def _look(place: Path, known: Signature | None) -> tuple[Signature | None, Sight
         folder = Path(os.path.realpath(current, strict=True))
     except OSError as error:
         folder = current
-        signature = (str(current), error.errno)
+        signature = (str(current), ((error.errno,),))
     else:
         signature = _signature(folder)
     if signature == known:
@@ -162,10 +165,10 @@ def _look(place: Path, known: Signature | None) -> tuple[Signature | None, Sight
 
 def _signature(folder: Path) -> Signature:
     """Of the folder and its files: all that changes when somebody touches them."""
-    return (str(folder), *(_stamp(folder / file) for file in BUNDLE_FILES))
+    return str(folder), tuple(_stamp(folder / file) for file in BUNDLE_FILES)
 
 
-def _stamp(path: Path) -> Signature:
+def _stamp(path: Path) -> Stamp:
     try:
         found = path.stat()
     except OSError as error:
@@ -175,6 +178,9 @@ def _stamp(path: Path) -> Signature:
 
 def _is_racy(signature: Signature) -> bool:
     """Whether a file changed so lately that another change could look the same."""
-    changes_ns = [stamp[0] for stamp in signature[1:] if isinstance(stamp, tuple) and stamp[1:]]
     now_ns = time.time_ns()
-    return any(0 <= now_ns - changed_ns < RACY_S * 1e9 for changed_ns in changes_ns)
+    return any(
+        0 <= now_ns - stamp[0] < RACY_S * 1e9
+        for stamp in signature[1]
+        if len(stamp) > 1 and stamp[0] is not None
+    )

@@ -68,7 +68,7 @@ class StatusPage:
             return
         ip, port = split_listen_address(self._settings.addr)
         check_tcp(ip, port, _SETTING)
-        runner = web.AppRunner(self._app(), access_log=None, handle_signals=False)
+        runner = web.AppRunner(self.app(), access_log=None, handle_signals=False)
         await runner.setup()
         try:
             await web.TCPSite(runner, ip, port).start()
@@ -85,7 +85,8 @@ class StatusPage:
         if self._runner is not None:
             await self._runner.cleanup()
 
-    def _app(self) -> web.Application:
+    def app(self) -> web.Application:
+        """The pages, for whoever serves them."""
         app = web.Application(middlewares=[_say_errors])
         app.router.add_get("/metrics", self._metrics_page)
         app.router.add_get("/healthz", self._health_page)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightgbm
 import numpy as np
@@ -63,6 +63,14 @@ def log_goodput(batch: CandidateBatch, noise: FloatArray) -> FloatArray:
     return goodput
 
 
+def grow(params: dict[str, Any], rows: lightgbm.Dataset, trees: int) -> lightgbm.Booster:
+    """Train a model of `trees` trees."""
+    # Its types say too little of its callbacks.
+    train = cast("Any", lightgbm.train)  # pyright: ignore[reportUnknownMemberType]
+    booster: lightgbm.Booster = train(params, rows, trees)
+    return booster
+
+
 @cache
 def boosters(trees: int = 10) -> tuple[lightgbm.Booster, lightgbm.Booster]:
     """Rank head and goodput head."""
@@ -75,8 +83,8 @@ def boosters(trees: int = 10) -> tuple[lightgbm.Booster, lightgbm.Booster]:
     ranks = lightgbm.Dataset(features, grades, group=[GROUP_SIZE] * GROUP_COUNT, **rows)
     rates = lightgbm.Dataset(features, np.concatenate(labels), **rows)
     return (
-        lightgbm.train({**_PARAMS, "objective": "lambdarank"}, ranks, trees),
-        lightgbm.train({**_PARAMS, "objective": "regression"}, rates, trees),
+        grow({**_PARAMS, "objective": "lambdarank"}, ranks, trees),
+        grow({**_PARAMS, "objective": "regression"}, rates, trees),
     )
 
 

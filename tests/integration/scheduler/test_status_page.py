@@ -24,7 +24,7 @@ from support.scheduler_client import TASK, connected
 from support.scheduler_page import Swarm, json_page, page, watching
 
 from odonata.cli import root
-from odonata.errors import ForbiddenError, SettingsError, UnavailableError
+from odonata.errors import OdonataError, SettingsError, UnavailableError
 from scheduler.runtime.app import SchedulerApp
 from scheduler.runtime.status_page import DECISION_LIMIT, is_loopback
 from scheduler.settings import MetricsSettings, SchedulerSettings
@@ -118,12 +118,11 @@ async def test_a_decision_is_explained_with_its_candidates_and_features(app: Sch
 
 async def test_of_many_decisions_the_latest_are_told(tmp_path: Path) -> None:
     async with running(watching(tmp_path)) as (app, swarm):
-        for _ in range(DECISION_LIMIT + 5):
-            latest = await swarm.decide()
+        decisions = [await swarm.decide() for _ in range(DECISION_LIMIT + 5)]
         answer = await json_page(app, f"/explain?task={TASK}")
         assert len(answer["decisions"]) == DECISION_LIMIT
         assert answer["more"]
-        assert answer["decisions"][-1]["child_id"] == latest.child_id
+        assert answer["decisions"][-1]["child_id"] == decisions[-1].child_id
 
 
 @pytest.mark.parametrize(
@@ -153,16 +152,21 @@ class Wire(asyncio.Transport):
         super().__init__({"peername": (remote, 1234)})
 
 
-@pytest.mark.parametrize("path", ["/explain?peer=a", "/model"])
-async def test_ids_are_told_to_this_machine_alone(app: SchedulerApp, path: str) -> None:
-    page = app.status_page
-    handler: Any = page._explain_page if "explain" in path else page._model_page
-    request = make_mocked_request("GET", path, transport=Wire("192.0.2.7"))
-    with pytest.raises(ForbiddenError, match=r"metrics\.explainRemotely"):
-        await handler(request)
-    page._settings = MetricsSettings(explain_remotely=True)
-    if path == "/model":
-        assert isinstance(await handler(request), web.Response)
+@pytest.mark.parametrize("remotely", [False, True])
+async def test_ids_are_told_to_this_machine_alone(tmp_path: Path, remotely: bool) -> None:
+    told = MetricsSettings(explain_remotely=remotely)
+    settings = watching(tmp_path).model_copy(update={"metrics": told})
+    async with SchedulerApp(settings, Random(1)) as app:
+        pages = app.status_page.app()
+        statuses: list[int] = []
+        for path in ("/explain?peer=a", "/model", "/metrics", "/healthz"):
+            request = make_mocked_request("GET", path, transport=Wire("192.0.2.7"))
+            handler = (await pages.router.resolve(request)).handler
+            try:
+                statuses.append((await handler(request)).status)
+            except OdonataError as error:
+                statuses.append(error.http_status)
+    assert statuses == ([404, 200, 200, 200] if remotely else [403, 403, 200, 200])
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.ranker_bundle import boosters, candidates
+from support.ranker_bundle import boosters, candidates, grow
 
 from models import booster
 from models.booster import Booster, BrokenModelError, NoLightgbmError
@@ -30,7 +30,7 @@ def grown(objective: str, **params: Any) -> lightgbm.Booster:
     grades = rng.integers(0, 5, 400)
     data = lightgbm.Dataset(rows, grades, group=[10] * 40, feature_name=list(NAMES))
     fixed = {"objective": objective, "verbosity": -1, "num_threads": 1, "min_data_in_leaf": 2}
-    return lightgbm.train({**fixed, **params}, data, 30)
+    return grow({**fixed, **params}, data, 30)
 
 
 def text_of(model: lightgbm.Booster) -> str:
@@ -53,7 +53,7 @@ def test_scores_are_those_of_lightgbms_own_package(objective: str) -> None:
 
 def test_a_model_without_splits_is_a_constant() -> None:
     data = lightgbm.Dataset(np.zeros((50, 5)), np.full(50, 3.0), feature_name=list(NAMES))
-    model = lightgbm.train({"objective": "regression", "verbosity": -1}, data, 3)
+    model = grow({"objective": "regression", "verbosity": -1}, data, 3)
     ours = Booster(text_of(model).encode(), NAMES)
     assert ours.predict(np.ones((2, 5))).tolist() == [3.0, 3.0]
 
@@ -71,7 +71,8 @@ def test_several_threads_may_ask_and_models_are_given_back() -> None:
     features = feature_matrix(candidates(3))
     expected = ours.predict(features).tobytes()
     with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda _: ours.predict(features).tobytes(), range(200)))
+        asked = [pool.submit(ours.predict, features) for _ in range(200)]
+        answers = [one.result().tobytes() for one in asked]
     assert set(answers) == {expected}
     for _ in range(50):
         Booster(text_of(rank).encode(), FEATURE_NAMES)

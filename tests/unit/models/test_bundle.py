@@ -193,6 +193,7 @@ def put(value: object, *path: str | int) -> Tamper:
     return tamper
 
 
+NONSENSE: list[object] = [None, "x y", -1.5, [], {}, [[1]], True]
 FIELDS = [
     "format", "name", "version", "created_at_s", "fact_names", "feature_names", "feature_schema",
     "files", "weights", "golden",
@@ -206,7 +207,7 @@ def test_a_manifest_without_a_field(folder: Path, field: str) -> None:
 
 
 @pytest.mark.parametrize("field", FIELDS)
-@pytest.mark.parametrize("value", [None, "x y", -1.5, [], {}, [[1]], True])
+@pytest.mark.parametrize("value", NONSENSE)
 def test_a_field_that_makes_no_sense(folder: Path, field: str, value: object) -> None:
     if (field, value) == ("created_at_s", -1.5):
         return  # a model of 1969 is a model
@@ -241,7 +242,7 @@ def test_a_field_that_makes_no_sense(folder: Path, field: str, value: object) ->
         (put([*FEATURE_NAMES, "shoe_size"], "feature_names"), "schema"),
         (put([*FACT_NAMES[:-1], "shoe_size"], "fact_names"), "schema"),
         (put([], "golden"), "manifest"),
-        (put([[]], "golden", 0, "facts"), "manifest"),
+        (put([list[float]()], "golden", 0, "facts"), "manifest"),
         (put([], "golden", 0, "scores"), "manifest"),
         (put([1.0], "golden", 0, "scores"), "manifest"),
         (put("fast", "golden", 0, "facts", 0, 0), "manifest"),
@@ -285,7 +286,7 @@ def test_without_lightgbm_the_reason_says_so(folder: Path, monkeypatch: pytest.M
     def nothing(_name: str) -> None:
         return None
 
-    booster._library.cache_clear()
+    booster.shared_library.cache_clear()
     monkeypatch.setattr("importlib.util.find_spec", nothing)
     assert failure(folder).reason == "no_lightgbm"
     monkeypatch.undo()
