@@ -17,6 +17,7 @@ from support.eventually import eventually
 from odonata.errors import UnavailableError
 from odonata.grpc_server import GrpcServer
 from odonata.ring import Address
+from odonata.wire.dragonfly.feature import FEATURES_KEY, TAKES_NEWS, WRITES_PIECES
 from odonata.wire.message import Download, Register, SchedulerAnswer
 from peer.runtime import scheduler_link
 from peer.runtime.scheduler_link import Scheduler, SchedulerLink
@@ -32,6 +33,7 @@ class CountingScheduler:
         self.refuses_hosts = False
         self.refuses_peers = False
         self.peers = 0
+        self.features: list[str] = []
 
     async def AnnounceHost(self, _request: Any, context: Any) -> Empty:  # noqa: N802  # the rpc's name
         self.announced_at_s.append(time.monotonic())
@@ -43,6 +45,8 @@ class CountingScheduler:
         self, requests: AsyncIterator[Any], context: Any
     ) -> None:
         self.peers += 1
+        told = dict(context.invocation_metadata())
+        self.features.append(str(told.get(FEATURES_KEY)))
         if self.refuses_peers:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "not for you")
         async for _ in requests:
@@ -86,13 +90,17 @@ async def make_link() -> AsyncIterator[Callable[..., SchedulerLink]]:
     links: list[SchedulerLink] = []
 
     def make(
-        book: Book, refresh_interval_s: float = 3600.0, announce_interval_s: float = 3600.0
+        book: Book,
+        refresh_interval_s: float = 3600.0,
+        announce_interval_s: float = 3600.0,
+        features: tuple[str, ...] = (),
     ) -> SchedulerLink:
         link = SchedulerLink(
             find_addresses=book.find,
             host=lambda: common_pb2.Host(id="host"),
             announce_interval_s=announce_interval_s,
             refresh_interval_s=refresh_interval_s,
+            features=features,
         )
         links.append(link)
         return link
@@ -111,6 +119,25 @@ async def test_a_scheduler_that_refuses_is_asked_again_after_a_pause(
     await eventually(lambda: len(service.announced_at_s) >= 2)
     first, second = service.announced_at_s[:2]
     assert second - first >= 0.5, "never without a pause, however often it refuses"
+
+
+async def test_a_peer_says_what_it_can_on_its_stream(
+    counting: tuple[CountingScheduler, Address], make_link: Callable[..., SchedulerLink]
+) -> None:
+    service, address = counting
+    service.refuses_peers = True
+
+    async def hear(answer: SchedulerAnswer) -> None:
+        raise AssertionError(f"it refuses, and does not say {answer}")
+
+    for features in ((), (TAKES_NEWS, WRITES_PIECES)):
+        link = make_link(Book(address), features=features)
+        await link.start()
+        conversation = link.converse("host", TASK, "peer")
+        conversation.say(Register(download=Download(url="http://origin.test/")))
+        with pytest.raises(UnavailableError):
+            await conversation.listen(hear)
+    assert service.features == ["", "takes-news,writes-pieces"]
 
 
 async def test_a_scheduler_that_comes_back_is_told_anew_what_is_held(

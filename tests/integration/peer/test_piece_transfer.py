@@ -28,10 +28,10 @@ from odonata.wire.message import Piece, TrafficType
 from peer.core.quota import TokenBucket
 from peer.core.upload import UploadQueue
 from peer.runtime.buffer import BufferPool
-from peer.runtime.limit import BucketLimit
+from peer.runtime.limit import LIMITED_SLICE_BYTES, BucketLimit
 from peer.runtime.piece_client import PieceClient
 from peer.runtime.piece_server import PieceServer
-from peer.runtime.port import StoredTask
+from peer.runtime.port import FetchTimes, StoredTask
 from peer.runtime.storage.store import DiskStorage
 
 PIECE = 4 * MIB
@@ -490,6 +490,47 @@ async def error_of(work: Awaitable[Piece]) -> BaseException | None:
     except (OdonataError, TimeoutError) as error:
         return error
     return None
+
+
+async def test_it_can_be_seen_at_any_time_how_far_a_fetch_is(
+    parent: MemoryStorage, child: MemoryStorage
+) -> None:
+    content = make_content(16 * MIB)
+    await fill(await parent.create(TASK, make_download()), content, 16 * MIB)
+    gate = CountingGate(passes=2)
+    times = FetchTimes()
+    assert (times.requested_at_s, times.first_byte_at_s, times.received()) == (None, None, 0)
+    async with serving(parent, limit=gate) as server, asyncio.TaskGroup() as group:
+        copy = await empty_copy(child, len(content), 16 * MIB)
+        fetching = group.create_task(
+            PieceClient(BufferPool()).fetch(
+                HOST, server.port, copy, 0, parent_id="p", timeout_s=PATIENCE_S, times=times
+            )
+        )
+        await gate.stuck.wait()
+        # The parent may send no more than two slices; what came is less than wakes the client.
+        await until(lambda: times.received() >= 2 * LIMITED_SLICE_BYTES)
+        assert times.received() < 2 * LIMITED_SLICE_BYTES + 1000, "head included"
+        assert times.requested_at_s is not None
+        assert times.first_byte_at_s is not None
+        assert times.requested_at_s <= times.first_byte_at_s
+        fetching.cancel()
+        await asyncio.wait([fetching])
+    assert times.received() == 0, "the connection is gone"
+
+
+async def test_a_fetch_that_ended_has_received_all(
+    parent: MemoryStorage, child: MemoryStorage
+) -> None:
+    content = make_content(SMALL)
+    await fill(await parent.create(TASK, make_download()), content, SMALL)
+    times = FetchTimes()
+    async with serving(parent) as server:
+        copy = await empty_copy(child, len(content), SMALL)
+        await PieceClient(BufferPool()).fetch(
+            HOST, server.port, copy, 0, parent_id="p", timeout_s=PATIENCE_S, times=times
+        )
+    assert times.received() == SMALL
 
 
 async def test_cancelled_in_mid_piece_nothing_is_left_taken(

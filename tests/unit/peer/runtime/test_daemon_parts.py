@@ -9,7 +9,7 @@ from odonata.settings.loading import load
 from peer.core.limits import DownloadLimits
 from peer.core.proxy_auth import ProxyLogin
 from peer.runtime.buffer import POOL_BYTES
-from peer.runtime.daemon_parts import limits_of, proxy_login, upload_slots
+from peer.runtime.daemon_parts import limits_of, peer_features, proxy_login, upload_slots
 from peer.settings import DaemonSettings
 
 
@@ -56,6 +56,11 @@ def test_the_proxy_asks_for_the_login_that_the_settings_name() -> None:
 )
 def test_a_seed_has_more_slots_unless_told_otherwise(said: dict[str, object], slots: int) -> None:
     assert upload_slots(settings(**said)) == slots
+
+
+def test_peers_say_that_they_write_pieces_only_if_they_do() -> None:
+    assert peer_features(settings()) == ("takes-news", "writes-pieces")
+    assert peer_features(settings(**{"telemetry.enable": False})) == ("takes-news",)
 
 
 def test_a_narrow_limit_of_our_own_does_not_blame_parents_for_being_slow() -> None:
