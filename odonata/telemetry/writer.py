@@ -44,9 +44,6 @@ CLOSE_CONVERT_S: Final = 5.0
 """A program that stops converts its last segment, which takes half a second; one that takes longer
 is ended, and converted at the next start."""
 
-CLOSE_S: Final = 2 * CLOSE_CONVERT_S
-"""A disk that hangs must not keep a program from ending."""
-
 _log = structlog.get_logger(__name__)
 
 
@@ -64,6 +61,7 @@ class TelemetryWriter:
         *,
         backlog: Backlog | None = None,
         converter: Converter | None = None,
+        close_convert_s: float = CLOSE_CONVERT_S,
     ) -> None:
         self._directory = Path(settings.dir)
         self._max_total_bytes = settings.max_total_bytes
@@ -72,6 +70,7 @@ class TelemetryWriter:
         ahead_s = clock() - time.monotonic()
         self._segments = SegmentLog(settings, origin, lambda: time.monotonic() + ahead_s, time.time)
         self._converter = converter or Converter(self._directory)
+        self._close_convert_s = close_convert_s
         self._can_convert = True
         self._convert_due = False
         self._refused = 0
@@ -106,12 +105,13 @@ class TelemetryWriter:
         )
 
     def close(self) -> None:
-        """Write what is left and turn it into Parquet. Blocks, for CLOSE_S at most."""
+        """Write what is left and turn it into Parquet. Blocks, for 2 CLOSE_CONVERT_S at most."""
         self._open = False
         self._wake.set()
-        self._thread.join(CLOSE_S)
-        if self._thread.is_alive():
-            _log.warning("telemetry_abandoned", path=str(self._directory), timeout_s=CLOSE_S)
+        timeout_s = 2 * self._close_convert_s
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():  # a disk that hangs must not keep a program from ending
+            _log.warning("telemetry_abandoned", path=str(self._directory), timeout_s=timeout_s)
 
     # --- the thread ---
 
@@ -199,7 +199,7 @@ class TelemetryWriter:
         before = self._segments.finished
         self._segments.finish()
         self._convert_due |= self._segments.finished > before
-        deadline_s = time.monotonic() + CLOSE_CONVERT_S
+        deadline_s = time.monotonic() + self._close_convert_s
         for _ in range(2):  # one that runs already, and one for the last segment
             ended = self._converter.wait(max(0.0, deadline_s - time.monotonic()))
             if ended is not None:

@@ -25,11 +25,12 @@ from odonata import logs
 from odonata.settings.log import LogSettings
 from odonata.telemetry.segment import Origin
 from odonata.telemetry.settings import TelemetrySettings
-from odonata.telemetry.writer import TelemetryWriter, open_recorder
+from odonata.telemetry.writer import TelemetryWriter
 
 BURST = 50
 PAUSE_S = 0.01  # some thousands a second: many segments in a short life, the queue never full
 SEGMENT_BYTES = 64 * 1024
+PATIENCE_S = 60.0
 
 
 def say(line: str) -> None:
@@ -50,8 +51,7 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (given.file_bytes_max, given.file_bytes_max))
     settings = TelemetrySettings(dir=given.folder, max_segment_bytes=given.segment_bytes)
     origin = Origin(host="host1", program="daemon")
-    recorder = open_recorder(settings, origin, time.monotonic)
-    assert isinstance(recorder, TelemetryWriter)
+    recorder = TelemetryWriter(settings, origin, time.monotonic, close_convert_s=PATIENCE_S)
     number = told = 0
     while given.count is None or number < given.count:
         for _ in range(BURST):

@@ -10,7 +10,6 @@ from support.scheduler_client import SchedulerClient, connected, host, piece, se
 
 from models.facts import FACT_NAMES
 from models.features import FEATURE_NAMES
-from odonata.telemetry.folder import parts
 from odonata.telemetry.parquet import read_table
 from odonata.telemetry.record import decision_id
 from odonata.telemetry.settings import TelemetrySettings
@@ -47,7 +46,7 @@ async def converse(client: SchedulerClient) -> None:
     await child.end()
 
 
-async def test_its_decisions_lie_in_parquet_when_it_has_stopped(tmp_path: Path) -> None:
+async def test_its_decisions_can_be_read_when_it_has_stopped(tmp_path: Path) -> None:
     before_s = time.time()
     chosen = settings().model_copy(update={"telemetry": TelemetrySettings(dir=tmp_path)})
     async with SchedulerApp(chosen, Random(1)) as app, connected(app.address) as client:
@@ -61,6 +60,5 @@ async def test_its_decisions_lie_in_parquet_when_it_has_stopped(tmp_path: Path) 
     assert set(FACT_NAMES) <= candidate.keys()
     assert {f"feature_{name}" for name in FEATURE_NAMES} <= candidate.keys()
     stats = app.recorder.stats()
-    assert (stats.dropped, stats.convert_failures) == (0, 0)
+    assert stats.dropped == 0
     assert stats.written >= len(decisions)
-    assert parts(tmp_path) == []

@@ -48,7 +48,12 @@ def opened(folder: Path) -> Iterator[Open]:
     ) -> TelemetryWriter:
         chosen = TelemetrySettings.model_validate({"dir": folder, **settings})
         writer = TelemetryWriter(
-            chosen, ORIGIN, time.monotonic, backlog=backlog, converter=converter
+            chosen,
+            ORIGIN,
+            time.monotonic,
+            backlog=backlog,
+            converter=converter,
+            close_convert_s=PATIENCE_S,
         )
         writers.append(writer)
         return writer
