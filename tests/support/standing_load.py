@@ -3,8 +3,8 @@
 No peer cores and no exact network: what is real here is the scheduler, and what its clients report.
 A transfer runs at the share it finds when it begins, of its parent's uplink or its child's
 downlink, whichever is less, times a lognormal noise; so rates are more uneven than in a real swarm,
-where shares even out. Children fetch several pieces at a time from several parents, and say that a
-parent is past hope by the same rule as our peer (`peer.core.lateness`).
+where shares even out. Children fetch several pieces at a time from several parents, and those of
+ours say that a parent is past hope by the same rule as our peer (`peer.core.lateness`).
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ HOPELESS_AVOID_S = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadSettings:
-    """What the hosts are like and do. Rates are lognormal around `median_bytes_per_s`."""
+    """What the hosts are like and do. Rates are lognormal around `median_bytes_per_s`.
+
+    Only clients of ours (`is_ours`) say that a parent is past hope; stock clients wait.
+    """
 
     host_count: int = 200
     sigma: float = 0.8
@@ -367,7 +370,9 @@ class StandingLoad:
     def _watch(self, transfer: Transfer) -> None:
         """See to it that a parent that brings nothing for far too long is blamed."""
         child = transfer.child
-        if child.count < HOPELESS_AFTER_PIECES or transfer.parent_id not in child.brought:
+        if not self.settings.is_ours or child.count < HOPELESS_AFTER_PIECES:
+            return
+        if transfer.parent_id not in child.brought:
             return
         brought_s, usual_s = child.brought[transfer.parent_id]
         usual_s = max(usual_s, child.total_s / child.count)

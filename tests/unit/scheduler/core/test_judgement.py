@@ -15,9 +15,9 @@ from support.scheduler_world import (
 )
 
 from scheduler.core.effect import Answer
-from scheduler.core.judgement import LEAST_SWARM_PIECES, PROBATION_GOOD_PIECES
+from scheduler.core.judgement import LEAST_SWARM_PIECES
 from scheduler.core.limits import Limits
-from scheduler.core.standing import FIRST_TERM_S, HostState
+from scheduler.core.standing import FIRST_TERM_S, PROBATION_GOOD_PIECES, HostState
 
 CHILDREN = ("c1", "c2", "c3", "c4")
 
