@@ -55,20 +55,20 @@ def up(
 @click.option("--peers", default=8, show_default=True, help="Number of peers, besides the seed.")
 @click.option("--slow", default=2, show_default=True, help="So many of them upload slowly.")
 @click.option(
-    "--image", help="A real image, such as alpine:3.20. Default: 48 MiB of random layers."
+    "--image", help="A real image, such as alpine:3.20. Default: 96 MiB of random layers."
 )
 @click.option("--rounds", default=4, show_default=True, help="Images before and after learning.")
 @click.option(
-    "--origin-rate", type=Rate(), default="16MB", show_default=True, help="The origin's uplink."
+    "--origin-rate", type=Rate(), default="24MB", show_default=True, help="The origin's uplink."
 )
 @click.option(
-    "--seed-rate", type=Rate(), default="32MB", show_default=True, help="The seed's uplink."
+    "--seed-rate", type=Rate(), default="48MB", show_default=True, help="The seed's uplink."
 )
 @click.option(
-    "--upload-rate", type=Rate(), default="16MB", show_default=True, help="Each peer's uplink."
+    "--upload-rate", type=Rate(), default="24MB", show_default=True, help="Each peer's uplink."
 )
 @click.option(
-    "--slow-rate", type=Rate(), default="1.6MB", show_default=True, help="Each slow peer's uplink."
+    "--slow-rate", type=Rate(), default="2.4MB", show_default=True, help="Each slow peer's uplink."
 )
 @click.option(
     "--random-seed", default=1, show_default=True, help="Makes the same random layers again."

@@ -10,8 +10,8 @@ from pathlib import Path
 from odonata.wire.message import Value
 
 MIB = 1 << 20
-# Like a real image: a few large layers, many small ones. 48 MiB in all.
-LAYERS_BYTES = tuple(n * MIB for n in (20, 12, 8, 5, 2, 1))
+# Like a real image: a few large layers, some small ones. 96 MiB in all.
+LAYERS_BYTES = tuple(n * MIB for n in (40, 28, 16, 9, 3))
 
 
 class Layer(Value, frozen=True, kw_only=True):

@@ -31,8 +31,16 @@ class Learned(Value, frozen=True, kw_only=True):
 
     version: str
     decisions: int
-    metrics: dict[str, dict[str, float]]
-    """Ranker -> metric -> value, on decisions that were not trained on."""
+    figures: list[dict[str, Any]]
+    """What the evaluation found on decisions that were not trained on."""
+
+    def regret(self) -> dict[str, float]:
+        """Regret of the first choice by ranker, on held-out hosts; empty if there is too little."""
+        return {
+            figure["ranker"]: figure["value"]["mean"]
+            for figure in self.figures
+            if (figure["part"], figure["slice"], figure["metric"]) == ("hosts", "all", "regret@1")
+        }
 
 
 class Learning:
@@ -78,7 +86,9 @@ class Learning:
         version = str(trained["version"])
         await self._taken_up(version)
         return Learned(
-            version=version, decisions=int(card["decisions"]), metrics=trained["metrics"]
+            version=version,
+            decisions=int(card["decisions"]["kept"]),
+            figures=trained["evaluation"]["figures"],
         )
 
     async def _command(self, words: Sequence[str]) -> dict[str, Any]:
@@ -101,7 +111,7 @@ class Learning:
                 f"odonata {words[0]} took more than {COMMAND_TIMEOUT_S:.0f} s"
             ) from None
         if process.returncode != 0:
-            raise UnavailableError(f"odonata {' '.join(words)} failed:\n{err.decode()}")
+            raise UnavailableError(f"odonata {words[0]} failed: {err.decode().strip()}")
         answer: dict[str, Any] = json.loads(out)
         return answer
 

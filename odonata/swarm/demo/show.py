@@ -168,12 +168,12 @@ class Demo:
         return [Tally(f"peer-{i + 1}", image.size) for i in range(self._world.peers)]
 
     def _tell(self, learned: Learned) -> None:
-        regrets = {name: found.get("regret@1") for name, found in learned.metrics.items()}
-        told = ", ".join(f"{k} {100 * v:.0f} %" for k, v in regrets.items() if v is not None)
+        regret = learned.regret()
+        told = ", ".join(f"{name} {100 * share:.0f} %" for name, share in regret.items())
         self._console.print(
             f"Trained on {learned.decisions} decisions; the scheduler ranks with model"
-            f" {learned.version} from now on.\nRegret of the first choice on decisions kept aside:"
-            f" {told or 'too few to say'}.",
+            f" {learned.version} from now on.\nHow much slower the first choice is than the best"
+            f" one (held-out hosts): {told or 'too few decisions to say'}.",
             highlight=False,
         )
 

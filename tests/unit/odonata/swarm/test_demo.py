@@ -36,8 +36,8 @@ def test_image_is_what_its_digests_say(tmp_path: Path, image: Image) -> None:
     assert make_image(tmp_path, seed=2, sizes=SIZES) != image
 
 
-def test_the_whole_image_is_48_mib() -> None:
-    assert sum(LAYERS_BYTES) == 48 << 20
+def test_the_whole_image_is_96_mib() -> None:
+    assert sum(LAYERS_BYTES) == 96 << 20
 
 
 def test_verify_finds_what_is_missing_and_what_is_wrong(tmp_path: Path, image: Image) -> None:
