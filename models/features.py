@@ -116,6 +116,15 @@ def _uplink(batch: CandidateBatch) -> FloatArray:
     return np.where(most > 0, np.log(most / batch["swarm_rate_bytes_per_s"]), nan)
 
 
+def _uplink_to_group(batch: CandidateBatch) -> FloatArray:
+    most = batch["max_tx_bits_per_s"]
+    known = most > 0
+    if not known.any():
+        return np.full(len(batch), nan)
+    log_uplink = np.log(np.where(known, most, 1.0))
+    return np.where(known, log_uplink - log_uplink[known].mean(), nan)
+
+
 def _history_weight(batch: CandidateBatch) -> FloatArray:
     count = batch["served_piece_count"]
     return count / (count + PRIOR_PIECES)
@@ -228,6 +237,15 @@ FEATURES: tuple[Feature, ...] = (
         default=nan,
         monotone=0,  # an announced uplink is a claim: a hidden slow host makes it too
         about="announced uplink over the swarm's served rate",
+    ),
+    _feature(
+        "uplink_to_group",
+        _uplink_to_group,
+        unit="ln",
+        span=_RATIO,
+        default=nan,
+        monotone=0,
+        about="announced uplink over the geometric mean of the candidates'",
     ),
     _feature(
         "children",

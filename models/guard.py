@@ -174,7 +174,7 @@ class GuardedRanker:
         return scores, ""
 
 
-_OWN_SPEED = [FEATURE_NAMES.index(name) for name in ("uplink_to_swarm", "own_speed_to_swarm")]
+_OWN_SPEED = [FEATURE_NAMES.index(name) for name in ("uplink_to_group", "own_speed_to_swarm")]
 _HISTORY = FEATURE_NAMES.index("served_pieces")
 
 

@@ -151,11 +151,16 @@ class Evaluation:
 
 
 def evaluate(
-    rows: pd.DataFrame, rankers: Mapping[str, Ranker], *, part: str = "all", seed: int = 0
+    rows: pd.DataFrame,
+    rankers: Mapping[str, Ranker],
+    *,
+    part: str = "all",
+    seed: int = 0,
+    decisions_max: int = DECISIONS_MAX,
 ) -> Evaluation:
     """Judge the given rankers on all rows. CallerError if no decision can be judged."""
     judged = rows["observed"].to_numpy(dtype=bool)
-    scored = _scored(rows, judged, rankers, seed)
+    scored = _scored(rows, judged, rankers, seed, decisions_max)
     evaluation = _summed(scored, part, seed)
     if not evaluation.figures:
         raise CallerError(
@@ -234,7 +239,7 @@ def _held_out(
         LINEAR: fit_linear(rows.loc[split.train]),
         LEARNED: LearnedRanker(fitted.model()),
     }
-    return _scored(rows, split.judged, rankers, seed, limit=DECISIONS_MAX // share)
+    return _scored(rows, split.judged, rankers, seed, DECISIONS_MAX // share)
 
 
 # --- scores -------------------------------------------------------------------------------------
@@ -264,7 +269,7 @@ def _scored(
     judged: BoolArray,
     rankers: Mapping[str, Ranker],
     seed: int,
-    limit: int = DECISIONS_MAX,
+    limit: int,
 ) -> _Scored:
     """Rank whole decisions and keep the places of their judged parents."""
     wanted = _drawn(rows, judged, seed, limit)

@@ -94,7 +94,8 @@ def time_split(rows: pd.DataFrame, *, test_share: float = TEST_SHARE) -> Split:
         )
     gap = "each download's own end" if is_exact else f"an embargo of {embargo_s:.0f} s"
     note = f"newest {test_share:.0%} of {len(times)} decisions; gap: {gap}; {dropped}"
-    return Split(name="time", train=train, test=test, judged=test.copy(), note=note)
+    judged: BoolArray = test & rows["observed"].to_numpy(dtype=bool)
+    return Split(name="time", train=train, test=test, judged=judged, note=note)
 
 
 def host_folds(rows: pd.DataFrame, *, seed: int, folds: int = HOST_FOLDS) -> list[Split]:

@@ -77,7 +77,8 @@ def test_model_keeps_to_what_can_only_get_better(
     assert (steps >= -1e-12).all()
 
 
-def test_learned_beats_lots_and_is_no_worse_than_the_rule_on_a_new_world(fitted: Fitted) -> None:
+def test_learned_beats_lots_and_is_no_worse_than_the_rule_on_a_new_world() -> None:
+    fitted = fit(world_rows(World(decisions=1000)))
     world = world_rows(World(hosts=120, decisions=500), seed=99)
     rankers = {**rules(), "learned": LearnedRanker(fitted.model())}
     evaluation = evaluate(world, rankers)
@@ -127,7 +128,7 @@ def test_trees_stay_small_where_data_is_small() -> None:
     sizes = [Size.of(rows, config) for rows in (60, 500, 2_000, 20_000, 2_000_000)]
     assert [size.leaves for size in sizes] == sorted(size.leaves for size in sizes)
     assert [size.trees for size in sizes] == sorted(size.trees for size in sizes)
-    assert sizes[0].leaves * sizes[0].trees <= 160
+    assert sizes[0].leaves * sizes[0].trees <= 250
     assert (sizes[-1].trees, sizes[-1].leaves) == (TREES_MAX, LEAVES_MAX)
 
 

@@ -43,6 +43,7 @@ def test_newest_decisions_judge_after_an_embargo(rows: pd.DataFrame) -> None:
     assert first_judging - last_taught >= EMBARGO_MARGIN * longest_s
     assert len(decisions(rows, split.test)) == pytest.approx(75, abs=1)
     assert "embargo" in split.note
+    assert (split.judged == (split.test & rows["observed"])).all()
 
 
 def test_short_session_is_split_by_each_downloads_own_end() -> None:
