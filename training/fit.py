@@ -185,13 +185,14 @@ def log_goodput_ratio(rows: pd.DataFrame) -> FloatArray:
     know the swarm's rate: those rows are taken relative to the mean of their task, moved to where
     the others lie, so that the first downloads of a new swarm teach, too.
     """
-    label = rows["label_log_goodput"]
+    label = rows["label_log_goodput"].to_numpy(dtype=np.float64)
+    in_task = rows.groupby("task_id", sort=False)["label_log_goodput"].transform("mean")
     swarm = rows["swarm_rate_bytes_per_s"].to_numpy(dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = label.to_numpy(dtype=np.float64) - np.log(swarm)
-    in_task = label - label.groupby(rows["task_id"]).transform("mean")
-    middle = float(np.nanmean(ratio)) if np.isfinite(ratio).any() else 0.0
-    ratio = np.where(np.isfinite(ratio), ratio, in_task.to_numpy(dtype=np.float64) + middle)
+        ratio: FloatArray = label - np.log(swarm)
+    known: BoolArray = np.isfinite(ratio)
+    middle = float(ratio[known].mean()) if known.any() else 0.0
+    ratio = np.where(known, ratio, label - in_task.to_numpy(dtype=np.float64) + middle)
     ratio = np.clip(ratio, -RATIO_LIMIT, RATIO_LIMIT)
     return np.where(rows["is_failed"].to_numpy(dtype=bool), FAILED_LOG_RATIO, ratio)
 
