@@ -42,7 +42,7 @@ EMBARGO_MARGIN = 1.25
 """A download's last piece may end later than its last decision tells."""
 HOST_FOLDS = 8
 """Of decisions with four labelled parents half still teach, and two thirds are judged in one fold
-or another; four folds would leave a quarter, or a twelfth with eight parents."""
+or another; four folds would leave a quarter, or a thirteenth with eight."""
 HOSTS_MIN = 4
 """Two in each of two folds: fewer can't be compared with each other."""
 
