@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import shutil
 from functools import cache
 from pathlib import Path
@@ -49,6 +50,7 @@ def logged(registry: Registry, folder: Path, version: str, *, gate: str = "open"
 def _template() -> Path:
     """A database with all tables and nothing in them; it lives as long as the process needs it."""
     folder = Path(mkdtemp(prefix="odonata-registry-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     registry = Registry(uri_of(folder))
     assert registry.versions() == []
     return folder / DATABASE_FILE
