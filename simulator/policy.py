@@ -65,7 +65,6 @@ def policy_named(
     *,
     model: Path | None = None,
     exploration: float = 0.0,
-    environ: Mapping[str, str] | None = None,
 ) -> Policy:
     """The policy of that name; `model` is for `learned`, None: `find_model`.
 
@@ -77,18 +76,18 @@ def policy_named(
         raise CallerError(f"exploration is {exploration}: it is a probability, from 0 to 1")
     if name != "learned":
         return Policy(name=name, exploration=exploration)
-    bundle = find_model(os.environ if environ is None else environ) if model is None else model
+    bundle = find_model(os.environ, os.getuid()) if model is None else model
     return Policy(name=name, model=_bundle_in(bundle), exploration=exploration)
 
 
-def find_model(environ: Mapping[str, str]) -> Path:
-    """The bundle that is published on this machine, else the one of the checkout."""
-    published = state_dir(environ, os.getuid()) / MODEL_PLACE / "current"
-    for bundle in (published, SAMPLE_BUNDLE):
+def find_model(environ: Mapping[str, str], uid: int, sample: Path = SAMPLE_BUNDLE) -> Path:
+    """The bundle that is published on this machine, else the `sample` of the checkout."""
+    published = state_dir(environ, uid) / MODEL_PLACE / "current"
+    for bundle in (published, sample):
         if (bundle / _MANIFEST).is_file():
             return bundle
     raise CallerError(
-        f"there is no model to rank with, neither at {published} nor at {SAMPLE_BUNDLE}: train one"
+        f"there is no model to rank with, neither at {published} nor at {sample}: train one"
         " (`odonata dataset build`, then `odonata train`) or name one with --model DIR"
     )
 

@@ -1,0 +1,87 @@
+"""Scenario files: all that come along are good, and what is wrong is told with its place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from odonata.errors import CallerError, SettingsError
+from odonata.piece import MIB
+from simulator.network import UNLIMITED
+from simulator.scenario import MBIT, Degrading, Vanishing
+from simulator.scenario_file import load_scenario, scenario_names
+
+ALL = ["churn", "degrade", "fastseed", "flash", "lognormal", "staggered"]
+
+
+def test_those_that_come_along() -> None:
+    assert scenario_names() == ALL
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_each_asks_a_question(name: str) -> None:
+    scenario = load_scenario(name)
+    assert scenario.question.endswith("?")
+    assert scenario.peers == 200
+    assert scenario.size == 256 * MIB
+
+
+def test_lognormal_hides_a_tenth_of_its_hosts_and_judges_the_later_files() -> None:
+    scenario = load_scenario("lognormal")
+    assert (scenario.uplink_sigma, scenario.hidden_slow_share) == (0.8, 0.1)
+    assert 1 < scenario.judged_from < scenario.files
+
+
+def test_a_file_of_ones_own_with_units(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "question: Why not?\nsize: 8MiB\npeers: 3\npeerUplink: 8Mbit/s\ndelay: 5ms\n"
+        "degrading: {share: 0.5, factor: 50, at: 1m}\nvanishing: {share: 0.1, at: 2s}\n"
+        "idcs: 2\nbetweenIdcs: 1Gbit/s\n"
+    )
+    scenario = load_scenario(str(file), overrides={"peers": 5})
+    assert (scenario.size, scenario.peers, scenario.peer_up) == (8 * MIB, 5, 8 * MBIT)
+    assert scenario.delay_s == 0.005
+    assert scenario.degrading == Degrading(share=0.5, factor=50.0, at_s=60.0)
+    assert scenario.vanishing == Vanishing(share=0.1, at_s=2.0)
+    assert (scenario.idcs, scenario.between_idcs) == (2, 1000 * MBIT)
+    assert load_scenario("flash").between_idcs == UNLIMITED
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("peers: many", r"wrong\.yaml:2: peers"),
+        ("peers: 0", r"wrong\.yaml:2: peers"),
+        ("sise: 8MiB", r"wrong\.yaml:2: sise"),
+        ("pause: 30", "no unit"),
+        ("hiddenSlow: {share: 1.5}", r"hiddenSlow\.share"),
+        ("degrading: {factor: 0.5}", r"degrading\.factor"),
+        ("announced: lies", "announced"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, line: str, told: str) -> None:
+    file = tmp_path / "wrong.yaml"
+    file.write_text(f"question: What?\n{line}\n")
+    with pytest.raises(SettingsError, match=told):
+        load_scenario(str(file))
+
+
+def test_a_scenario_needs_a_question(tmp_path: Path) -> None:
+    file = tmp_path / "mute.yaml"
+    file.write_text("peers: 3\n")
+    with pytest.raises(SettingsError, match="question"):
+        load_scenario(str(file))
+
+
+def test_what_makes_no_sense_as_a_whole_is_told() -> None:
+    with pytest.raises(CallerError, match="judged_from is 3"):
+        load_scenario("lognormal", overrides={"files": 2})
+
+
+def test_an_unknown_name_is_told_with_those_there_are() -> None:
+    with pytest.raises(CallerError, match=r"churn, degrade.*ends in \.yaml"):
+        load_scenario("rush")
+    with pytest.raises(SettingsError, match=r"nowhere\.yaml"):
+        load_scenario("nowhere.yaml")
