@@ -60,7 +60,7 @@ class RunRecord:
         self._began_at_s = world.now
         self._first_piece_s: float | None = None
         self._piece_count = 0
-        self._bytes = dict.fromkeys((PEER, SEED, SOURCE), 0)
+        self._bytes: dict[str, int] = dict.fromkeys((PEER, SEED, SOURCE), 0)
         self._lost = False
 
     def lose(self) -> None:

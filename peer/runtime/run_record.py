@@ -76,7 +76,7 @@ class RunRecord:
         self._settled_at_s: float | None = None
         self._first_piece_s: float | None = None
         self._piece_count = 0
-        self._bytes = dict.fromkeys((PEER, SEED, SOURCE), 0)
+        self._bytes: dict[str, int] = dict.fromkeys((PEER, SEED, SOURCE), 0)
 
     def from_parent(self, effect: FetchPiece, host: Host | None) -> Try:
         """A piece is asked from a parent on `host`."""

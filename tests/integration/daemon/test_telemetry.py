@@ -50,7 +50,8 @@ class Swarm:
         await self._stack.aclose()
 
     def rows(self, kind: str) -> list[Row]:
-        return read_table([self.folder / "telemetry"], kind).to_pylist()
+        rows: list[Row] = read_table([self.folder / "telemetry"], kind).to_pylist()
+        return rows
 
     def pieces_of(self, number: int) -> list[Row]:
         return [row for row in self.rows("piece") if row["child_host_id"] == host_id(number)]

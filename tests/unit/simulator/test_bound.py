@@ -27,5 +27,5 @@ def test_each_term_can_be_the_tightest() -> None:
 
 
 def test_without_a_seed_the_origin_serves_all() -> None:
-    rates = {"peer_ups": [10.0] * 4, "peer_downs": [100.0] * 4}
-    assert bound_s(1000, source_up=60.0, seed_ups=[], **rates) == pytest.approx(40.0)
+    found = bound_s(1000, source_up=60.0, seed_ups=[], peer_ups=[10.0] * 4, peer_downs=[100.0] * 4)
+    assert found == pytest.approx(40.0)

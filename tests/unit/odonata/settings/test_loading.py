@@ -467,7 +467,8 @@ def test_a_learned_ranker_needs_a_model(tmp_path: Path) -> None:
         SchedulerSettings, "scheduler: {algorithm: learned}\nmodel: {enable: false}", tmp_path
     )
     assert "scheduler.algorithm is learned, but model.enable is false" in said
-    assert load_text(SchedulerSettings, "model: {enable: false}", tmp_path).settings.model.dir
+    settings = load_text(SchedulerSettings, "model: {enable: false}", tmp_path).settings
+    assert not settings.model.enable
 
 
 def test_the_model_is_looked_for_below_the_state_folder(tmp_path: Path) -> None:
