@@ -56,6 +56,7 @@ class Policy(Value, frozen=True, kw_only=True):
                 limits,
                 candidate_batch_limit=DRAGONFLY_SAMPLE,
                 candidate_parent_limit=DRAGONFLY_PARENTS,
+                seed_share=0.0,
             )
         return limits
 

@@ -42,6 +42,7 @@ class Drop(StrEnum):
     PARENT = "is a parent of the child already"
     CYCLE = "is downstream of the child"
     BAD = "the ranker calls it bad"
+    SEED_FULL = "is a seed with as many children as its uplink bears"
     NOT_SAMPLED = "was not in the sample"
     OUTRANKED = "others scored higher"
     NOT_DRAWN = "others were drawn, to explore"

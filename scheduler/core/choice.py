@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from scheduler.core.candidate import Drop, Survey, survey
 from scheduler.core.facts import facts
 from scheduler.core.pick import Chance, Pick, generator, pick
+from scheduler.core.seed_share import spare_seeds
 
 if TYPE_CHECKING:
     from random import Random
@@ -79,6 +80,7 @@ def choose(turn: Turn, child: Peer, seen: Survey, places: int | None = None) -> 
 
     For so many `places`; None: as many as an answer has.
     """
+    spare_seeds(seen, turn.limits)
     candidates = seen.eligible
     batch = facts(child, candidates, turn.now, turn.state.swarm_rate.bytes_per_s)
     ranking = turn.ranker.rank(batch, seen.draw_seed)

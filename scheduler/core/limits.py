@@ -19,6 +19,13 @@ class Limits:
     candidate_batch_limit: int = 128
     """Candidates scored per decision; of more, a uniform sample. 128 cost about 0.7 ms in Python,
     and a sample of 128 *useful* peers holds one of the best 4 % with probability 0.995."""
+    seed_share: float = 1.0
+    """A seed bears this many children for each time its uplink is wider than the other candidates'
+    (see `seed_share`); 0: any number, as in Dragonfly."""
+    seed_child_count: int = 16
+    """What takes the place of that ratio where uplinks are not announced: a seed's upload slots."""
+    seed_child_count_min: int = 3
+    """A seed as thin as a peer bears so many all the same: its bytes are new to everybody."""
     descendant_search_limit: int = 20_000
     """Peers visited when looking for cycles (about 5 ms). Beyond it only peers without parents of
     their own are offered: those can't close a cycle."""
