@@ -22,6 +22,8 @@ import msgspec
 import numpy as np
 
 from models.facts import CandidateBatch, FloatArray
+from models.prior import PRIOR_FAILURES, PRIOR_PIECES, PRIOR_SUCCESSES
+from models.rule import rule_score
 from odonata.wire.message import Value
 
 LOCATION_SEPARATOR = "|"
@@ -29,11 +31,6 @@ LOCATION_SEPARATOR = "|"
 LOCATION_DEPTH = 5
 """Elements of a location that count (Dragonfly's default)."""
 
-PRIOR_PIECES = 4.0
-"""A host's own history counts half when it has served so many pieces; before, the swarm's does."""
-PRIOR_FAILURES = 0.1
-PRIOR_SUCCESSES = 1.9
-"""Of an unknown host one piece in twenty is thought to fail; two pieces' worth of belief."""
 LONG_AGO_S = 3600.0
 """Ages are not told apart beyond an hour."""
 
@@ -123,6 +120,12 @@ def _uplink_to_group(batch: CandidateBatch) -> FloatArray:
         return np.full(len(batch), nan)
     log_uplink = np.log(np.where(known, most, 1.0))
     return np.where(known, log_uplink - log_uplink[known].mean(), nan)
+
+
+def _rule_to_group(batch: CandidateBatch) -> FloatArray:
+    """The model corrects the rule where data says so, and need not learn again what sharing is."""
+    score = rule_score(batch)
+    return score - float(score.mean())
 
 
 def _history_weight(batch: CandidateBatch) -> FloatArray:
@@ -246,6 +249,15 @@ FEATURES: tuple[Feature, ...] = (
         default=nan,
         monotone=0,
         about="announced uplink over the geometric mean of the candidates'",
+    ),
+    _feature(
+        "rule_to_group",
+        _rule_to_group,
+        unit="ln",
+        span=_RATIO,
+        default=0.0,
+        monotone=1,
+        about="the hand-written rule's estimate of the child's rate over the candidates' mean",
     ),
     _feature(
         "children",

@@ -23,7 +23,7 @@ from __future__ import annotations
 import numpy as np
 
 from models.facts import BoolArray, CandidateBatch, FloatArray
-from models.features import PRIOR_FAILURES, PRIOR_PIECES, PRIOR_SUCCESSES
+from models.prior import PRIOR_FAILURES, PRIOR_PIECES, PRIOR_SUCCESSES
 from models.ranker import Ranking
 
 RATIO_LIMIT = 7.0

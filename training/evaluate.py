@@ -25,8 +25,8 @@ import pandas as pd
 
 from models.dragonfly import DragonflyRanker
 from models.facts import FACT_NAMES, BoolArray, CandidateBatch, FloatArray
-from models.features import PRIOR_PIECES
 from models.learned import LearnedRanker
+from models.prior import PRIOR_PIECES
 from models.random import RandomRanker
 from models.ranker import Ranker, Ranking
 from models.rule import RuleRanker

@@ -78,14 +78,14 @@ def show(
     bound_s = world.bound_s(image_bytes)
     title = f"{image_bytes / (1 << 20):.0f} MiB to {world.peers} peers, bound {bound_s:.1f} s"
     table = Table(title=title, box=SIMPLE_HEAD)  # narrow enough for 80 columns
-    for heading in ("", "images", "p50", "p99", "stretch", "copies", "slow gave", "digests"):
+    for heading in ("", "images", "p50", "p99", "stretch", "copies", "slow", "digests"):
         table.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
     for way in ways:
         table.add_row(way[0].title, str(len(way)), *_row(way, image_bytes, bound_s))
     console.print(table)
     console.print(
-        "bound: what the links allow; stretch: p50/p99 over the bound; copies: of an image,\n"
-        "sent by the origin; slow gave: the slow peers' share of all bytes.",
+        "bound: what the links allow; stretch: p50/p99 over the bound;\n"
+        "copies: of an image, sent by the origin; slow: share of all bytes from slow peers.",
         style="grey70",
     )
 

@@ -90,14 +90,14 @@ class Demo:
     def _introduce(self, image: Image) -> None:
         world = self._world
         text = (
-            f"An image of {len(image.layers)} layers, {image.size / (1 << 20):.0f} MiB; each pull"
-            f" is of a new one of that size.\nUplinks: origin"
-            f" {_mb(world.origin_rate_bytes_per_s)}, seed {_mb(world.seed_rate_bytes_per_s)}, each"
-            f" of {world.peers} peers {_mb(world.peer_rate_bytes_per_s)}"
+            f"Images of {len(image.layers)} layers, {image.size / (1 << 20):.0f} MiB each.\n"
+            f"Uplinks: origin {_mb(world.origin_rate_bytes_per_s)}, seed"
+            f" {_mb(world.seed_rate_bytes_per_s)}, each of {world.peers} peers"
+            f" {_mb(world.peer_rate_bytes_per_s)}"
         )
         if world.slow_peers:
             slow = " and ".join(world.slow_names)
-            text += f", but {slow} {_mb(world.slow_rate_bytes_per_s)}.\nNobody tells the scheduler"
+            text += f",\nbut {slow}: {_mb(world.slow_rate_bytes_per_s)}; nobody tells the scheduler"
         self._console.print(f"{text}.")
 
     async def _image(self, blobs: Path) -> Image:
@@ -171,9 +171,9 @@ class Demo:
         regret = learned.regret()
         told = ", ".join(f"{name} {100 * share:.0f} %" for name, share in regret.items())
         self._console.print(
-            f"Trained on {learned.decisions} decisions; the scheduler ranks with model"
-            f" {learned.version} from now on.\nHow much slower the first choice is than the best"
-            f" one (held-out hosts): {told or 'too few decisions to say'}.",
+            f"Trained on {learned.decisions} decisions. The scheduler ranks with it from now on:"
+            f"\nmodel {learned.version}. Regret of its first choice on hosts it has\n"
+            f"not seen: {told or 'too few decisions to say'}.",
             highlight=False,
         )
 

@@ -58,6 +58,7 @@ def test_ranks_are_of_the_whole_decision(rows: pd.DataFrame) -> None:
         "children_rank",
         "served_rank",
         "uplink_to_group",
+        "rule_to_group",
     }
     assert not skew(torn).is_clean
 
