@@ -13,7 +13,7 @@ from typing import Any
 from msgspec.structs import replace
 from rich.console import Console
 
-from odonata.swarm.demo.image import Image, make_image
+from odonata.swarm.demo.image import LAYERS_BYTES, Image, make_image
 from odonata.swarm.demo.learn import Learned, Learning
 from odonata.swarm.demo.pull import PlainPuller, SwarmPuller, sent_bytes, verify
 from odonata.swarm.demo.registry import fetch_image
@@ -41,6 +41,7 @@ class Demo:
         out: Path,
         image_name: str | None,
         random_seed: int,
+        layers_bytes: Sequence[int] = LAYERS_BYTES,
     ) -> None:
         """`rounds`: images before and after learning. `out`: what was learned stays there."""
         self._console = console
@@ -49,12 +50,26 @@ class Demo:
         self._out = out
         self._image_name = image_name
         self._random_seed = random_seed
+        self._layers_bytes = layers_bytes
         self._lines: dict[str, list[str]] = {}
 
     async def run(self) -> int:
         """Run everything; 0 if all is as it should be."""
         with tempfile.TemporaryDirectory(prefix="odonata-demo-") as folder:
             return await self._run(Path(folder))
+
+    async def spread_only(self) -> list[Outcome]:
+        """Pull by the rule alone, neither directly nor with a model: for measurements."""
+        with tempfile.TemporaryDirectory(prefix="odonata-demo-") as name:
+            folder = Path(name)
+            blobs = folder / "blobs"
+            blobs.mkdir()
+            image = await self._image(blobs)
+            async with Processes(self._note) as others:
+                origin = await self._start_origin(others, blobs)
+                plan = make_plan(self._options(), folder / "swarm", self._out)
+                async with running(plan, self._note):
+                    return await self._spread("rule", plan, origin, image, folder)
 
     async def _run(self, folder: Path) -> int:
         blobs = folder / "blobs"
@@ -103,7 +118,7 @@ class Demo:
     async def _image(self, blobs: Path) -> Image:
         if self._image_name is not None:
             return await fetch_image(self._console, self._image_name, blobs)
-        return await asyncio.to_thread(make_image, blobs, self._random_seed)
+        return await asyncio.to_thread(make_image, blobs, self._random_seed, self._layers_bytes)
 
     async def _start_origin(self, others: Processes, blobs: Path) -> str:
         rate = str(self._world.origin_rate_bytes_per_s)
