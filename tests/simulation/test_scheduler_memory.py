@@ -112,7 +112,11 @@ def test_two_thousand_peers_that_come_and_go_leave_nothing_behind(
 
 
 def test_a_finished_peer_is_remembered_in_a_few_kilobytes(growth: Callable[[], int]) -> None:
-    """Dragonfly's scheduler takes 14 to 20 KB (perf.md §B). Its request headers are forgotten."""
+    """Dragonfly's scheduler takes 14 to 20 KB (perf.md §B). Its request headers are forgotten.
+
+    Counted with the decision that gave it parents, features of all candidates included, which the
+    story keeps of the latest 2,000 only.
+    """
     world = BusyWorld()
     world.announce(*(host(f"h{one}") for one in range(HOSTS)))
     without = growth()
@@ -121,7 +125,7 @@ def test_a_finished_peer_is_remembered_in_a_few_kilobytes(growth: Callable[[], i
             fetch(world, f"p{number}-{one}", f"h{one}", number)
     count = len(world.core.state.peers)
     assert count == 20 * HOSTS
-    assert (growth() - without) / count < 6 * KIB
+    assert (growth() - without) / count < 7 * KIB
     assert not any(peer.download.request_header for peer in world.core.state.peers.values())
 
 
