@@ -42,7 +42,7 @@ def is_spared(seen: Survey) -> bool:
 
 @pytest.mark.parametrize(
     ("seed_uplink", "peer_uplink", "bears"),
-    [(50, 10, 5), (10, 10, 3), (1, 10, 3), (0, 0, 16)],
+    [(120, 10, 12), (10, 10, 8), (1, 10, 8), (0, 0, 16)],
 )
 def test_it_bears_as_many_as_its_uplink_is_wider(
     seed_uplink: int, peer_uplink: int, bears: int
@@ -58,7 +58,7 @@ def test_it_bears_as_many_as_its_uplink_is_wider(
 
 def test_it_is_not_left_out_while_hardly_anybody_else_can_help() -> None:
     limits = Limits(exploration=0.0, admission=False)
-    world = world_of(seed_uplink=10, peer_uplink=10, children=5, peers=1, limits=limits)
+    world = world_of(seed_uplink=10, peer_uplink=10, children=9, peers=1, limits=limits)
     assert not is_spared(seen_by_x(world))
 
 
