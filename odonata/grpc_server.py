@@ -79,12 +79,13 @@ class GrpcServer:
     def add_service(
         self,
         descriptor: ServiceDescriptor,
-        service: object,
-        *,
+        *parts: object,
         admit: Callable[[], None] | None = None,
         stream_metadata: Metadata = (),
     ) -> None:
-        """Serve `descriptor` by the methods of `service` that bear its rpcs' names.
+        """Serve `descriptor` by the methods of `parts` that bear its rpcs' names.
+
+        Each rpc is served by the first part that has it.
 
         A method is `async def rpc(request, context)`, for a client's stream with an async iterator
         as `request`; one that answers with a stream may be an async generator. `admit` is called
@@ -94,7 +95,7 @@ class GrpcServer:
         """
         boundary = _Boundary(self._calls, admit, stream_metadata)
         handlers = {
-            method.name: boundary.handler(method, getattr(service, method.name, None))
+            method.name: boundary.handler(method, _method_of(parts, method.name))
             for method in descriptor.methods
         }
         self._add(descriptor.full_name, handlers)
@@ -160,6 +161,10 @@ class GrpcServer:
             tasks.create_task(self._calls.end(grace_s))
         if self._unix_path is not None:
             self._unix_path.unlink(missing_ok=True)
+
+
+def _method_of(parts: tuple[object, ...], name: str) -> Any:
+    return next((getattr(part, name) for part in parts if hasattr(part, name)), None)
 
 
 class _Calls:
