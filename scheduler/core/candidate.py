@@ -3,8 +3,8 @@
 The rules come in three parts. Whether a peer is *useful* depends on itself alone; the peers of a
 task that are useful form the task's index, which `state` keeps up to date as events arrive, so
 that nobody draws a blind sample of peers that may all be useless. Whether it *suits* a child
-depends on the pair. And it must not be *below* the child in the graph, for edges may not close a
-cycle. A peer that is not useful yet, but suits, is what a waiting child may hope for.
+depends on the pair. And it must not be *below* the child where the graph may not close a circle
+(`graph`). A peer that is not useful yet, but suits, is what a waiting child may hope for.
 
 A host that was evicted, or is on probation and has a child already, suits nobody. Its peers are
 kept apart as a last resort (`judgement`).
@@ -19,11 +19,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from scheduler.core.lifecycle import SERVING, PeerState
+from scheduler.core.graph import GraphKind
+from scheduler.core.lifecycle import SERVING
 from scheduler.core.peer import Peer, covers
 from scheduler.core.standing import HostState
+from scheduler.core.supply import is_supplied
 
 if TYPE_CHECKING:
+    from scheduler.core.graph import Descendants
     from scheduler.core.host import KnownHost
 
 
@@ -41,6 +44,8 @@ class Drop(StrEnum):
     ON_PROBATION = "its host is on probation, and has a child already"
     PARENT = "is a parent of the child already"
     CYCLE = "is downstream of the child"
+    STOCK = "is a stock peer that still fetches: it serves stock peers only"
+    FAR = "is in another data centre: others bring its pieces here"
     BAD = "the ranker calls it bad"
     SEED_FULL = "is a seed with as many children as its uplink bears"
     NOT_SAMPLED = "was not in the sample"
@@ -73,19 +78,13 @@ class Survey:
 def why_useless(peer: Peer) -> Drop | None:
     """Return why nobody can download from `peer` now, None if it is useful.
 
-    A running peer needs parents of its own, or it has no bytes to come; a seed is exempt, as in
-    Dragonfly, unless it waits for parents itself.
+    A running peer must be supplied itself, or it has no bytes to come (`supply`).
     """
     if peer.state not in SERVING:
         return Drop.STATE
     if peer.host.announced.disable_shared:
         return Drop.NOT_SHARED
-    if peer.state is PeerState.BACK_TO_SOURCE:
-        return Drop.NO_SOURCE if peer.source_refused else None
-    if peer.state is PeerState.SUCCEEDED or peer.task.graph.has_parents(peer.id):
-        return None
-    is_exempt = peer.host.is_seed and peer.id not in peer.task.waiting
-    return None if is_exempt else Drop.NO_SOURCE
+    return None if is_supplied(peer) else Drop.NO_SOURCE
 
 
 def why_unsuited(child: Peer, parent: Peer) -> Drop | None:
@@ -101,6 +100,17 @@ def why_unsuited(child: Peer, parent: Peer) -> Drop | None:
     if not covers(parent.range, child.range):
         return Drop.OTHER_RANGE
     return why_barred(parent.host)
+
+
+def why_out_of_order(child: Peer, parent: Peer, below: Descendants) -> Drop | None:
+    """Return why an edge would close a circle that may not be; `below`: the graph's of the child.
+
+    In a mesh a stock peer that still fetches is kept for stock peers.
+    """
+    if parent.id in below:
+        return Drop.CYCLE
+    is_kept = child.is_ours and not parent.is_ours and not parent.is_source
+    return Drop.STOCK if is_kept and child.task.graph.kind is GraphKind.MESH else None
 
 
 def why_barred(host: KnownHost) -> Drop | None:
@@ -123,11 +133,11 @@ def survey(child: Peer, among: Iterable[Peer] | None = None, enough: int | None 
     task = child.task
     if not task.useful:
         return seen
-    below = task.graph.descendants(child.id)
+    below = task.graph.below(child.id)
     for parent in task.useful.values() if among is None else among:
         reason = why_unsuited(child, parent)
-        if reason in _OPEN and parent.id in below:
-            reason = Drop.CYCLE
+        if reason in _OPEN:
+            reason = why_out_of_order(child, parent, below) or reason
         if reason is None:
             seen.eligible.append(parent)
             if len(seen.eligible) == enough:
@@ -149,13 +159,21 @@ def has_hope(child: Peer) -> bool:
     task = child.task
     if _seed_may_come(child):
         return True
-    coming = (*task.to_source, *task.starting)
-    if not coming:
+    if not task.to_source and not task.starting:
         return False
-    below = task.graph.descendants(child.id)
-    return any(
-        peer_id not in below and why_unsuited(child, task.peers[peer_id]) is None
-        for peer_id in coming
+    below = task.graph.below(child.id)
+    going = (task.peers[peer_id] for peer_id in task.to_source)
+    if any(p.id not in below and why_unsuited(child, p) is None for p in going):
+        return True
+    return any(may_become_parent(child, task.peers[peer_id], below) for peer_id in task.starting)
+
+
+def may_become_parent(child: Peer, starting: Peer, below: Descendants) -> bool:
+    """Whether a peer that was given parents will serve the child once it has started."""
+    return (
+        is_supplied(starting)
+        and why_unsuited(child, starting) is None
+        and why_out_of_order(child, starting, below) is None
     )
 
 

@@ -28,7 +28,18 @@ from odonata.wire.message import (
     Reschedule,
     Started,
 )
-from scheduler.core import account, departure, gc, judgement, query, replacement, report, waiting
+from scheduler.core import (
+    account,
+    departure,
+    gc,
+    judgement,
+    query,
+    replacement,
+    report,
+    review,
+    rota,
+    waiting,
+)
 from scheduler.core.effect import CloseStream, SchedulerEffect, WakeAt
 from scheduler.core.event import (
     HostAnnounced,
@@ -87,7 +98,9 @@ class SchedulerCore:
         replacement.tend(turn)
         if isinstance(event, Ticked):
             replacement.try_out(turn)  # last: who waits comes first
+            review.look_again(turn)
         waiting.settle_restless(turn)
+        rota.call_hungry(turn)
         self._set_alarm(turn)
         return turn.effects
 
@@ -161,6 +174,9 @@ class SchedulerCore:
             deadlines.append(state.terms[0][0])
         if state.bereft:
             deadlines.append(turn.now + replacement.PAUSE_S)
+        review_at_s = rota.next_at_s(turn)
+        if review_at_s is not None:
+            deadlines.append(review_at_s)
         if self._sweeps is not None and (self.state.hosts or self.state.tasks):
             deadlines.append(self._sweeps.next_at_s())
         if not deadlines:

@@ -22,7 +22,8 @@ class PeerSpoke(Value, frozen=True, kw_only=True, tag=True):
     """A message arrived on the AnnouncePeer stream of `peer_id`.
 
     `is_ours`: the peer said that it is one of ours (`odonata.wire.dragonfly.feature`): it takes
-    answers it did not ask for. `writes_pieces`: and writes piece records itself.
+    answers it did not ask for, and leaves parents that an answer does not name. `writes_pieces`: it
+    writes piece records itself.
     """
 
     host_id: str

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING
 
 from odonata.errors import InternalError
 from scheduler.core.candidate import has_hope, survey, why_barred, why_useless
+from scheduler.core.gateway import is_far, stays_near
+from scheduler.core.graph import GraphKind
 from scheduler.core.lifecycle import PeerState
 from scheduler.core.standing import HostState
+from scheduler.core.supply import is_source_now, is_supplied
 from scheduler.core.waiting import is_held
 
 if TYPE_CHECKING:
@@ -40,6 +43,8 @@ def check(core: SchedulerCore) -> None:
     for task in state.tasks.values():
         _check_edges(task)
         _check_acyclic(task)
+        _check_supply(task)
+        _check_reviews(core, task)
         _check_useful(task)
         _check_flights(task)
         for child in task.waiting.values():
@@ -124,7 +129,14 @@ def _require_alarm(core: SchedulerCore, at_s: float, what: str) -> None:
 
 
 def _check_acyclic(task: Task) -> None:
-    """Take away peers without parents until none is left (Kahn); what stays is on a cycle."""
+    """Nobody is its own ancestor, but peers of ours in a mesh.
+
+    Take away peers without parents until none is left (Kahn); what stays is on a circle. In a mesh
+    the peers of ours are one: no circle leads through a stock peer if none leads through that one.
+    """
+    if task.graph.kind is GraphKind.MESH:
+        _check_stock(task)
+        return
     left = {peer_id: len(task.graph.parents(peer_id)) for peer_id in task.peers}
     free = [peer_id for peer_id, count in left.items() if count == 0]
     while free:
@@ -135,6 +147,57 @@ def _check_acyclic(task: Task) -> None:
             if left[child_id] == 0:
                 free.append(child_id)
     _require(not left, f"task {task.id} has a cycle through {sorted(left)}")
+
+
+def _check_stock(task: Task) -> None:
+    """No circle leads through a stock peer: nobody is both above and below one."""
+    for peer in task.peers.values():
+        if not peer.is_ours:
+            children = task.graph.children(peer.id)
+            is_circle = any(peer.id in task.graph.descendants(child) for child in children)
+            _require(not is_circle, f"stock peer {peer.id} is its own ancestor")
+
+
+def _check_supply(task: Task) -> None:
+    """Exactly those are supplied whom edges from a source reach, each by one of its parents."""
+    reached = {peer.id for peer in task.peers.values() if is_source_now(peer)}
+    sources = {peer.id for peer in task.peers.values() if peer.is_source}
+    _require(reached == sources, f"who is a source of task {task.id} is stale")
+    news = list(reached)
+    while news:
+        for child_id in task.graph.children(news.pop()):
+            if child_id not in reached:
+                reached.add(child_id)
+                news.append(child_id)
+    supplied = {peer.id for peer in task.peers.values() if is_supplied(peer)}
+    _require(reached == supplied, f"who is supplied in task {task.id} is stale")
+    for peer in task.peers.values():
+        _check_supply_line(peer)
+
+
+def _check_supply_line(peer: Peer) -> None:
+    graph, seen = peer.task.graph, {peer.id}
+    while peer.supplier is not None:
+        _require(not peer.is_source, f"source {peer.id} has a supplier")
+        is_parent = peer.supplier.id in graph.parents(peer.id)
+        _require(is_parent, f"the supplier of peer {peer.id} is none of its parents")
+        peer = peer.supplier
+        _require(peer.id not in seen, f"the supply line of peer {peer.id} is a circle")
+        seen.add(peer.id)
+
+
+def _check_reviews(core: SchedulerCore, task: Task) -> None:
+    """Whoever is to be looked at anew is on the rota, and there is an alarm for it."""
+    planned = {(at_s, child.id) for at_s, _, child in core.state.reviews}
+    for peer in task.peers.values():
+        if peer.review_at_s is not None:
+            is_planned = (peer.review_at_s, peer.id) in planned
+            _require(is_planned, f"the review of peer {peer.id} is not on the rota")
+            _require(core.wake_at_s is not None, f"peer {peer.id} has a review and no alarm is set")
+    for peer in task.hungry.values():
+        _require(task.peers.get(peer.id) is peer, f"hungry peer {peer.id} is gone")
+        _require(peer.review_at_s is None, f"hungry peer {peer.id} has a review")
+    _require(not core.state.fresh, "somebody new was not told to the hungry")
 
 
 def _check_edges(task: Task) -> None:
@@ -180,9 +243,15 @@ def _check_waiting(core: SchedulerCore, child: Peer) -> None:
     task = child.task
     _require(child.state in _WAITING_STATES, f"peer {child.id} waits in state {child.state}")
     _require(child.stream_is_open, f"peer {child.id} waits, and its stream is closed")
-    _require(not task.graph.parents(child.id), f"peer {child.id} waits, and has parents")
+    _require(not is_supplied(child), f"peer {child.id} waits, and bytes reach it")
     if not (core.state.limits.admission and is_held(child)):
-        able = [peer.id for peer in survey(child).eligible]
+        near = stays_near(child, core.state.limits)
+        known = task.graph.parents(child.id)
+        able = [
+            peer.id
+            for peer in survey(child).eligible
+            if peer.id not in known and not (near and is_far(child, peer))
+        ]
         _require(not able, f"peer {child.id} waits while {able} could serve it")
         _require(has_hope(child), f"peer {child.id} waits for nobody")
     deadline_s = task.next_deadline_s()

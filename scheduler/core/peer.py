@@ -35,7 +35,10 @@ class Peer:
 
     `serial` tells lives apart that share an id. `blocked` maps parents this child must not be
     given to the serial they were blocked under. `range` None: the whole content. `content_end` is
-    where the farthest of its pieces ends, in bytes. `is_ours`: it takes answers it did not ask for.
+    where the farthest of its pieces ends, in bytes. `is_ours`: it takes answers it did not ask for,
+    and leaves parents that an answer does not name. `is_source` and `supplier` are `supply`'s.
+    `review_at_s`: when its parents are looked at anew (`rota`), None: not at all; `arrivals_seen`:
+    the task's `arrival_count` when they last were.
     In this life it got `decision_count` answers with parents and was sent to the source
     `source_count` times. `account` is kept of peers that don't write telemetry themselves.
     """
@@ -59,6 +62,10 @@ class Peer:
     content_end: int = 0
     blocked: dict[str, int] = field(default_factory=dict[str, int])
     is_ours: bool = False
+    is_source: bool = False
+    supplier: Peer | None = None
+    review_at_s: float | None = None
+    arrivals_seen: int = 0
     is_asking: bool = True  # whether it asked for the answer that it waits for
     decision_count: int = 0
     source_count: int = 0

@@ -50,8 +50,9 @@ def register(turn: Turn, event: PeerSpoke, message: Register) -> None:
     if earlier is not None:
         turn.state.remove_peer(earlier, turn.now)
     task = turn.state.open_task(event.task_id, message.download, turn.now)
-    peer = turn.state.add_peer(event.peer_id, task, host, message.download, turn.now)
-    peer.is_ours = event.is_ours
+    peer = turn.state.add_peer(
+        event.peer_id, task, host, message.download, turn.now, is_ours=event.is_ours
+    )
     if turn.limits.records and not (event.writes_pieces or message.download.metadata_only):
         peer.account = Account(peer.id)
     host.updated_at_s = turn.now

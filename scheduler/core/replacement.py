@@ -8,10 +8,12 @@ left, or broke its stream; its host was evicted; or the peer blamed it for a pie
 finds out by itself, after its own time-outs, and asks; it takes one answer for each question. A
 peer of ours takes answers at any time, so it is looked after at once, if it still downloads:
 
-- It has other parents: it gets as many more as an answer may name, if anybody is eligible.
-- It has none: its case is decided like that of one who asks (`waiting`). It gets parents, or waits
-  for those it can hope for, or is sent to the source. What it is not told is that nothing can help:
-  it has asked nothing, and may well be fetching its last piece.
+- It has other parents, and bytes reach it: it gets as many more as it may have, if anybody is
+  eligible.
+- It has none, or none that anything reaches (`supply`): its case is decided like that of one who
+  asks (`waiting`). It gets parents, or waits for those it can hope for, or is sent to the source.
+  What it is not told is that nothing can help: it has asked nothing, and may well be fetching its
+  last piece.
 
 Whoever holds all the pieces needs nobody, and whoever waits or was sent to the source has been
 looked after.
@@ -31,8 +33,9 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from scheduler.core import waiting
-from scheduler.core.candidate import why_unsuited
+from scheduler.core.candidate import why_out_of_order, why_unsuited
 from scheduler.core.reschedule import RESCHEDULABLE
+from scheduler.core.supply import is_supplied
 
 if TYPE_CHECKING:
     from scheduler.core.host import KnownHost
@@ -88,13 +91,15 @@ def _find_child(host: KnownHost) -> tuple[Peer, Peer] | None:
         parents = graph.parents(child.id)
         if not parents or peer.id in parents or not needs_parents(child):
             continue
-        if why_unsuited(child, peer) is None and peer.id not in graph.descendants(child.id):
+        if why_unsuited(child, peer) is not None:
+            continue
+        if why_out_of_order(child, peer, graph.below(child.id)) is None:
             return child, peer
     return None
 
 
 def _replace(turn: Turn, child: Peer) -> None:
-    if child.task.graph.has_parents(child.id):
+    if child.task.graph.has_parents(child.id) and is_supplied(child):
         waiting.top_up(turn, child)
     else:
         waiting.ask(turn, child, is_asking=False)

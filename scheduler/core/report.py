@@ -50,6 +50,10 @@ def piece_finished(turn: Turn, peer: Peer, piece: Piece) -> None:
     parent = task.peers.get(piece.parent_id)
     if parent is not None:
         parent.updated_at_s = parent.host.updated_at_s = now
+        edge = task.graph.edge(parent.id, peer.id)
+        if edge is not None:
+            edge.piece_at_s = now
+            edge.piece_count += 1
         if parent.host is not peer.host and piece.traffic_type is not TrafficType.LOCAL_PEER:
             judgement.piece_served(turn, peer, parent, piece)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from odonata.wire.message import Download, Host
+from scheduler.core import supply
 from scheduler.core.candidate import why_useless
 from scheduler.core.cost import CostWindow
 from scheduler.core.graph import Booking, DownloadGraph
@@ -41,7 +42,9 @@ class SchedulerState:
     """Hosts, tasks and peers by id, in the order they came.
 
     `terms` is a heap of when which eviction ends, `trials` are the hosts on probation. `bereft`
-    holds peers that lost a parent and have not been looked after yet, in the order they did.
+    holds peers that lost a parent and have not been looked after yet, in the order they did;
+    `reviews` is a heap of whose parents are looked at anew when, `fresh` are tasks in which
+    somebody became useful while others were short of parents (`rota`).
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -58,6 +61,8 @@ class SchedulerState:
         self.terms: list[tuple[float, str]] = []
         self.trials: dict[str, KnownHost] = {}
         self.bereft: dict[str, Peer] = {}
+        self.reviews: list[tuple[float, int, Peer]] = []
+        self.fresh: dict[str, Task] = {}
         self._lives = 0
 
     # --- hosts ---
@@ -107,7 +112,7 @@ class SchedulerState:
             task = Task(
                 id=task_id,
                 download=_without_secrets(download),
-                graph=DownloadGraph(self.limits.descendant_search_limit),
+                graph=DownloadGraph(self.limits.descendant_search_limit, self.limits.graph),
                 history=deque(maxlen=self.limits.history_limit),
                 created_at_s=now,
                 updated_at_s=now,
@@ -144,7 +149,14 @@ class SchedulerState:
     # --- peers ---
 
     def add_peer(
-        self, peer_id: str, task: Task, host: KnownHost, download: Download, now: float
+        self,
+        peer_id: str,
+        task: Task,
+        host: KnownHost,
+        download: Download,
+        now: float,
+        *,
+        is_ours: bool = False,
     ) -> Peer:
         """Add a peer that has just said hello."""
         self._lives += 1
@@ -164,11 +176,12 @@ class SchedulerState:
             created_at_s=now,
             updated_at_s=now,
             piece_at_s=now,
+            is_ours=is_ours,
         )
         self.peers[peer_id] = peer
         task.peers[peer_id] = peer
         host.peers[peer_id] = peer
-        task.graph.add(peer_id)
+        task.graph.add(peer_id, is_ours=is_ours)
         return peer
 
     def move_peer(self, peer: Peer, trigger: PeerTrigger, now: float) -> None:
@@ -181,10 +194,12 @@ class SchedulerState:
             case PeerState.BACK_TO_SOURCE:
                 self._land(peer)
                 task.at_source[peer.id] = peer
+                self._supply_anew(peer)
                 self.unlink_parents(peer)
             case PeerState.SUCCEEDED:
                 self._land(peer)
                 peer.download = _without_secrets(peer.download)
+                self._supply_anew(peer)
                 self.unlink_parents(peer)
             case PeerState.FAILED | PeerState.LEAVE:
                 self._land(peer)
@@ -208,12 +223,48 @@ class SchedulerState:
 
     def refresh(self, peer: Peer) -> None:
         """Put `peer` into its task's index of useful parents, or take it out."""
+        self._supply_anew(peer)
+        self._index(peer)
+
+    def _index(self, peer: Peer) -> None:
         useful = peer.task.useful
         if why_useless(peer) is not None:
             useful.pop(peer.id, None)
         elif peer.id not in useful:
             useful[peer.id] = peer
+            peer.task.arrival_count += 1
+            if peer.task.hungry:
+                self.fresh[peer.task.id] = peer.task
             self.disturb(peer.task)
+
+    def _supply_anew(self, peer: Peer) -> None:
+        """`peer` may have become a source of bytes, or have ceased to be one."""
+        is_source = supply.is_source_now(peer)
+        if is_source is peer.is_source:
+            return
+        peer.is_source = is_source
+        if is_source:
+            was_supplied, peer.supplier = peer.supplier is not None, None
+            if not was_supplied:
+                self._supplied(supply.feed(peer))
+        else:
+            self._unsupplied(supply.cut(peer), lost_by=peer)
+
+    def _supplied(self, fed: list[Peer]) -> None:
+        """Bytes reach these again."""
+        for peer in fed:
+            if not peer.is_asking:
+                self.stop_waiting(peer)
+            self._index(peer)
+
+    def _unsupplied(self, fallen: list[Peer], *, lost_by: Peer) -> None:
+        """No bytes reach these any more; `lost_by` is looked after by whoever took its supply."""
+        for peer in fallen:
+            self._index(peer)
+            if peer is not lost_by:
+                self.bereft[peer.id] = peer
+        if fallen:
+            self.disturb(fallen[0].task)
 
     def wait(self, child: Peer) -> None:
         """Let `child` wait on its task for an answer; whatever it was told before is off."""
@@ -240,14 +291,15 @@ class SchedulerState:
 
     # --- edges ---
 
-    def link(self, child: Peer, parents: list[Peer]) -> list[Peer]:
+    def link(self, child: Peer, parents: list[Peer], now: float) -> list[Peer]:
         """Add edges from `parents` to `child` and book them; return those that were added."""
         booking = _booking(child)
         task = child.task
-        added = task.graph.add_edges(child.id, {parent.id: booking for parent in parents})
+        added = task.graph.add_edges(child.id, {parent.id: booking for parent in parents}, now)
         linked = [task.peers[parent_id] for parent_id in added]
         for parent in linked:
             parent.host.book(booking)
+        self._supplied(supply.connect(child, linked))
         self.refresh(child)
         return linked
 
@@ -256,7 +308,9 @@ class SchedulerState:
         task = child.task
         parents = task.graph.parents(child.id)
         for parent_id in parents:
-            self._unlink(task.peers[parent_id], child)
+            self._take_edge(task.peers[parent_id], child)
+        if child.supplier is not None:
+            self._unsupplied(supply.cut(child), lost_by=child)
         if parents:
             self.refresh(child)
             self.disturb(task)
@@ -270,12 +324,18 @@ class SchedulerState:
     def bereave(self, child: Peer, parent: Peer) -> None:
         """Drop the edge from `parent` to `child`, if there is one; `child` is bereft then."""
         if parent.id in child.task.graph.parents(child.id):
-            self._unlink(parent, child)
+            self.unlink(parent, child)
             self.bereft[child.id] = child
             self.refresh(child)
             self.disturb(child.task)
 
-    def _unlink(self, parent: Peer, child: Peer) -> None:
+    def unlink(self, parent: Peer, child: Peer) -> None:
+        """Drop the edge from `parent` to `child`, which there is, and give back what it booked."""
+        self._take_edge(parent, child)
+        if child.supplier is parent:
+            self._unsupplied(supply.cut(child), lost_by=child)
+
+    def _take_edge(self, parent: Peer, child: Peer) -> None:
         host = parent.host
         host.release(child.task.graph.remove_edge(parent.id, child.id))
         if host.standing.state is HostState.ON_PROBATION:
@@ -286,6 +346,7 @@ class SchedulerState:
         task.starting.pop(peer.id, None)
         task.to_source.pop(peer.id, None)
         task.at_source.pop(peer.id, None)
+        task.hungry.pop(peer.id, None)
         self.stop_waiting(peer)
 
 

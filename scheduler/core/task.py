@@ -51,7 +51,12 @@ class SeedFlight:
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Task:
-    """A task. `seed_refused` maps seeds that failed it to when they may be asked again."""
+    """A task.
+
+    `seed_refused` maps seeds that failed it to when they may be asked again, `gateways` data
+    centres to the peers there that were given parents elsewhere. `hungry` are those that have fewer
+    parents than they may have, and are looked at again once somebody new can help (`rota`).
+    """
 
     id: str
     download: Download
@@ -65,6 +70,9 @@ class Task:
     piece_count: int = 0
     peers: dict[str, Peer] = field(default_factory=dict[str, "Peer"])
     useful: dict[str, Peer] = field(default_factory=dict[str, "Peer"])
+    arrival_count: int = 0  # how often a peer became useful
+    hungry: dict[str, Peer] = field(default_factory=dict[str, "Peer"])
+    gateways: dict[str, list[Peer]] = field(default_factory=dict[str, "list[Peer]"])
     waiting: dict[str, Peer] = field(default_factory=dict[str, "Peer"])
     at_source: dict[str, Peer] = field(default_factory=dict[str, "Peer"])
     starting: dict[str, float] = field(default_factory=dict[str, float])

@@ -39,19 +39,23 @@ from typing import TYPE_CHECKING
 
 from odonata.errors import PreconditionError
 from odonata.wire.message import EmptyTask, NeedBackToSource, NormalTask, Parent
-from scheduler.core import seed
+from scheduler.core import rota, seed
 from scheduler.core.candidate import (
     Drop,
     Survey,
     has_hope,
+    may_become_parent,
     survey,
     why_barred,
-    why_unsuited,
 )
 from scheduler.core.choice import DRAW_BITS, choose, look_around
 from scheduler.core.decision import note_choice, note_source, tell
+from scheduler.core.gateway import keep_near, note_parents
+from scheduler.core.graph import GraphKind
 from scheduler.core.lifecycle import PeerState
+from scheduler.core.rota import places_of
 from scheduler.core.story import Outcome
+from scheduler.core.supply import is_supplied
 
 if TYPE_CHECKING:
     from scheduler.core.peer import Peer
@@ -123,7 +127,8 @@ def is_held(child: Peer) -> bool:
         return False
     if len(task.starting) < max(1, len(task.useful)):
         return False
-    return any(why_unsuited(child, task.peers[peer_id]) is None for peer_id in task.starting)
+    below = task.graph.below(child.id)
+    return any(may_become_parent(child, task.peers[peer_id], below) for peer_id in task.starting)
 
 
 def has_source(child: Peer) -> bool:
@@ -133,22 +138,44 @@ def has_source(child: Peer) -> bool:
 
 
 def top_up(turn: Turn, child: Peer) -> None:
-    """Give a child that has parents as many more as an answer may name, if anybody is eligible."""
-    room = turn.limits.candidate_parent_limit - child.task.graph.parent_count(child.id)
+    """Give a child that has parents as many more as it may have, if anybody is eligible."""
+    room = places_of(child, turn.limits) - child.task.graph.parent_count(child.id)
     if room <= 0:
         return
-    seen = look_around(turn, child)
-    known = frozenset(child.task.graph.parents(child.id))
-    seen.dropped.update((peer.id, Drop.PARENT) for peer in seen.eligible if peer.id in known)
-    seen.eligible = [peer for peer in seen.eligible if peer.id not in known]
+    seen = _look_beyond(turn, child)
     if seen.eligible:
         _give_parents(turn, child, seen, room)
+
+
+def exchange(turn: Turn, child: Peer, parent: Peer) -> None:
+    """Give the child somebody else in the place of this parent, if anybody is eligible."""
+    seen = _look_beyond(turn, child)
+    if not seen.eligible:
+        return
+    turn.state.unlink(parent, child)
+    if not _give_parents(turn, child, seen, 1):
+        turn.state.link(child, [parent], turn.now)
 
 
 def give(turn: Turn, child: Peer, parent: Peer) -> None:
     """Give the child this one parent, in addition to those it has."""
     seen = Survey(eligible=[parent], draw_seed=turn.rng.getrandbits(DRAW_BITS))
     _give_parents(turn, child, seen, 1)
+
+
+def _look(turn: Turn, child: Peer) -> Survey:
+    seen = look_around(turn, child)
+    keep_near(child, seen, turn.limits)
+    return seen
+
+
+def _look_beyond(turn: Turn, child: Peer) -> Survey:
+    """What the child sees besides its parents."""
+    seen = _look(turn, child)
+    known = frozenset(child.task.graph.parents(child.id))
+    seen.dropped.update((peer.id, Drop.PARENT) for peer in seen.eligible if peer.id in known)
+    seen.eligible = [peer for peer in seen.eligible if peer.id not in known]
+    return seen
 
 
 def send_to_source(turn: Turn, child: Peer, reason: str, seen: Survey | None = None) -> None:
@@ -200,7 +227,9 @@ def _suits_everybody(task: Task) -> bool:
         peer = task.peers[peer_id]
         if peer.range is not None or peer.host.announced.disable_shared:
             continue
-        if why_barred(peer.host) is not None:
+        if why_barred(peer.host) is not None or not is_supplied(peer):
+            continue
+        if task.graph.kind is GraphKind.MESH and not peer.is_ours:
             continue
         if first and first != peer.host.id:
             return True
@@ -214,8 +243,8 @@ def _decide(turn: Turn, child: Peer, *, source_answered: bool) -> _Verdict:
         return _Verdict.ANSWERED
     if turn.limits.admission and not source_answered and is_held(child):
         return _Verdict.HELD
-    seen = look_around(turn, child)
-    if seen.eligible and _give_parents(turn, child, seen):
+    seen = _look_beyond(turn, child)
+    if seen.eligible and _give_parents(turn, child, seen, places_of(child, turn.limits)):
         return _Verdict.ANSWERED
     if source_answered:
         return _hear_the_source(turn, child, seen)
@@ -264,16 +293,22 @@ def _give_last_resort(turn: Turn, child: Peer, seen: Survey) -> bool:
     seen.eligible = seen.eligible[: turn.limits.candidate_batch_limit]
     for parent in seen.eligible:
         del seen.dropped[parent.id]
-    return bool(seen.eligible) and _give_parents(turn, child, seen)
+    places = places_of(child, turn.limits)
+    return bool(seen.eligible) and _give_parents(turn, child, seen, places)
 
 
-def _give_parents(turn: Turn, child: Peer, seen: Survey, places: int | None = None) -> bool:
+def _give_parents(turn: Turn, child: Peer, seen: Survey, places: int) -> bool:
     choice = choose(turn, child, seen, places)
-    parents = turn.state.link(child, choice.parents)
+    kept = child.task.graph.parents(child.id) if child.is_ours else ()
+    parents = turn.state.link(child, choice.parents, turn.now)
     if not parents:
         return False
     choice.parents = parents
-    turn.answer(child, NormalTask(parents=tuple(_parent(peer) for peer in parents)))
+    note_parents(child, parents)
+    child.arrivals_seen = child.task.arrival_count
+    rota.enter(turn, child)
+    named = [*parents, *(child.task.peers[peer_id] for peer_id in kept)]
+    turn.answer(child, NormalTask(parents=tuple(_parent(child, peer) for peer in named)))
     note_choice(turn, child, choice, seen)
     if child.state is PeerState.RECEIVED_NORMAL and child.id not in child.task.starting:
         child.task.starting[child.id] = turn.now + turn.limits.start_timeout_s
@@ -281,13 +316,14 @@ def _give_parents(turn: Turn, child: Peer, seen: Survey, places: int | None = No
     return True
 
 
-def _parent(peer: Peer) -> Parent:
+def _parent(child: Peer, peer: Peer) -> Parent:
+    """Peers of ours hear from the parent itself what it holds, stock ones are told."""
     return Parent(
         peer_id=peer.id,
         host=peer.host.announced,
         state=peer.state,
         task=peer.task.facts(),
-        finished_pieces=peer.pieces.numbers(),
+        finished_pieces=() if child.is_ours else peer.pieces.numbers(),
     )
 
 

@@ -129,7 +129,7 @@ class World:
         self.core = SchedulerCore(limits or Limits(), ranker or DragonflyRanker(), Random(seed))
         self.now = 0.0
         self.homes: dict[str, tuple[str, str]] = {}
-        self.ours: set[str] = set()  # peers that write their own pieces
+        self.ours: set[str] = set()  # peers that are ours, and write their own pieces
         self.records: list[Record] = []
 
     def handle(self, event: SchedulerEvent) -> list[SchedulerEffect]:

@@ -134,6 +134,6 @@ def test_no_hope_in_those_below() -> None:
     made.task().starting.clear()
     state = made.core.state
     state.stop_waiting(made.peer("low"))
-    state.link(made.peer("low"), [made.peer("mid")])
+    state.link(made.peer("low"), [made.peer("mid")], made.now)
     made.task().starting["low"] = 9.0
     assert not has_hope(made.peer("mid"))

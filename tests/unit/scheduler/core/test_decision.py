@@ -53,7 +53,7 @@ def test_a_record_tells_all_that_was_ranked() -> None:
     world = world_with_holders(6, Limits(exploration=0.0), ranker=Asked())
     world.now = 7.5
     given = parents(world.register("x", "hx"))["x"]
-    assert given == ["p5", "p4", "p3", "p2"]
+    assert given == ["p5", "p4", "p3"]
     (record,) = world.decisions("x")
     assert record.decision_id == "x#1"
     assert (record.at_s, record.task_id, record.child_id) == (7.5, "t", "x")
@@ -65,9 +65,9 @@ def test_a_record_tells_all_that_was_ranked() -> None:
     assert record.peer_ids == ("p0", "p1", "p2", "p3", "p4", "p5")
     assert record.host_ids == ("h0", "h1", "h2", "h3", "h4", "h5")
     assert doubles(record.scores, 1)[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
-    assert slots(record) == [-1, -1, 3, 2, 1, 0]
+    assert slots(record) == [-1, -1, -1, 2, 1, 0]
     assert bad(record).tolist() == [False, True, False, False, False, False]
-    assert doubles(record.propensities, 1)[:, 0].tolist() == [0, 0, 1, 1, 1, 1]
+    assert doubles(record.propensities, 1)[:, 0].tolist() == [0, 0, 0, 1, 1, 1]
     assert record.fact_names == FACT_NAMES
     assert record.feature_names == FEATURE_NAMES
     assert (doubles(record.features, len(FEATURES)) == 0.125).all()  # as the ranker saw them
@@ -166,10 +166,10 @@ def test_exploration_is_recorded_and_told() -> None:
     (record,) = world.decisions("x")
     (decision,) = world.core.explain(child_id="x")
     assert (record.exploration, record.explored, record.reason) == (1.0, True, "explored")
-    assert doubles(record.propensities, 1)[:, 0] == pytest.approx([4 / 9] * 9)
+    assert doubles(record.propensities, 1)[:, 0] == pytest.approx([3 / 9] * 9)
     assert decision.explored
     told = [one.dropped for one in decision.candidates]
-    assert told == [""] * 4 + ["others were drawn, to explore"] * 5
+    assert told == [""] * 3 + ["others were drawn, to explore"] * 6
 
 
 @pytest.mark.parametrize("priority", [0, 6])

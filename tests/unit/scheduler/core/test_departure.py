@@ -22,7 +22,11 @@ def test_a_broken_stream_takes_its_peer_off_the_list(world: World) -> None:
     assert not world.closed("p1")
     assert world.peer("p1").state == "Failed"
     assert world.peer("p3").state == "Running"
-    assert parents(world.register("p4", "h4")) == {"p4": ["p3"]}  # p3 still has p2
+    assert not world.task().useful, "p3 still has p2, but nothing reaches p2 any more"
+    assert sent_to_source(world.register("p4", "h4")) == ["p4"]
+    world.at_source("p4")
+    assert parents(world.reschedule("p2", "p1")) == {"p2": ["p4"]}
+    assert set(world.task().useful) == {"p4", "p2", "p3"}
 
 
 def test_a_stream_that_ends_after_the_last_word_changes_nothing(world: World) -> None:

@@ -67,7 +67,7 @@ def test_a_crowd_of_finished_peers_is_thinned_out() -> None:
     world.register("child", "h4", download())
     world.started("child")
     serving = set(world.task().graph.parents("child"))
-    assert len(serving) == 4
+    assert len(serving) == 3
     world.advance(10.0)
     assert set(world.core.state.peers) == {"sp", "child"} | serving
 

@@ -18,7 +18,7 @@ def graph(*peer_ids: str, search_limit: int = 100) -> DownloadGraph:
 
 
 def add(to: DownloadGraph, child: str, *parents: str) -> tuple[str, ...]:
-    return to.add_edges(child, dict.fromkeys(parents, BOOKING))
+    return to.add_edges(child, dict.fromkeys(parents, BOOKING), 0.0)
 
 
 def test_a_batch_adds_what_is_legal_and_says_so() -> None:

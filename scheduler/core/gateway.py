@@ -1,0 +1,76 @@
+"""Across data centres a piece shall go once: few peers of each fetch from outside, the others near.
+
+In a mesh every peer would take whom it is given, wherever they are, and a content would cross a
+thin link between two data centres dozens of times (the swarm study: 24 to 28 copies of a mesh that
+does not look, 1.0 to 2.3 with gateways). So of a task's peers of ours in one data centre at most
+`gateway_count` are given parents elsewhere: its *gateways*. A gateway's own client asks far parents
+only for what no near one holds, so several of them divide the pieces among themselves.
+
+Nobody is stuck for it: the rule holds only as long as a gateway is on its way or at work. It is for
+hosts that name their data centre; who does not is near to everybody. Seeds go where they are sent.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scheduler.core.candidate import Drop
+from scheduler.core.graph import GraphKind
+from scheduler.core.lifecycle import PeerState
+from scheduler.core.supply import is_supplied
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from scheduler.core.candidate import Survey
+    from scheduler.core.limits import Limits
+    from scheduler.core.peer import Peer
+
+_FETCHING = (PeerState.RECEIVED_NORMAL, PeerState.RUNNING)
+
+
+def is_far(child: Peer, parent: Peer) -> bool:
+    """Whether both name their data centre, and name different ones."""
+    ours, theirs = child.host.announced.idc, parent.host.announced.idc
+    return bool(ours and theirs) and ours.casefold() != theirs.casefold()
+
+
+def stays_near(child: Peer, limits: Limits) -> bool:
+    """Whether the child must not be given parents in other data centres."""
+    task, idc = child.task, child.host.announced.idc.casefold()
+    if not idc or not child.is_ours or child.host.is_seed:
+        return False
+    if task.graph.kind is not GraphKind.MESH or limits.gateway_count == 0:
+        return False
+    at_work = [peer for peer in task.gateways.get(idc, ()) if _is_at_work(peer)]
+    return child not in at_work and len(at_work) >= limits.gateway_count
+
+
+def keep_near(child: Peer, seen: Survey, limits: Limits) -> None:
+    """Take candidates in other data centres out of the eligible, if the child must stay near."""
+    if not stays_near(child, limits):
+        return
+    for parent in seen.eligible:
+        if is_far(child, parent):
+            seen.dropped[parent.id] = Drop.FAR
+    seen.eligible = [p for p in seen.eligible if seen.dropped.get(p.id) is not Drop.FAR]
+
+
+def note_parents(child: Peer, parents: Iterable[Peer]) -> None:
+    """The child was given these: if one is far, it is a gateway from now on."""
+    task, idc = child.task, child.host.announced.idc.casefold()
+    if not any(is_far(child, parent) for parent in parents):
+        return
+    at_work = [peer for peer in task.gateways.get(idc, ()) if _is_at_work(peer)]
+    if child not in at_work:
+        at_work.append(child)
+    task.gateways[idc] = at_work
+
+
+def _is_at_work(peer: Peer) -> bool:
+    """It fetches, or has fetched everything and is still there."""
+    if peer.task.peers.get(peer.id) is not peer:
+        return False
+    if peer.state is PeerState.SUCCEEDED:
+        return True
+    return peer.state in _FETCHING and is_supplied(peer) and peer.id not in peer.task.waiting

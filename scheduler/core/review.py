@@ -1,0 +1,70 @@
+"""Peers of ours in a mesh have their parents looked at anew, about once a second each.
+
+Theory of operation
+===================
+
+A first answer names whoever is there. Then others join, parents turn out to be slow, and places
+stay empty. So every peer of ours that downloads in a mesh has a *review* now and then, each at a
+time of its own (`rota`):
+
+- It has fewer parents than it may have: it is given more, ranked as always. Its turn comes when
+  somebody became useful since it was last looked at; as long as there is nobody new, nothing is
+  computed.
+- It has all it may have, and one of them is *idle*: then that one is exchanged for somebody else.
+  Idle is a parent that has given nothing for `idle_edge_s`, and should by now have given
+  `IDLE_PIECES` pieces if all gave alike. Chance does that to one in 150 (e^-5); a host ten times
+  slower than the others is found when it has missed its fifth turn. It is not blamed for it: whom
+  the child has already overtaken has nothing to give, and that is nobody's fault.
+
+What is found is told in one answer that nobody asked for and that names all parents (`waiting`).
+Reviews have a bound, `reviews_per_tick`, and then a pause: when peers are very many each one's turn
+comes less often, and everything else goes on. Nobody is compared with anybody, so the cost grows
+with the number of peers that download, never with its square.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scheduler.core import rota, waiting
+from scheduler.core.replacement import needs_parents
+
+if TYPE_CHECKING:
+    from scheduler.core.peer import Peer
+    from scheduler.core.turn import Turn
+
+IDLE_PIECES = 5.0
+
+
+def look_again(turn: Turn) -> None:
+    """Do the reviews that are due, those that have been due for longest first."""
+    for _ in range(turn.limits.reviews_per_tick):
+        child = rota.due(turn)
+        if child is None:
+            return
+        if needs_parents(child) and child.task.graph.has_parents(child.id):
+            _review(turn, child)
+            rota.enter(turn, child)
+
+
+def _review(turn: Turn, child: Peer) -> None:
+    task = child.task
+    if task.graph.parent_count(child.id) >= rota.places_of(child, turn.limits):
+        parent = _idlest(turn, child)
+        if parent is not None:
+            waiting.exchange(turn, child, parent)
+    else:
+        child.arrivals_seen = task.arrival_count
+        waiting.top_up(turn, child)
+
+
+def _idlest(turn: Turn, child: Peer) -> Peer | None:
+    """The parent that has given nothing for longest, if that is more than chance."""
+    edges = child.task.graph.edges_into(child.id)
+    parent_id, edge = min(edges.items(), key=lambda one: one[1].piece_at_s)
+    idle_s = turn.now - edge.piece_at_s
+    if idle_s < turn.limits.idle_edge_s:
+        return None
+    rate_per_s = len(child.pieces) / max(turn.now - child.created_at_s, idle_s)
+    is_idle = rate_per_s * idle_s / len(edges) >= IDLE_PIECES
+    return child.task.peers[parent_id] if is_idle else None
