@@ -99,7 +99,7 @@ class SimulatedDownload:
         self.blamed: list[tuple[str, int]] = []
         self.fetched_from: dict[str, int] = {}  # bytes by name of the giver
         self._around = around
-        self._core = DownloadCore(limits, download, rng)
+        self._core = DownloadCore(limits, download, rng, node.host.idc)
         self._record = RunRecord(around.world, around.recorder, node.host, around.task_id, peer_id)
         self._closed = False
         self._parents: dict[str, tuple[Node, Follower]] = {}

@@ -101,7 +101,10 @@ _WAITING = frozenset({State.REGISTERING, State.RESCHEDULING})
 class DownloadCore:
     """Decides for one download of one task. Give it Begun first; carry its effects out in order."""
 
-    def __init__(self, limits: DownloadLimits, download: Download, rng: Random) -> None:
+    def __init__(
+        self, limits: DownloadLimits, download: Download, rng: Random, idc: str = ""
+    ) -> None:
+        """`idc`: the data centre this host is in, "" if that is not known."""
         self._limits = limits
         self._download = download
         self._life = Lifecycle()
@@ -116,6 +119,7 @@ class DownloadCore:
             conversation=self._conversation,
             at_source=self._source.covers,
             rng=rng,
+            idc=idc,
         )
         self._scheduler = False
         self._needs_size = False
@@ -283,13 +287,16 @@ class DownloadCore:
                 assert_never(answer)
 
     def _on_parents_named(self, answer: NormalTask, now: float, out: list[DownloadEffect]) -> None:
-        if self.state in _WAITING:
+        was_asked = self.state in _WAITING
+        if was_asked:
             self._rounds += 1
             self._progress_at = now
         self._life.take(Step.SWARM, now)
         self._conversation.start(out)
         self._source.close(out)
-        self._fetching.connect(answer.parents, self._decisions, now, out)
+        if answer.parents:
+            self._fetching.let_go(answer.parents)
+        self._fetching.connect(answer.parents, self._decisions, now, out, was_asked=was_asked)
 
     def _on_empty(self, now: float, out: list[DownloadEffect]) -> None:
         if self._content.contradiction(0, None) is not None:

@@ -68,9 +68,13 @@ class Fetching:
         conversation: Conversation,
         at_source: Callable[[int], bool],
         rng: Random,
+        idc: str = "",
     ) -> None:
-        """`slots`: pieces in flight in all. `at_source`: the source is bringing this piece."""
-        self.parents = Parents(limits)
+        """`slots`: pieces in flight in all. `at_source`: the source is bringing this piece.
+
+        `idc`: the data centre we are in, "" if that is not known.
+        """
+        self.parents = Parents(limits, idc)
         self.reader: Reader | None = None
         self._limits = limits
         self._slots = slots
@@ -81,20 +85,31 @@ class Fetching:
         self._on_way: dict[int, int] = {}  # piece -> copies in flight
         self._cancelled: dict[tuple[str, int], int] = {}  # stopped by us, answer still to come
         self._replaced: dict[int, int] = {}
+        self._busy_at = 0.0  # when something was last on its way
         self._lateness = Lateness(limits, self.parents)
 
     # --- parents come and go --------------------------------------------------------------------
 
     def connect(
-        self, named: tuple[Parent, ...], decision: int, now: float, out: list[DownloadEffect]
+        self,
+        named: tuple[Parent, ...],
+        decision: int,
+        now: float,
+        out: list[DownloadEffect],
+        *,
+        was_asked: bool = True,
     ) -> None:
-        """Take in the parents that the scheduler's answer number `decision` named."""
+        """Take in the parents that the scheduler's answer number `decision` named.
+
+        Not `was_asked`: the answer repeats those that stay. They keep the decision that gave them.
+        """
         interested = tuple(self._content.missing() or ())
         for parent in named:
             known = self.parents.get(parent.peer_id)
             if known is not None:
-                known.decision = decision
-            if known is not None and known.finished:
+                known.leaving = False
+                known.decision = decision if was_asked else known.decision
+            if known is not None and known.finished and was_asked:
                 # It had told all, and the scheduler thinks that it has more by now.
                 known.finished, known.listing = False, True
             elif known is not None or self.parents.is_blamed(parent.peer_id):
@@ -106,6 +121,12 @@ class Fetching:
                     continue
                 admitted.decision = decision
             out.append(ConnectParent(parent=parent, interested=interested))
+
+    def let_go(self, named: tuple[Parent, ...]) -> None:
+        """Whom an answer does not name any more brings what is on its way, and goes (`fill`)."""
+        stays = frozenset(parent.peer_id for parent in named)
+        for state in self.parents:
+            state.leaving = state.peer_id not in stays
 
     def on_connected(self, state: ParentState, now: float) -> None:
         """A parent said what it knows of the content."""
@@ -234,8 +255,11 @@ class Fetching:
 
     def fill(self, now: float, out: list[DownloadEffect]) -> None:
         """Ask for as much as may be in flight, then look after what is late."""
+        self._see_off(out)
         if not self._content.learned:
             return
+        if self.flights:
+            self._busy_at = now
         while self.flights < self._slots:
             choice = choose(self._situation(), self._rng, now)
             if choice is None:
@@ -315,6 +339,8 @@ class Fetching:
                 moments.append(state.avoid_until)
             if state.reconnect_at is not None:
                 moments.append(state.reconnect_at)
+        if not self.flights and any(p.is_far and p.offers for p in self.parents):
+            moments.append(self._busy_at + self._limits.far_patience_s)
         if self.reader is not None:
             moments.append(self.reader.since + self._limits.reader_patience_s)
         return min((m for m in moments if m > now), default=None)
@@ -329,7 +355,14 @@ class Fetching:
             taken=self._is_taken,
             reader=self.reader,
             flights=self.flights,
+            dry_since=self._busy_at,
         )
+
+    def _see_off(self, out: list[DownloadEffect]) -> None:
+        """Those who leave and have nothing on its way any more are gone."""
+        for state in [p for p in self.parents if p.leaving and not p.in_flight]:
+            self._leave(state, CancelReason.DROPPED, out)
+            self.parents.remove(state.peer_id, has_failed=False)
 
     def _is_taken(self, number: int) -> bool:
         return number in self._on_way or self._at_source(number)

@@ -71,6 +71,9 @@ class DownloadLimits(Value, frozen=True, kw_only=True):
     """Weight of the newest piece in a parent's measured goodput: the last five or so count."""
     seed_once: bool = True
     """Ask a scarce seed only for what no other parent holds, while something else is in flight."""
+    far_patience_s: float = 2.0
+    """A parent in another data centre is asked for what near ones hold only after nothing has been
+    on its way for so long: longer than near ones refuse or avoid somebody for a moment."""
     reader_patience_s: float = 1.0
     """A reader's next piece is asked from a seed out of turn only after it waited this long, if
     there are other parents: if all peers ask a thin seed for the same piece, the swarm runs at its

@@ -44,6 +44,8 @@ class ParentState:
 
     parent: Parent
     heard_at: float
+    is_far: bool = False  # in another data centre than we are
+    leaving: bool = False  # an answer did not name it any more: it brings what is on its way
     listing: bool = True  # it may still offer more
     finished: bool = False  # its list ended well
     offers: dict[int, Piece] = field(default_factory=dict[int, Piece])
@@ -73,6 +75,11 @@ class ParentState:
     @property
     def is_seed(self) -> bool:
         return self.parent.host.is_seed
+
+    @property
+    def is_dear(self) -> bool:
+        """Whether its way to us is scarce: asked only for what no other parent holds."""
+        return self.is_seed or self.is_far
 
     @property
     def rate(self) -> float | None:
@@ -130,13 +137,15 @@ class ParentState:
 class Parents:
     """All parents of one download, who holds what among them, and who must not come back."""
 
-    def __init__(self, limits: DownloadLimits) -> None:
+    def __init__(self, limits: DownloadLimits, idc: str = "") -> None:
+        """`idc`: the data centre we are in, "" if that is not known."""
         self._limits = limits
+        self._idc = idc.casefold()
         self._by_id: dict[str, ParentState] = {}
         self._blamed: dict[str, str] = {}
         self._gone: dict[str, str] = {}  # left since the scheduler last named parents
         self._holders: dict[int, int] = {}
-        self._peer_holders: dict[int, int] = {}  # without seeds
+        self._near_holders: dict[int, int] = {}  # without those who are dear
 
     def __iter__(self) -> Iterator[ParentState]:
         return iter(self._by_id.values())
@@ -152,23 +161,26 @@ class Parents:
 
     @property
     def has_peers(self) -> bool:
-        """Somebody other than a seed is among them."""
-        return any(not state.is_seed for state in self._by_id.values())
+        """Somebody is among them whose way to us is not scarce."""
+        return any(not state.is_dear for state in self._by_id.values())
 
     def admit(self, parent: Parent, now: float) -> ParentState | None:
         """Take a named parent in; None if there is no room for it."""
         if len(self._by_id) >= self._limits.max_parents:
             return None
-        state = ParentState(parent=parent, heard_at=now)
+        idc = parent.host.idc.casefold()
+        is_far = bool(idc and self._idc) and idc != self._idc
+        state = ParentState(parent=parent, heard_at=now, is_far=is_far)
         self._by_id[parent.peer_id] = state
         return state
 
-    def remove(self, peer_id: str) -> None:
+    def remove(self, peer_id: str, *, has_failed: bool = True) -> None:
         """It is a parent no more (it may be named again)."""
         state = self._by_id.pop(peer_id, None)
         if state is None:
             return
-        self._remember(self._gone, peer_id, "gone")
+        if has_failed:
+            self._remember(self._gone, peer_id, "gone")
         for number in state.offers:
             self._count(number, state, -1)
 
@@ -200,20 +212,20 @@ class Parents:
         for state in self._by_id.values():
             state.offers.pop(number, None)
         self._holders.pop(number, None)
-        self._peer_holders.pop(number, None)
+        self._near_holders.pop(number, None)
 
     def holders(self, number: int) -> int:
         """How many of the parents hold it."""
         return self._holders.get(number, 0)
 
-    def peer_holders(self, number: int) -> int:
-        """How many of the parents that are no seeds hold it."""
-        return self._peer_holders.get(number, 0)
+    def near_holders(self, number: int) -> int:
+        """How many of the parents hold it whose way to us is not scarce."""
+        return self._near_holders.get(number, 0)
 
     def _count(self, number: int, state: ParentState, step: int) -> None:
         self._holders[number] = self._holders.get(number, 0) + step
-        if not state.is_seed:
-            self._peer_holders[number] = self._peer_holders.get(number, 0) + step
+        if not state.is_dear:
+            self._near_holders[number] = self._near_holders.get(number, 0) + step
 
     def _remember(self, memory: dict[str, str], peer_id: str, why: str) -> None:
         while len(memory) >= self._limits.max_parent_memory:

@@ -12,6 +12,9 @@ what a simulated and measured swarm asks for (order is worth more than the choic
    than its other parents on average: then it is not scarce. (Simulated with a seed of ten uplinks,
    8 and 16 peers: the median falls from 1.3 and 1.6 times the bound to 1.05; with a seed of one
    uplink nothing changes.)
+4. So may the link to another data centre. A parent there is asked for what no near one holds, and
+   for the rest only when nothing has been on its way for `far_patience_s`: the near ones may be
+   busy for a moment, but a content shall cross such a link once.
 
 Three limits (`order`, `first`, `weight`) turn all this into the rules of Dragonfly's own client, so
 that a simulation can tell what ours are worth. Nothing else uses them.
@@ -53,11 +56,13 @@ class Situation(NamedTuple):
     taken: Callable[[int], bool]
     reader: Reader | None
     flights: int
+    dry_since: float
+    """Since when nothing has been on its way (as of now, if something is)."""
 
 
 def has_room(state: ParentState, limits: DownloadLimits, now: float) -> bool:
     """One more piece may be asked from this parent now."""
-    if state.avoid_until > now:
+    if state.avoid_until > now or state.leaving:
         return False
     quick = state.piece_s is not None and state.piece_s < limits.quick_piece_s
     bound = limits.quick_pieces_per_parent if quick else limits.pieces_per_parent
@@ -80,7 +85,7 @@ def choose(situation: Situation, rng: Random, now: float) -> Choice | None:
         if number is not None:
             return Choice(state, number)
     for state in shuffled:
-        if situation.flights and state.is_seed and _is_scarce(state, situation.parents):
+        if _is_spared(situation, state, now):
             continue
         number = _next_of(situation, state, rng, spare_seed=False)
         if number is not None:
@@ -96,6 +101,7 @@ def choose_helper(
         p
         for p in situation.parents
         if p is not slow and number in p.offers and has_room(p, situation.limits, now)
+        if slow.is_far or not p.is_far
     ]
     return _first(_shuffle(situation, able, rng))
 
@@ -127,7 +133,7 @@ def _for_reader(
     if number is None or situation.taken(number):
         return None
     able = [p for p in free if number in p.offers]
-    peer = _first(_shuffle(situation, [p for p in able if not p.is_seed], rng))
+    peer = _first(_shuffle(situation, [p for p in able if not p.is_dear], rng))
     if peer is not None:
         return Choice(peer, number)
     patience_s = situation.limits.reader_patience_s if situation.parents.has_peers else 0.0
@@ -162,13 +168,13 @@ def _next_of(
     if situation.limits.order == "rarest":
         return _rarest(situation, state, rng, spare_seed=spare_seed)
     lacks, taken = situation.content.lacks, situation.taken
-    only_unheld = spare_seed and state.is_seed
+    only_unheld = spare_seed and state.is_dear
     return min(
         (
             n
             for n in state.offers
             if lacks(n) and not taken(n)
-            if not (only_unheld and situation.parents.peer_holders(n))
+            if not (only_unheld and situation.parents.near_holders(n))
         ),
         default=None,
     )
@@ -179,13 +185,13 @@ def _rarest(
 ) -> int | None:
     """The piece to ask this parent for, None if it holds nothing (that it should be asked for)."""
     lacks, taken, parents = situation.content.lacks, situation.taken, situation.parents
-    only_unheld = spare_seed and state.is_seed
+    only_unheld = spare_seed and state.is_dear
     fewest = 0
     rarest: list[int] = []
     for number in state.offers:
         if not lacks(number) or taken(number):
             continue
-        if only_unheld and parents.peer_holders(number):
+        if only_unheld and parents.near_holders(number):
             continue
         holders = parents.holders(number)
         if not rarest or holders < fewest:
@@ -196,9 +202,16 @@ def _rarest(
     return rng.choice(rarest) if rarest else None
 
 
+def _is_spared(situation: Situation, state: ParentState, now: float) -> bool:
+    """Whether this parent is not to be asked for what others hold, too."""
+    if state.is_far:
+        return now - situation.dry_since < situation.limits.far_patience_s
+    return bool(situation.flights) and state.is_seed and _is_scarce(state, situation.parents)
+
+
 def _is_scarce(seed: ParentState, parents: Parents) -> bool:
     """It gives us less than the others do on average, or nobody can say yet."""
-    rates = [p.goodput for p in parents if not p.is_seed and p.goodput is not None]
+    rates = [p.goodput for p in parents if not p.is_dear and p.goodput is not None]
     if seed.goodput is None or not rates:
         return parents.has_peers
     return seed.goodput < sum(rates) / len(rates)

@@ -244,7 +244,8 @@ class Daemon:
         )
 
     def _new_core(self, download: Download) -> DownloadCore:
-        return DownloadCore(self._limits, download, random.Random())  # noqa: S311  # no secret
+        idc = self._settings.host.idc
+        return DownloadCore(self._limits, download, random.Random(), idc)  # noqa: S311  # no secret
 
     async def _serve_upload(self, service: UploadService) -> None:
         self._upload.add_service(

@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from scheduler.core.gateway import is_far, stays_near
 from scheduler.core.graph import GraphKind
-from scheduler.core.lifecycle import SERVING
+from scheduler.core.lifecycle import SERVING, PeerState
 from scheduler.core.peer import Peer, covers
 from scheduler.core.standing import HostState
 from scheduler.core.supply import is_supplied
@@ -56,6 +57,9 @@ class Drop(StrEnum):
 
 PROBATION_CHILDREN = 1
 """Of a host on probation, at a time: whoever tries it out pays for all the others."""
+
+_WITHOUT_PARENTS = (PeerState.BACK_TO_SOURCE, PeerState.SUCCEEDED)
+"""States in which a peer serves, has no parents, and will get none."""
 
 _BARRED = (Drop.EVICTED, Drop.ON_PROBATION)
 _OPEN = (None, *_BARRED)
@@ -109,7 +113,7 @@ def why_out_of_order(child: Peer, parent: Peer, below: Descendants) -> Drop | No
     """
     if parent.id in below:
         return Drop.CYCLE
-    is_kept = child.is_ours and not parent.is_ours and not parent.is_source
+    is_kept = child.is_ours and not parent.is_ours and parent.state not in _WITHOUT_PARENTS
     return Drop.STOCK if is_kept and child.task.graph.kind is GraphKind.MESH else None
 
 
@@ -133,11 +137,13 @@ def survey(child: Peer, among: Iterable[Peer] | None = None, enough: int | None 
     task = child.task
     if not task.useful:
         return seen
-    below = task.graph.below(child.id)
+    below, is_near_only = task.graph.below(child.id), stays_near(child)
     for parent in task.useful.values() if among is None else among:
         reason = why_unsuited(child, parent)
         if reason in _OPEN:
             reason = why_out_of_order(child, parent, below) or reason
+        if reason is None and is_near_only and is_far(child, parent):
+            reason = Drop.FAR
         if reason is None:
             seen.eligible.append(parent)
             if len(seen.eligible) == enough:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scheduler.core.candidate import Drop
 from scheduler.core.graph import GraphKind
 from scheduler.core.lifecycle import PeerState
 from scheduler.core.supply import is_supplied
@@ -22,8 +21,6 @@ from scheduler.core.supply import is_supplied
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from scheduler.core.candidate import Survey
-    from scheduler.core.limits import Limits
     from scheduler.core.peer import Peer
 
 _FETCHING = (PeerState.RECEIVED_NORMAL, PeerState.RUNNING)
@@ -35,25 +32,15 @@ def is_far(child: Peer, parent: Peer) -> bool:
     return bool(ours and theirs) and ours.casefold() != theirs.casefold()
 
 
-def stays_near(child: Peer, limits: Limits) -> bool:
+def stays_near(child: Peer) -> bool:
     """Whether the child must not be given parents in other data centres."""
     task, idc = child.task, child.host.announced.idc.casefold()
     if not idc or not child.is_ours or child.host.is_seed:
         return False
-    if task.graph.kind is not GraphKind.MESH or limits.gateway_count == 0:
+    if task.graph.kind is not GraphKind.MESH or task.gateway_count == 0:
         return False
     at_work = [peer for peer in task.gateways.get(idc, ()) if _is_at_work(peer)]
-    return child not in at_work and len(at_work) >= limits.gateway_count
-
-
-def keep_near(child: Peer, seen: Survey, limits: Limits) -> None:
-    """Take candidates in other data centres out of the eligible, if the child must stay near."""
-    if not stays_near(child, limits):
-        return
-    for parent in seen.eligible:
-        if is_far(child, parent):
-            seen.dropped[parent.id] = Drop.FAR
-    seen.eligible = [p for p in seen.eligible if seen.dropped.get(p.id) is not Drop.FAR]
+    return child not in at_work and len(at_work) >= task.gateway_count
 
 
 def note_parents(child: Peer, parents: Iterable[Peer]) -> None:

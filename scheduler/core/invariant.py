@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from odonata.errors import InternalError
 from scheduler.core.candidate import has_hope, survey, why_barred, why_useless
-from scheduler.core.gateway import is_far, stays_near
 from scheduler.core.graph import GraphKind
 from scheduler.core.lifecycle import PeerState
 from scheduler.core.standing import HostState
@@ -153,9 +152,8 @@ def _check_stock(task: Task) -> None:
     """No circle leads through a stock peer: nobody is both above and below one."""
     for peer in task.peers.values():
         if not peer.is_ours:
-            children = task.graph.children(peer.id)
-            is_circle = any(peer.id in task.graph.descendants(child) for child in children)
-            _require(not is_circle, f"stock peer {peer.id} is its own ancestor")
+            below = _reached(task, set(task.graph.children(peer.id)))
+            _require(peer.id not in below, f"stock peer {peer.id} is its own ancestor")
 
 
 def _check_supply(task: Task) -> None:
@@ -163,16 +161,22 @@ def _check_supply(task: Task) -> None:
     reached = {peer.id for peer in task.peers.values() if is_source_now(peer)}
     sources = {peer.id for peer in task.peers.values() if peer.is_source}
     _require(reached == sources, f"who is a source of task {task.id} is stale")
-    news = list(reached)
+    reached = _reached(task, reached)
+    supplied = {peer.id for peer in task.peers.values() if is_supplied(peer)}
+    _require(reached == supplied, f"who is supplied in task {task.id} is stale")
+    for peer in task.peers.values():
+        _check_supply_line(peer)
+
+
+def _reached(task: Task, first: set[str]) -> set[str]:
+    """These and everybody below them."""
+    reached, news = set(first), list(first)
     while news:
         for child_id in task.graph.children(news.pop()):
             if child_id not in reached:
                 reached.add(child_id)
                 news.append(child_id)
-    supplied = {peer.id for peer in task.peers.values() if is_supplied(peer)}
-    _require(reached == supplied, f"who is supplied in task {task.id} is stale")
-    for peer in task.peers.values():
-        _check_supply_line(peer)
+    return reached
 
 
 def _check_supply_line(peer: Peer) -> None:
@@ -245,13 +249,8 @@ def _check_waiting(core: SchedulerCore, child: Peer) -> None:
     _require(child.stream_is_open, f"peer {child.id} waits, and its stream is closed")
     _require(not is_supplied(child), f"peer {child.id} waits, and bytes reach it")
     if not (core.state.limits.admission and is_held(child)):
-        near = stays_near(child, core.state.limits)
         known = task.graph.parents(child.id)
-        able = [
-            peer.id
-            for peer in survey(child).eligible
-            if peer.id not in known and not (near and is_far(child, peer))
-        ]
+        able = [peer.id for peer in survey(child).eligible if peer.id not in known]
         _require(not able, f"peer {child.id} waits while {able} could serve it")
         _require(has_hope(child), f"peer {child.id} waits for nobody")
     deadline_s = task.next_deadline_s()

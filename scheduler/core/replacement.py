@@ -32,13 +32,14 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from scheduler.core import waiting
+from scheduler.core import rota, waiting
 from scheduler.core.candidate import why_out_of_order, why_unsuited
 from scheduler.core.reschedule import RESCHEDULABLE
 from scheduler.core.supply import is_supplied
 
 if TYPE_CHECKING:
     from scheduler.core.host import KnownHost
+    from scheduler.core.limits import Limits
     from scheduler.core.peer import Peer
     from scheduler.core.turn import Turn
 
@@ -67,7 +68,7 @@ def try_out(turn: Turn) -> None:
     """Send somebody to hosts on probation that have no child."""
     idle = [host for host in turn.state.trials.values() if not host.concurrent_upload_count]
     for host in idle[:TRIALS_PER_TICK]:
-        found = _find_child(host)
+        found = _find_child(host, turn.limits)
         if found is not None:
             waiting.give(turn, *found)
 
@@ -82,7 +83,7 @@ def needs_parents(child: Peer) -> bool:
     return not task.piece_count or len(child.pieces) < task.piece_count
 
 
-def _find_child(host: KnownHost) -> tuple[Peer, Peer] | None:
+def _find_child(host: KnownHost, limits: Limits) -> tuple[Peer, Peer] | None:
     """A child that could take one more parent, and the peer of `host` that could be it."""
     useful = (peer for peer in host.peers.values() if peer.id in peer.task.useful)
     pairs = ((child, peer) for peer in useful for child in peer.task.peers.values())
@@ -91,6 +92,8 @@ def _find_child(host: KnownHost) -> tuple[Peer, Peer] | None:
         parents = graph.parents(child.id)
         if not parents or peer.id in parents or not needs_parents(child):
             continue
+        if len(parents) > rota.places_of(child, limits):
+            continue  # it tries out somebody already
         if why_unsuited(child, peer) is not None:
             continue
         if why_out_of_order(child, peer, graph.below(child.id)) is None:

@@ -116,6 +116,7 @@ class SchedulerState:
                 history=deque(maxlen=self.limits.history_limit),
                 created_at_s=now,
                 updated_at_s=now,
+                gateway_count=self.limits.gateway_count,
             )
             self.tasks[task_id] = task
         elif task.download.url != download.url:

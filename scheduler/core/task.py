@@ -54,8 +54,9 @@ class Task:
     """A task.
 
     `seed_refused` maps seeds that failed it to when they may be asked again, `gateways` data
-    centres to the peers there that were given parents elsewhere. `hungry` are those that have fewer
-    parents than they may have, and are looked at again once somebody new can help (`rota`).
+    centres to the peers there that were given parents elsewhere, at most `gateway_count` at work.
+    `hungry` are those that have fewer parents than they may have, and are looked at again once
+    somebody new can help (`rota`).
     """
 
     id: str
@@ -72,6 +73,7 @@ class Task:
     useful: dict[str, Peer] = field(default_factory=dict[str, "Peer"])
     arrival_count: int = 0  # how often a peer became useful
     hungry: dict[str, Peer] = field(default_factory=dict[str, "Peer"])
+    gateway_count: int = 0
     gateways: dict[str, list[Peer]] = field(default_factory=dict[str, "list[Peer]"])
     waiting: dict[str, Peer] = field(default_factory=dict[str, "Peer"])
     at_source: dict[str, Peer] = field(default_factory=dict[str, "Peer"])

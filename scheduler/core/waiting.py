@@ -47,10 +47,11 @@ from scheduler.core.candidate import (
     may_become_parent,
     survey,
     why_barred,
+    why_useless,
 )
 from scheduler.core.choice import DRAW_BITS, choose, look_around
 from scheduler.core.decision import note_choice, note_source, tell
-from scheduler.core.gateway import keep_near, note_parents
+from scheduler.core.gateway import note_parents
 from scheduler.core.graph import GraphKind
 from scheduler.core.lifecycle import PeerState
 from scheduler.core.rota import places_of
@@ -163,15 +164,9 @@ def give(turn: Turn, child: Peer, parent: Peer) -> None:
     _give_parents(turn, child, seen, 1)
 
 
-def _look(turn: Turn, child: Peer) -> Survey:
-    seen = look_around(turn, child)
-    keep_near(child, seen, turn.limits)
-    return seen
-
-
 def _look_beyond(turn: Turn, child: Peer) -> Survey:
     """What the child sees besides its parents."""
-    seen = _look(turn, child)
+    seen = look_around(turn, child)
     known = frozenset(child.task.graph.parents(child.id))
     seen.dropped.update((peer.id, Drop.PARENT) for peer in seen.eligible if peer.id in known)
     seen.eligible = [peer for peer in seen.eligible if peer.id not in known]
@@ -299,7 +294,7 @@ def _give_last_resort(turn: Turn, child: Peer, seen: Survey) -> bool:
 
 def _give_parents(turn: Turn, child: Peer, seen: Survey, places: int) -> bool:
     choice = choose(turn, child, seen, places)
-    kept = child.task.graph.parents(child.id) if child.is_ours else ()
+    kept = _keep_parents(turn, child) if child.is_ours else []
     parents = turn.state.link(child, choice.parents, turn.now)
     if not parents:
         return False
@@ -307,13 +302,25 @@ def _give_parents(turn: Turn, child: Peer, seen: Survey, places: int) -> bool:
     note_parents(child, parents)
     child.arrivals_seen = child.task.arrival_count
     rota.enter(turn, child)
-    named = [*parents, *(child.task.peers[peer_id] for peer_id in kept)]
-    turn.answer(child, NormalTask(parents=tuple(_parent(child, peer) for peer in named)))
+    named = (_parent(child, peer) for peer in (*parents, *kept))
+    turn.answer(child, NormalTask(parents=tuple(named)))
     note_choice(turn, child, choice, seen)
     if child.state is PeerState.RECEIVED_NORMAL and child.id not in child.task.starting:
         child.task.starting[child.id] = turn.now + turn.limits.start_timeout_s
         turn.state.expect(child.task)
     return True
+
+
+def _keep_parents(turn: Turn, child: Peer) -> list[Peer]:
+    """The parents that the child has and may keep; whoever can't be named again goes."""
+    kept: list[Peer] = []
+    for parent_id in child.task.graph.parents(child.id):
+        parent = child.task.peers[parent_id]
+        if why_useless(parent) is not None or child.blocks(parent):
+            turn.state.unlink(parent, child)
+        else:
+            kept.append(parent)
+    return kept
 
 
 def _parent(child: Peer, peer: Peer) -> Parent:

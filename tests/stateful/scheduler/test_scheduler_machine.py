@@ -9,6 +9,7 @@ every effect was due. In the end events stop, time goes on, and everybody who as
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from dataclasses import replace as replace_limits
 from random import Random
 
 from hypothesis import settings
@@ -30,14 +31,24 @@ from support.scheduler_world import World, download, host
 
 from models.dragonfly import DragonflyRanker
 from odonata.telemetry.record import DecisionRecord
-from odonata.wire.message import ByteRange, Download, NeedBackToSource, NormalTask, SchedulerAnswer
+from odonata.wire.message import (
+    ByteRange,
+    Download,
+    Host,
+    NeedBackToSource,
+    NormalTask,
+    SchedulerAnswer,
+)
 from scheduler.core.core import SchedulerCore
 from scheduler.core.effect import Answer, CloseStream, SchedulerEffect, TriggerSeed, WakeAt
 from scheduler.core.event import SchedulerEvent
+from scheduler.core.graph import GraphKind
 from scheduler.core.limits import Limits
 
 LIMITS = Limits(
     candidate_parent_limit=2,
+    mesh_parent_limit=3,
+    idle_edge_s=0.5,
     candidate_batch_limit=4,
     descendant_search_limit=3,
     back_to_source_limit=2,
@@ -85,9 +96,10 @@ class Client:
 class TwinWorld(World):
     """A world whose core has a twin that must do the same."""
 
-    def __init__(self) -> None:
-        super().__init__(LIMITS)
-        self.twin = SchedulerCore(LIMITS, DragonflyRanker(), Random(1))
+    def __init__(self, graph: GraphKind) -> None:
+        limits = replace_limits(LIMITS, graph=graph)
+        super().__init__(limits)
+        self.twin = SchedulerCore(limits, DragonflyRanker(), Random(1))
         self.is_broken = False
 
     def handle(self, event: SchedulerEvent) -> list[SchedulerEffect]:
@@ -123,17 +135,24 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = TwinWorld()
+        self.world = TwinWorld(GraphKind.MESH)
         self.clients: dict[str, Client] = {}
         self.triggers: dict[tuple[str, str], int] = {}
         self.born = 0
+        self.idcs = ("", "")
 
     # --- hosts ---
 
-    @initialize(seeds=st.integers(0, 2))
-    def begin(self, seeds: int) -> None:
+    @initialize(seeds=st.integers(0, 2), graph=st.sampled_from(GraphKind), labelled=st.booleans())
+    def begin(self, seeds: int, graph: GraphKind, labelled: bool) -> None:
+        self.world = TwinWorld(graph)
+        self.idcs = ("a", "b") if labelled else ("", "")
         for host_id in (*NORMAL_HOSTS, *SEED_HOSTS[:seeds]):
-            self.heed(self.world.announce(host(host_id, seed=host_id in SEED_HOSTS)))
+            self.heed(self.world.announce(self.host(host_id, seed=host_id in SEED_HOSTS)))
+
+    def host(self, host_id: str, *, seed: bool, shared: bool = True) -> Host:
+        """A host in one of two data centres, if they have names."""
+        return host(host_id, seed=seed, shared=shared, idc=self.idcs[int(host_id[1:]) % 2])
 
     @rule(
         host_id=st.sampled_from(HOSTS),
@@ -146,7 +165,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self, host_id: str, shared: bool, moves: bool, changes: bool, interval_s: float
     ) -> None:
         """A host says hello again: as before, from another address, or as the other type."""
-        one = host(host_id, seed=(host_id in SEED_HOSTS) != changes, shared=shared)
+        one = self.host(host_id, seed=(host_id in SEED_HOSTS) != changes, shared=shared)
         if moves:
             one = replace(one, ip="10.1.1.1", port=one.port + 1)
         self.heed(self.world.announce(one, interval_s=interval_s))
@@ -367,7 +386,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         """At least one, not too many, nobody twice, nobody of the child's host or blamed by it."""
         names = [parent.peer_id for parent in answer.parents]
         client.parent_ids = tuple(names)
-        assert 1 <= len(names) <= LIMITS.candidate_parent_limit
+        assert 1 <= len(names) <= self.places(client)
         assert len(set(names)) == len(names)
         for parent in answer.parents:
             assert parent.peer_id != peer_id
@@ -376,6 +395,13 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert parent.peer_id not in client.complained_about
             assert parent.state in ("Running", "BackToSource", "Succeeded")
             assert parent.task.id == client.task_id
+
+    def places(self, client: Client) -> int:
+        """The parents a client may have; one more of ours may try out a host on probation."""
+        limits = self.world.core.state.limits
+        if client.is_ours and limits.graph is GraphKind.MESH:
+            return limits.mesh_parent_limit + 1
+        return limits.candidate_parent_limit + int(client.is_ours)
 
     @invariant()
     def who_asked_waits(self) -> None:

@@ -242,11 +242,11 @@ def test_stall_blames_only_the_silent_first_then_everybody() -> None:
     while not isinstance(message, Reschedule):
         message = next(iter(messages(script.tick())), None)
     assert message.parent_ids == ("silent",)
-    script.name("third")
+    script.name("alive", "third")
     message = None
     while not isinstance(message, Reschedule):
         message = next(iter(messages(script.tick())), None)
-    assert message.parent_ids == ("silent", "alive", "third")
+    assert message.parent_ids == ("alive", "third")
 
 
 def test_scheduler_that_does_not_answer_is_not_waited_for_for_ever() -> None:
@@ -432,7 +432,7 @@ def test_parent_with_another_length_is_blamed() -> None:
     effects = script(ParentConnected(peer_id="b", content_length=1, piece_length=PIECE))
     assert effects[0] == DropParent(peer_id="b", reason=CancelReason.BLAMED)
     assert kinds(messages(effects)) == ["PieceFailed"]
-    assert script.name("b") == []
+    assert script.name("a", "b") == []
 
 
 def test_parent_with_pieces_off_the_grid_is_blamed() -> None:
@@ -604,7 +604,9 @@ def test_parents_named_while_it_is_alone_or_ended_are_not_heard() -> None:
     assert script.name("c") == []
 
 
-def test_answers_with_parents_are_counted_and_each_fetch_names_the_latest_for_its_parent() -> None:
+def test_answers_with_parents_are_counted_and_each_fetch_names_the_one_that_gave_its_parent() -> (
+    None
+):
     script = Script(length=40 * PIECE)
     assert script.core.decisions == 0
     script.begin()
@@ -614,15 +616,31 @@ def test_answers_with_parents_are_counted_and_each_fetch_names_the_latest_for_it
     first = of(script.holds("a", *range(10)), FetchPiece)
     assert [(f.decision, f.concurrency) for f in first] == [(1, 1)]
     script.answer(NormalTask(parents=()))  # names nobody: no decision
-    script.name("b", "c")
+    script.name("c", "a", "b")
     script.connect("c")
     fetches = [
         *of(script.holds("b", *range(10, 20)), FetchPiece),
         *of(script.holds("c", *range(20, 30)), FetchPiece),
     ]
-    assert [(f.peer_id, f.decision, f.concurrency) for f in fetches] == [("b", 2, 2), ("c", 2, 3)]
+    assert [(f.peer_id, f.decision, f.concurrency) for f in fetches] == [("b", 1, 2), ("c", 2, 3)]
     assert of(script.stored("a", first[0].number), FetchPiece)[0].decision == 1
     assert script.core.decisions == 2
+
+
+def test_who_is_not_named_any_more_brings_what_is_on_its_way_and_goes() -> None:
+    script = Script(length=40 * PIECE)
+    script.swarm("a", "b")
+    (first,) = of(script.holds("a", *range(10)), FetchPiece)
+    script.holds("b", 30)
+    assert not of(script.name("b", "c"), DropParent), "a is bringing a piece"
+    effects = script.stored("a", first.number)
+    assert [(e.peer_id, e.reason) for e in of(effects, DropParent)] == [("a", CancelReason.DROPPED)]
+    assert all(number == 30 for _, number in asked(effects))
+    assert [e.peer_id for e in of(script.name("c"), DropParent)] == [], "b is bringing one, too"
+    script.stored("b", 30)
+    reschedule = next(iter(messages(script.ended("c"))), None)
+    assert isinstance(reschedule, Reschedule)
+    assert reschedule.parent_ids == ("c",), "who was let go is not complained about"
 
 
 def test_answers_are_counted_where_they_are_of_no_use() -> None:

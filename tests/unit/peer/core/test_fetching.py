@@ -80,7 +80,7 @@ def test_parents_that_have_nothing_more_make_room() -> None:
     script = Script(limits=DownloadLimits(max_parents=2))
     script.swarm("a", "b")
     script.ended("a")
-    effects = script.name("c")
+    effects = script.name("b", "c")
     assert [e.parent.peer_id for e in of(effects, ConnectParent)] == ["c"]
     assert [e.peer_id for e in of(effects, DropParent)] == ["a"], "its streams end, too"
 
@@ -89,7 +89,10 @@ def test_a_parent_that_had_told_all_is_asked_again_when_named_again() -> None:
     script = Script()
     script.swarm("a", "b")
     script.ended("a")
-    assert [e.parent.peer_id for e in of(script.name("a", "b"), ConnectParent)] == ["a"]
+    assert not of(script.name("a", "b"), ConnectParent), "repeated, with nothing asked for"
+    script.ended("b", finished=False)
+    script.ended("b", finished=False)
+    assert [e.parent.peer_id for e in of(script.name("a"), ConnectParent)] == ["a"]
 
 
 # --- failures -------------------------------------------------------------------------------------

@@ -88,4 +88,4 @@ def test_counts_of_holders_agree_with_the_offers(steps: list[tuple[str, str, int
         for n in range(6):
             holders = [p for p in parents if n in p.offers]
             assert parents.holders(n) == len(holders)
-            assert parents.peer_holders(n) == sum(not p.is_seed for p in holders)
+            assert parents.near_holders(n) == sum(not p.is_seed for p in holders)

@@ -27,6 +27,7 @@ class Swarm:
         self.taken: set[int] = set()
         self.reader: Reader | None = None
         self.flights = 0
+        self.dry_since = 0.0
 
     def add(self, name: str, *numbers: int, seed: bool = False, rate: float = 1e6) -> ParentState:
         state = self.parents.admit(parent_of(name, seed=seed), 0.0)
@@ -44,6 +45,7 @@ class Swarm:
             taken=self.taken.__contains__,
             reader=self.reader,
             flights=self.flights,
+            dry_since=self.dry_since,
         )
 
     def choose(self, seed: int = 0, now: float = 0.0) -> Choice | None:
