@@ -90,8 +90,14 @@ class SchedulingSettings(Section):
     is the least from which a day of decisions teaches anything. 0 switches it off."""
     back_to_source_count: Count = 200
     """Peers of one task that may fetch from the source by themselves. Dragonfly's default."""
-    candidate_parent_limit: CandidateLimit = 4
-    """Parents in one answer. Dragonfly's documents say 4, its code 3; clients use them all."""
+    graph: Literal["dag", "mesh"] = "mesh"
+    """Whether two peers of ours may feed each other different pieces. "dag": nobody is its own
+    ancestor, as in Dragonfly. Stock peers never are, whatever this says. It holds for tasks that
+    begin after a restart."""
+    candidate_parent_limit: CandidateLimit = 3
+    """Parents in one answer to a stock peer. Dragonfly's code says 3, its documents 4."""
+    mesh_parent_limit: CandidateLimit = 8
+    """Parents of a peer of ours in a mesh: topped up as others join."""
     gc: SchedulerGcSettings = SchedulerGcSettings()
 
 

@@ -22,6 +22,7 @@ from odonata.service_run import run_until_stopped
 from odonata.telemetry.segment import Origin
 from odonata.telemetry.writer import open_recorder
 from scheduler.core.core import SchedulerCore
+from scheduler.core.graph import GraphKind
 from scheduler.core.limits import Limits
 from scheduler.runtime.executor import Executor
 from scheduler.runtime.metrics import RankingTime, SchedulerMetrics, Sources
@@ -42,7 +43,9 @@ def limits_of(settings: SchedulerSettings) -> Limits:
     """The core's numbers that an operator may set; the others keep their reasons and defaults."""
     scheduling = settings.scheduler
     return Limits(
+        graph=GraphKind(scheduling.graph),
         candidate_parent_limit=scheduling.candidate_parent_limit,
+        mesh_parent_limit=scheduling.mesh_parent_limit,
         exploration=scheduling.exploration,
         records=settings.telemetry.enable,
         back_to_source_limit=scheduling.back_to_source_count,
