@@ -82,6 +82,7 @@ from peer.core.event import (
     Ticked,
     Wanted,
 )
+from peer.core.lifecycle import State
 from peer.core.limits import DownloadLimits
 
 # One piece is measure enough here, so that parents are found past hope in a short run, too.
@@ -116,7 +117,7 @@ class DownloadMachine(RuleBasedStateMachine):
         self.opened: int | None = None
         self.wake_at: float | None = None
         self.looked_at: set[tuple[str, int]] = set()
-        self.named: dict[str, int] = {}  # the latest answer that named a parent
+        self.named: dict[str, int] = {}  # the answer that a parent comes from
         self.decisions = 0
         self.reported_at: dict[str, float] = {}  # connected parents, found past hope
         self.registered = self.terminal = self.closed = self.ended = False
@@ -333,7 +334,9 @@ class DownloadMachine(RuleBasedStateMachine):
             answer = EmptyTask()
         elif not self.ended:
             self.decisions += 1
-            self.named.update(dict.fromkeys(who, self.decisions))
+            repeats = self.connected if self.core.state is State.SWARMING else ()
+            new = [name for name in who if name not in repeats]
+            self.named.update(dict.fromkeys(new, self.decisions))
         self.give(SchedulerAnswered(answer=answer))
         assert self.core.decisions == self.decisions
 
