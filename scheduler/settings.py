@@ -139,6 +139,16 @@ class ManagerLinkSettings(Section):
     """The cluster it serves. Dragonfly's default."""
 
 
+class DynConfigSettings(Section):
+    """What may change while the scheduler runs (see `scheduler.cluster_file`)."""
+
+    file: FilePath | None = None
+    """YAML with applications, limits and block lists; read again and again. None: there are none.
+    """
+    refresh_interval_s: CheckInterval = 60.0
+    """How often. Dragonfly's default; a `refreshInterval` in the file itself wins."""
+
+
 class DatabaseSettings(Section):
     """The Redis that scheduler and manager share for jobs."""
 
@@ -162,6 +172,7 @@ class SchedulerSettings(ProgramSettings):
     scheduler: SchedulingSettings = SchedulingSettings()
     host: HostSettings = HostSettings()
     manager: ManagerLinkSettings = ManagerLinkSettings()
+    dyn_config: DynConfigSettings = DynConfigSettings()
     database: DatabaseSettings = DatabaseSettings()
     seed_peer: SeedPeerSettings = SeedPeerSettings()
     model: ModelSettings = ModelSettings()

@@ -9,7 +9,8 @@ cycle. A peer that is not useful yet, but suits, is what a waiting child may hop
 A host that was evicted, or is on probation and has a child already, suits nobody. Its peers are
 kept apart as a last resort (`judgement`).
 
-There is no rule about free upload slots: load is a matter of ranking.
+There is no rule about free upload slots: load is a matter of ranking, and of the operator's load
+limit (`cluster`).
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class Drop(StrEnum):
     PARENT = "is a parent of the child already"
     CYCLE = "is downstream of the child"
     BAD = "the ranker calls it bad"
+    LOADED = "is on a host with as many children as it may have"
     SEED_FULL = "is a seed with as many children as its uplink bears"
     NOT_SAMPLED = "was not in the sample"
     OUTRANKED = "others scored higher"

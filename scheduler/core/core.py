@@ -29,8 +29,10 @@ from odonata.wire.message import (
     Started,
 )
 from scheduler.core import account, departure, gc, judgement, query, replacement, report, waiting
+from scheduler.core.cluster import Cluster
 from scheduler.core.effect import CloseStream, SchedulerEffect, WakeAt
 from scheduler.core.event import (
+    ClusterConfigured,
     HostAnnounced,
     HostDeleted,
     PeerDeleted,
@@ -132,6 +134,8 @@ class SchedulerCore:
                 _hear_of_seed(turn, event)
             case HostDeleted() | TaskDeleted() | PeerDeleted():
                 _delete(turn, event)
+            case ClusterConfigured():
+                self.state.configure(Cluster(event.config))
             case _:
                 assert_never(event)
 
