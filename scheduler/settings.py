@@ -123,6 +123,15 @@ class MetricsSettings(Section):
     """
 
 
+class PreheatSettings(Section):
+    """How contents are fetched ahead of time (PreheatImage, PreheatFile)."""
+
+    blob_digest_ids: bool = True
+    """Whether the blobs of an image are named by their digests, as our daemons name them unless
+    proxy.registryMirror.enableTaskIDBasedBlobDigest is false there. Set false for a swarm of stock
+    daemons, which by default name them by URL; a request can only switch it on."""
+
+
 class HostSettings(Section):
     """Where this scheduler stands."""
 
@@ -175,6 +184,7 @@ class SchedulerSettings(ProgramSettings):
     dyn_config: DynConfigSettings = DynConfigSettings()
     database: DatabaseSettings = DatabaseSettings()
     seed_peer: SeedPeerSettings = SeedPeerSettings()
+    preheat: PreheatSettings = PreheatSettings()
     model: ModelSettings = ModelSettings()
     metrics: MetricsSettings = MetricsSettings()
     telemetry: TelemetrySettings = TelemetrySettings()

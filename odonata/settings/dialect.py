@@ -415,7 +415,7 @@ SCHEDULER = Dialect(
         *_REDIS_IGNORED,
         *_ignored(_ALONE, "manager.*", "manager.enable", "manager.tls.*", "manager.keepAlive.*"),
         *_ignored(_ALONE, "manager.seedPeer.*", "job.*"),
-        *_ignored(_ALONE, "server.advertiseIP", "server.advertisePort", "server.host"),
+        *_ignored(_ALONE, "server.advertisePort", "server.host"),
         *_ignored(_ALONE, "host.idc", "host.location"),
         *_ignored(_NO_POLL, "scheduler.retryLimit", "scheduler.retryInterval"),
         *_ignored(_NO_POLL, "scheduler.retryBackToSourceLimit", "scheduler.retryBackSourceLimit"),

@@ -1,7 +1,7 @@
 """scheduler.v2.Scheduler over gRPC: requests become events, effects become answers.
 
-No decision is made here. What this service does not have (persistent tasks, cache tasks,
-preheating) the server answers UNIMPLEMENTED with the name of the rpc. Request headers are never
+No decision is made here. Preheating is `preheat_service`'s; what no part has (persistent tasks,
+cache tasks) the server answers UNIMPLEMENTED with the name of the rpc. Request headers are never
 logged.
 """
 
