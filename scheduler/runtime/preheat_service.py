@@ -286,9 +286,11 @@ class PreheatService:
 
     async def _held_by(self, host: Host, task_id: str) -> LocalTask | None:
         try:
-            return await self._calls.held(host, task_id, STAT_TIMEOUT_S)
+            task = await self._calls.held(host, task_id, STAT_TIMEOUT_S)
         except OdonataError:
             return None
+        # What a daemon remembers of a download that never began is no content.
+        return task if task is None or task.content_length is not None else None
 
     def _asked(self, scope: str, task_id: str) -> list[Host]:
         hosts = self._hosts()
