@@ -49,9 +49,11 @@ DEPTH_MAX: Final = 3
 REDIRECTS_MAX: Final = 5
 
 _REDIRECT: Final = frozenset({301, 302, 303, 307, 308})
+# The distribution specification's grammar of a repository's name.
+_PART: Final = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
 _URL: Final = re.compile(
-    r"(?P<registry>(?P<scheme>https?)://[^/?#\s@]+)"
-    r"/v2/(?P<repository>[a-z0-9]+(?:[._/-]+[a-z0-9]+)*)/manifests/(?P<reference>[^/?#\s]+)",
+    r"(?P<registry>https?://[^/?#\s@]+)"
+    rf"/v2/(?P<repository>{_PART}(?:/{_PART})*)/manifests/(?P<reference>[^/?#\s]+)"
 )
 
 

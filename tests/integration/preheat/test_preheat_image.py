@@ -34,7 +34,8 @@ ONCE = 1.0
 
 
 def request_of(registry: GuardedRegistry, **more: Any) -> scheduler_pb2.PreheatImageRequest:
-    given = {"username": USER, "password": PASSWORD, "platform": "linux/amd64", **more}
+    given: dict[str, Any] = {"username": USER, "password": PASSWORD, "platform": "linux/amd64"}
+    given |= more
     return scheduler_pb2.PreheatImageRequest(url=registry.manifest_url(REPOSITORY, TAG), **given)
 
 
