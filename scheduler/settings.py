@@ -126,7 +126,7 @@ class MetricsSettings(Section):
 class PreheatSettings(Section):
     """How contents are fetched ahead of time (PreheatImage, PreheatFile)."""
 
-    blob_digest_ids: bool = True
+    enable_task_id_based_blob_digest: bool = True
     """Whether the blobs of an image are named by their digests, as our daemons name them unless
     proxy.registryMirror.enableTaskIDBasedBlobDigest is false there. Set false for a swarm of stock
     daemons, which by default name them by URL; a request can only switch it on."""

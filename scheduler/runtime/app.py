@@ -66,7 +66,7 @@ def limits_of(settings: SchedulerSettings) -> Limits:
 
 def _preheat_options(settings: SchedulerSettings) -> PreheatOptions:
     return PreheatOptions(
-        blob_digest_ids=settings.preheat.blob_digest_ids,
+        blob_digest_ids=settings.preheat.enable_task_id_based_blob_digest,
         remote_ip=settings.server.advertise_ip,
     )
 
