@@ -58,7 +58,9 @@ class DaemonCalls:
                     async for _ in call:
                         pass
         except TimeoutError:
-            raise CapacityError(f"{who} did not finish within {timeout_s:g} s") from None
+            raise CapacityError(
+                f"{who} did not finish within the {timeout_s:.3g} s that were left"
+            ) from None
 
     async def held(self, host: Host, task_id: str, timeout_s: float) -> LocalTask | None:
         """What `host` holds of a task; None if nothing."""

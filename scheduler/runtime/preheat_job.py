@@ -172,11 +172,11 @@ class _Run:
             if host.id in self._dead:
                 continue
             error = await self._fetch(errand, host)
-            if error is None or _repeats(error):
+            if error is None or _repeats(error) or self._left_s() <= 0:
                 return
 
     async def _fetch(self, errand: Errand, host: Host) -> OdonataError | None:
-        left_s = self._end_s - asyncio.get_running_loop().time()
+        left_s = self._left_s()
         if left_s <= 0:
             error: OdonataError = CapacityError(
                 f"the preheat's {self._job.timeout_s:g} s are over: allow more by its timeout"
@@ -193,6 +193,9 @@ class _Run:
                 return None
         self._note(errand, host, error)
         return error
+
+    def _left_s(self) -> float:
+        return self._end_s - asyncio.get_running_loop().time()
 
     def _note(self, errand: Errand, host: Host, error: OdonataError) -> None:
         self._n_failed += 1

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from dragonfly_api import scheduler_pb2
 from google.protobuf.empty_pb2 import Empty
+from msgspec.structs import replace
 
 from odonata.errors import CallerError, ForbiddenError, OdonataError, PreconditionError
 from odonata.ids import task_id_of
@@ -50,6 +51,8 @@ ENTRIES_MAX: Final = 10_000
 """Files below one folder; each becomes a task of its own (about 3 KiB here)."""
 FOLDERS_MAX: Final = 1000
 """Folders that are listed for one preheat: one call after the other, milliseconds each."""
+_AT_ONCE: Final[tuple[tuple[str, str], ...]] = ()
+"""Stock clients wait 10 s for the head of an answer, and a registry may be slower."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +75,9 @@ class PreheatService:
         self._options = options
 
     async def PreheatImage(  # noqa: N802  # the rpc's name
-        self, request: scheduler_pb2.PreheatImageRequest, _context: Any
+        self, request: scheduler_pb2.PreheatImageRequest, context: Any
     ) -> Empty:
+        await context.send_initial_metadata(_AT_ONCE)
         check_request(request)
         self._jobs.check_room()
         image = await self._resolve(request)
@@ -81,16 +85,18 @@ class PreheatService:
         return Empty()
 
     async def PreheatFile(  # noqa: N802  # the rpc's name
-        self, request: scheduler_pb2.PreheatFileRequest, _context: Any
+        self, request: scheduler_pb2.PreheatFileRequest, context: Any
     ) -> Empty:
+        await context.send_initial_metadata(_AT_ONCE)
         check_request(request)
         self._jobs.check_room()
         self._start("file", request, await self._files(request))
         return Empty()
 
     async def StatImage(  # noqa: N802  # the rpc's name
-        self, request: scheduler_pb2.StatImageRequest, _context: Any
+        self, request: scheduler_pb2.StatImageRequest, context: Any
     ) -> scheduler_pb2.StatImageResponse:
+        await context.send_initial_metadata(_AT_ONCE)
         check_request(request)
         image = await self._resolve(request)
         held = await self._held(request, self._layers(request, image))
@@ -110,8 +116,9 @@ class PreheatService:
         )
 
     async def StatFile(  # noqa: N802  # the rpc's name
-        self, request: scheduler_pb2.StatFileRequest, _context: Any
+        self, request: scheduler_pb2.StatFileRequest, context: Any
     ) -> scheduler_pb2.StatFileResponse:
+        await context.send_initial_metadata(_AT_ONCE)
         check_request(request)
         held = await self._held(request, await self._files(request))
         return scheduler_pb2.StatFileResponse(
@@ -239,7 +246,8 @@ class PreheatService:
         """Refuse what no daemon could register: better now than in the log of a job."""
         cluster = self._core.state.cluster
         for download in downloads:
-            what = cluster.why_blocked(download, is_seed=is_seed)
+            registered = replace(download, priority=cluster.priorities.of(download))
+            what = cluster.why_blocked(registered, is_seed=is_seed)
             if what is not None:
                 raise ForbiddenError(
                     f"url {shown_url(download.url)} is on the block list of this cluster: {what}"

@@ -11,18 +11,29 @@ from typing import Any
 import grpc
 import pytest
 from dragonfly_api import common_pb2, dfdaemon_pb2, scheduler_pb2
+from google.protobuf.duration_pb2 import Duration
+from structlog.testing import capture_logs
 from support.content import MIB, make_content
 from support.daemon import PATIENCE_S, get
 from support.eventually import eventually
 from support.fake_seed import FakeSeed, serving_seed
 from support.origin import Manners, Origin
-from support.scheduler_client import connected, host
+from support.scheduler_client import connected, host, settings
+from support.scheduler_page import metric
 
-from odonata.errors import NotFoundError, OdonataError, UnavailableError
+from odonata.errors import (
+    DiskFullError,
+    NotFoundError,
+    OdonataError,
+    SourceError,
+    UnavailableError,
+)
 from odonata.ids import url_task_id
 from odonata.wire.message import Download, Register
 from peer.runtime.daemon import Daemon
 from scheduler.runtime.app import SchedulerApp
+from scheduler.runtime.preheat_job import JOBS_MAX
+from scheduler.settings import MetricsSettings
 
 CONTENT = make_content(5 * MIB)
 
@@ -226,3 +237,77 @@ async def test_the_ring_of_pulls_names_the_seed(app: SchedulerApp, stub: Any) ->
         await child.send(Register(download=Download(url=url)))
         await eventually(lambda: len(asked.triggers) == 2)
         child.call.cancel()
+
+
+@pytest.mark.parametrize(
+    ("error", "tries"),
+    [(DiskFullError("no space left"), 2), (SourceError("not here", status_code=404), 1)],
+    ids=["the seed's own trouble", "the source's answer"],
+)
+async def test_the_next_seed_is_asked_unless_it_would_hear_the_same(
+    app: SchedulerApp, stub: Any, error: OdonataError, tries: int
+) -> None:
+    async with (
+        serving_seed("one", "127.0.0.9") as one,
+        serving_seed("two", "127.0.0.10") as two,
+        connected(app.address) as client,
+    ):
+        for seed in (one, two):
+            seed.error = error
+            await client.announce(seed.host)
+        with capture_logs() as logs:
+            await preheat(app, stub, "http://user:secret@origin.test/file?token=secret")
+        assert len(one.triggers) + len(two.triggers) == tries
+    assert app.preheats.counts.jobs == {("file", "failure"): 1}
+    assert app.preheats.counts.fetches == {"failure": tries}
+    (failed,) = [entry for entry in logs if entry["event"] == "preheat_failed"]
+    assert error.detail in failed["reason"]
+    assert "1 of 1 contents arrived nowhere" in failed["reason"]
+    assert "secret" not in str(logs)
+
+
+async def test_a_preheat_ends_when_its_time_is_over(app: SchedulerApp, stub: Any) -> None:
+    async with listing_seed(app) as (seed, _):
+        seed.finish.clear()
+        with capture_logs() as logs:
+            await preheat(app, stub, "http://origin.test/f", timeout=Duration(nanos=300_000_000))
+        await asyncio.wait_for(seed.cancelled.wait(), PATIENCE_S)
+    (failed,) = [entry for entry in logs if entry["event"] == "preheat_failed"]
+    assert "did not finish within the 0.3 s that were left" in failed["reason"]
+    assert app.preheats.counts.fetches == {"failure": 1}
+
+
+async def test_there_is_a_greatest_number_of_preheats_at_a_time(
+    app: SchedulerApp, stub: Any
+) -> None:
+    async with listing_seed(app) as (seed, _):
+        seed.finish.clear()
+        for number in range(JOBS_MAX):
+            request = scheduler_pb2.PreheatFileRequest(url=f"http://origin.test/{number}")
+            await stub.PreheatFile(request, timeout=PATIENCE_S)
+        assert app.preheats.counts.running == JOBS_MAX
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await preheat(app, stub, "http://origin.test/one-more")
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        seed.finish.set()
+        async with asyncio.timeout(PATIENCE_S):
+            await app.preheats.wait()
+        await preheat(app, stub, "http://origin.test/one-more")
+    assert app.preheats.counts.jobs == {("file", "success"): JOBS_MAX + 1}
+
+
+async def test_monitoring_sees_jobs_and_fetches() -> None:
+    metrics = MetricsSettings(enable=True, addr="127.0.0.1:0")
+    async with (
+        SchedulerApp(settings().model_copy(update={"metrics": metrics})) as app,
+        connected(app.address) as client,
+        listing_seed(app) as (seed, _),
+    ):
+        await preheat(app, client.stub, "http://origin.test/good")
+        seed.error = SourceError("gone", status_code=410)
+        await preheat(app, client.stub, "http://origin.test/bad")
+        prefix = "odonata_scheduler_preheat"
+        assert await metric(app, f'{prefix}s_total{{kind="file",result="success"}}') == 1
+        assert await metric(app, f'{prefix}s_total{{kind="file",result="failure"}}') == 1
+        assert await metric(app, f'{prefix}_fetches_total{{result="failure"}}') == 1
+        assert await metric(app, f"{prefix}s_running") == 0
