@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import re2
+import re2  # pyright: ignore[reportMissingTypeStubs]
 
 from odonata.errors import CallerError
 

@@ -29,7 +29,7 @@ from scheduler.runtime.image_resolver import (
 AMD = Platform(os="linux", architecture="amd64")
 PLACE = "/v2/lib/x/manifests/"
 BLOB = f"sha256:{1:064x}"
-IMAGE = {"config": {"digest": BLOB}, "layers": []}
+IMAGE: dict[str, Any] = {"config": {"digest": BLOB}, "layers": []}
 
 
 def put(origin: Origin, document: Any, reference: str = "", **manners: Any) -> str:

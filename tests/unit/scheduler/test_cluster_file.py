@@ -27,13 +27,12 @@ schedulerClusterClientConfig:
   blockList: {task: {download: {tags: [old, older]}}}
 """
 # The same as the manager's answers spell it.
-SNAKE = WHOLE.replace("Limit:", "_limit:").replace("load_limit", "load_limit")
-for camel, snake in (
-    ("candidateParent_limit", "candidate_parent_limit"),
-    ("filterParent_limit", "filter_parent_limit"),
-    ("blockList", "block_list"),
-):
-    SNAKE = SNAKE.replace(camel, snake)
+SNAKE = (
+    WHOLE.replace("candidateParentLimit", "candidate_parent_limit")
+    .replace("filterParentLimit", "filter_parent_limit")
+    .replace("loadLimit", "load_limit")
+    .replace("blockList", "block_list")
+)
 
 CONFIG = ClusterConfig(
     applications=(

@@ -24,35 +24,35 @@ def challenge(realm: str, **more: str) -> Challenge:
     return Challenge(scheme="bearer", parameters={"realm": realm, **more})
 
 
-@pytest.mark.parametrize(
-    ("header", "expected"),
-    [
-        (
-            'Bearer realm="https://auth.test/token",service="registry.test",scope="a:b:pull,push"',
-            [
-                (
-                    "bearer",
-                    {
-                        "realm": "https://auth.test/token",
-                        "service": "registry.test",
-                        "scope": "a:b:pull,push",
-                    },
-                )
-            ],
-        ),
-        (
-            'Basic realm="with \\"quotes\\", and commas"',
-            [("basic", {"realm": 'with "quotes", and commas'})],
-        ),
-        ('BASIC Realm = "x" , charset="UTF-8"', [("basic", {"realm": "x", "charset": "UTF-8"})]),
-        (
-            'Negotiate, Basic realm=x, Bearer realm="y"',
-            [("negotiate", {}), ("basic", {"realm": "x"}), ("bearer", {"realm": "y"})],
-        ),
-        ("", []),
-        ("\x00", []),
-    ],
-)
+CHALLENGES: list[tuple[str, list[tuple[str, dict[str, str]]]]] = [
+    (
+        'Bearer realm="https://auth.test/token",service="registry.test",scope="a:b:pull,push"',
+        [
+            (
+                "bearer",
+                {
+                    "realm": "https://auth.test/token",
+                    "service": "registry.test",
+                    "scope": "a:b:pull,push",
+                },
+            )
+        ],
+    ),
+    (
+        'Basic realm="with \\"quotes\\", and commas"',
+        [("basic", {"realm": 'with "quotes", and commas'})],
+    ),
+    ('BASIC Realm = "x" , charset="UTF-8"', [("basic", {"realm": "x", "charset": "UTF-8"})]),
+    (
+        'Negotiate, Basic realm=x, Bearer realm="y"',
+        [("negotiate", {}), ("basic", {"realm": "x"}), ("bearer", {"realm": "y"})],
+    ),
+    ("", []),
+    ("\x00", []),
+]
+
+
+@pytest.mark.parametrize(("header", "expected"), CHALLENGES)
 def test_challenges(header: str, expected: list[tuple[str, dict[str, str]]]) -> None:
     assert [(one.scheme, one.parameters) for one in read_challenges(header)] == expected
 
