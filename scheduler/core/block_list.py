@@ -40,12 +40,15 @@ class Blocks:
         self._urls = tuple(Pattern(url) for url in block_list.urls)
         self._tags = frozenset(block_list.tags)
         self._priorities = frozenset(block_list.priorities)
+        self._is_empty = block_list == BlockList()
 
     def why(self, download: Download) -> str | None:
         """Return what of `download` is on the list, in words; None if nothing is.
 
         Its URL is not repeated: it may hold a secret.
         """
+        if self._is_empty:
+            return None
         if download.application in self._applications:
             return f"application {download.application!r}"
         if download.tag in self._tags:

@@ -46,6 +46,7 @@ class Cluster:
         self.priorities = Priorities(config.applications)
         self._seed_blocks = Blocks(config.seed_block_list)
         self._peer_blocks = Blocks(config.peer_block_list)
+        self._lowest_load_limit = min(config.seed_load_limit, config.peer_load_limit)
 
     def limits(self, own: Limits) -> Limits:
         """Lay the configured limits over those the scheduler was started with."""
@@ -78,6 +79,11 @@ class Cluster:
 
         If nobody else can, they serve all the same: a late parent is better than none.
         """
+        for peer in seen.eligible:  # as a rule nobody comes near it: 2 us for 25
+            if peer.host.concurrent_upload_count >= self._lowest_load_limit:
+                break
+        else:
+            return
         free = [
             peer
             for peer in seen.eligible
