@@ -15,11 +15,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from odonata.errors import PreconditionError
 from odonata.ids import task_id_of
 from odonata.ring import SeedRing
 from odonata.wire.message import Download, Host, Value
+from scheduler.core.standing import HostState
+
+if TYPE_CHECKING:
+    from scheduler.core.host import KnownHost
 
 SEED_TRIES = 3
 """Seeds that are asked for one content, one after the other: the ring's choice and two more. If
@@ -34,7 +39,7 @@ class Scope(StrEnum):
     ALL_PEERS = "all_peers"
 
 
-class Choice(Value, frozen=True, kw_only=True):
+class HostChoice(Value, frozen=True, kw_only=True):
     """Which hosts of a scope: `ips` wins over `count`, that over `percentage` (1 to 100)."""
 
     scope: Scope = Scope.SINGLE_SEED_PEER
@@ -43,7 +48,7 @@ class Choice(Value, frozen=True, kw_only=True):
     percentage: int | None = None
 
 
-class Errand(Value, frozen=True, kw_only=True):
+class Assignment(Value, frozen=True, kw_only=True):
     """One content to fetch: by all `hosts`, or, if `is_either`, by the first of them that can."""
 
     task_id: str
@@ -52,7 +57,9 @@ class Errand(Value, frozen=True, kw_only=True):
     is_either: bool = False
 
 
-def plan(downloads: Iterable[Download], hosts: Sequence[Host], choice: Choice) -> list[Errand]:
+def plan(
+    downloads: Iterable[Download], hosts: Sequence[Host], choice: HostChoice
+) -> list[Assignment]:
     """Plan who fetches what; contents of one task id are fetched once.
 
     Raises PreconditionError if there is nobody to do it.
@@ -64,12 +71,25 @@ def plan(downloads: Iterable[Download], hosts: Sequence[Host], choice: Choice) -
         return _by_ring(wanted, hosts)
     chosen = choose_hosts(hosts, choice, salt="".join(wanted))
     return [
-        Errand(task_id=task_id, download=download, hosts=chosen)
+        Assignment(task_id=task_id, download=download, hosts=chosen)
         for task_id, download in wanted.items()
     ]
 
 
-def choose_hosts(hosts: Sequence[Host], choice: Choice, *, salt: str) -> tuple[Host, ...]:
+def hosts_in_question(known: Iterable[KnownHost], scope: Scope) -> list[Host]:
+    """Return who may be asked: everybody, but of seeds that stand for all only the good ones.
+
+    A seed that was evicted, or did not answer lately, is not what pulls are led to. If there is no
+    other, it is better than none.
+    """
+    everybody = list(known)
+    if scope is Scope.SINGLE_SEED_PEER:
+        good = [one for one in everybody if one.is_seed and _is_good(one)]
+        everybody = good or everybody
+    return [one.announced for one in everybody]
+
+
+def choose_hosts(hosts: Sequence[Host], choice: HostChoice, *, salt: str) -> tuple[Host, ...]:
     """Choose the hosts of a scope that is for many. Raises PreconditionError if there is none."""
     in_scope = [one for one in hosts if one.is_seed or choice.scope is Scope.ALL_PEERS]
     if not in_scope:
@@ -97,31 +117,45 @@ def choose_hosts(hosts: Sequence[Host], choice: Choice, *, salt: str) -> tuple[H
 
 def seeds_in_turn(task_id: str, hosts: Iterable[Host], tries: int = SEED_TRIES) -> list[Host]:
     """Return the seeds to ask for a task, the ring's choice first; none if there is no seed."""
-    by_address = {f"{one.ip}:{one.port}": one for one in hosts if one.is_seed}
-    by_address = {at: one for at, one in by_address.items() if not one.disable_shared}
-    ring = SeedRing(by_address)
-    turn: list[str] = []
-    while len(turn) < tries and (address := ring.pick(task_id, turn)) is not None:
-        turn.append(address)
-    return [by_address[address] for address in turn]
+    return _Seeds(hosts).in_turn(task_id, tries)
 
 
-def _by_ring(wanted: dict[str, Download], hosts: Sequence[Host]) -> list[Errand]:
-    errands = [
-        Errand(
+class _Seeds:
+    """The ring of the seeds that share, as pulls see it."""
+
+    def __init__(self, hosts: Iterable[Host]) -> None:
+        seeds = (one for one in hosts if one.is_seed and not one.disable_shared)
+        self._by_address = {f"{one.ip}:{one.port}": one for one in seeds}
+        self._ring = SeedRing(self._by_address)
+
+    def in_turn(self, task_id: str, tries: int = SEED_TRIES) -> list[Host]:
+        turn: list[str] = []
+        while len(turn) < tries and (address := self._ring.pick(task_id, turn)) is not None:
+            turn.append(address)
+        return [self._by_address[address] for address in turn]
+
+
+def _by_ring(wanted: dict[str, Download], hosts: Sequence[Host]) -> list[Assignment]:
+    seeds = _Seeds(hosts)
+    assignments = [
+        Assignment(
             task_id=task_id,
             download=download,
-            hosts=tuple(seeds_in_turn(task_id, hosts)),
+            hosts=tuple(seeds.in_turn(task_id)),
             is_either=True,
         )
         for task_id, download in wanted.items()
     ]
-    if not all(errand.hosts for errand in errands):
+    if not all(assignment.hosts for assignment in assignments):
         raise PreconditionError(
             "there is no seed peer to preheat: start one (seedPeer.enable), or use scope "
             f"{Scope.ALL_PEERS}"
         )
-    return errands
+    return assignments
+
+
+def _is_good(host: KnownHost) -> bool:
+    return not host.is_unreachable and host.standing.state is not HostState.EVICTED
 
 
 def _draw(salt: str, host: Host) -> bytes:

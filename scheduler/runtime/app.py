@@ -26,7 +26,7 @@ from scheduler.core.cluster import ClusterConfig
 from scheduler.core.core import SchedulerCore
 from scheduler.core.event import ClusterConfigured, SeedFailed
 from scheduler.core.limits import Limits
-from scheduler.core.preheat import Errand
+from scheduler.core.preheat import Assignment
 from scheduler.runtime.cluster_watch import ClusterWatch
 from scheduler.runtime.daemon_calls import DaemonCalls
 from scheduler.runtime.executor import Executor
@@ -113,10 +113,12 @@ class SchedulerApp:
     def _configure(self, config: ClusterConfig) -> None:
         self.executor.apply(ClusterConfigured(config=config))
 
-    def _seed_is_unreachable(self, errand: Errand, host: Host, reason: str) -> None:
+    def _seed_is_unreachable(self, assignment: Assignment, host: Host, reason: str) -> None:
         if host.is_seed:
             self.executor.apply(
-                SeedFailed(task_id=errand.task_id, host_id=host.id, reason=reason, unreachable=True)
+                SeedFailed(
+                    task_id=assignment.task_id, host_id=host.id, reason=reason, unreachable=True
+                )
             )
 
     @property

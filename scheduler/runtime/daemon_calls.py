@@ -26,9 +26,10 @@ from odonata.wire.dragonfly import (
 from odonata.wire.message import Download, Host
 from scheduler.runtime.seed_trigger import SeedTrigger
 
-CALLS_MAX: Final = 1000
-"""Calls at a time, of all preheats and stats together: an HTTP/2 stream and a task each, some 50
-KiB. As many as one request may ask for."""
+CALLS_MAX: Final = 500
+"""Calls at a time, of all preheats and stats together: a task, an HTTP/2 stream and, where many
+hosts are asked, a connection each. What one request asks for by default, and half of the 1024 files
+that a process may have open on many systems."""
 
 _BACKSTOP_S = 30.0
 """The call's own deadline comes later than ours: see `seed_trigger`."""
@@ -80,8 +81,8 @@ class DaemonCalls:
         who = _name(host)
         try:
             async with (
+                self._room,  # whoever waits for it is not late
                 asyncio.timeout(timeout_s),
-                self._room,
                 self._seeds.connected(target_of(host.ip, host.port), who) as channel,
             ):
                 with _errors(who):

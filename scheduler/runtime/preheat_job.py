@@ -26,7 +26,7 @@ from odonata.errors import (
 )
 from odonata.redaction import redact_text
 from odonata.wire.message import Host
-from scheduler.core.preheat import Errand
+from scheduler.core.preheat import Assignment
 from scheduler.runtime.daemon_calls import DaemonCalls
 from scheduler.runtime.side_by_side import for_each
 
@@ -44,7 +44,7 @@ class Job:
 
     kind: str
     url: str
-    errands: tuple[Errand, ...]
+    assignments: tuple[Assignment, ...]
     task_limit: int
     host_limit: int
     timeout_s: float
@@ -63,7 +63,7 @@ class PreheatJobs:
     """Runs jobs behind their requests. `unreachable` is told of seeds that nobody answers for."""
 
     def __init__(
-        self, calls: DaemonCalls, unreachable: Callable[[Errand, Host, str], None]
+        self, calls: DaemonCalls, unreachable: Callable[[Assignment, Host, str], None]
     ) -> None:
         self._calls = calls
         self._unreachable = unreachable
@@ -102,7 +102,7 @@ class PreheatJobs:
 
     async def _run(self, job: Job) -> None:
         url = redact_text(job.url)
-        _log.info("preheat_started", kind=job.kind, url=url, count=len(job.errands))
+        _log.info("preheat_started", kind=job.kind, url=url, count=len(job.assignments))
         self.counts.running += 1
         run = _Run(job, self._calls, self._unreachable, self.counts.fetches)
         result = "failure"
@@ -130,7 +130,7 @@ class _Run:
         self,
         job: Job,
         calls: DaemonCalls,
-        unreachable: Callable[[Errand, Host, str], None],
+        unreachable: Callable[[Assignment, Host, str], None],
         fetches: Counter[str],
     ) -> None:
         self._job = job
@@ -145,37 +145,37 @@ class _Run:
         self._end_s = asyncio.get_running_loop().time() + job.timeout_s
 
     async def to_the_end(self) -> str | None:
-        """Run all errands; None if it is a success, else why not."""
-        await for_each(self._job.errands, self._job.task_limit, self._errand)
-        missing = [one for one in self._job.errands if one.task_id not in self._arrived]
+        """Run all assignments; None if it is a success, else why not."""
+        await for_each(self._job.assignments, self._job.task_limit, self._carry_out)
+        missing = [one for one in self._job.assignments if one.task_id not in self._arrived]
         if not missing:
             return None
-        what = f"{len(missing)} of {len(self._job.errands)} contents arrived nowhere"
+        what = f"{len(missing)} of {len(self._job.assignments)} contents arrived nowhere"
         return f"{what}: {self._first_reason or 'no host is left'}"
 
     def told(self) -> dict[str, int]:
         """Numbers for the log."""
         return {"count": self._n_good, "failures": self._n_failed}
 
-    async def _errand(self, errand: Errand) -> None:
-        if errand.is_either:
-            await self._by_one_of(errand)
+    async def _carry_out(self, assignment: Assignment) -> None:
+        if assignment.is_either:
+            await self._by_one_of(assignment)
         else:
 
             async def fetch(host: Host) -> None:
-                await self._fetch(errand, host)
+                await self._fetch(assignment, host)
 
-            await for_each(errand.hosts, self._job.host_limit, fetch)
+            await for_each(assignment.hosts, self._job.host_limit, fetch)
 
-    async def _by_one_of(self, errand: Errand) -> None:
-        for host in errand.hosts:
+    async def _by_one_of(self, assignment: Assignment) -> None:
+        for host in assignment.hosts:
             if host.id in self._dead:
                 continue
-            error = await self._fetch(errand, host)
+            error = await self._fetch(assignment, host)
             if error is None or _repeats(error) or self._left_s() <= 0:
                 return
 
-    async def _fetch(self, errand: Errand, host: Host) -> OdonataError | None:
+    async def _fetch(self, assignment: Assignment, host: Host) -> OdonataError | None:
         left_s = self._left_s()
         if left_s <= 0:
             error: OdonataError = CapacityError(
@@ -183,35 +183,35 @@ class _Run:
             )
         else:
             try:
-                await self._calls.fetch(host, errand.download, left_s)
+                await self._calls.fetch(host, assignment.download, left_s)
             except OdonataError as failure:
                 error = failure
             else:
                 self._n_good += 1
                 self._fetches["success"] += 1
-                self._arrived.add(errand.task_id)
+                self._arrived.add(assignment.task_id)
                 return None
-        self._note(errand, host, error)
+        self._note(assignment, host, error)
         return error
 
     def _left_s(self) -> float:
         return self._end_s - asyncio.get_running_loop().time()
 
-    def _note(self, errand: Errand, host: Host, error: OdonataError) -> None:
+    def _note(self, assignment: Assignment, host: Host, error: OdonataError) -> None:
         self._n_failed += 1
         self._fetches["failure"] += 1
         reason = redact_text(describe(error))
         self._first_reason = self._first_reason or reason
         if isinstance(error, UnavailableError) and host.id not in self._dead:
             self._dead.add(host.id)
-            self._report_unreachable(errand, host, reason)
+            self._report_unreachable(assignment, host, reason)
         if self._n_failed <= REASONS_MAX:
             _log.warning(
                 "preheat_fetch_failed",
                 kind=self._job.kind,
-                task_id=errand.task_id,
+                task_id=assignment.task_id,
                 host_id=host.id,
-                url=redact_text(errand.download.url),
+                url=redact_text(assignment.download.url),
                 reason=reason,
             )
 

@@ -27,7 +27,7 @@ from odonata.wire.dragonfly.preheat import entries_request, preheat_download
 from odonata.wire.dragonfly.rule import check_request
 from odonata.wire.message import Download, Host
 from scheduler.core.core import SchedulerCore
-from scheduler.core.preheat import Choice, Scope, plan, seeds_in_turn
+from scheduler.core.preheat import HostChoice, Scope, hosts_in_question, plan, seeds_in_turn
 from scheduler.runtime.daemon_calls import DaemonCalls
 from scheduler.runtime.image_manifest import own_platform, parse_platform
 from scheduler.runtime.image_resolver import (
@@ -81,7 +81,7 @@ class PreheatService:
         check_request(request)
         self._jobs.check_room()
         image = await self._resolve(request)
-        self._start("image", request, self._layers(request, image))
+        await self._start("image", request, self._layers(request, image))
         return Empty()
 
     async def PreheatFile(  # noqa: N802  # the rpc's name
@@ -90,7 +90,7 @@ class PreheatService:
         await context.send_initial_metadata(_AT_ONCE)
         check_request(request)
         self._jobs.check_room()
-        self._start("file", request, await self._files(request))
+        await self._start("file", request, await self._files(request))
         return Empty()
 
     async def StatImage(  # noqa: N802  # the rpc's name
@@ -159,7 +159,10 @@ class PreheatService:
         if not request.url.endswith("/"):
             return [whole]
         urls = await self._list(request, task_id_of(whole))
-        return [self._download(request, url, header) for url in urls]
+        # Ten thousand of them take a second, which others shall not wait.
+        return await asyncio.to_thread(
+            lambda: [self._download(request, url, header) for url in urls]
+        )
 
     def _download(self, request: Any, url: str, header: Mapping[str, str]) -> Download:
         names = request.DESCRIPTOR.fields_by_name
@@ -211,7 +214,7 @@ class PreheatService:
             f"url {shown_url(url)} names a folder, and there is no seed peer to list it: start "
             "one (seedPeer.enable), or name a file"
         )
-        for seed in seeds_in_turn(task_id, self._hosts()):
+        for seed in seeds_in_turn(task_id, self._hosts(Scope.SINGLE_SEED_PEER)):
             try:
                 return await self._calls.entries(seed, wanted, left_s)
             except CallerError:
@@ -222,20 +225,21 @@ class PreheatService:
 
     # --- preheating -------------------------------------------------------------------------------
 
-    def _start(self, kind: str, request: Any, downloads: Sequence[Download]) -> None:
-        choice = Choice(
+    async def _start(self, kind: str, request: Any, downloads: Sequence[Download]) -> None:
+        choice = HostChoice(
             scope=Scope(request.scope or Scope.SINGLE_SEED_PEER),
             ips=tuple(request.ips),
             count=request.count if request.HasField("count") else None,
             percentage=request.percentage if request.HasField("percentage") else None,
         )
-        errands = plan(downloads, self._hosts(), choice)
+        hosts = self._hosts(choice.scope)
+        assignments = await asyncio.to_thread(plan, downloads, hosts, choice)
         self._check_allowed(downloads, is_seed=choice.scope is not Scope.ALL_PEERS)
         self._jobs.start(
             Job(
                 kind=kind,
                 url=request.url,
-                errands=tuple(errands),
+                assignments=tuple(assignments),
                 task_limit=request.concurrent_task_count or TASK_LIMIT,
                 host_limit=request.concurrent_peer_count or HOST_LIMIT,
                 timeout_s=_timeout_s(request),
@@ -301,15 +305,15 @@ class PreheatService:
         return task if task is None or task.content_length is not None else None
 
     def _asked(self, scope: str, task_id: str) -> list[Host]:
-        hosts = self._hosts()
         if scope == Scope.SINGLE_SEED_PEER:
-            return seeds_in_turn(task_id, hosts, tries=1)
+            return seeds_in_turn(task_id, self._hosts(Scope.SINGLE_SEED_PEER), tries=1)
+        hosts = self._hosts()
         if scope == Scope.ALL_SEED_PEERS:
             return [host for host in hosts if host.is_seed]
         return hosts
 
-    def _hosts(self) -> list[Host]:
-        return [status.host for status in self._core.list_hosts()]
+    def _hosts(self, scope: Scope = Scope.ALL_PEERS) -> list[Host]:
+        return hosts_in_question(self._core.state.hosts.values(), scope)
 
 
 def _timeout_s(request: Any) -> float:
