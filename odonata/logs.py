@@ -61,6 +61,7 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "range": "first and last byte wanted",
     "status": "HTTP status code",
     "count": "how many there are or were",
+    "failures": "how many of them failed",
     "limit": "the bound that was reached",
     "first": "the lowest of several numbers",
     "attempt": "how often it was tried, from 1",

@@ -1,9 +1,12 @@
-"""`odonata scheduler` and `odonata explain`: options in, no work here.
+"""`odonata scheduler`, `odonata explain`, `odonata preheat`: options in, no work here.
 
-What they do is in `scheduler.runtime` and `scheduler.explain`.
+What they do is in `scheduler.runtime`, `scheduler.explain` and `scheduler.preheat_client`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, BinaryIO, TextIO
 
 import click
 
@@ -65,3 +68,113 @@ def explain(id_: str, kind: str | None, url: str, last: int, json_form: bool) ->
         click.echo(msgspec.json.format(msgspec.json.encode(explanation), indent=2).decode())
     else:
         show(Console(), explanation, last)
+
+
+def _preheat_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What both kinds of preheat take."""
+    for option in reversed(
+        (
+            click.argument("url"),
+            click.option(
+                "--scheduler",
+                metavar="HOST:PORT",
+                default="127.0.0.1:8002",
+                show_default=True,
+                help="The scheduler of the swarm.",
+            ),
+            click.option(
+                "--scope",
+                type=click.Choice(["single_seed_peer", "all_seed_peers", "all_peers"]),
+                default="single_seed_peer",
+                show_default=True,
+                help="Which daemons fetch.",
+            ),
+            click.option("--ip", "ips", multiple=True, help="Only hosts with it. Repeatable."),
+            click.option("--count", type=int, help="So many hosts of the scope."),
+            click.option("--percentage", type=int, help="Such a part of them."),
+            click.option("--tag", help="As the pulls will say."),
+            click.option("--application", help="Likewise."),
+            click.option("--piece-length", metavar="SIZE", help="Likewise."),
+            click.option(
+                "-H", "--header", multiple=True, metavar="NAME:VALUE", help="For the source."
+            ),
+            click.option("--priority", type=click.IntRange(0, 6), default=0, help="0 to 6."),
+            click.option("--timeout", default="60m", show_default=True, help="For all of it."),
+            click.option("--wait", is_flag=True, help="Until some host holds everything."),
+            click.option("--stat", is_flag=True, help="Fetch nothing: show who holds it."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@click.group()
+def preheat() -> None:
+    """Fetch images or files into the swarm ahead of time, or show who holds them.
+
+    The scheduler checks and plans at once and fetches behind the call; its log and metrics tell how
+    that went, --wait waits for it.
+    """
+
+
+@preheat.command()
+@_preheat_options
+@click.option("--platform", metavar="OS/ARCH", help="Of an index. Default: the scheduler's own.")
+@click.option("--username", help="At the registry.")
+@click.option(
+    "--password-file", type=click.File(), help="Holds the password; -: read from standard input."
+)
+@click.option("--ca-cert", type=click.File("rb"), help="PEM of the registry's authority.")
+@click.option("--insecure", is_flag=True, help="Take any certificate of the registry.")
+def image(
+    password_file: TextIO | None, ca_cert: BinaryIO | None, insecure: bool, **given: Any
+) -> None:
+    """Preheat an image: https://REGISTRY/v2/REPOSITORY/manifests/TAG."""
+    given["password"] = password_file.read().rstrip("\n") if password_file else ""
+    given["certificate_chain"] = [ca_cert.read()] if ca_cert else []
+    given["insecure_skip_verify"] = insecure
+    _preheat("image", given)
+
+
+@preheat.command()
+@_preheat_options
+@click.option("--output-path", help="Where stock daemons write it on their hosts.")
+def file(**given: Any) -> None:
+    """Preheat a file, or with a URL that ends in "/" all below it (object storage)."""
+    from odonata.ids import DEFAULT_FILTERED_QUERY_PARAMS
+
+    # As `odonata get` names it.
+    given["filtered_query_params"] = DEFAULT_FILTERED_QUERY_PARAMS
+    _preheat("file", given)
+
+
+def _preheat(kind: str, given: dict[str, Any]) -> None:
+    import asyncio
+
+    from rich.console import Console
+
+    from odonata.errors import CallerError
+    from odonata.units import parse_duration_s, parse_size
+    from scheduler import preheat_client
+
+    scheduler, only_show, waits = given.pop("scheduler"), given.pop("stat"), given.pop("wait")
+    length, timeout = given.pop("piece_length"), given.pop("timeout")
+    try:
+        timeout_s = parse_duration_s(timeout)
+        given["piece_length"] = parse_size(length) if length else None
+    except ValueError as error:
+        raise CallerError(str(error)) from None
+    given["header"] = dict(_header(text) for text in given["header"])
+    wish = preheat_client.Wish(kind=kind, url=given.pop("url"), timeout_s=timeout_s, fields=given)
+    if not only_show:
+        asyncio.run(preheat_client.preheat(scheduler, wish))
+    if only_show or waits:
+        ask = preheat_client.holdings if only_show else preheat_client.wait
+        Console().print(preheat_client.table(*asyncio.run(ask(scheduler, wish))))
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise click.UsageError(f"header {name!r} has no colon: write NAME:VALUE")
+    return name.strip(), value.strip()

@@ -129,6 +129,15 @@ class MetricsSettings(Section):
     """
 
 
+class PreheatSettings(Section):
+    """How contents are fetched ahead of time (PreheatImage, PreheatFile)."""
+
+    enable_task_id_based_blob_digest: bool = True
+    """Whether the blobs of an image are named by their digests, as our daemons name them unless
+    proxy.registryMirror.enableTaskIDBasedBlobDigest is false there. Set false for a swarm of stock
+    daemons, which by default name them by URL; a request can only switch it on."""
+
+
 class HostSettings(Section):
     """Where this scheduler stands."""
 
@@ -143,6 +152,16 @@ class ManagerLinkSettings(Section):
     """host:port. None: the scheduler stands alone."""
     scheduler_cluster_id: PositiveCount = 1
     """The cluster it serves. Dragonfly's default."""
+
+
+class DynConfigSettings(Section):
+    """What may change while the scheduler runs (see `scheduler.cluster_file`)."""
+
+    file: FilePath | None = None
+    """YAML with applications, limits and block lists; read again and again. None: there are none.
+    """
+    refresh_interval_s: CheckInterval = 60.0
+    """How often. Dragonfly's default; a `refreshInterval` in the file itself wins."""
 
 
 class DatabaseSettings(Section):
@@ -168,8 +187,10 @@ class SchedulerSettings(ProgramSettings):
     scheduler: SchedulingSettings = SchedulingSettings()
     host: HostSettings = HostSettings()
     manager: ManagerLinkSettings = ManagerLinkSettings()
+    dyn_config: DynConfigSettings = DynConfigSettings()
     database: DatabaseSettings = DatabaseSettings()
     seed_peer: SeedPeerSettings = SeedPeerSettings()
+    preheat: PreheatSettings = PreheatSettings()
     model: ModelSettings = ModelSettings()
     metrics: MetricsSettings = MetricsSettings()
     telemetry: TelemetrySettings = TelemetrySettings()

@@ -345,6 +345,50 @@ DYNCONFIG = Dialect(
     ignored=_ignored("block lists are not in this release", "clientConfig.*", "seedClientConfig.*")
 )
 
+_CLUSTER_SECTIONS = ("seedPeerClusterConfig", "schedulerClusterClientConfig")
+
+# What a scheduler's dynconfig file says, in the words of the file and in those of the manager's
+# answers, from which people copy.
+CLUSTER = Dialect(
+    renames=(
+        Rename(
+            "schedulerClusterConfig.candidate_parent_limit",
+            "schedulerClusterConfig.candidateParentLimit",
+        ),
+        Rename(
+            "schedulerClusterConfig.filter_parent_limit", "schedulerClusterConfig.filterParentLimit"
+        ),
+        *(Rename(f"{section}.load_limit", f"{section}.loadLimit") for section in _CLUSTER_SECTIONS),
+        *(
+            Rename(
+                f"{section}.block_list.task.download.{key}",
+                f"{section}.blockList.task.download.{key}",
+                inner=("[]",),
+            )
+            for section in _CLUSTER_SECTIONS
+            for key in ("applications", "urls", "tags", "priorities")
+        ),
+    ),
+    ignored=(
+        *_ignored("a name is all that is compared", "applications[].id", "applications[].url"),
+        *_ignored("a name is all that is compared", "applications[].bio"),
+        *_ignored("jobs are the manager's", "schedulerClusterConfig.jobRateLimit"),
+        *_ignored("jobs are the manager's", "schedulerClusterConfig.job_rate_limit"),
+        *(
+            ignored
+            for section in _CLUSTER_SECTIONS
+            for key in ("blockList", "block_list")
+            for ignored in _ignored(
+                "it is for the daemons to hold to, by their own dynconfig",
+                f"{section}.{key}.persistentTask.*",
+                f"{section}.{key}.persistent_task.*",
+                f"{section}.{key}.persistentCacheTask.*",
+                f"{section}.{key}.persistent_cache_task.*",
+            )
+        ),
+    ),
+)
+
 _REDIS_KEYS = ("addrs", "username", "password", "db", "brokerDB", "backendDB")
 
 _REDIS_IGNORED = (
@@ -360,6 +404,8 @@ SCHEDULER = Dialect(
         Rename("server.ip", "server.advertiseIP"),
         Rename("server.listen", "server.listenIP"),
         Rename("scheduler.backSourceCount", "scheduler.backToSourceCount"),
+        Rename("dynconfig.refreshInterval", "dynConfig.refreshInterval"),
+        Rename("dynconfig.file", "dynConfig.file"),
         Rename("host.netTopology", "host.location"),
         *(Rename(f"job.redis.{key}", f"database.redis.{key}") for key in _REDIS_KEYS),
     ),
@@ -368,8 +414,8 @@ SCHEDULER = Dialect(
         *_ignored("hosts are counted, not listed", "metrics.enableHost"),
         *_REDIS_IGNORED,
         *_ignored(_ALONE, "manager.*", "manager.enable", "manager.tls.*", "manager.keepAlive.*"),
-        *_ignored(_ALONE, "manager.seedPeer.*", "job.*", "dynConfig.*", "dynconfig.*"),
-        *_ignored(_ALONE, "server.advertiseIP", "server.advertisePort", "server.host"),
+        *_ignored(_ALONE, "manager.seedPeer.*", "job.*"),
+        *_ignored(_ALONE, "server.advertisePort", "server.host"),
         *_ignored(_ALONE, "host.idc", "host.location"),
         *_ignored(_NO_POLL, "scheduler.retryLimit", "scheduler.retryInterval"),
         *_ignored(_NO_POLL, "scheduler.retryBackToSourceLimit", "scheduler.retryBackSourceLimit"),

@@ -9,7 +9,8 @@ depends on the pair. And it must not be *below* the child where the graph may no
 A host that was evicted, or is on probation and has a child already, suits nobody. Its peers are
 kept apart as a last resort (`judgement`).
 
-There is no rule about free upload slots: load is a matter of ranking.
+There is no rule about free upload slots: load is a matter of ranking, and of the operator's load
+limit (`cluster`).
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class Drop(StrEnum):
     STOCK = "is a stock peer that still fetches: it serves stock peers only"
     FAR = "is in another data centre: others bring its pieces here"
     BAD = "the ranker calls it bad"
+    LOADED = "is on a host with as many children as it may have"
     SEED_FULL = "is a seed with as many children as its uplink bears"
     NOT_SAMPLED = "was not in the sample"
     OUTRANKED = "others scored higher"

@@ -80,6 +80,7 @@ def choose(turn: Turn, child: Peer, seen: Survey, places: int | None = None) -> 
 
     For so many `places`; None: as many as an answer has.
     """
+    turn.state.cluster.spare_loaded(seen)
     spare_seeds(seen, turn.limits)
     candidates = seen.eligible
     batch = facts(child, candidates, turn.now, turn.state.swarm_rate.bytes_per_s)

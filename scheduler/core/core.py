@@ -40,8 +40,10 @@ from scheduler.core import (
     rota,
     waiting,
 )
+from scheduler.core.cluster import Cluster
 from scheduler.core.effect import CloseStream, SchedulerEffect, WakeAt
 from scheduler.core.event import (
+    ClusterConfigured,
     HostAnnounced,
     HostDeleted,
     PeerDeleted,
@@ -145,6 +147,8 @@ class SchedulerCore:
                 _hear_of_seed(turn, event)
             case HostDeleted() | TaskDeleted() | PeerDeleted():
                 _delete(turn, event)
+            case ClusterConfigured():
+                self.state.configure(Cluster(event.config))
             case _:
                 assert_never(event)
 

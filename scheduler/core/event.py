@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from odonata.wire.message import Host, PeerMessage, SourceAnswer, Value
+from scheduler.core.cluster import ClusterConfig
 
 
 class HostAnnounced(Value, frozen=True, kw_only=True, tag=True):
@@ -74,6 +75,12 @@ class PeerDeleted(Value, frozen=True, kw_only=True, tag=True):
     peer_id: str
 
 
+class ClusterConfigured(Value, frozen=True, kw_only=True, tag=True):
+    """The operator's configuration was read, at the start or because it has changed."""
+
+    config: ClusterConfig
+
+
 class Ticked(Value, frozen=True, kw_only=True, tag=True):
     """Time passed: the answer to a WakeAt effect (never earlier than it asked for)."""
 
@@ -87,5 +94,6 @@ SchedulerEvent = (
     | SeedFailed
     | TaskDeleted
     | PeerDeleted
+    | ClusterConfigured
     | Ticked
 )

@@ -2,13 +2,16 @@
 
 Some answers need nobody else: an empty task, a peer that holds everything already ("metadata
 only"), a peer that asks for the source itself. Everybody else asks for parents (`waiting.ask`),
-once the priority of the download has been looked at: it matters only when the task has no source
-of bytes yet. There is no artificial delay.
+once the priority of the download has been looked at: its own, or that of its application
+(`application`); it matters only when the task has no source of bytes yet. What the operator has
+forbidden is turned away first (`block_list`). There is no artificial delay.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from odonata.errors import NotFoundError, OdonataError, PreconditionError
 from odonata.wire.message import EmptyTask, MetadataOnly, TaskType
@@ -42,18 +45,21 @@ def register(turn: Turn, event: PeerSpoke, message: Register) -> None:
         detail = f"host {event.host_id} not found: announce it before registering its peers"
         _turn_away(turn, event, NotFoundError(detail))
         return
-    refusal = _why_not(turn, event, message)
+    cluster = turn.state.cluster
+    download = message.download
+    priority = cluster.priorities.of(download)
+    if priority != download.priority:
+        download = replace(download, priority=priority)
+    refusal = _why_not(turn, event, message) or cluster.refusal(download, host.announced)
     if refusal is not None:
         _turn_away(turn, event, refusal)
         return
     earlier = turn.state.peers.get(event.peer_id)
     if earlier is not None:
         turn.state.remove_peer(earlier, turn.now)
-    task = turn.state.open_task(event.task_id, message.download, turn.now)
-    peer = turn.state.add_peer(
-        event.peer_id, task, host, message.download, turn.now, is_ours=event.is_ours
-    )
-    if turn.limits.records and not (event.writes_pieces or message.download.metadata_only):
+    task = turn.state.open_task(event.task_id, download, turn.now)
+    peer = turn.state.add_peer(event.peer_id, task, host, download, turn.now, is_ours=event.is_ours)
+    if turn.limits.records and not (event.writes_pieces or download.metadata_only):
         peer.account = Account(peer.id)
     host.updated_at_s = turn.now
     _answer(turn, peer)

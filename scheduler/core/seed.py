@@ -37,6 +37,8 @@ def trigger(turn: Turn, child: Peer, *, last_resort: bool = False) -> KnownHost 
     task = child.task
     if child.host.is_seed or child.download.priority not in TRIGGERING_PRIORITIES:
         return None
+    if turn.state.cluster.why_blocked(child.download, is_seed=True) is not None:
+        return None
     if _is_in_flight(turn, task):
         return None
     host = _pick(turn, task, child, last_resort=last_resort)

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from odonata.wire.message import Download, Host
 from scheduler.core import supply
 from scheduler.core.candidate import why_useless
+from scheduler.core.cluster import Cluster, ClusterConfig
 from scheduler.core.cost import CostWindow
 from scheduler.core.graph import Booking, DownloadGraph
 from scheduler.core.history import SwarmRate
@@ -48,7 +49,8 @@ class SchedulerState:
     """
 
     def __init__(self, limits: Limits) -> None:
-        self.limits = limits
+        self.limits = self._own_limits = limits
+        self.cluster = Cluster(ClusterConfig())
         self.hosts: dict[str, KnownHost] = {}
         self.seeds: dict[str, KnownHost] = {}
         self.tasks: dict[str, Task] = {}
@@ -64,6 +66,11 @@ class SchedulerState:
         self.reviews: list[tuple[float, int, Peer]] = []
         self.fresh: dict[str, Task] = {}
         self._lives = 0
+
+    def configure(self, cluster: Cluster) -> None:
+        """Take over what the operator decided, in place of what was decided before."""
+        self.cluster = cluster
+        self.limits = cluster.limits(self._own_limits)
 
     # --- hosts ---
 

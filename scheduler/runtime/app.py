@@ -21,11 +21,19 @@ from odonata.grpc_server import GrpcServer
 from odonata.service_run import run_until_stopped
 from odonata.telemetry.segment import Origin
 from odonata.telemetry.writer import open_recorder
+from odonata.wire.message import Host
+from scheduler.core.cluster import ClusterConfig
 from scheduler.core.core import SchedulerCore
+from scheduler.core.event import ClusterConfigured, SeedFailed
 from scheduler.core.graph import GraphKind
 from scheduler.core.limits import Limits
+from scheduler.core.preheat import Assignment
+from scheduler.runtime.cluster_watch import ClusterWatch
+from scheduler.runtime.daemon_calls import DaemonCalls
 from scheduler.runtime.executor import Executor
 from scheduler.runtime.metrics import RankingTime, SchedulerMetrics, Sources
+from scheduler.runtime.preheat_job import PreheatJobs
+from scheduler.runtime.preheat_service import PreheatOptions, PreheatService
 from scheduler.runtime.ranking import LiveRanker
 from scheduler.runtime.seed_trigger import SeedTrigger
 from scheduler.runtime.service import FEATURES, SchedulerService
@@ -59,6 +67,13 @@ def limits_of(settings: SchedulerSettings) -> Limits:
     )
 
 
+def _preheat_options(settings: SchedulerSettings) -> PreheatOptions:
+    return PreheatOptions(
+        blob_digest_ids=settings.preheat.enable_task_id_based_blob_digest,
+        remote_ip=settings.server.advertise_ip,
+    )
+
+
 class SchedulerApp:
     """A scheduler that can be started and stopped once. Make it inside a running event loop.
 
@@ -77,7 +92,10 @@ class SchedulerApp:
         clock = asyncio.get_running_loop().time
         self.recorder = open_recorder(settings.telemetry, origin, clock)
         self.executor = Executor(core, self._seeds, self.recorder)
-        sources = Sources(core, self.ranker, self.executor, self.recorder)
+        calls = DaemonCalls(self._seeds)
+        self.preheats = PreheatJobs(calls, self._seed_is_unreachable)
+        self.cluster_watch = ClusterWatch(settings.dyn_config, self._configure)
+        sources = Sources(core, self.ranker, self.executor, self.recorder, self.preheats.counts)
         metrics = SchedulerMetrics(sources, ranking_time)
         self.status_page = StatusPage(
             settings.metrics, metrics, core, self.ranker, WallClock(clock())
@@ -87,12 +105,24 @@ class SchedulerApp:
         self._server.add_service(
             scheduler_pb2.DESCRIPTOR.services_by_name["Scheduler"],
             SchedulerService(self.executor, core),
+            PreheatService(core, calls, self.preheats, _preheat_options(settings)),
             admit=self._admit,
             stream_metadata=FEATURES,
         )
 
     def _admit(self) -> None:
         self._limit.take(self.executor.now)
+
+    def _configure(self, config: ClusterConfig) -> None:
+        self.executor.apply(ClusterConfigured(config=config))
+
+    def _seed_is_unreachable(self, assignment: Assignment, host: Host, reason: str) -> None:
+        if host.is_seed:
+            self.executor.apply(
+                SeedFailed(
+                    task_id=assignment.task_id, host_id=host.id, reason=reason, unreachable=True
+                )
+            )
 
     @property
     def port(self) -> int:
@@ -112,6 +142,7 @@ class SchedulerApp:
             self._port = self._server.bind_tcp(server.listen_ip, server.port, "server.port")
             await self.status_page.start()
             await self.ranker.start()
+            await self.cluster_watch.start()
             await self._server.start()
         except OdonataError:
             await self._close_rest()
@@ -127,6 +158,7 @@ class SchedulerApp:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._server.stop(STOP_GRACE_S))
             tasks.create_task(self.executor.close())
+            tasks.create_task(self.preheats.close())
         await self._seeds.close()
         await self._close_rest()
         _log.info("scheduler_stopped", address=self.address)
@@ -134,6 +166,7 @@ class SchedulerApp:
     async def _close_rest(self) -> None:
         await self.status_page.close()
         await self.ranker.close()
+        await self.cluster_watch.close()
         await asyncio.to_thread(self.recorder.close)
 
     async def __aenter__(self) -> Self:

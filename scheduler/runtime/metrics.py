@@ -25,6 +25,7 @@ from odonata.telemetry.record import TelemetryStats
 from odonata.wire.message import HostType
 from scheduler.core.core import SchedulerCore
 from scheduler.core.judgement import standing_counts
+from scheduler.runtime.preheat_job import PreheatCounts
 from scheduler.runtime.ranking import LiveRanker
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
@@ -56,6 +57,7 @@ class Sources:
     ranker: LiveRanker
     streams: Streams
     telemetry: Telemetry
+    preheats: PreheatCounts
 
 
 class RankingTime:
@@ -99,6 +101,7 @@ class SchedulerCollector:
         yield from self._model()
         yield from self._swarm()
         yield from self._standing()
+        yield from self._preheats()
         yield from self._telemetry()
 
     def _decisions(self) -> Iterator[Metric]:
@@ -175,6 +178,29 @@ class SchedulerCollector:
             ("readmissions", "Hosts readmitted after probation.", counts.readmissions),
         ):
             yield CounterMetricFamily(f"{_PREFIX}_{name}", about, value=value)
+
+    def _preheats(self) -> Iterator[Metric]:
+        counts = self._sources.preheats
+        jobs = CounterMetricFamily(
+            f"{_PREFIX}_preheats",
+            "Preheats that came to an end: success if each content arrived somewhere.",
+            labels=("kind", "result"),
+        )
+        for kind in ("image", "file"):
+            for result in ("success", "failure"):
+                jobs.add_metric((kind, result), counts.jobs[kind, result])
+        yield jobs
+        fetches = CounterMetricFamily(
+            f"{_PREFIX}_preheat_fetches",
+            "Contents that single hosts were asked to fetch ahead of time.",
+            labels=("result",),
+        )
+        for result in ("success", "failure"):
+            fetches.add_metric((result,), counts.fetches[result])
+        yield fetches
+        yield GaugeMetricFamily(
+            f"{_PREFIX}_preheats_running", "Preheats under way.", value=counts.running
+        )
 
     def _telemetry(self) -> Iterator[Metric]:
         stats = self._sources.telemetry.stats()

@@ -44,8 +44,7 @@ class SeedTrigger:
         host = effect.host
         target = target_of(host.ip, host.port)
         try:
-            async with self._channels.use(target) as channel:
-                await _connect(channel, target)
+            async with self.connected(target, f"seed {target}") as channel:
                 await self._download(channel, target, effect.download)
         except SourceError as error:
             reason = f"the source answered {error.status_code or 'nothing'}: {error.detail}"
@@ -54,6 +53,16 @@ class SeedTrigger:
             unreachable = isinstance(error, UnavailableError)
             return _failed(effect, error.detail, unreachable=unreachable)
         return SeedFinished(task_id=effect.task_id, host_id=host.id)
+
+    @asynccontextmanager
+    async def connected(self, target: str, who: str) -> AsyncGenerator[grpc.aio.Channel]:
+        """A channel to the daemon `who` at `target` that has just proved to be alive.
+
+        Raises UnavailableError if nobody answers there.
+        """
+        async with self._channels.use(target) as channel:
+            await _connect(channel, who)
+            yield channel
 
     async def _download(self, channel: grpc.aio.Channel, target: str, download: Download) -> None:
         request = download_request_to_wire(download)
@@ -103,7 +112,7 @@ def _answer_of(error: SourceError) -> SourceAnswer | None:
     return SourceAnswer(message=error.detail, status_code=error.status_code, header=error.header)
 
 
-async def _connect(channel: grpc.aio.Channel, target: str) -> None:
+async def _connect(channel: grpc.aio.Channel, who: str) -> None:
     # By itself gRPC would try for 20 s. The head of the answer is no sign of life either: a seed
     # asks the source before it sends one.
     try:
@@ -111,13 +120,11 @@ async def _connect(channel: grpc.aio.Channel, target: str) -> None:
             state = channel.get_state(try_to_connect=True)
             while state is not grpc.ChannelConnectivity.READY:
                 if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
-                    raise UnavailableError(f"seed {target} refuses connections")
+                    raise UnavailableError(f"{who} refuses connections")
                 await channel.wait_for_state_change(state)
                 state = channel.get_state(try_to_connect=True)
     except TimeoutError:
-        raise UnavailableError(
-            f"seed {target} does not answer within {CONNECT_TIMEOUT_S:g} s"
-        ) from None
+        raise UnavailableError(f"{who} does not answer within {CONNECT_TIMEOUT_S:g} s") from None
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """scheduler.v2.Scheduler over gRPC: requests become events, effects become answers.
 
-No decision is made here. What this service does not have (persistent tasks, cache tasks,
-preheating) the server answers UNIMPLEMENTED with the name of the rpc. Request headers are never
+No decision is made here. Preheating is `preheat_service`'s; what no part has (persistent tasks,
+cache tasks) the server answers UNIMPLEMENTED with the name of the rpc. Request headers are never
 logged.
 """
 
@@ -23,7 +23,6 @@ from odonata.wire.dragonfly import (
     duration_from_wire,
     host_from_wire,
     request_from_wire,
-    require_id,
 )
 from odonata.wire.dragonfly.feature import (
     FEATURES_KEY,
@@ -32,6 +31,7 @@ from odonata.wire.dragonfly.feature import (
     WRITES_PIECES,
     features_in,
 )
+from odonata.wire.dragonfly.rule import check_request
 from odonata.wire.message import HostType, Register, SchedulerAnswer
 from scheduler.core.event import (
     HostAnnounced,
@@ -72,14 +72,9 @@ class SchedulerService:
         self, request: scheduler_pb2.AnnounceHostRequest, context: Any
     ) -> Empty:
         await context.send_initial_metadata(FEATURES)
-        if not request.HasField("host"):
-            raise CallerError("host of an AnnounceHostRequest is not set: say who announces itself")
+        check_request(request)
         host = check_host(host_from_wire(request.host))
         interval_s = duration_from_wire(request.interval)
-        if interval_s < 0:
-            raise CallerError(
-                f"interval {interval_s:g} s is negative: leave it unset, or say how often"
-            )
         self._executor.apply(HostAnnounced(host=host, interval_s=interval_s))
         _log.info(
             "host_announced",
@@ -92,19 +87,16 @@ class SchedulerService:
     async def DeleteHost(  # noqa: N802  # the rpc's name
         self, request: scheduler_pb2.DeleteHostRequest, _context: Any
     ) -> Empty:
-        host_id = require_id("host_id", request.host_id)
-        self._executor.apply(HostDeleted(host_id=host_id))
-        _log.info("host_deleted", host_id=host_id)
+        check_request(request)
+        self._executor.apply(HostDeleted(host_id=request.host_id))
+        _log.info("host_deleted", host_id=request.host_id)
         return Empty()
 
     async def ListHosts(  # noqa: N802  # the rpc's name
         self, request: scheduler_pb2.ListHostsRequest, _context: Any
     ) -> scheduler_pb2.ListHostsResponse:
-        host_type: HostType | None = None
-        if request.HasField("type"):
-            if request.type not in (HostType.NORMAL, HostType.SUPER):
-                raise CallerError(f"type {request.type} is unknown: use 0 (normal) or 1 (super)")
-            host_type = HostType(request.type)
+        check_request(request)
+        host_type = HostType(request.type) if request.HasField("type") else None
         hosts = self._queries.list_hosts(host_type)
         return scheduler_pb2.ListHostsResponse(hosts=[host_status_to_wire(host) for host in hosts])
 
@@ -113,15 +105,14 @@ class SchedulerService:
     async def StatTask(  # noqa: N802  # the rpc's name
         self, request: scheduler_pb2.StatTaskRequest, _context: Any
     ) -> common_pb2.Task:
-        require_id("host_id", request.host_id)
-        task_id = require_id("task_id", request.task_id)
-        return task_to_wire(self._queries.stat_task(task_id), self._clock)
+        check_request(request)
+        return task_to_wire(self._queries.stat_task(request.task_id), self._clock)
 
     async def DeleteTask(  # noqa: N802  # the rpc's name
         self, request: scheduler_pb2.DeleteTaskRequest, _context: Any
     ) -> Empty:
-        host_id = require_id("host_id", request.host_id)
-        task_id = require_id("task_id", request.task_id)
+        check_request(request)
+        host_id, task_id = request.host_id, request.task_id
         self._executor.apply(TaskDeleted(host_id=host_id, task_id=task_id))
         _log.info("task_deleted", host_id=host_id, task_id=task_id)
         return Empty()
@@ -129,17 +120,14 @@ class SchedulerService:
     async def StatPeer(  # noqa: N802  # the rpc's name
         self, request: scheduler_pb2.StatPeerRequest, _context: Any
     ) -> common_pb2.Peer:
-        require_id("host_id", request.host_id)
-        require_id("task_id", request.task_id)
-        peer_id = require_id("peer_id", request.peer_id)
-        return peer_to_wire(self._queries.stat_peer(peer_id), self._clock)
+        check_request(request)
+        return peer_to_wire(self._queries.stat_peer(request.peer_id), self._clock)
 
     async def DeletePeer(  # noqa: N802  # the rpc's name
         self, request: scheduler_pb2.DeletePeerRequest, _context: Any
     ) -> Empty:
-        host_id = require_id("host_id", request.host_id)
-        task_id = require_id("task_id", request.task_id)
-        peer_id = require_id("peer_id", request.peer_id)
+        check_request(request)
+        host_id, task_id, peer_id = request.host_id, request.task_id, request.peer_id
         self._executor.apply(PeerDeleted(host_id=host_id, task_id=task_id, peer_id=peer_id))
         _log.info("peer_deleted", host_id=host_id, task_id=task_id, peer_id=peer_id)
         return Empty()

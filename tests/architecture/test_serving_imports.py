@@ -22,7 +22,7 @@ ALLOWED = {
     "click", "rich", "pygments", "markdown_it", "mdurl",  # command line
     "dragonfly_api", "google", "grpc", "grpc_health", "grpc_reflection",  # the wires
     "h11", "isal", "msgspec", "numpy", "prometheus_client", "structlog", "typing_extensions",
-    "uvloop", "yaml", "_yaml",
+    "re2", "uvloop", "yaml", "_yaml",
     "odonata", "scheduler", "peer", "models",
 }  # fmt: skip
 NEVER = {

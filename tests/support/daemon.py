@@ -134,8 +134,9 @@ def command(*arguments: str) -> list[str]:
         "class Group(CommandGroup):\n"
         "    def get_command(self, ctx, name):\n"
         "        return {'daemon': peer.command.daemon, 'get': peer.command.get,\n"
+        "                'preheat': scheduler.command.preheat,\n"
         "                'scheduler': scheduler.command.scheduler}[name]\n"
-        "    def list_commands(self, ctx): return ['daemon', 'get', 'scheduler']\n"
+        "    def list_commands(self, ctx): return ['daemon', 'get', 'preheat', 'scheduler']\n"
         "click.group(cls=Group)(lambda: None).main(prog_name='odonata')\n"
     )
     return [sys.executable, "-c", start, *arguments]

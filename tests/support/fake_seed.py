@@ -86,11 +86,14 @@ class FakeSeed:
 
 
 @asynccontextmanager
-async def serving_seed(name: str, ip: str, port: int = 0) -> AsyncGenerator[FakeSeed]:
-    """A seed that serves; it has announced itself nowhere yet."""
+async def serving_seed(
+    name: str, ip: str, port: int = 0, *parts: object
+) -> AsyncGenerator[FakeSeed]:
+    """A seed that serves, with more rpcs by `parts`; it has announced itself nowhere yet."""
     seed = FakeSeed(name, ip)
     server = GrpcServer()
-    server.add_service(dfdaemon_pb2.DESCRIPTOR.services_by_name["DfdaemonUpload"], seed)
+    descriptor = dfdaemon_pb2.DESCRIPTOR.services_by_name["DfdaemonUpload"]
+    server.add_service(descriptor, seed, *parts)
     seed.port = server.bind_tcp(ip, port, "port")
     await server.start()
     try:

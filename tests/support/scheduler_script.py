@@ -6,12 +6,14 @@ outcomes it saw, so a transcript holds when playing it changes nothing.
 
     announce HOST [seed] [private] [idc=NAME] [interval=S]
     register PEER on HOST [task=T] [source] [metadata] [size=BYTES] [priority=N] [part=START+LENGTH]
-                          [never-source] [type=NAME] [ours]
+                          [never-source] [type=NAME] [ours] [app=NAME] [tag=NAME]
     started PEER | at-source PEER | finished PEER | finished-from-source PEER
     failed PEER | failed-from-source PEER | closed PEER
     piece PEER NUMBER [from PARENT] [cost=S] [length=BYTES]
     piece-failed PEER from PARENT | source-refused PEER [STATUS]
     reschedule PEER away from PARENT...
+    configure [app=NAME:LEVEL[:REGEX:LEVEL]] [parents=N] [load=N] [block=KIND:VALUE]
+              [seed-block=KIND:VALUE]
     leave HOST | delete-task TASK on HOST | delete-peer PEER
     seed-finished HOST | seed-failed HOST [unreachable]
     at SECONDS
@@ -24,12 +26,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from msgspec.structs import replace
 from support.decision_record import chosen_rows
 from support.scheduler_world import PIECE_LENGTH, World, download, host, told
 
 from odonata.errors import NotFoundError
 from odonata.telemetry.record import DecisionRecord, DownloadRecord, PieceRecord, Record
 from odonata.wire.message import ByteRange, TaskType
+from scheduler.core.application import Application, UrlPriority
+from scheduler.core.block_list import BlockList
+from scheduler.core.cluster import PEER_LOAD_LIMIT, ClusterConfig
+from scheduler.core.event import ClusterConfigured
 from scheduler.core.standing import HostState
 
 Words = list[str]
@@ -84,7 +91,32 @@ def _register(world: World, words: Words, options: dict[str, str]) -> list[str]:
         may_use_source="never-source" not in words,
         kind=TaskType[options.get("type", "STANDARD")],
     )
+    what = replace(what, application=options.get("app"), tag=options.get("tag"))
     return told(world.register(peer_id, host_id, what, options.get("task", "t")))
+
+
+def _configure(world: World, _: Words, options: dict[str, str]) -> list[str]:
+    applications: tuple[Application, ...] = ()
+    if "app" in options:
+        name, level, *url = options["app"].split(":")
+        urls = (UrlPriority(regex=url[0], value=int(url[1])),) if url else ()
+        applications = (Application(name=name, priority=int(level), url_priorities=urls),)
+    config = ClusterConfig(
+        applications=applications,
+        candidate_parent_limit=int(options["parents"]) if "parents" in options else None,
+        peer_load_limit=int(options.get("load", PEER_LOAD_LIMIT)),
+        peer_block_list=_block_list(options.get("block")),
+        seed_block_list=_block_list(options.get("seed-block")),
+    )
+    return told(world.handle(ClusterConfigured(config=config)))
+
+
+def _block_list(text: str | None) -> BlockList:
+    if text is None:
+        return BlockList()
+    kind, value = text.split(":")
+    values = (int(value),) if kind == "priorities" else (value,)
+    return BlockList(**{kind: values})  # type: ignore[arg-type]  # the transcript names the field
 
 
 def _piece(world: World, words: Words, options: dict[str, str]) -> list[str]:
@@ -174,6 +206,7 @@ def _record_told(record: Record) -> str:
 _COMMANDS: dict[str, Callable[[World, Words, dict[str, str]], list[str]]] = {
     "announce": _announce,
     "register": _register,
+    "configure": _configure,
     "piece": _piece,
     "started": lambda world, words, _: told(world.started(words[0])),
     "at-source": lambda world, words, _: told(world.at_source(words[0])),

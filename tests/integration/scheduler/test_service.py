@@ -31,6 +31,10 @@ IMPLEMENTED = {
     "DeletePeer",
     "DeleteTask",
     "ListHosts",
+    "PreheatFile",
+    "PreheatImage",
+    "StatFile",
+    "StatImage",
     "StatPeer",
     "StatTask",
 }

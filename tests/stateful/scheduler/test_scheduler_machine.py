@@ -39,9 +39,11 @@ from odonata.wire.message import (
     NormalTask,
     SchedulerAnswer,
 )
+from scheduler.core.block_list import BlockList
+from scheduler.core.cluster import ClusterConfig
 from scheduler.core.core import SchedulerCore
 from scheduler.core.effect import Answer, CloseStream, SchedulerEffect, TriggerSeed, WakeAt
-from scheduler.core.event import SchedulerEvent
+from scheduler.core.event import ClusterConfigured, SchedulerEvent
 from scheduler.core.graph import GraphKind
 from scheduler.core.limits import Limits
 
@@ -169,6 +171,25 @@ class SchedulerMachine(RuleBasedStateMachine):
         if moves:
             one = replace(one, ip="10.1.1.1", port=one.port + 1)
         self.heed(self.world.announce(one, interval_s=interval_s))
+
+    @rule(
+        parents=st.sampled_from((None, 1, 2)),
+        load=st.sampled_from((1, 200)),
+        blocked=st.sampled_from(((), (0,), (3, 5))),
+        of_seeds=st.booleans(),
+    )
+    def configure(
+        self, parents: int | None, load: int, blocked: tuple[int, ...], of_seeds: bool
+    ) -> None:
+        """The operator changes his mind."""
+        config = ClusterConfig(
+            candidate_parent_limit=parents,
+            peer_load_limit=load,
+            seed_load_limit=load,
+            peer_block_list=BlockList(priorities=() if of_seeds else blocked),
+            seed_block_list=BlockList(priorities=blocked if of_seeds else ()),
+        )
+        self.heed(self.world.handle(ClusterConfigured(config=config)))
 
     # --- asking ---
 

@@ -98,7 +98,6 @@ def test_a_scheduler_of_the_walkthrough(tmp_path: Path) -> None:
         "jaeger",
         "manager",
         "database.redis",
-        "server.advertiseIP",
     ]
 
 

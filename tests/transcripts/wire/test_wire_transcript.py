@@ -1,0 +1,23 @@
+"""Each .txt file beside this one is a conversation on the wire that must go on just so."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from support.wire_script import play
+
+TRANSCRIPTS = sorted(Path(__file__).parent.glob("*.txt"))
+
+
+def test_there_are_transcripts() -> None:
+    assert len(TRANSCRIPTS) >= 8
+
+
+@pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda path: path.stem)
+def test_transcript(path: Path, rewrite: bool) -> None:
+    text = path.read_text()
+    played = asyncio.run(play(text))
+    if rewrite:
+        path.write_text(played)
+    else:
+        assert played == text
