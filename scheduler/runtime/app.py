@@ -28,7 +28,6 @@ from scheduler.runtime.metrics import RankingTime, SchedulerMetrics, Sources
 from scheduler.runtime.ranking import LiveRanker
 from scheduler.runtime.seed_trigger import SeedTrigger
 from scheduler.runtime.service import FEATURES, SchedulerService
-from scheduler.runtime.status import WallClock
 from scheduler.runtime.status_page import StatusPage
 from scheduler.settings import SchedulerSettings
 
@@ -76,9 +75,7 @@ class SchedulerApp:
         self.executor = Executor(core, self._seeds, self.recorder)
         sources = Sources(core, self.ranker, self.executor, self.recorder)
         metrics = SchedulerMetrics(sources, ranking_time)
-        self.status_page = StatusPage(
-            settings.metrics, metrics, core, self.ranker, WallClock(clock())
-        )
+        self.status_page = StatusPage(settings.metrics, metrics, core, self.ranker, clock)
         self._limit = CallLimit(settings.server.request_rate_limit, self.executor.now)
         self._port: int | None = None
         self._server.add_service(
