@@ -22,6 +22,7 @@ from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from odonata import __version__
+from odonata.redaction import redact_text
 from odonata.tracing.settings import TracingSettings
 from odonata.tracing.span import Attributes, Metadata, Span, current
 
@@ -62,15 +63,15 @@ class OtlpSpan:
 
     def tell(self, attributes: Attributes) -> None:
         """See `Span`."""
-        self._span.set_attributes(attributes)
+        self._span.set_attributes(_without_secrets(attributes))
 
     def note(self, name: str, attributes: Attributes) -> None:
         """See `Span`."""
-        self._span.add_event(name, attributes)
+        self._span.add_event(name, _without_secrets(attributes))
 
     def fail(self, reason: str) -> None:
         """See `Span`."""
-        self._span.set_status(trace.StatusCode.ERROR, reason)
+        self._span.set_status(trace.StatusCode.ERROR, redact_text(reason))
 
     def end(self) -> None:
         """See `Span`."""
@@ -123,6 +124,14 @@ class OtlpTracer:
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
         await asyncio.to_thread(closing.join, CLOSE_S)
+
+
+def _without_secrets(attributes: Attributes) -> Attributes:
+    """Ids and numbers are none; a reason may quote what a source or a seed said, URLs and all."""
+    reason = attributes.get("reason")
+    if not isinstance(reason, str):
+        return attributes
+    return {**attributes, "reason": redact_text(reason)}
 
 
 def _exporter(settings: TracingSettings) -> SpanExporter:

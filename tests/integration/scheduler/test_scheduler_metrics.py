@@ -10,6 +10,7 @@ import grpc
 import pytest
 from dragonfly_api import scheduler_pb2
 from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
 from support.eventually import eventually
 from support.scheduler_client import SchedulerClient, connected, host
 from support.scheduler_page import Swarm, page, watching
@@ -164,6 +165,18 @@ async def test_all_names_of_dragonfly_are_there_from_the_start(tmp_path: Path) -
     assert not {f"{name}_total" for name in ONLY_FAILURES} & set(heads)
     families = {one.name for one in text_string_to_metric_families(body.decode())}
     assert "dragonfly_scheduler_traffic" in families
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.0, 0), (1.0, 2)])
+async def test_a_share_of_the_decisions_is_logged(tmp_path: Path, share: float, count: int) -> None:
+    settings = watching(tmp_path / "place", algorithm="rule")
+    scheduling = settings.scheduler.model_copy(update={"decision_log_share": share})
+    chosen = settings.model_copy(update={"scheduler": scheduling})
+    with capture_logs() as lines:
+        async with SchedulerApp(chosen, Random(1)) as app, connected(app.address) as client:
+            await Swarm(app, client).begin()
+    logged = [line["decision_id"] for line in lines if line["event"] == "decision_sampled"]
+    assert logged == ["first-peer#source1", "child-1-peer#1"][:count]
 
 
 async def announce_often(client: SchedulerClient) -> None:

@@ -67,6 +67,22 @@ async def test_spans_reach_the_collector(
     assert lower["x-token"] == "secret"
 
 
+async def test_no_secret_leaves_in_a_span() -> None:
+    said = "the source answered 403: http://me:hush@a.example/b?X-Amz-Signature=hush"
+    async with receiving_grpc() as receiver:
+        tracer = open_tracer(tracing(receiver.address), "scheduler", "here")
+        span = tracer.start("one")
+        span.tell({"reason": said})
+        span.note("waiting", {"reason": said})
+        span.fail(said)
+        span.end()
+        await tracer.close()
+    (got,) = receiver.spans
+    told = repr(got)
+    assert "hush" not in told
+    assert told.count("the source answered 403") == 3
+
+
 async def test_a_share_of_the_traces_that_begin_here_and_all_that_others_began() -> None:
     async with receiving_grpc() as receiver:
         tracer = open_tracer(tracing(receiver.address, sampling_ratio=0.0), "scheduler", "here")
