@@ -16,6 +16,8 @@ class CallLimit:
         self._rate_per_s = rate_per_s
         self._tokens = rate_per_s
         self._refilled_at_s = now
+        self.refused_count = 0
+        """Calls that were refused so far."""
 
     def take(self, now: float) -> None:
         """Count one call at `now` (seconds, any clock that never goes back).
@@ -26,6 +28,7 @@ class CallLimit:
         self._tokens = min(self._rate_per_s, self._tokens + waited_s * self._rate_per_s)
         self._refilled_at_s = now
         if self._tokens < 1:
+            self.refused_count += 1
             raise CapacityError(
                 f"more than {self._rate_per_s:g} calls a second: try again in a second, or raise "
                 "server.requestRateLimit"

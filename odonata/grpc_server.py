@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from contextlib import AbstractContextManager, ExitStack, aclosing, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import grpc
 import structlog
@@ -48,6 +48,11 @@ SERVER_OPTIONS: Final = (
 Metadata = tuple[tuple[str, str | bytes], ...]
 Context = Any  # grpc.aio.ServicerContext, which ships without types
 
+Watched: TypeAlias = AbstractContextManager[Any]
+"""Around one call. What it enters with takes the place of the request; an error ends it."""
+Watch: TypeAlias = Callable[[MethodDescriptor], Callable[[Any, Context], Watched]]
+"""Asked once for each rpc for what its calls go through: (request, context) -> `Watched`."""
+
 # Packages that ship without types.
 _health_api: Any = health
 _health_stubs: Any = health_pb2_grpc
@@ -82,6 +87,7 @@ class GrpcServer:
         *parts: object,
         admit: Callable[[], None] | None = None,
         stream_metadata: Metadata = (),
+        watches: Sequence[Watch] = (),
     ) -> None:
         """Serve `descriptor` by the methods of `parts` that bear its rpcs' names.
 
@@ -91,9 +97,10 @@ class GrpcServer:
         as `request`; one that answers with a stream may be an async generator. `admit` is called
         before each call and refuses it by raising. Calls that answer with a stream send their
         initial metadata (`stream_metadata`) at once, refused ones too: clients wait for it 10 s and
-        no longer (dfdaemon.md §0, trap 3).
+        no longer (dfdaemon.md §0, trap 3). Admitted calls go through `watches`, the first of them
+        outermost; so do those of rpcs that no part has.
         """
-        boundary = _Boundary(self._calls, admit, stream_metadata)
+        boundary = _Boundary(self._calls, admit, stream_metadata, watches)
         handlers = {
             method.name: boundary.handler(method, _method_of(parts, method.name))
             for method in descriptor.methods
@@ -198,21 +205,27 @@ class _Boundary:
     """Wraps the methods of one service: admission, early metadata, errors to statuses."""
 
     def __init__(
-        self, calls: _Calls, admit: Callable[[], None] | None, stream_metadata: Metadata
+        self,
+        calls: _Calls,
+        admit: Callable[[], None] | None,
+        stream_metadata: Metadata,
+        watches: Sequence[Watch],
     ) -> None:
         self._calls = calls
         self._admit = admit
         self._stream_metadata = stream_metadata
+        self._watches = watches
 
     def handler(self, method: MethodDescriptor, implementation: Any) -> Any:
         """The rpc handler of `method`; UNIMPLEMENTED if there is no `implementation`."""
         make, streams = _MAKERS[method.client_streaming, method.server_streaming]
+        watches = [watch(method) for watch in self._watches]
         if implementation is None:
-            behaviour = _unimplemented(method.full_name)
+            behaviour = _watched(_unimplemented(method.full_name), watches)
         elif inspect.isasyncgenfunction(implementation):
-            behaviour = self._guard(_written(implementation), streams=streams)
+            behaviour = self._guard(_watched(_written(implementation), watches), streams=streams)
         else:
-            behaviour = self._guard(implementation, streams=streams)
+            behaviour = self._guard(_watched(implementation, watches), streams=streams)
         return make(
             behaviour,
             request_deserializer=GetMessageClass(method.input_type).FromString,
@@ -256,6 +269,20 @@ def _written(generator: Callable[[Any, Context], AsyncGenerator[Any]]) -> Any:
 
     written.__qualname__ = generator.__qualname__
     return written
+
+
+def _watched(implementation: Any, watches: Sequence[Callable[[Any, Context], Watched]]) -> Any:
+    if not watches:
+        return implementation
+
+    async def watched(request: Any, context: Context) -> Any:
+        with ExitStack() as stack:
+            for watch in watches:
+                request = stack.enter_context(watch(request, context))
+            return await implementation(request, context)
+
+    watched.__qualname__ = implementation.__qualname__
+    return watched
 
 
 def _unimplemented(full_name: str) -> Callable[[Any, Context], Awaitable[None]]:

@@ -36,6 +36,9 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "program": "daemon, scheduler, manager, ...",
     "version": "version of the program",
     "model_version": "version of the model that ranks",
+    "decision_id": "one decision of a scheduler, as in the telemetry",
+    "ranker": "the ranker that was asked",
+    "ranked_by": "the ranker that ranked",
     # Where.
     "ip": "IP literal",
     "port": "TCP port",
@@ -68,6 +71,11 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "state": "state in a life cycle",
     "answer": "kind of the scheduler's answer",
     "candidates": "number of parents that came into question",
+    "considered": "those parents: score, features, and why one was dropped",
+    "peers": "number of peers of a task",
+    "outcome": "what a child was told: parents, source, ...",
+    "fallback": "why another ranker ranked than was asked",
+    "explored": "true if parents were drawn and not ranked",
     "kind": "kind of the event, effect, task or message",
     "seed": "true for a seed peer",
     # How long.

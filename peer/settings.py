@@ -37,6 +37,7 @@ from odonata.settings.value import (
     SocketPath,
 )
 from odonata.telemetry.settings import TelemetrySettings, default_dir
+from odonata.tracing.settings import TracingSettings
 
 _ANY_IP = "0.0.0.0"  # other hosts' peers must reach it
 _LOOPBACK_IP = "127.0.0.1"
@@ -309,6 +310,7 @@ class DaemonSettings(ProgramSettings):
     gc: GcSettings = GcSettings()
     backend: BackendSettings = BackendSettings()
     proxy: ProxySettings = ProxySettings()
+    tracing: TracingSettings = TracingSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
     @classmethod

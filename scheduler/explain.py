@@ -6,39 +6,20 @@ to nothing else.
 
 from __future__ import annotations
 
-import json
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from http.client import HTTPException
 from typing import Final
-from urllib.parse import quote, urlsplit
 
-import msgspec
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from models.guard import FALLBACKS
-from odonata.errors import (
-    CallerError,
-    ForbiddenError,
-    NotFoundError,
-    OdonataError,
-    ProtocolError,
-    UnavailableError,
-)
 from odonata.wire.message import Value
+from scheduler.status_client import ask_page
 
-TIMEOUT_S: Final = 10.0
-"""The answer takes milliseconds; who needs longer is not well."""
-ANSWER_BYTES_LIMIT: Final = 16 * 1024 * 1024
-"""Fifty decisions with 32 candidates are below 1 MiB."""
 FEATURE_COLUMNS: Final = 6
 """Candidates whose features stand side by side: as many as a terminal has room for."""
-
-_ERRORS: Final[dict[int, type[OdonataError]]] = {403: ForbiddenError, 404: NotFoundError}
 
 
 class Candidate(Value, frozen=True, kw_only=True):
@@ -79,62 +60,9 @@ class Explanation(Value, frozen=True, kw_only=True):
 def ask(url: str, kind: str | None, id_: str) -> Explanation:
     """The latest decisions about a peer or task; `kind` None: whichever is called so.
 
-    Raises NotFoundError, ForbiddenError, CallerError as the page says, UnavailableError if nobody
-    listens, ProtocolError if it is no scheduler that answers.
+    `id_` may be the beginning of an id, if it is that of only one. Errors: those of `ask_page`.
     """
-    if kind is not None:
-        return _ask(url, kind, id_)
-    try:
-        return _ask(url, "peer", id_)
-    except NotFoundError:
-        try:
-            return _ask(url, "task", id_)
-        except NotFoundError:
-            raise NotFoundError(
-                f"no decision about a peer or task {id_} is remembered: it never asked here, or "
-                "others came since"
-            ) from None
-
-
-def _ask(url: str, kind: str, id_: str) -> Explanation:
-    text = _get(f"{url.rstrip('/')}/explain?{kind}={quote(id_, safe='')}", url)
-    try:
-        return msgspec.json.decode(text, type=Explanation)
-    except msgspec.DecodeError as error:
-        raise _stranger(url, str(error)) from None
-
-
-def _get(address: str, url: str) -> bytes:
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise CallerError(f"{url!r} is no URL: write http://127.0.0.1:8000")
-    # No proxy of the environment: it is a neighbour that is asked.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(address, timeout=TIMEOUT_S) as response:
-            body: bytes = response.read(ANSWER_BYTES_LIMIT)
-    except urllib.error.HTTPError as error:
-        raise _refusal(url, error) from None
-    except (OSError, HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        raise UnavailableError(
-            f"no scheduler's page answers at {url} ({reason}): set metrics.enable there, and name "
-            "its metrics.addr with --scheduler-status"
-        ) from None
-    return body
-
-
-def _refusal(url: str, error: urllib.error.HTTPError) -> OdonataError:
-    with error:
-        text = error.read(ANSWER_BYTES_LIMIT)
-    try:
-        detail = json.loads(text)["error"]
-    except (ValueError, KeyError, TypeError):
-        return _stranger(url, f"HTTP {error.code}")
-    return _ERRORS.get(error.code, CallerError)(str(detail))
-
-
-def _stranger(url: str, problem: str) -> ProtocolError:
-    return ProtocolError(f"what answers at {url} is no scheduler's status page: {problem}")
+    return ask_page(url, "/explain", {kind or "id": id_}, Explanation)
 
 
 # --- for people -----------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from odonata.settings.value import (
     Seconds,
 )
 from odonata.telemetry.settings import TelemetrySettings, default_dir
+from odonata.tracing.settings import TracingSettings
 
 # Dragonfly's bounds.
 CandidateLimit = Annotated[int, Field(ge=1, le=20)]
@@ -98,6 +99,10 @@ class SchedulingSettings(Section):
     """Parents in one answer to a stock peer. Dragonfly's code says 3, its documents 4."""
     mesh_parent_limit: CandidateLimit = 8
     """Parents of a peer of ours in a mesh: topped up as others join."""
+    decision_log_share: Share = 0.001
+    """Share of the decisions that are logged in full (`decision_sampled`: candidates, features,
+    scores, choice), about 5 KB each: a trail that outlives the process, unlike `odonata explain`.
+    A thousandth is a line or two a second on the busiest scheduler; 0 switches it off."""
     gc: SchedulerGcSettings = SchedulerGcSettings()
 
 
@@ -118,15 +123,18 @@ class ModelSettings(Section):
 
 
 class MetricsSettings(Section):
-    """The page for monitoring and explanations: /metrics, /healthz, /explain, /model."""
+    """The page for monitoring and explanations: /metrics, /healthz, /explain, /hosts and more."""
 
     enable: bool = False
     """Dragonfly's default."""
     addr: ListenAddress = "127.0.0.1:8000"
     """Where it listens. Dragonfly's port; its ":8000" is every address of the machine."""
+    enable_host: bool = False
+    """Whether traffic is also counted by host (`dragonfly_scheduler_host_traffic`): up to 8 series
+    for each of 5,000 hosts. Dragonfly's default."""
     explain_remotely: bool = False
-    """Whether /explain and /model, which tell ids of peers and hosts, also answer other machines.
-    """
+    """Whether /explain, /hosts and /model, which tell ids of peers and hosts, also answer other
+    machines."""
 
 
 class PreheatSettings(Section):
@@ -193,6 +201,7 @@ class SchedulerSettings(ProgramSettings):
     preheat: PreheatSettings = PreheatSettings()
     model: ModelSettings = ModelSettings()
     metrics: MetricsSettings = MetricsSettings()
+    tracing: TracingSettings = TracingSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
     @classmethod

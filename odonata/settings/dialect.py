@@ -152,13 +152,15 @@ _LOG_RENAMES = (
     Rename("console", "log.format", console_format),
     Rename("verbose", "log.level", verbose_level),
 )
+_TRACING_RENAMES = (Rename("tracing.service-name", "tracing.serviceName"),)
 
 
 def _ignored(why: str, *keys: str) -> tuple[Ignored, ...]:
     return tuple(Ignored(key, why) for key in keys)
 
 
-_NO_TRACES = "traces are not sent in this release"
+_NO_TRACES = "traces are not sent by this program in this release"
+_NO_JAEGER = "spans go by OTLP, which Jaeger takes on port 4317: set tracing.protocol and .endpoint"
 _LOGS = "logs go to stderr; whoever starts the program keeps and rotates them"
 _NO_METRICS = "this program does not serve metrics in this release"
 _PLAIN = "this connection is plain in this release"
@@ -176,7 +178,7 @@ _HEALTH = "health is answered by grpc.health.v1 on the gRPC ports"
 _NO_IPV6 = "name an IPv6 address where you want one"
 
 _COMMON_IGNORED = (
-    *_ignored(_NO_TRACES, "jaeger", "tracing.*"),
+    *_ignored(_NO_JAEGER, "jaeger"),
     *_ignored("there is no profiling server", "pprofPort", "statsviewPort"),
     *_ignored(_NO_IPV6, "network.*"),
     *_ignored(_PLAIN, "security.*"),
@@ -189,6 +191,7 @@ _COMMON_IGNORED = (
 DAEMON = Dialect(
     renames=(
         *_LOG_RENAMES,
+        *_TRACING_RENAMES,
         # The manager and what it is told; the hoisting comes before the lists themselves.
         *(
             Rename(f"{parent}.{old}", new)
@@ -401,6 +404,7 @@ _REDIS_IGNORED = (
 SCHEDULER = Dialect(
     renames=(
         *_LOG_RENAMES,
+        *_TRACING_RENAMES,
         Rename("server.ip", "server.advertiseIP"),
         Rename("server.listen", "server.listenIP"),
         Rename("scheduler.backSourceCount", "scheduler.backToSourceCount"),
@@ -411,7 +415,6 @@ SCHEDULER = Dialect(
     ),
     ignored=(
         *_COMMON_IGNORED,
-        *_ignored("hosts are counted, not listed", "metrics.enableHost"),
         *_REDIS_IGNORED,
         *_ignored(_ALONE, "manager.*", "manager.enable", "manager.tls.*", "manager.keepAlive.*"),
         *_ignored(_ALONE, "manager.seedPeer.*", "job.*"),
@@ -437,6 +440,7 @@ MANAGER = Dialect(
     ),
     ignored=(
         *_COMMON_IGNORED,
+        *_ignored(_NO_TRACES, "tracing.*"),
         *_ignored(_NO_METRICS, "metrics.*"),
         *_ignored(_PLAIN, "server.grpc.tls.*", "server.rest.tls.*"),
         *_ignored(_NO_EXTRAS, "cache.*", "objectStorage.*", "trainer.*", "job.syncPeers.*"),

@@ -17,6 +17,7 @@ import grpc.aio
 from odonata.errors import OdonataError, UnavailableError
 from odonata.grpc_client import closing_is_unavailable
 from odonata.grpc_stub import scheduler_stub
+from odonata.tracing.span import carried
 from odonata.wire.dragonfly import PeerRequest, answer_from_wire, request_to_wire
 from odonata.wire.dragonfly.feature import FEATURES_KEY
 from odonata.wire.message import NormalTask, Parent, PeerMessage, SchedulerAnswer
@@ -104,7 +105,8 @@ class Conversation:
     async def _attempt(self, hear: Hear) -> None:
         stub = scheduler_stub(self._scheduler.channel)
         # A scheduler that does not know the key ignores it.
-        call = stub.AnnouncePeer(metadata=((FEATURES_KEY, ",".join(self._scheduler.features)),))
+        features = (FEATURES_KEY, ",".join(self._scheduler.features))
+        call = stub.AnnouncePeer(metadata=(features, *carried()))
         writer = asyncio.get_running_loop().create_task(self._write(call))
         try:
             with closing_is_unavailable("the scheduler"):  # it may be taken off the list

@@ -32,6 +32,9 @@ from odonata.settings.loading import load
 from odonata.telemetry.record import Recorder
 from odonata.telemetry.segment import Origin
 from odonata.telemetry.writer import open_recorder
+from odonata.tracing.opening import open_tracer
+from odonata.tracing.rpc import rpc_watches
+from odonata.tracing.span import NO_TRACER, Tracer
 from odonata.wire.message import Download
 from peer.core.download import DownloadCore
 from peer.runtime.buffer import BufferPool
@@ -84,6 +87,7 @@ class Daemon:
         self._download = GrpcServer()
         self._book = AddressBook(self._scheduler_names)
         self._stack = AsyncExitStack()
+        self._tracer: Tracer = NO_TRACER
         self._facts: HostFacts | None = None
         self._upload_limit = rate_limit(settings.upload.bandwidth_limit_bytes_per_s)
         self._proxy_address = ("", 0)
@@ -139,6 +143,9 @@ class Daemon:
         proxy = settings.proxy.server
         check_tcp(proxy.ip, proxy.port, "proxy.server.port")
         recorder = self._open_recorder()
+        hostname = settings.host.hostname or socket.gethostname()
+        self._tracer = open_tracer(settings.tracing, settings.program, hostname)
+        stack.push_async_callback(self._tracer.close)
         storage = await DiskStorage.open(settings.storage.dir, keep=settings.storage.keep)
         await stack.enter_async_context(storage)
         server = PieceServer(storage, limit=self._upload_limit, slots=upload_slots(settings))
@@ -231,6 +238,7 @@ class Daemon:
             parents=parents,
             converse=lambda task_id, peer_id: link.converse(facts.id, task_id, peer_id),
             recorder=recorder,
+            tracer=self._tracer,
         )
 
     def _sources(self) -> Sources:
@@ -249,7 +257,9 @@ class Daemon:
 
     async def _serve_upload(self, service: UploadService) -> None:
         self._upload.add_service(
-            dfdaemon_pb2.DESCRIPTOR.services_by_name["DfdaemonUpload"], service
+            dfdaemon_pb2.DESCRIPTOR.services_by_name["DfdaemonUpload"],
+            service,
+            watches=rpc_watches(self._tracer),
         )
         self._stack.push_async_callback(self._upload.stop, STOP_GRACE_S)
         await self._upload.start()
@@ -262,7 +272,9 @@ class Daemon:
 
     async def _serve_download(self, service: DownloadService) -> None:
         self._download.add_service(
-            dfdaemon_pb2.DESCRIPTOR.services_by_name["DfdaemonDownload"], service
+            dfdaemon_pb2.DESCRIPTOR.services_by_name["DfdaemonDownload"],
+            service,
+            watches=rpc_watches(self._tracer),
         )
         self._stack.push_async_callback(self._download.stop, STOP_GRACE_S)
         await self._download.start()

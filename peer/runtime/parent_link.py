@@ -16,6 +16,7 @@ from dragonfly_api import common_pb2, dfdaemon_pb2
 
 from odonata.grpc_client import target_of
 from odonata.grpc_stub import upload_stub
+from odonata.tracing.span import carried
 from odonata.wire.dragonfly import (
     WantedPieces,
     held_piece_from_wire,
@@ -59,7 +60,8 @@ class ParentLink:
         async with self._pool.use(self._target) as channel, asyncio.TaskGroup() as group:
             stub = upload_stub(channel)
             wanted = WantedPieces(host_id=self._host_id, task_id=self._task_id, numbers=interested)
-            pieces = stub.SyncPieces(wanted_pieces_to_wire(wanted))  # on its way while we ask
+            request = wanted_pieces_to_wire(wanted)
+            pieces = stub.SyncPieces(request, metadata=carried())  # on its way while we ask
             try:
                 if await self._stat(stub):
                     load = group.create_task(self._follow_load(stub))
@@ -76,7 +78,8 @@ class ParentLink:
     async def _stat(self, stub: Any) -> bool:  # the stubs carry no types
         request = dfdaemon_pb2.StatLocalTaskRequest(task_id=self._task_id)
         try:
-            facts = local_task_from_wire(await stub.StatLocalTask(request, timeout=STAT_S))
+            call = stub.StatLocalTask(request, timeout=STAT_S, metadata=carried())
+            facts = local_task_from_wire(await call)
         except grpc.aio.AioRpcError as error:
             if error.code() not in _KNOWS_NOTHING:
                 await self._tell(self._ended(error))
@@ -119,7 +122,7 @@ class ParentLink:
 
     async def _follow_load(self, stub: Any) -> None:
         request = dfdaemon_pb2.SyncHostRequest(host_id=self._host_id, peer_id=self._peer_id)
-        call = stub.SyncHost(request)
+        call = stub.SyncHost(request, metadata=carried())
         try:
             async for host in call:
                 await self._loaded(host)

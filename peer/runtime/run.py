@@ -24,6 +24,7 @@ from odonata.errors import (
     PreconditionError,
     UnavailableError,
 )
+from odonata.tracing.span import spanning
 from odonata.wire.message import ByteRange, Download, SchedulerAnswer
 from peer.core.effect import (
     CloseStream,
@@ -79,6 +80,7 @@ class Run:
         self._task = task
         self._peer_id = peer_id
         self._converse = tools.converse
+        self._tracer = tools.tracer
         self._loop = asyncio.get_running_loop()
         self._events: deque[tuple[DownloadEvent, asyncio.Future[None] | None]] = deque()
         self._news = asyncio.Event()
@@ -144,6 +146,14 @@ class Run:
 
     async def drive(self, begun: Begun) -> None:
         """The whole life of the download, from `begun` to the scheduler's last word."""
+        about = {"task_id": self._task.task_id, "peer_id": self._peer_id}
+        with spanning(self._tracer.start("download", about)) as span:
+            await self._drive(begun)
+            error = self.outcome.result()
+            if error is not None:
+                span.fail(error.detail)
+
+    async def _drive(self, begun: Begun) -> None:
         self._put(begun)
         try:
             await self._handle_events()

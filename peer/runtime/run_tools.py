@@ -12,6 +12,7 @@ from typing import Any
 
 from odonata.errors import DiskFullError, OdonataError, PreconditionError
 from odonata.telemetry.record import NoRecorder, Recorder
+from odonata.tracing.span import NO_TRACER, Tracer
 from peer.core.event import DownloadEvent, StorageFailed
 from peer.runtime.buffer import BufferPool
 from peer.runtime.channel import ChannelPool
@@ -39,6 +40,7 @@ class RunTools:
     converse: Callable[[str, str], Conversation]
     """(task id, peer id) -> a new stream to the scheduler of that task."""
     recorder: Recorder = field(default_factory=NoRecorder)
+    tracer: Tracer = NO_TRACER
 
 
 @dataclass(frozen=True, kw_only=True)

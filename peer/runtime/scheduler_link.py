@@ -30,6 +30,7 @@ from odonata.grpc_client import (
 from odonata.grpc_status import error_of
 from odonata.grpc_stub import health_stub, scheduler_stub
 from odonata.ring import Address, SchedulerRing
+from odonata.tracing.span import carried
 from odonata.wire.dragonfly import duration_to_wire
 from odonata.wire.dragonfly.feature import FEATURES_KEY, UNSIZED_REGISTER
 from peer.runtime.conversation import Conversation
@@ -135,7 +136,9 @@ class Scheduler:
             request = scheduler_pb2.AnnounceHostRequest(
                 host=self._host(), interval=duration_to_wire(self._interval_s)
             )
-            call = scheduler_stub(self.channel).AnnounceHost(request, timeout=REQUEST_TIMEOUT_S)
+            call = scheduler_stub(self.channel).AnnounceHost(
+                request, timeout=REQUEST_TIMEOUT_S, metadata=carried()
+            )
             await self._answer(call)
             self.takes_unsized = _takes_unsized(await self._answer(call.initial_metadata()))
         self._set_healthy(healthy=True)
@@ -143,18 +146,21 @@ class Scheduler:
     async def leave(self, host_id: str) -> None:
         """Say that this host is going. Raises OdonataError."""
         request = scheduler_pb2.DeleteHostRequest(host_id=host_id)
-        await self._answer(scheduler_stub(self.channel).DeleteHost(request, timeout=LEAVE_S))
+        stub = scheduler_stub(self.channel)
+        await self._answer(stub.DeleteHost(request, timeout=LEAVE_S, metadata=carried()))
 
     async def forget_task(self, host_id: str, task_id: str) -> None:
         """Say that this host does not hold the task any more. Raises OdonataError."""
         request = scheduler_pb2.DeleteTaskRequest(host_id=host_id, task_id=task_id)
         stub = scheduler_stub(self.channel)
-        await self._answer(stub.DeleteTask(request, timeout=REQUEST_TIMEOUT_S))
+        call = stub.DeleteTask(request, timeout=REQUEST_TIMEOUT_S, metadata=carried())
+        await self._answer(call)
 
     async def stat_task(self, host_id: str, task_id: str) -> common_pb2.Task:
         """What the scheduler knows of a task. Raises NotFoundError and others."""
         request = scheduler_pb2.StatTaskRequest(host_id=host_id, task_id=task_id)
-        call = scheduler_stub(self.channel).StatTask(request, timeout=REQUEST_TIMEOUT_S)
+        stub = scheduler_stub(self.channel)
+        call = stub.StatTask(request, timeout=REQUEST_TIMEOUT_S, metadata=carried())
         task: common_pb2.Task = await self._answer(call)
         return task
 
@@ -162,7 +168,8 @@ class Scheduler:
         """Return if the scheduler knows this peer. Raises NotFoundError and others."""
         request = scheduler_pb2.StatPeerRequest(host_id=host_id, task_id=task_id, peer_id=peer_id)
         stub = scheduler_stub(self.channel)
-        await self._answer(stub.StatPeer(request, timeout=REQUEST_TIMEOUT_S))
+        call = stub.StatPeer(request, timeout=REQUEST_TIMEOUT_S, metadata=carried())
+        await self._answer(call)
 
     async def _answer(self, call: Awaitable[Any]) -> Any:  # the stubs carry no types
         """What `call` brings; every failure as one of our errors."""

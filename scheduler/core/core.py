@@ -127,6 +127,10 @@ class SchedulerCore:
         """All decisions since the start, by outcome, by who ranked and by fallback."""
         return self._story.counts
 
+    def named_in_story(self, prefix: str) -> tuple[list[str], list[str]]:
+        """The ids of children and of tasks with decisions to explain that begin so."""
+        return self._story.named(prefix)
+
     def explain(
         self, *, task_id: str = "", child_id: str = "", latest: int | None = None
     ) -> list[Decision]:

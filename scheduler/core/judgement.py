@@ -112,7 +112,7 @@ def piece_served(turn: Turn, child: Peer, parent: Peer, piece: Piece) -> None:
     if not is_low:
         standing.suspicion.heard_good()
     elif is_bad:
-        _hear_bad(turn, child, parent)
+        _hear_bad(turn, child, parent, "came far too slowly")
 
 
 def piece_failed(turn: Turn, child: Peer, parent: Peer) -> None:
@@ -121,9 +121,9 @@ def piece_failed(turn: Turn, child: Peer, parent: Peer) -> None:
     host.history.failed(turn.now)
     child.host.received.failed(turn.now)
     if host.standing.state is HostState.GOOD:
-        _hear_bad(turn, child, parent)
+        _hear_bad(turn, child, parent, "failed")
     elif host.standing.state is HostState.ON_PROBATION and _is_tried_by(child, parent):
-        _fail_trial(turn, host)
+        _fail_trial(turn, host, "failed")
 
 
 def end_terms(turn: Turn) -> None:
@@ -138,12 +138,15 @@ def end_terms(turn: Turn) -> None:
             state.disturb_host(host)
 
 
-def evict(turn: Turn, host: KnownHost) -> None:
-    """Send nobody to `host` for a while, and take its children away from it."""
+def evict(turn: Turn, host: KnownHost, why: str = "its children complained") -> None:
+    """Send nobody to `host` for a while, and take away its children; `why` is for people."""
     state, standing = turn.state, host.standing
     state.verdicts.evictions += 1
+    standing.eviction_count += 1
     if _serves_decently(turn, host):
         state.verdicts.doubtful_evictions += 1
+        standing.doubtful_eviction_count += 1
+    standing.why = why
     standing.move(HostTrigger.EVICT, turn.now)
     state.trials.pop(host.id, None)
     heappush(state.terms, (standing.until_s, host.id))
@@ -153,9 +156,11 @@ def evict(turn: Turn, host: KnownHost) -> None:
     seed.host_evicted(turn, host.id)
 
 
-def _hear_bad(turn: Turn, child: Peer, parent: Peer) -> None:
-    if parent.host.standing.suspicion.heard_bad(turn.now, child.host.id):
-        evict(turn, parent.host)
+def _hear_bad(turn: Turn, child: Peer, parent: Peer, how: str) -> None:
+    suspicion = parent.host.standing.suspicion
+    if suspicion.heard_bad(turn.now, child.host.id):
+        bad, count = suspicion.bad, suspicion.bad + suspicion.good
+        evict(turn, parent.host, f"{bad} of {count} pieces in a row were bad: the last one {how}")
 
 
 def _try(turn: Turn, child: Peer, parent: Peer, piece: Piece, *, is_bad: bool) -> None:
@@ -170,7 +175,7 @@ def _try(turn: Turn, child: Peer, parent: Peer, piece: Piece, *, is_bad: bool) -
     aims = (standing.reference.bytes_per_s, turn.state.swarm_rate.bytes_per_s)
     aim = min((one for one in aims if one > 0), default=0.0)
     if is_bad and _is_tried_by(child, parent):
-        _fail_trial(turn, parent.host)
+        _fail_trial(turn, parent.host, "came far too slowly")
     elif standing.current.bytes_per_s * NEAR_FACTOR >= aim:
         standing.trial_good += 1
         if standing.trial_good >= PROBATION_GOOD_PIECES:
@@ -182,10 +187,10 @@ def _is_tried_by(child: Peer, parent: Peer) -> bool:
     return parent.id in child.task.graph.parents(child.id)
 
 
-def _fail_trial(turn: Turn, host: KnownHost) -> None:
+def _fail_trial(turn: Turn, host: KnownHost, how: str) -> None:
     host.standing.trial_bad += 1
     if host.standing.trial_bad >= PROBATION_BAD_PIECES:
-        evict(turn, host)
+        evict(turn, host, f"{PROBATION_BAD_PIECES} bad pieces on probation: the last one {how}")
 
 
 def _readmit(turn: Turn, host: KnownHost) -> None:

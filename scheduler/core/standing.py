@@ -190,6 +190,9 @@ class Standing:
     current: DecayedRate = field(default_factory=lambda: DecayedRate(NOW_HALF_LIFE_S))
     trial_good: int = 0
     trial_bad: int = 0
+    why: str = ""  # it was evicted at last
+    eviction_count: int = 0
+    doubtful_eviction_count: int = 0
 
     def move(self, trigger: HostTrigger, now: float) -> None:
         """Take `trigger` and begin anew with what the next state is decided upon."""

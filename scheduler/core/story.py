@@ -128,6 +128,17 @@ class Story:
         self._decisions.append((decision, told))
         self.counts[decision.outcome, decision.ranked_by, decision.fallback] += 1
 
+    def named(self, prefix: str) -> tuple[list[str], list[str]]:
+        """The ids of children and of tasks, each once, that begin so and are remembered."""
+        children: dict[str, None] = {}
+        tasks: dict[str, None] = {}
+        for decision, _ in self._decisions:
+            if decision.child_id.startswith(prefix):
+                children[decision.child_id] = None
+            if decision.task_id.startswith(prefix):
+                tasks[decision.task_id] = None
+        return list(children), list(tasks)
+
     def explain(
         self, *, task_id: str = "", child_id: str = "", latest: int | None = None
     ) -> list[Decision]:

@@ -32,12 +32,12 @@ from scheduler.runtime.cluster_watch import ClusterWatch
 from scheduler.runtime.daemon_calls import DaemonCalls
 from scheduler.runtime.executor import Executor
 from scheduler.runtime.metrics import RankingTime, SchedulerMetrics, Sources
+from scheduler.runtime.observation import Observation
 from scheduler.runtime.preheat_job import PreheatJobs
 from scheduler.runtime.preheat_service import PreheatOptions, PreheatService
 from scheduler.runtime.ranking import LiveRanker
 from scheduler.runtime.seed_trigger import SeedTrigger
 from scheduler.runtime.service import FEATURES, SchedulerService
-from scheduler.runtime.status import WallClock
 from scheduler.runtime.status_page import StatusPage
 from scheduler.settings import SchedulerSettings
 
@@ -83,7 +83,6 @@ class SchedulerApp:
     def __init__(self, settings: SchedulerSettings, rng: Random | None = None) -> None:
         self._settings = settings
         self._server = GrpcServer()
-        self._seeds = SeedTrigger(settings.seed_peer.task_download_timeout_s)
         ranking_time = RankingTime()
         self.ranker = LiveRanker(settings, ranking_time.observe)
         core = SchedulerCore(limits_of(settings), self.ranker, rng or Random())  # noqa: S311  # no secret is drawn
@@ -91,23 +90,28 @@ class SchedulerApp:
         origin = Origin(host=socket.gethostname(), program=settings.program)
         clock = asyncio.get_running_loop().time
         self.recorder = open_recorder(settings.telemetry, origin, clock)
+        self.observation = Observation(settings, core, clock, origin.host)
+        self._seeds = SeedTrigger(
+            settings.seed_peer.task_download_timeout_s, self.observation.tracer
+        )
         self.executor = Executor(core, self._seeds, self.recorder)
+        self._limit = CallLimit(settings.server.request_rate_limit, self.executor.now)
         calls = DaemonCalls(self._seeds)
         self.preheats = PreheatJobs(calls, self._seed_is_unreachable)
         self.cluster_watch = ClusterWatch(settings.dyn_config, self._configure)
-        sources = Sources(core, self.ranker, self.executor, self.recorder, self.preheats.counts)
-        metrics = SchedulerMetrics(sources, ranking_time)
-        self.status_page = StatusPage(
-            settings.metrics, metrics, core, self.ranker, WallClock(clock())
+        sources = Sources(
+            core, self.ranker, self.executor, self.recorder, self._limit, self.preheats.counts
         )
-        self._limit = CallLimit(settings.server.request_rate_limit, self.executor.now)
+        self.metrics = SchedulerMetrics(sources, ranking_time, self.observation)
+        self.status_page = StatusPage(settings.metrics, self.metrics, core, self.ranker, clock)
         self._port: int | None = None
         self._server.add_service(
             scheduler_pb2.DESCRIPTOR.services_by_name["Scheduler"],
-            SchedulerService(self.executor, core),
+            SchedulerService(self.executor, core, self.observation.observer),
             PreheatService(core, calls, self.preheats, _preheat_options(settings)),
             admit=self._admit,
             stream_metadata=FEATURES,
+            watches=self.observation.watches,
         )
 
     def _admit(self) -> None:
@@ -167,6 +171,7 @@ class SchedulerApp:
         await self.status_page.close()
         await self.ranker.close()
         await self.cluster_watch.close()
+        await self.observation.close()
         await asyncio.to_thread(self.recorder.close)
 
     async def __aenter__(self) -> Self:

@@ -7,6 +7,7 @@ runs on one event loop, so that events reach the core one after the other.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from typing import Protocol
 
 import structlog
@@ -77,6 +78,8 @@ class Executor:
         self._streams: dict[str, PeerStream] = {}
         self._triggers: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        # Of nobody: what the timer brings about is not part of the call that happened to set it.
+        self._own_context = contextvars.copy_context()
         self._closing = False
 
     @property
@@ -210,12 +213,14 @@ class Executor:
     def _wake_at(self, at_s: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(at_s, self._tick, at_s)
+        self._timer = self._loop.call_at(at_s, self._tick, at_s, context=self._own_context)
 
     def _tick(self, at_s: float) -> None:
         if self.now < at_s:
             # Loops count in milliseconds; the core is never woken before its time.
-            self._timer = self._loop.call_later(_TICK_GRAIN_S, self._tick, at_s)
+            self._timer = self._loop.call_later(
+                _TICK_GRAIN_S, self._tick, at_s, context=self._own_context
+            )
             return
         self._timer = None
         if not self._apply_alone(Ticked()) and self._timer is None:

@@ -1,12 +1,14 @@
 """What a scheduler counts, in the form that monitoring systems read. All metric names are here.
 
 Nothing is counted twice: whoever does the work keeps the numbers, and they are read when somebody
-asks (`SchedulerCollector`). Only the time that ranking takes is measured here. Labels take few
-values: no id of a peer, host or task is ever one.
+asks (`SchedulerCollector`). Only the time that ranking takes is measured here. Dragonfly's names
+are in `rpc_metrics` and `peer_metrics`. Labels take few values: no id of a peer, host or task is
+ever one, but in the one metric for which `metrics.enableHost` asks.
 """
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,12 +23,15 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from odonata import __version__
 from odonata.telemetry.record import TelemetryStats
 from odonata.wire.message import HostType
 from scheduler.core.core import SchedulerCore
 from scheduler.core.judgement import standing_counts
+from scheduler.runtime.peer_metrics import UNUSUAL_COUNTERS
 from scheduler.runtime.preheat_job import PreheatCounts
 from scheduler.runtime.ranking import LiveRanker
+from scheduler.runtime.rpc_metrics import PREFIX as DRAGONFLY_PREFIX
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 
@@ -49,6 +54,18 @@ class Telemetry(Protocol):
     def stats(self) -> TelemetryStats: ...
 
 
+class Admission(Protocol):
+    """The part of `odonata.call_limit.CallLimit` that is counted."""
+
+    refused_count: int
+
+
+class Observed(Protocol):
+    """`scheduler.runtime.observation.Observation`: metrics under Dragonfly's names."""
+
+    def collect(self) -> Iterator[Metric]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Sources:
     """Whose numbers are read."""
@@ -57,6 +74,7 @@ class Sources:
     ranker: LiveRanker
     streams: Streams
     telemetry: Telemetry
+    admission: Admission
     preheats: PreheatCounts
 
 
@@ -79,14 +97,20 @@ class RankingTime:
 class SchedulerMetrics:
     """All metrics of one scheduler, in a registry of its own."""
 
-    def __init__(self, sources: Sources, ranking_time: RankingTime) -> None:
-        self._registry = CollectorRegistry()
-        self._registry.register(ranking_time.histogram)
-        self._registry.register(SchedulerCollector(sources))
+    def __init__(self, sources: Sources, ranking_time: RankingTime, observed: Observed) -> None:
+        self.registry = CollectorRegistry()
+        self.registry.register(ranking_time.histogram)
+        self.registry.register(SchedulerCollector(sources))
+        self.registry.register(observed)
 
     def text(self) -> bytes:
         """The page that is served as /metrics."""
-        return generate_latest(self._registry)
+        page = generate_latest(self.registry)
+        # The library puts `_total` into the heads of all counters; these have none in their lines.
+        for name in map(str.encode, UNUSUAL_COUNTERS):
+            for head in (b"# HELP ", b"# TYPE "):
+                page = page.replace(head + name + b"_total ", head + name + b" ")
+        return page
 
 
 class SchedulerCollector:
@@ -96,7 +120,8 @@ class SchedulerCollector:
         self._sources = sources
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics but the histogram."""
+        """All metrics under our own names but the histogram, and the version."""
+        yield _version()
         yield from self._decisions()
         yield from self._model()
         yield from self._swarm()
@@ -133,18 +158,15 @@ class SchedulerCollector:
             "1 while a learned model is loaded.",
             value=float(bool(manifest)),
         )
-        if manifest is None:
-            return
-        yield InfoMetricFamily(
-            f"{_PREFIX}_model",
-            "The learned model that is loaded.",
-            value={"name": manifest.name, "version": manifest.version},
+        info = InfoMetricFamily(f"{_PREFIX}_model", "The learned model that is loaded.", labels=())
+        age = GaugeMetricFamily(
+            f"{_PREFIX}_model_age_seconds", "Since the learned model was trained.", labels=()
         )
-        yield GaugeMetricFamily(
-            f"{_PREFIX}_model_age_seconds",
-            "Since the learned model was trained.",
-            value=time.time() - manifest.created_at_s,
-        )
+        if manifest is not None:
+            info.add_metric((), {"name": manifest.name, "version": manifest.version})
+            age.add_metric((), time.time() - manifest.created_at_s)
+        yield info
+        yield age
 
     def _swarm(self) -> Iterator[Metric]:
         state = self._sources.core.state
@@ -158,6 +180,11 @@ class SchedulerCollector:
         hosts.add_metric(("seed",), n_seeds)
         hosts.add_metric(("normal",), len(state.hosts) - n_seeds)
         yield hosts
+        yield CounterMetricFamily(
+            f"{_PREFIX}_refused_calls",
+            "Calls refused because there were too many in a second (server.requestRateLimit).",
+            value=self._sources.admission.refused_count,
+        )
         yield GaugeMetricFamily(f"{_PREFIX}_tasks", "Tasks known.", value=len(state.tasks))
         yield GaugeMetricFamily(f"{_PREFIX}_peers", "Peers known.", value=len(state.peers))
 
@@ -223,3 +250,24 @@ class SchedulerCollector:
             ),
         ):
             yield CounterMetricFamily(f"{_PREFIX}_{name}", about, value=value)
+
+
+def _version() -> Metric:
+    """Dragonfly's, with its labels; those about Go stay empty."""
+    major, minor, *_ = __version__.split(".")
+    labels = {
+        "major": major,
+        "minor": minor,
+        "git_version": f"v{__version__}",
+        "git_commit": "",
+        "platform": f"{platform.system()}/{platform.machine()}".lower(),
+        "build_time": "",
+        "go_version": "",
+        "go_tags": "",
+        "go_gcflags": "",
+    }
+    version = GaugeMetricFamily(
+        f"{DRAGONFLY_PREFIX}version", "The version of this scheduler.", labels=tuple(labels)
+    )
+    version.add_metric(tuple(labels.values()), 1)
+    return version

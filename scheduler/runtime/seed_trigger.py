@@ -18,6 +18,7 @@ from odonata.errors import CapacityError, OdonataError, SourceError, Unavailable
 from odonata.grpc_client import CONNECT_TIMEOUT_S, open_channel, target_of
 from odonata.grpc_status import error_of
 from odonata.grpc_stub import upload_stub
+from odonata.tracing.span import NO_TRACER, Span, Tracer, carried, spanning
 from odonata.wire.dragonfly import download_request_to_wire
 from odonata.wire.message import Download, SourceAnswer
 from scheduler.core.effect import TriggerSeed
@@ -35,12 +36,20 @@ _BACKSTOP_S = 30.0
 class SeedTrigger:
     """Runs triggers, with one connection for each seed. `timeout_s` bounds one whole download."""
 
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, timeout_s: float, tracer: Tracer = NO_TRACER) -> None:
         self._timeout_s = timeout_s
+        self._tracer = tracer
         self._channels = _Channels()
 
     async def run(self, effect: TriggerSeed) -> SeedFinished | SeedFailed:
         """Trigger the seed and wait until its stream ends."""
+        about = {"task_id": effect.task_id, "host_id": effect.host.id}
+        with spanning(self._tracer.start("trigger_seed", about)) as span:
+            outcome = await self._run(effect)
+            _tell(span, outcome)
+        return outcome
+
+    async def _run(self, effect: TriggerSeed) -> SeedFinished | SeedFailed:
         host = effect.host
         target = target_of(host.ip, host.port)
         try:
@@ -66,10 +75,12 @@ class SeedTrigger:
 
     async def _download(self, channel: grpc.aio.Channel, target: str, download: Download) -> None:
         request = download_request_to_wire(download)
-        stub = upload_stub(channel)
+        call = upload_stub(channel).DownloadTask(
+            request, timeout=self._timeout_s + _BACKSTOP_S, metadata=carried()
+        )
         try:
             async with asyncio.timeout(self._timeout_s):
-                async for _ in stub.DownloadTask(request, timeout=self._timeout_s + _BACKSTOP_S):
+                async for _ in call:
                     pass
         except TimeoutError:
             raise CapacityError(
@@ -87,6 +98,11 @@ class SeedTrigger:
     async def close(self) -> None:
         """Close all connections."""
         await self._channels.close()
+
+
+def _tell(span: Span, outcome: SeedFinished | SeedFailed) -> None:
+    if isinstance(outcome, SeedFailed):
+        span.fail(outcome.reason)
 
 
 def _failed(

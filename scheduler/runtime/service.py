@@ -32,7 +32,14 @@ from odonata.wire.dragonfly.feature import (
     features_in,
 )
 from odonata.wire.dragonfly.rule import check_request
-from odonata.wire.message import HostType, Register, SchedulerAnswer
+from odonata.wire.message import (
+    HostType,
+    PieceBackToSourceFinished,
+    PieceFinished,
+    Register,
+    Reschedule,
+    SchedulerAnswer,
+)
 from scheduler.core.event import (
     HostAnnounced,
     HostDeleted,
@@ -41,6 +48,7 @@ from scheduler.core.event import (
     TaskDeleted,
 )
 from scheduler.core.query import HostStatus, PeerStatus, TaskStatus
+from scheduler.runtime.conversation_watch import ConversationWatch, Observer
 from scheduler.runtime.executor import Executor
 from scheduler.runtime.status import WallClock, host_status_to_wire, peer_to_wire, task_to_wire
 from scheduler.runtime.stream import PeerStream
@@ -61,9 +69,10 @@ class Queries(Protocol):
 class SchedulerService:
     """The rpcs, by their names. Errors are raised; the server turns them into statuses."""
 
-    def __init__(self, executor: Executor, queries: Queries) -> None:
+    def __init__(self, executor: Executor, queries: Queries, observer: Observer) -> None:
         self._executor = executor
         self._queries = queries
+        self._observer = observer
         self._clock = WallClock(executor.now)
 
     # --- hosts ------------------------------------------------------------------------------------
@@ -144,7 +153,7 @@ class SchedulerService:
         """
         stream = PeerStream()
         able = features_in(context.invocation_metadata())
-        conversation = _Conversation(self._executor, stream, able)
+        conversation = _Conversation(self._executor, stream, able, self._observer.watch(stream))
 
         async def write(answer: SchedulerAnswer) -> None:
             await context.write(answer_to_wire(answer))
@@ -163,9 +172,16 @@ class SchedulerService:
 class _Conversation:
     """The reading side of one AnnouncePeer stream; `able`: what the peer said that it can."""
 
-    def __init__(self, executor: Executor, stream: PeerStream, able: frozenset[str]) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        stream: PeerStream,
+        able: frozenset[str],
+        watch: ConversationWatch,
+    ) -> None:
         self._executor = executor
         self._stream = stream
+        self._watch = watch
         self._is_ours = TAKES_NEWS in able
         self._writes_pieces = WRITES_PIECES in able
         self._who: tuple[str, str, str] | None = None
@@ -191,16 +207,26 @@ class _Conversation:
                 f"host_id, task_id, peer_id changed in mid-stream from {self._who} to {who}: open "
                 "a stream of its own for each download of a peer"
             )
-        self._executor.apply(
-            PeerSpoke(
-                host_id=request.host_id,
-                task_id=request.task_id,
-                peer_id=request.peer_id,
-                message=request.message,
-                is_ours=self._is_ours,
-                writes_pieces=self._writes_pieces,
-            )
+        event = PeerSpoke(
+            host_id=request.host_id,
+            task_id=request.task_id,
+            peer_id=request.peer_id,
+            message=request.message,
+            is_ours=self._is_ours,
+            writes_pieces=self._writes_pieces,
         )
+        message = request.message
+        # Pieces are by far the most, and `isinstance` is slow where it fails: messages have a
+        # metaclass.
+        if type(message) is PieceFinished or type(message) is PieceBackToSourceFinished:
+            self._executor.apply(event)
+            self._watch.piece(message.piece)
+        elif isinstance(message, (Register, Reschedule)):
+            with self._watch.asking(request):
+                self._executor.apply(event)
+        else:
+            self._executor.apply(event)
+            self._watch.heard(message, failed=self._stream.failed)
 
     def _begin(self, who: tuple[str, str, str], request: PeerRequest) -> None:
         if not isinstance(request.message, Register):
@@ -216,5 +242,6 @@ class _Conversation:
 
     def end(self) -> None:
         """The stream is over, however it came about."""
+        self._watch.ended()
         if self._who is not None:
             self._executor.drop_stream(self._who[2], self._stream)

@@ -4,9 +4,10 @@
     /healthz                 200 while the process serves
     /model                   which learned model ranks, or why none does
     /explain?peer=ID         the latest decisions for one peer (a child), as JSON
-    /explain?task=ID         the same for all peers of a task
+    /explain?task=ID         the same for all peers of a task; ?id=ID: of either
+    /hosts?id=ID             the hosts and their standing; of all: ?offset=N&limit=N
 
-/explain and /model tell ids of peers and hosts: they answer this machine alone, unless
+/explain, /hosts and /model tell ids of peers and hosts: they answer this machine alone, unless
 `metrics.explainRemotely` says otherwise. Nothing here changes anything.
 """
 
@@ -14,26 +15,23 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from odonata.errors import CallerError, ForbiddenError, NotFoundError, OdonataError, SettingsError
+from odonata.errors import ForbiddenError, OdonataError, SettingsError
 from odonata.grpc_client import target_of
 from odonata.listen import check_tcp
 from odonata.settings.value import split_listen_address
 from scheduler.core.core import SchedulerCore
-from scheduler.core.story import Decision
+from scheduler.runtime.explain_page import explained
+from scheduler.runtime.host_page import HostPage
 from scheduler.runtime.metrics import CONTENT_TYPE, SchedulerMetrics
 from scheduler.runtime.ranking import LiveRanker
 from scheduler.runtime.status import WallClock
 from scheduler.settings import MetricsSettings
 
-DECISION_LIMIT: Final = 50
-"""Decisions in one answer: about 0.3 MB of JSON, 10 ms of the event loop. Each has 32 candidates.
-"""
-_ID_LENGTH_MAX = 256  # longer than any id
 _SETTING = "metrics.addr"
 
 
@@ -46,14 +44,15 @@ class StatusPage:
         metrics: SchedulerMetrics,
         core: SchedulerCore,
         ranker: LiveRanker,
-        clock: WallClock,
+        now: Callable[[], float],
     ) -> None:
-        """`clock` turns the core's time into the time of day."""
+        """`now` is the core's clock."""
         self._settings = settings
         self._metrics = metrics
         self._core = core
         self._ranker = ranker
-        self._clock = clock
+        self._clock = WallClock(now())
+        self._hosts = HostPage(core.state, now, self._clock)
         self._runner: web.AppRunner | None = None
         self._address = ""
 
@@ -92,6 +91,7 @@ class StatusPage:
         app.router.add_get("/healthz", self._health_page)
         app.router.add_get("/model", self._model_page)
         app.router.add_get("/explain", self._explain_page)
+        app.router.add_get("/hosts", self._host_page)
         return app
 
     async def _metrics_page(self, _request: web.Request) -> web.Response:
@@ -106,15 +106,11 @@ class StatusPage:
 
     async def _explain_page(self, request: web.Request) -> web.Response:
         self._check_near(request)
-        kind, id_ = _asked(request)
-        found = self._core.explain(**{_ASKED[kind]: id_}, latest=DECISION_LIMIT + 1)
-        if not found:
-            raise NotFoundError(
-                f"no decision about {kind} {id_} is remembered: it never asked here, or others "
-                "came since"
-            )
-        decisions = [_told(decision, self._clock) for decision in found[-DECISION_LIMIT:]]
-        return _json({"decisions": decisions, "more": len(found) > DECISION_LIMIT})
+        return _json(explained(self._core, request.query, self._clock))
+
+    async def _host_page(self, request: web.Request) -> web.Response:
+        self._check_near(request)
+        return _json(self._hosts.answer(request.query))
 
     def _check_near(self, request: web.Request) -> None:
         if not self._settings.explain_remotely and not is_loopback(request.remote or ""):
@@ -122,23 +118,6 @@ class StatusPage:
                 f"{request.path} answers this machine alone: ask there, or set "
                 "metrics.explainRemotely"
             )
-
-
-_ASKED: Final = {"peer": "child_id", "task": "task_id"}
-
-
-def _asked(request: web.Request) -> tuple[str, str]:
-    """What is asked about: ("peer" or "task", its id)."""
-    named = [(kind, id_) for kind, id_ in request.query.items() if kind in _ASKED]
-    if len(named) != 1 or len(request.query) != 1 or not 0 < len(named[0][1]) <= _ID_LENGTH_MAX:
-        raise CallerError("say which: /explain?peer=ID or /explain?task=ID")
-    return named[0]
-
-
-def _told(decision: Decision, clock: WallClock) -> dict[str, Any]:
-    """A decision as JSON has it; its time in seconds since 1970."""
-    told: dict[str, Any] = msgspec.to_builtins(decision)
-    return told | {"at_s": clock.at(decision.at_s)}
 
 
 def model_report(ranker: LiveRanker) -> dict[str, Any]:

@@ -28,6 +28,8 @@ class PeerStream:
     def __init__(self) -> None:
         self.owner: tuple[str, str] = ("", "")
         """Host and task id of the peer, once it has registered."""
+        self.on_answer: Callable[[SchedulerAnswer], None] | None = None
+        """Told of each answer as it is queued."""
         self._answers: deque[SchedulerAnswer] = deque()
         self._news = asyncio.Event()
         self._closed = False
@@ -37,6 +39,11 @@ class PeerStream:
     def closed(self) -> bool:
         """Whether it is decided how the stream ends (answers may still be on their way)."""
         return self._closed
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ends, or has ended, with an error."""
+        return self._error is not None
 
     def answer(self, answer: SchedulerAnswer) -> bool:
         """Queue `answer`; False if the stream ends instead, because it is closed or never read."""
@@ -52,6 +59,8 @@ class PeerStream:
             return False
         self._answers.append(answer)
         self._news.set()
+        if self.on_answer is not None:
+            self.on_answer(answer)
         return True
 
     def close(self, error: OdonataError | None = None) -> None:

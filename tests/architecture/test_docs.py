@@ -8,6 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from support.metrics_table import metrics_table
 
 from peer.core import lifecycle as peer_lifecycle
 from scheduler.core import lifecycle as scheduler_lifecycle
@@ -16,6 +17,8 @@ from scheduler.core import standing as scheduler_standing
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 STATE_MACHINES = ROOT / "docs" / "state-machines.md"
+OPERATIONS = ROOT / "docs" / "operations.md"
+BEGIN, END = "<!-- metrics: begin -->\n", "<!-- metrics: end -->\n"
 LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
 
 
@@ -110,3 +113,13 @@ def test_state_machines_are_drawn_from_the_tables(request: pytest.FixtureRequest
     if request.config.getoption("--rewrite"):
         STATE_MACHINES.write_text(drawn())
     assert STATE_MACHINES.read_text() == drawn(), "stale: run ./run docs --rewrite"
+
+
+async def test_metrics_are_listed_as_they_are_served(request: pytest.FixtureRequest) -> None:
+    text = OPERATIONS.read_text()
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    fresh = f"{before}{BEGIN}{metrics_table()}{END}{after}"
+    if request.config.getoption("--rewrite"):
+        OPERATIONS.write_text(fresh)
+    assert OPERATIONS.read_text() == fresh, "stale: run ./run docs --rewrite"

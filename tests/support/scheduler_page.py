@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from msgspec.structs import replace
 from support.eventually import eventually
 from support.scheduler_client import PATIENCE_S, SchedulerClient, host, piece, settings
 
@@ -19,6 +20,7 @@ from odonata.wire.message import (
     PieceBackToSourceFinished,
     PieceFinished,
     Started,
+    TrafficType,
 )
 from scheduler.core.story import Decision
 from scheduler.runtime.app import SchedulerApp
@@ -62,7 +64,9 @@ class Swarm:
         await peer.register(need_back_to_source=True)
         assert isinstance(await peer.answer(), NeedBackToSource)
         await peer.send(BackToSourceStarted())
-        await peer.send(*(PieceBackToSourceFinished(piece=piece(number)) for number in range(4)))
+        for number in range(4):
+            fetched = replace(piece(number), traffic_type=TrafficType.BACK_TO_SOURCE)
+            await peer.send(PieceBackToSourceFinished(piece=fetched))
         await peer.send(BackToSourceFinished())
         await peer.end()
         await self.decide()

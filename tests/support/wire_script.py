@@ -36,7 +36,9 @@ from scheduler.core.effect import TriggerSeed
 from scheduler.core.event import SeedFailed, SeedFinished
 from scheduler.core.limits import Limits
 from scheduler.runtime.executor import Executor
+from scheduler.runtime.observation import Observation
 from scheduler.runtime.service import SchedulerService
+from scheduler.settings import SchedulerSettings
 
 _SPOKEN: Final = re.compile(r"(\S+) of (\S+) on (\S+): (.*)")
 _METHODS: Final = scheduler_pb2.DESCRIPTOR.services_by_name["Scheduler"].methods_by_name
@@ -84,7 +86,8 @@ class _World:
         self._seeds = _Seeds(self._said)
         core = SchedulerCore(Limits(), DragonflyRanker(), Random(1))
         self._executor = Executor(core, self._seeds)
-        self._service = SchedulerService(self._executor, core)
+        watching = Observation(SchedulerSettings(), core, lambda: 0.0, "host")
+        self._service = SchedulerService(self._executor, core, watching.observer)
         self._streams: dict[str, _Stream] = {}
 
     async def run(self, line: str) -> list[str]:

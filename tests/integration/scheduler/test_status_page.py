@@ -26,7 +26,8 @@ from support.scheduler_page import Swarm, json_page, page, watching
 from odonata.cli import root
 from odonata.errors import OdonataError, SettingsError, UnavailableError
 from scheduler.runtime.app import SchedulerApp
-from scheduler.runtime.status_page import DECISION_LIMIT, is_loopback
+from scheduler.runtime.explain_page import DECISION_LIMIT
+from scheduler.runtime.status_page import is_loopback
 from scheduler.settings import MetricsSettings, SchedulerSettings
 
 ROOT = Path(__file__).parents[3]
@@ -62,7 +63,8 @@ async def test_metrics_are_in_the_form_that_prometheus_reads(app: SchedulerApp) 
     assert status == 200
     assert headers["Content-Type"].startswith("text/plain; version=")
     families = {one.name: one for one in text_string_to_metric_families(body.decode())}
-    assert all(name.startswith("odonata_scheduler_") for name in families)
+    prefixes = ("odonata_scheduler_", "dragonfly_scheduler_")
+    assert all(name.startswith(prefixes) for name in families)
     values = {
         (
             sample.name.removeprefix("odonata_scheduler_"),
@@ -159,14 +161,14 @@ async def test_ids_are_told_to_this_machine_alone(tmp_path: Path, remotely: bool
     async with SchedulerApp(settings, Random(1)) as app:
         pages = app.status_page.app()
         statuses: list[int] = []
-        for path in ("/explain?peer=a", "/model", "/metrics", "/healthz"):
+        for path in ("/explain?peer=a", "/model", "/hosts", "/metrics", "/healthz"):
             request = make_mocked_request("GET", path, transport=Wire("192.0.2.7"))
             handler = (await pages.router.resolve(request)).handler
             try:
                 statuses.append((await handler(request)).status)
             except OdonataError as error:
                 statuses.append(error.http_status)
-    assert statuses == ([404, 200, 200, 200] if remotely else [403, 403, 200, 200])
+    assert statuses == ([404, 200, 200, 200, 200] if remotely else [403, 403, 403, 200, 200])
 
 
 @pytest.mark.parametrize(
@@ -234,6 +236,17 @@ async def test_explain_says_why_the_model_did_not_rank(app: SchedulerApp) -> Non
     assert "rule instead of learned (unknown: next to nothing is known" in done.output
     done = await explain(app, "first-peer")
     assert "nobody: there was nothing to rank" in done.output
+
+
+async def test_explain_takes_the_beginning_of_an_id(app: SchedulerApp) -> None:
+    done = await explain(app, "child-2")
+    assert done.exit_code == 0, done.output
+    assert "  child   child-2-peer" in done.output
+    done = await explain(app, TASK[:8], "--last", "1")
+    assert f"  task    {TASK}" in done.output
+    done = await explain(app, "child-")
+    assert done.exit_code == 2
+    assert "child- is the beginning of child-1-peer, child-2-peer: say more" in done.output
 
 
 async def test_explain_as_json(app: SchedulerApp) -> None:

@@ -458,8 +458,8 @@ scheduler: {algorithm: default}
     assert loaded.settings.metrics.enable
     assert loaded.settings.metrics.addr == ":8000"
     assert not loaded.settings.metrics.explain_remotely
-    (warning,) = loaded.warnings
-    assert "metrics.enableHost has no effect" in warning
+    assert loaded.settings.metrics.enable_host
+    assert not loaded.warnings
 
 
 def test_a_learned_ranker_needs_a_model(tmp_path: Path) -> None:

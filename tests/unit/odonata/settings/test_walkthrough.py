@@ -12,7 +12,10 @@ from manager.settings import ManagerSettings
 from peer.settings import DaemonSettings
 from scheduler.settings import SchedulerSettings
 
-_NO_TRACES = "test.yaml:1: jaeger has no effect: traces are not sent in this release"
+_NO_JAEGER = (
+    "test.yaml:1: jaeger has no effect: spans go by OTLP, which Jaeger takes on port 4317: set "
+    "tracing.protocol and .endpoint"
+)
 
 
 def keys_without_effect(warnings: tuple[str, ...]) -> list[str]:
@@ -32,7 +35,7 @@ def test_a_peer_of_the_walkthrough(tmp_path: Path) -> None:
     assert [host.regex for host in settings.proxy.intercept_hosts] == ["your.private.registry"]
     assert settings.proxy.intercept_hosts[0].insecure
     assert not settings.seed_peer.enable
-    assert loaded.warnings[0] == _NO_TRACES
+    assert loaded.warnings[0] == _NO_JAEGER
     assert keys_without_effect(loaded.warnings) == [
         "jaeger",
         "proxy.security",
@@ -155,6 +158,8 @@ def test_a_dfdaemon_of_dragonfly_2_5(tmp_path: Path) -> None:
     assert (settings.gc.interval_s, policy.task_ttl_s) == (300.0, 720 * 3600.0)
     assert policy.disk_threshold_bytes == 100 * 1024**3
     assert (policy.disk_high_threshold_percent, policy.disk_low_threshold_percent) == (90, 70)
+    tracing = settings.tracing
+    assert (tracing.protocol, tracing.endpoint) == ("grpc", "otel:4317")
     proxy = settings.proxy
     assert (proxy.server.ip, proxy.server.port) == ("127.0.0.1", 4001)
     (rule,) = proxy.rules
@@ -173,7 +178,6 @@ def test_a_dfdaemon_of_dragonfly_2_5_is_told_what_has_no_effect(tmp_path: Path) 
         "server.pluginDir",
         "storage.server.quicPort",
         "metrics",
-        "tracing",
         "manager.addr",
     ):
         assert keys.count(key) == 1, key

@@ -15,6 +15,7 @@ from support.scheduler_world import (
 )
 
 from scheduler.core.effect import Answer
+from scheduler.core.host_report import HostReport, report_hosts
 from scheduler.core.judgement import LEAST_SWARM_PIECES
 from scheduler.core.limits import Limits
 from scheduler.core.standing import FIRST_TERM_S, PROBATION_GOOD_PIECES, HostState
@@ -437,6 +438,39 @@ def test_hosts_tell_their_standing() -> None:
     evict(world)
     told = {one.host.id: one.standing for one in world.core.list_hosts()}
     assert (told["bad"], told["good"]) == (HostState.EVICTED, HostState.GOOD)
+
+
+def report(world: World, host_id: str = "bad") -> HostReport:
+    (told,) = report_hosts(world.core.state, world.now, prefix=host_id, limit=1).hosts
+    return told
+
+
+def test_why_a_host_was_evicted_and_how_often() -> None:
+    world = swarm(ours=False)
+    assert (report(world).why, report(world).standing_until_s) == ("", None)
+    serve(world, 10.0, 0.1, 0.1)
+    evict(world)
+    told = report(world)
+    assert told.why == "3 of 3 pieces in a row were bad: the last one failed"
+    assert (told.eviction_count, told.doubtful_eviction_count) == (1, 1)
+    assert told.standing_since_s == world.now
+    assert told.standing_until_s == world.now + FIRST_TERM_S
+    world.advance(world.now + FIRST_TERM_S)
+    assert (report(world).standing, report(world).standing_until_s) == ("OnProbation", None)
+    world.register("c5", "h5")
+    world.started("c5")
+    world.piece_failed("c5", "p1")
+    world.piece_failed("c5", "p1")
+    told = report(world)
+    assert told.why == "2 bad pieces on probation: the last one failed"
+    assert (told.eviction_count, told.doubtful_eviction_count) == (2, 1)
+
+
+def test_a_host_that_became_slow_is_evicted_for_that() -> None:
+    world = swarm()
+    serve(world, 30.0, 0.05, 0.2)
+    serve(world, 60.0, 2.5, 10.0)
+    assert report(world).why.endswith("were bad: the last one came far too slowly")
 
 
 def test_our_children_get_others_at_once_and_stock_children_are_let_be() -> None:

@@ -102,6 +102,19 @@ def test_who_was_not_scored_comes_last_and_without_features() -> None:
     assert decision.candidates[1].features == {}
 
 
+def test_what_begins_alike_is_found_once() -> None:
+    world = World()
+    world.announce(host("h1"), host("h2"), host("h3"))
+    world.holder("p1", "h1")
+    for child in ("child-1", "child-2"):
+        world.register(child, f"h{child[-1]}" if child != "child-1" else "h3")
+        world.started(child)
+    world.register("child-1", "h3")
+    assert world.core.named_in_story("child-") == (["child-1", "child-2"], [])
+    assert world.core.named_in_story("t") == ([], ["t"])
+    assert world.core.named_in_story("nobody") == ([], [])
+
+
 def test_decisions_are_kept_small() -> None:
     """What `Limits.story_decision_limit` and `Told` say of the memory."""
     features = np.zeros((32, len(FEATURE_NAMES)))

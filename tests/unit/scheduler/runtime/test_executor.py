@@ -16,6 +16,7 @@ from odonata.errors import (
     UnavailableError,
 )
 from odonata.logs import GLOSSARY
+from odonata.tracing.span import NO_SPAN, NoSpan, Span, current, within
 from odonata.wire.message import (
     Download,
     EmptyTask,
@@ -305,3 +306,19 @@ async def test_what_follows_from_closing_is_not_carried_out() -> None:
     assert executor.stream_count == 0
     with pytest.raises(UnavailableError, match="shuts down"):
         opened(executor, "q")
+
+
+async def test_what_the_timer_brings_about_is_not_part_of_the_call_that_set_it() -> None:
+    belonging: list[Span] = []
+
+    def script(event: SchedulerEvent, now: float) -> list[SchedulerEffect]:
+        belonging.append(current())
+        return [WakeAt(at_s=now + 0.01)] if event == GO else []
+
+    executor, core = make(script)
+    call = NoSpan()
+    with within(call):
+        executor.apply(GO)
+    await core.hears(Ticked)
+    assert belonging == [call, NO_SPAN]
+    await executor.close()
