@@ -75,7 +75,8 @@ def test_slow_hosts_show_although_our_peers_hedge(place: Place, dataset: DataSet
     chosen: pd.DataFrame = dataset.frame[dataset.frame["chosen"]]
     of_slow = chosen["host_id"].isin(slow)
     assert of_slow.sum() >= 10
-    assert chosen.loc[of_slow, "observed"].mean() > 0.9
+    # Of eight parents of a file of sixteen pieces, some are never asked.
+    assert chosen.loc[of_slow, "observed"].mean() > 0.8
     assert chosen.loc[of_slow, "is_censored"].any()
     labels = chosen["label_log_goodput"]
     assert labels[of_slow].median() < labels[~of_slow].median() - 1.0
