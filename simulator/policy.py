@@ -1,7 +1,7 @@
 """Scheduling policies of a study: a ranker, and the numbers of the scheduler around it.
 
-- `dragonfly`: Dragonfly's default formula among 15 candidates drawn, 4 parents, as its scheduler
-  2.5.1 does it. What ours does better apart from ranking (an index of useful parents instead of a
+- `dragonfly`: Dragonfly's default formula among 15 candidates drawn, 3 parents, peers in a DAG, as
+  its scheduler 2.5.1 does it. What ours does better apart from ranking (an index of useful parents instead of a
   blind sample, waking instead of polling, eviction of hosts that all but stopped) it has here, too:
   a study compares what is chosen.
 - `rule`, `random`, `learned`: our rankers among all candidates our scheduler looks at.
@@ -21,13 +21,14 @@ from models.named import RANKER_NAMES, make_ranker
 from odonata.errors import CallerError
 from odonata.settings.place import state_dir
 from odonata.wire.message import Value
+from scheduler.core.graph import GraphKind
 from scheduler.core.limits import Limits
 
 if TYPE_CHECKING:
     from models.ranker import Ranker
 
 DRAGONFLY_SAMPLE: Final = 15
-DRAGONFLY_PARENTS: Final = 4
+DRAGONFLY_PARENTS: Final = 3
 
 MODEL_PLACE: Final = "models/parent-ranker"
 """Under the state directory; `current` in it is what a scheduler serves with."""
@@ -54,6 +55,7 @@ class Policy(Value, frozen=True, kw_only=True):
         if self.name == "dragonfly":
             return replace(
                 limits,
+                graph=GraphKind.DAG,
                 candidate_batch_limit=DRAGONFLY_SAMPLE,
                 candidate_parent_limit=DRAGONFLY_PARENTS,
                 seed_share=0.0,
