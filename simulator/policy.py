@@ -1,9 +1,9 @@
 """Scheduling policies of a study: a ranker, and the numbers of the scheduler around it.
 
 - `dragonfly`: Dragonfly's default formula among 15 candidates drawn, 3 parents, peers in a DAG, as
-  its scheduler 2.5.1 does it. What ours does better apart from ranking (an index of useful parents instead of a
-  blind sample, waking instead of polling, eviction of hosts that all but stopped) it has here, too:
-  a study compares what is chosen.
+  its scheduler 2.5.1 does it. What ours does better apart from that (an index of useful parents
+  instead of a blind sample, waking instead of polling, eviction of hosts that all but stopped) it
+  has here, too: a study compares what is chosen.
 - `rule`, `random`, `learned`: our rankers among all candidates our scheduler looks at.
 
 Nothing explores unless it is told to: chance would blur a comparison. To gather telemetry, explore.

@@ -11,9 +11,9 @@ from odonata.errors import CallerError
 from simulator.policy import MODEL_PLACE, find_model, policy_named
 
 
-def test_dragonfly_looks_at_fifteen_and_names_four() -> None:
+def test_dragonfly_looks_at_fifteen_and_names_three() -> None:
     limits = policy_named("dragonfly").limits(records=False)
-    assert (limits.candidate_batch_limit, limits.candidate_parent_limit) == (15, 4)
+    assert (limits.candidate_batch_limit, limits.candidate_parent_limit) == (15, 3)
     assert not limits.records
 
 
