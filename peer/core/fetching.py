@@ -272,6 +272,11 @@ class Fetching:
         """Pieces on their way, copies counted."""
         return sum(self._on_way.values())
 
+    @property
+    def has_seeds(self) -> bool:
+        """A seed is among the parents."""
+        return any(state.is_seed for state in self.parents)
+
     def brings(self, number: int) -> bool:
         """Some parent is bringing this piece."""
         return number in self._on_way

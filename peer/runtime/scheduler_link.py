@@ -135,7 +135,11 @@ class Scheduler:
             request = scheduler_pb2.AnnounceHostRequest(
                 host=self._host(), interval=duration_to_wire(self._interval_s)
             )
-            call = scheduler_stub(self.channel).AnnounceHost(request, timeout=REQUEST_TIMEOUT_S)
+            call = scheduler_stub(self.channel).AnnounceHost(
+                request,
+                timeout=REQUEST_TIMEOUT_S,
+                metadata=((FEATURES_KEY, ",".join(self.features)),),
+            )
             await self._answer(call)
             self.takes_unsized = _takes_unsized(await self._answer(call.initial_metadata()))
         self._set_healthy(healthy=True)

@@ -160,5 +160,5 @@ def has_hope(child: Peer) -> bool:
 
 
 def _seed_may_come(child: Peer) -> bool:
-    flight = child.task.seed_flight
-    return flight is not None and flight.is_hope() and flight.host_id != child.host.id
+    flights = child.task.seed_flights.values()
+    return any(flight.is_hope() and flight.host_id != child.host.id for flight in flights)

@@ -25,7 +25,7 @@ class KnownHost:
     `announced` is what the host said last. The counters sum the bookings of all edges that leave
     its peers; `upload_count` and `upload_failed_count` only ever grow. `history` is what it gave to
     others, `received` what it got from them; `swarm_share` is its part in the swarm's rate.
-    `standing` is what it is worth as a parent.
+    `standing` is what it is worth as a parent. `shares_source`: it can fetch a part of a content.
     """
 
     announced: Host
@@ -33,6 +33,7 @@ class KnownHost:
     created_at_s: float
     updated_at_s: float  # when anything was heard of it
     announced_at_s: float  # when it said `announced`
+    shares_source: bool = False
     peers: dict[str, Peer] = field(default_factory=dict[str, "Peer"])
     is_unreachable: bool = (
         False  # a call to this seed failed, and it has not announced itself since

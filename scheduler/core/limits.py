@@ -60,6 +60,11 @@ class Limits:
     call) is forgotten."""
 
     # --- the source ---
+    seeds_per_task: int = 2
+    """Seeds that fetch one task together, each its share, if so many can (`seed_team`)."""
+    seed_share_pieces_min: int = 4
+    """Pieces that each of them must have to fetch, for it to be worth asking: a smaller share is
+    fetched in about the time that it takes to call another seed."""
     back_to_source_limit: int = 200
     """Peers of one task that may be at the source at a time (backToSourceCount)."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from odonata.wire.message import TrafficType
-from scheduler.core import judgement, waiting
+from scheduler.core import judgement, seed_team, waiting
 from scheduler.core.lifecycle import PeerState, PeerTrigger, TaskState, TaskTrigger
 from scheduler.core.reschedule import block
 
@@ -31,6 +31,7 @@ def back_to_source_started(turn: Turn, peer: Peer) -> None:
     """The peer downloads from the source, and is a parent for all the others from now on."""
     if peer.state is not PeerState.BACK_TO_SOURCE:
         turn.state.move_peer(peer, PeerTrigger.DOWNLOAD_BACK_TO_SOURCE, turn.now)
+        seed_team.introduce(turn, peer)
 
 
 def piece_finished(turn: Turn, peer: Peer, piece: Piece) -> None:

@@ -273,7 +273,7 @@ def _give_parents(turn: Turn, child: Peer, seen: Survey, places: int | None = No
     if not parents:
         return False
     choice.parents = parents
-    turn.answer(child, NormalTask(parents=tuple(_parent(peer) for peer in parents)))
+    turn.answer(child, NormalTask(parents=tuple(parent_of(peer) for peer in parents)))
     note_choice(turn, child, choice, seen)
     if child.state is PeerState.RECEIVED_NORMAL and child.id not in child.task.starting:
         child.task.starting[child.id] = turn.now + turn.limits.start_timeout_s
@@ -281,7 +281,8 @@ def _give_parents(turn: Turn, child: Peer, seen: Survey, places: int | None = No
     return True
 
 
-def _parent(peer: Peer) -> Parent:
+def parent_of(peer: Peer) -> Parent:
+    """Return what a child is told of a parent."""
     return Parent(
         peer_id=peer.id,
         host=peer.host.announced,

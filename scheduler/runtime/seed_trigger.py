@@ -19,6 +19,7 @@ from odonata.grpc_client import CONNECT_TIMEOUT_S, open_channel, target_of
 from odonata.grpc_status import error_of
 from odonata.grpc_stub import upload_stub
 from odonata.wire.dragonfly import download_request_to_wire
+from odonata.wire.dragonfly.feature import share_to_metadata
 from odonata.wire.message import Download, SourceAnswer
 from scheduler.core.effect import TriggerSeed
 from scheduler.core.event import SeedFailed, SeedFinished
@@ -60,7 +61,12 @@ class SeedTrigger:
         stub = upload_stub(channel)
         try:
             async with asyncio.timeout(self._timeout_s):
-                async for _ in stub.DownloadTask(request, timeout=self._timeout_s + _BACKSTOP_S):
+                call = stub.DownloadTask(
+                    request,
+                    timeout=self._timeout_s + _BACKSTOP_S,
+                    metadata=share_to_metadata(download.source_share),
+                )
+                async for _ in call:
                     pass
         except TimeoutError:
             raise CapacityError(

@@ -27,6 +27,7 @@ from odonata.wire.dragonfly import (
 )
 from odonata.wire.dragonfly.feature import (
     FEATURES_KEY,
+    SHARES_SOURCE,
     TAKES_NEWS,
     UNSIZED_REGISTER,
     WRITES_PIECES,
@@ -80,7 +81,14 @@ class SchedulerService:
             raise CallerError(
                 f"interval {interval_s:g} s is negative: leave it unset, or say how often"
             )
-        self._executor.apply(HostAnnounced(host=host, interval_s=interval_s))
+        able = features_in(context.invocation_metadata())
+        self._executor.apply(
+            HostAnnounced(
+                host=host,
+                interval_s=interval_s,
+                shares_source=host.is_seed and SHARES_SOURCE in able,
+            )
+        )
         _log.info(
             "host_announced",
             host_id=host.id,

@@ -142,11 +142,15 @@ class World:
     def feed(self, event: SchedulerEvent) -> list[SchedulerEffect]:
         return self.core.handle(event, self.now)
 
-    def announce(self, *hosts: Host, interval_s: float = 300.0) -> list[SchedulerEffect]:
+    def announce(
+        self, *hosts: Host, interval_s: float = 300.0, shares_source: bool = False
+    ) -> list[SchedulerEffect]:
         return [
             effect
             for one in hosts
-            for effect in self.handle(HostAnnounced(host=one, interval_s=interval_s))
+            for effect in self.handle(
+                HostAnnounced(host=one, interval_s=interval_s, shares_source=shares_source)
+            )
         ]
 
     def register(

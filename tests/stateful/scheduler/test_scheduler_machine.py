@@ -43,6 +43,7 @@ LIMITS = Limits(
     back_to_source_limit=2,
     blocked_parent_limit=50,
     exploration=0.3,
+    seed_share_pieces_min=1,
 )
 """Small, so that short runs meet every bound."""
 
@@ -133,7 +134,9 @@ class SchedulerMachine(RuleBasedStateMachine):
     @initialize(seeds=st.integers(0, 2))
     def begin(self, seeds: int) -> None:
         for host_id in (*NORMAL_HOSTS, *SEED_HOSTS[:seeds]):
-            self.heed(self.world.announce(host(host_id, seed=host_id in SEED_HOSTS)))
+            self.heed(
+                self.world.announce(host(host_id, seed=host_id in SEED_HOSTS), shares_source=True)
+            )
 
     @rule(
         host_id=st.sampled_from(HOSTS),
@@ -141,15 +144,22 @@ class SchedulerMachine(RuleBasedStateMachine):
         moves=st.sampled_from((False, False, True)),
         changes=st.sampled_from((False, False, True)),
         interval_s=st.sampled_from((60, 60, 0)),
+        sharing=st.booleans(),
     )
     def announce(
-        self, host_id: str, shared: bool, moves: bool, changes: bool, interval_s: float
+        self,
+        host_id: str,
+        shared: bool,
+        moves: bool,
+        changes: bool,
+        interval_s: float,
+        sharing: bool,
     ) -> None:
         """A host says hello again: as before, from another address, or as the other type."""
         one = host(host_id, seed=(host_id in SEED_HOSTS) != changes, shared=shared)
         if moves:
             one = replace(one, ip="10.1.1.1", port=one.port + 1)
-        self.heed(self.world.announce(one, interval_s=interval_s))
+        self.heed(self.world.announce(one, interval_s=interval_s, shares_source=sharing))
 
     # --- asking ---
 
@@ -310,7 +320,9 @@ class SchedulerMachine(RuleBasedStateMachine):
     def seed_acts(self, data: st.DataObject, what: str) -> str | MultipleResults[str]:
         host_id, task_id = data.draw(st.sampled_from(sorted(self.triggers)))
         if what in ("arrives", "holds"):
-            wanted = download(source=what == "arrives", metadata=what == "holds")
+            # Three pieces long, as a seed that opened the source can say; or it does not say.
+            size = data.draw(st.sampled_from((12_582_912, None)))
+            wanted = download(source=what == "arrives", metadata=what == "holds", size=size)
             return self.join(host_id, task_id, wanted)
         del self.triggers[host_id, task_id]
         if what == "ends":
