@@ -202,11 +202,15 @@ class PieceBackToSourceFinished(Value, frozen=True, kw_only=True, tag=True):
 
 
 class PieceFailed(Value, frozen=True, kw_only=True, tag=True):
-    """No parent could give this piece; `parent_id` is the last one tried. Temporary = blame it."""
+    """No parent could give this piece; `parent_id` is the last one tried. Temporary = blame it.
+
+    `wrong_digest`: its bytes had another digest than it named. Only our own peers say so.
+    """
 
     parent_id: str
     number: int | None = None
     temporary: bool = True
+    wrong_digest: bool = False
 
 
 class PieceBackToSourceFailed(Value, frozen=True, kw_only=True, tag=True):

@@ -7,7 +7,7 @@ depends on the pair. And it must not be *below* the child in the graph, for edge
 cycle. A peer that is not useful yet, but suits, is what a waiting child may hope for.
 
 A host that was evicted, or is on probation and has a child already, suits nobody. Its peers are
-kept apart as a last resort (`judgement`).
+kept apart as a last resort (`judgement`); those of one that lies are not (`accusation`).
 
 There is no rule about free upload slots: load is a matter of ranking.
 """
@@ -37,6 +37,7 @@ class Drop(StrEnum):
     NO_SOURCE = "has nobody to get the bytes from"
     BLOCKED = "failed this child before"
     OTHER_RANGE = "fetches another part of the content"
+    LIAR = "its host sends other bytes than it says"
     EVICTED = "its host is evicted"
     ON_PROBATION = "its host is on probation, and has a child already"
     PARENT = "is a parent of the child already"
@@ -100,14 +101,14 @@ def why_unsuited(child: Peer, parent: Peer) -> Drop | None:
         return Drop.BLOCKED
     if not covers(parent.range, child.range):
         return Drop.OTHER_RANGE
-    return why_barred(parent.host)
+    return Drop.LIAR if parent.host.id in parent.task.liars else why_barred(parent.host)
 
 
 def why_barred(host: KnownHost) -> Drop | None:
     """Return why nobody is sent to `host` just now, for how it has served; None if it is free."""
     match host.standing.state:
         case HostState.EVICTED:
-            return Drop.EVICTED
+            return Drop.LIAR if host.standing.is_liar else Drop.EVICTED
         case HostState.ON_PROBATION if host.concurrent_upload_count >= PROBATION_CHILDREN:
             return Drop.ON_PROBATION
         case _:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from odonata.wire.message import Host
 from scheduler.core.history import HostHistory, SwarmShare
+from scheduler.core.honesty import Honesty
 from scheduler.core.standing import Standing
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class KnownHost:
     received: HostHistory = field(default_factory=HostHistory)
     swarm_share: SwarmShare = field(default_factory=SwarmShare)
     standing: Standing = field(default_factory=Standing)
+    honesty: Honesty = field(default_factory=Honesty)
 
     @property
     def id(self) -> str:

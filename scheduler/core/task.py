@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from odonata.wire.message import Download, Piece, SourceShare, TaskFacts
 from scheduler.core.lifecycle import TaskState, TaskTrigger, next_task_state
+from scheduler.core.piece_digests import PieceDigests
 
 if TYPE_CHECKING:
     from scheduler.core.graph import DownloadGraph
@@ -54,7 +55,10 @@ class SeedFlight:
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Task:
-    """A task. `seed_refused` maps seeds that failed it to when they may be asked again."""
+    """A task. `seed_refused` maps seeds that failed it to when they may be asked again.
+
+    `liars` are hosts that sent wrong bytes of it, and when that was said (`accusation`).
+    """
 
     id: str
     download: Download
@@ -75,6 +79,8 @@ class Task:
     source_failure_count: int = 0  # peers in a row that failed at the source
     seed_flights: dict[str, SeedFlight] = field(default_factory=dict[str, SeedFlight])
     seed_refused: dict[str, float] = field(default_factory=dict[str, float])
+    digests: PieceDigests = field(default_factory=PieceDigests)
+    liars: dict[str, float] = field(default_factory=dict[str, float])
 
     def move(self, trigger: TaskTrigger, now: float) -> None:
         """Take `trigger`; IllegalTransitionError tells the story if there is no such step."""
@@ -131,6 +137,7 @@ class Task:
         self.content_length = None
         self.piece_length = None
         self.piece_count = 0
+        self.digests.clear()
 
     def back_to_source_count(self) -> int:
         """Count the peers at the source or on their way there."""

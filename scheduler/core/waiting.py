@@ -200,7 +200,7 @@ def _suits_everybody(task: Task) -> bool:
         peer = task.peers[peer_id]
         if peer.range is not None or peer.host.announced.disable_shared:
             continue
-        if why_barred(peer.host) is not None:
+        if why_barred(peer.host) is not None or peer.host.id in task.liars:
             continue
         if first and first != peer.host.id:
             return True

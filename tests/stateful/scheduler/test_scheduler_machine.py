@@ -246,26 +246,42 @@ class SchedulerMachine(RuleBasedStateMachine):
         if client.is_open and client.parent_ids and not client.has_asked:
             self.complain(peer_id, list(client.parent_ids))
 
-    @rule(peer_id=peers, parent_id=peers, number=st.integers(0, 3), cost_s=st.floats(0, 9))
-    def finish_piece(self, peer_id: str, parent_id: str, number: int, cost_s: float) -> None:
-        self.heed(self.world.piece(peer_id, number, parent_id, cost_s=cost_s))
+    @rule(
+        peer_id=peers,
+        parent_id=peers,
+        number=st.integers(0, 3),
+        cost_s=st.floats(0, 9),
+        digest=st.sampled_from(("crc32:1", "crc32:1", "crc32:2", "")),
+        from_source=st.booleans(),
+    )
+    def finish_piece(
+        self,
+        peer_id: str,
+        parent_id: str,
+        number: int,
+        cost_s: float,
+        digest: str,
+        from_source: bool,
+    ) -> None:
+        parent_id = "" if from_source else parent_id
+        self.heed(self.world.piece(peer_id, number, parent_id, cost_s=cost_s, digest=digest))
 
-    @rule(peer_id=peers, parent_id=peers)
-    def fail_piece(self, peer_id: str, parent_id: str) -> None:
+    @rule(peer_id=peers, parent_id=peers, wrong_digest=st.booleans())
+    def fail_piece(self, peer_id: str, parent_id: str, wrong_digest: bool = False) -> None:
         client = self.clients[peer_id]
         if client.is_open:
             client.complained_about |= self.known(client.task_id, [parent_id]) - {peer_id}
-        self.heed(self.world.piece_failed(peer_id, parent_id))
+        self.heed(self.world.piece_failed(peer_id, parent_id, wrong_digest=wrong_digest))
 
-    @rule(parent_id=peers)
-    def everybody_complains(self, parent_id: str) -> None:
+    @rule(parent_id=peers, wrong_digest=st.booleans())
+    def everybody_complains(self, parent_id: str, wrong_digest: bool) -> None:
         """One peer fails all others of its task, twice: its host is bad."""
         parent = self.clients[parent_id]
         for peer_id, client in tuple(self.clients.items()):
             if client.is_open and client.task_id == parent.task_id and peer_id != parent_id:
-                self.fail_piece(peer_id, parent_id)
+                self.fail_piece(peer_id, parent_id, wrong_digest)
                 if client.is_open:
-                    self.fail_piece(peer_id, parent_id)
+                    self.fail_piece(peer_id, parent_id, wrong_digest)
 
     @rule(parent_id=peers, peer_id=peers)
     def serve_well(self, parent_id: str, peer_id: str) -> None:
