@@ -144,6 +144,9 @@ class DownloadLimits(Value, frozen=True, kw_only=True):
     """How long another seed, that fetches a part of the same content, may be silent before its part
     is taken over. A source is opened in less; and what was taken over for nothing is fetched twice.
     """
+    fellow_call_s: float = 2.0
+    """How long the first seed, when its own part is done, leaves the others' to them although none
+    was named yet. They have the same source to open as it had, and a call and a registration."""
     fellow_patience_pieces: float = 4.0
     """And at least as long as so many pieces take from the source: it may have to wait there."""
 

@@ -18,11 +18,11 @@ parent tells its children anyway, which pieces it holds.
    owner of the part and has begun it as well: then the helper goes away.
 4. A part, or a block, of which nothing was heard for a while (`patience_s`) is given up by whoever
    had it: anybody may take it.
-5. A seed that has no fellow (none came yet, or all are gone) takes everything.
+5. A seed that has no fellow any more takes everything.
 
-The first seed begins before there is any other, with the whole content, and leaves the other parts
-alone once a fellow is named. The others are called when it has said how long the content is, and
-wait a while (rule 4) for fellows to be named.
+The first seed begins before there is any other; the others are called when it has said how long the
+content is, unless that is too little to share. So each leaves the others' parts to them for a while
+although nobody was named to it yet, the first one for `fellow_call_s`, the others as by rule 4.
 
 So without failures each piece leaves the source once. What is heard late can cost: two seeds that
 come to one block within the time a piece takes both fetch that piece, and notice. When a seed
@@ -36,6 +36,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
+from odonata.piece import SHARE_PIECES_MIN
 from peer.core.limits import DownloadLimits
 
 if TYPE_CHECKING:
@@ -117,8 +118,8 @@ class SharedSource:
             self._begun_at = now
 
     def measure(self, piece_count: int) -> None:
-        """The content has so many pieces."""
-        if self._grid is None:
+        """The content has so many pieces; if they are too few, nothing is shared."""
+        if self._grid is None and piece_count >= SHARE_PIECES_MIN * self._count:
             self._grid = Grid(piece_count, self._count)
 
     def heard(self, numbers: Iterable[int], now: float) -> None:
@@ -180,14 +181,18 @@ class SharedSource:
     def _is_alone(self, *, has_fellow: bool, now: float) -> bool:
         if has_fellow:
             return False
-        # The first seed was here before anybody else; the others were called by one.
-        if self._had_fellow or not self._index:
+        if self._had_fellow:
             return True
-        return self._is_over(self._begun_at, now)
+        # Others may be on their way to the first seed; the others were called, so there is one.
+        until = self._begun_at + (self.patience_s if self._index else self._limits.fellow_call_s)
+        return self._is_past(until, now)
 
     def _is_over(self, since: float, now: float) -> bool:
-        """The patience with what was heard of at `since` last. If not, mind when it will be."""
-        until = since + self.patience_s
+        """The patience with what was heard of at `since` last."""
+        return self._is_past(since + self.patience_s, now)
+
+    def _is_past(self, until: float, now: float) -> bool:
+        """If not, mind when it will be."""
         if until <= now:
             return True
         self._wake_at = until if self._wake_at is None else min(self._wake_at, until)

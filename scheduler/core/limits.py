@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from odonata.piece import SHARE_PIECES_MIN
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -62,9 +64,8 @@ class Limits:
     # --- the source ---
     seeds_per_task: int = 2
     """Seeds that fetch one task together, each its share, if so many can (`seed_team`)."""
-    seed_share_pieces_min: int = 4
-    """Pieces that each of them must have to fetch, for it to be worth asking: a smaller share is
-    fetched in about the time that it takes to call another seed."""
+    seed_share_pieces_min: int = SHARE_PIECES_MIN
+    """Pieces that each of them must have to fetch, for it to be called."""
     back_to_source_limit: int = 200
     """Peers of one task that may be at the source at a time (backToSourceCount)."""
 

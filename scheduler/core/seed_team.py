@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from odonata.wire.message import NormalTask, SourceShare
 from scheduler.core import seed, waiting
-from scheduler.core.candidate import Survey
+from scheduler.core.candidate import Survey, why_unsuited
 from scheduler.core.choice import DRAW_BITS, choose
 from scheduler.core.decision import note_choice
 from scheduler.core.lifecycle import PeerState
@@ -55,31 +55,45 @@ def call_others(turn: Turn, first: Peer) -> None:
 
 
 def introduce(turn: Turn, newcomer: Peer) -> None:
-    """A seed has reached the source: name it to its fellows, and them to it, and to children."""
-    if not _is_in_team(newcomer):
+    """A seed has reached the source: name it to its fellows, and them to it, and to children.
+
+    One that has finished already is named to it, too.
+    """
+    if not _is_in_team(newcomer) or not _listens(newcomer):
         return
-    fellows = [
+    seeds = [
         peer
-        for peer in newcomer.task.at_source.values()
-        if peer is not newcomer and _is_in_team(peer) and peer.host is not newcomer.host
+        for peer in newcomer.task.useful.values()
+        if peer.host.is_seed
+        and peer.host is not newcomer.host
+        and why_unsuited(newcomer, peer) is None
     ]
-    for fellow in fellows:
+    fellows = [peer for peer in seeds if _is_in_team(peer) and peer.id in peer.task.at_source]
+    for fellow in filter(_listens, fellows):
         _name(turn, fellow, [newcomer])
-    if fellows:
-        _name(turn, newcomer, fellows)
-    children = {
-        child_id: None for fellow in fellows for child_id in newcomer.task.graph.children(fellow.id)
-    }
+    if seeds:
+        _name(turn, newcomer, seeds[: turn.limits.candidate_parent_limit])
+    _tell_children(turn, newcomer, seeds)
+
+
+def _tell_children(turn: Turn, newcomer: Peer, seeds: list[Peer]) -> None:
+    """Children of other seeds, that take what they did not ask for, may have one more parent."""
+    task = newcomer.task
+    children = {child_id: None for peer in seeds for child_id in task.graph.children(peer.id)}
     for child_id in tuple(children)[:TOLD_CHILDREN_MAX]:
-        child = newcomer.task.peers[child_id]
-        if child.is_ours and child.stream_is_open and child.state is PeerState.RUNNING:
+        child = task.peers[child_id]
+        if _listens(child) and child.state is PeerState.RUNNING:
             waiting.top_up(turn, child)
 
 
 def _is_in_team(peer: Peer) -> bool:
     flight = peer.task.seed_flights.get(peer.host.id)
-    is_reachable = peer.is_ours and peer.stream_is_open
-    return flight is not None and flight.share is not None and is_reachable
+    return flight is not None and flight.share is not None
+
+
+def _listens(peer: Peer) -> bool:
+    """Whether the peer takes answers that it did not ask for."""
+    return peer.is_ours and peer.stream_is_open
 
 
 def _name(turn: Turn, child: Peer, parents: list[Peer]) -> None:

@@ -53,7 +53,7 @@ def test_each_takes_its_own_part_first() -> None:
 
 def test_whoever_is_alone_takes_everything_its_own_part_first() -> None:
     everything = list(range(32))
-    assert choice(view(0), everything, has_fellow=False) == everything
+    assert choice(view(0), everything, has_fellow=False) == everything  # all others are gone
     assert choice(view(1), everything, has_fellow=False) == list(range(16, 32))
     assert choice(view(1), list(range(8)), has_fellow=False) == list(range(8))
 
@@ -65,6 +65,24 @@ def test_a_later_seed_waits_a_moment_for_the_first_to_be_named() -> None:
     assert choice(shared, [0, 1], 0.1, has_fellow=False) == []
     assert shared.next_wake() == LIMITS.fellow_patience_s
     assert choice(shared, [0, 1], LIMITS.fellow_patience_s, has_fellow=False) == [0, 1]
+
+
+def test_the_first_seed_waits_a_moment_for_the_others_to_come() -> None:
+    shared = SharedSource(SourceShare(index=0, count=2), LIMITS)
+    shared.begin(0.0)
+    shared.measure(8)
+    assert choice(shared, [2, 3, 4, 5], 0.1, has_fellow=False) == [2, 3]
+    assert choice(shared, [4, 5], 0.2, has_fellow=False) == []
+    assert shared.next_wake() == LIMITS.fellow_call_s
+    assert choice(shared, [4, 5], LIMITS.fellow_call_s, has_fellow=False) == [4, 5]
+
+
+def test_what_is_too_small_is_not_shared() -> None:
+    for index in (0, 1):
+        shared = SharedSource(SourceShare(index=index, count=2), LIMITS)
+        shared.begin(0.0)
+        shared.measure(7)
+        assert choice(shared, [0, 1, 6], has_fellow=False) == [0, 1, 6]
 
 
 def test_who_is_done_helps_from_the_end_far_from_the_owner() -> None:
@@ -160,7 +178,7 @@ def run_to_the_end(team: Team, dice: Random, *, late: bool) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    pieces=st.integers(1, 120),
+    pieces=st.integers(16, 120),
     count=st.integers(2, 4),
     seed=st.integers(0, 999),
     late=st.booleans(),
@@ -174,7 +192,7 @@ def test_each_piece_leaves_the_source_once(pieces: int, count: int, seed: int, l
 
 @settings(max_examples=60, deadline=None)
 @given(
-    pieces=st.integers(1, 120),
+    pieces=st.integers(16, 120),
     count=st.integers(2, 4),
     steps=st.lists(st.tuples(st.integers(0, 3), st.sampled_from("ffffcc")), max_size=400),
 )
@@ -202,7 +220,7 @@ def test_in_any_order_no_piece_is_stored_twice_from_the_source(
 
 @settings(max_examples=60, deadline=None)
 @given(
-    pieces=st.integers(1, 120),
+    pieces=st.integers(16, 120),
     count=st.integers(2, 4),
     seed=st.integers(0, 999),
     rounds=st.integers(0, 60),
@@ -231,7 +249,7 @@ def test_when_one_dies_what_it_did_not_pass_on_is_fetched_again_and_nothing_else
 
 
 @settings(max_examples=30, deadline=None)
-@given(pieces=st.integers(2, 120), count=st.integers(2, 4), slow=st.integers(0, 3))
+@given(pieces=st.integers(16, 120), count=st.integers(2, 4), slow=st.integers(0, 3))
 def test_a_slow_seed_holds_nobody_up(pieces: int, count: int, slow: int) -> None:
     """One gets a piece in the time the others get ten: they do most of its part."""
     team = Team(count, pieces)
