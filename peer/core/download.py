@@ -459,8 +459,8 @@ class DownloadCore:
     @property
     def _told_size(self) -> int | None:
         """What whoever triggered this seed has heard from the first one that shares the source."""
-        share = self._download.source_share
-        return self._download.actual_content_length if share is not None and share.index else None
+        shared = self._source.shared
+        return self._download.actual_content_length if shared is not None and shared.index else None
 
     def _is_told_wrong(self, event: SourceOpened) -> bool:
         """The source has something else than what this seed was told: it goes by the source."""

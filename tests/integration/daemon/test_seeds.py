@@ -1,4 +1,4 @@
-"""Real seeds: several share one origin, a restarted one serves what it held, a burst costs one copy."""
+"""Real seeds: several share an origin, one that is back serves, a burst costs a copy."""
 
 from __future__ import annotations
 
@@ -187,7 +187,8 @@ async def test_a_seed_that_dies_amid_a_burst_costs_what_it_had_not_passed_on(
         url = origin.add("/blob", content, slow)
         async with (
             process(*seed_process(tmp_path, 2, app)) as seed,
-            peers(tmp_path, app, 20) as children,asyncio.TaskGroup() as tasks
+            peers(tmp_path, app, 20) as children,
+            asyncio.TaskGroup() as tasks,
         ):
             tasks.create_task(all_get(children, url, content, tmp_path))
             await eventually(lambda: any(s.sent_bytes > 10 * MIB for s in origin.requests))
