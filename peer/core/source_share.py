@@ -34,6 +34,7 @@ If the source ignores ranges, the first seed alone takes everything, as long as 
 from __future__ import annotations
 
 from bisect import bisect_right
+from math import ceil
 from typing import TYPE_CHECKING
 
 from odonata.piece import SHARE_PIECES_MIN
@@ -52,6 +53,8 @@ FAR_PIECES = 3
 """From the owner's next piece to a block that is taken from it, at least: one that the owner is at,
 one that the helper needs to be heard of, and one for the news to be late. And never the owner's
 block itself."""
+FAR_S = 0.5
+"""At least so far in time, where pieces are quick: news take some round trips of up to 100 ms."""
 
 Block = tuple[int, int]
 """Part, and number in it."""
@@ -176,6 +179,11 @@ class SharedSource:
             self._limits.fellow_patience_s, self._limits.fellow_patience_pieces * self._piece_s
         )
 
+    @property
+    def _far_pieces(self) -> int:
+        """How far from its owner a block must be to be taken, in pieces."""
+        return max(FAR_PIECES, ceil(FAR_S / self._piece_s) if self._piece_s > 0 else 0)
+
     # --- inside ---------------------------------------------------------------------------------
 
     def _is_alone(self, *, has_fellow: bool, now: float) -> bool:
@@ -235,6 +243,6 @@ class SharedSource:
             if len(free) <= others or free[-1 - others] == there[0]:
                 continue
             block = free[-1 - others]
-            if blocks[block][0] - blocks[there[0]][0] >= FAR_PIECES:
+            if blocks[block][0] - blocks[there[0]][0] >= self._far_pieces:
                 return block
         return None

@@ -98,6 +98,16 @@ def test_who_is_done_does_not_help_where_the_owner_will_be_soon() -> None:
     assert choice(shared, [10, 11, 12], 1.0) == []
 
 
+@pytest.mark.parametrize(("piece_s", "helps"), [(0.04, False), (0.05, True)])
+def test_where_pieces_are_quick_far_is_a_matter_of_time(piece_s: float, helps: bool) -> None:
+    """The last block of eight pieces begins ten pieces from where the owner is."""
+    shared = view(1, pieces=128)
+    for number in range(3):
+        shared.stored(64 + number, number * piece_s)
+    shared.heard(range(46), 1.0)
+    assert bool(choice(shared, list(range(46, 64)), 1.0)) is helps
+
+
 def test_a_helper_goes_on_with_its_block_until_the_owner_comes_there() -> None:
     shared = view(1, pieces=64)
     shared.heard(range(10), 1.0)
