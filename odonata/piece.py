@@ -17,6 +17,10 @@ MIB: Final = 1024 * 1024
 PIECE_LENGTH_MIN: Final = 4 * MIB
 PIECE_LENGTH_MAX: Final = 64 * MIB
 PIECE_COUNT_TARGET: Final = 500
+# Pieces for each of several seeds that share a source, or only the first one is asked: a smaller
+# part is fetched in about the time that it takes to call another seed. Scheduler and seeds go by
+# it, so that the first seed knows whether others will come.
+SHARE_PIECES_MIN: Final = 4
 
 
 def piece_length_for(content_length: int) -> int:

@@ -104,7 +104,8 @@ class Place:
             used = int(host.link.used * BITS) if host.told_up else 0
             said = replace(host.host, tx_bandwidth_bits_per_s=used)
             interval_s = self.scenario.announce_interval_s
-            self.tell(HostAnnounced(host=said, interval_s=interval_s))
+            shares = self.scenario.seeds_share and host.is_seed
+            self.tell(HostAnnounced(host=said, interval_s=interval_s, shares_source=shares))
             self.world.after(interval_s, partial(self._announce, host))
 
     def _plan_degrading(self, host: SimulatedHost) -> None:
@@ -142,7 +143,8 @@ class Place:
                 task_id=run.task_id,
                 peer_id=run.peer_id,
                 message=message,
-                is_ours=self.scenario.is_ours,
+                is_ours=self.scenario.is_ours
+                or (self.scenario.seeds_share and run.node.host.is_seed),
                 writes_pieces=True,  # stock peers do not, but the simulation does it for them
             )
         )

@@ -109,6 +109,8 @@ class Scenario(Value, frozen=True, kw_only=True):
     limits: DownloadLimits = DownloadLimits()
     is_ours: bool = True
     """The peers are ours: they take answers that they did not ask for."""
+    seeds_share: bool = True
+    """The seeds are ours: several fetch a content together, if the scheduler wants them to."""
 
     def __post_init__(self) -> None:
         self._check_counts()

@@ -91,12 +91,23 @@ class Piece(Value, frozen=True, kw_only=True):
     created_at_s: float = 0.0
 
 
+class SourceShare(Value, frozen=True, kw_only=True):
+    """Which of `count` seeds, that fetch one content together, a seed is: number `index`, from 0.
+
+    The first one begins before the others, and finds out how long the content is.
+    """
+
+    index: int
+    count: int
+
+
 class Download(Value, frozen=True, kw_only=True):
     """What a user asked for. `actual_*` is what the peer learned of the content before registering.
 
     `revision` is the model hub's (hugging_face, model_scope, open_csg); it counts in the task id.
     `extra` keeps the serialised original, so that fields which no core looks at (object storage
     credentials, certificate chains, ...) survive on their way to a seed peer. It is never logged.
+    `source_share` is no part of the message: a seed of ours is told it in metadata (`feature`).
     """
 
     url: str
@@ -127,6 +138,7 @@ class Download(Value, frozen=True, kw_only=True):
     actual_piece_length: int | None = None
     actual_content_length: int | None = None
     actual_piece_count: int | None = None
+    source_share: SourceShare | None = None
     extra: bytes = b""
 
 
@@ -190,11 +202,15 @@ class PieceBackToSourceFinished(Value, frozen=True, kw_only=True, tag=True):
 
 
 class PieceFailed(Value, frozen=True, kw_only=True, tag=True):
-    """No parent could give this piece; `parent_id` is the last one tried. Temporary = blame it."""
+    """No parent could give this piece; `parent_id` is the last one tried. Temporary = blame it.
+
+    `wrong_digest`: its bytes had another digest than it named. Only our own peers say so.
+    """
 
     parent_id: str
     number: int | None = None
     temporary: bool = True
+    wrong_digest: bool = False
 
 
 class PieceBackToSourceFailed(Value, frozen=True, kw_only=True, tag=True):

@@ -21,6 +21,7 @@ from odonata.errors import (
     StorageError,
     UnavailableError,
 )
+from odonata.piece import piece_count, piece_length_for
 from odonata.wire.message import (
     BackToSourceFailed,
     Download,
@@ -30,6 +31,7 @@ from odonata.wire.message import (
     NeedBackToSource,
     NormalTask,
     PeerMessage,
+    Piece,
     PieceBackToSourceFailed,
     PieceBackToSourceFinished,
     PieceFinished,
@@ -66,9 +68,11 @@ from peer.core.event import (
 from peer.core.fetching import Fetching
 from peer.core.lifecycle import Lifecycle, State, Step
 from peer.core.limits import DownloadLimits
+from peer.core.parents import ParentState
 from peer.core.registration import introduction, why_not_register
 from peer.core.selection import Reader
 from peer.core.source_plan import SourcePlan
+from peer.core.source_share import Grid, SharedSource
 
 if TYPE_CHECKING:
     from random import Random
@@ -110,7 +114,13 @@ class DownloadCore:
         self._life = Lifecycle()
         self._content = Content(piece_length=download.piece_length, wanted=download.range)
         self._conversation = Conversation()
-        self._source = SourcePlan(limits=limits, content=self._content, rng=rng)
+        share = download.source_share
+        self._source = SourcePlan(
+            limits=limits,
+            content=self._content,
+            rng=rng,
+            shared=None if share is None else SharedSource(share, limits),
+        )
         slots = download.concurrent_piece_count or limits.concurrent_piece_count
         self._fetching = Fetching(
             limits=limits,
@@ -197,7 +207,7 @@ class DownloadCore:
             self._go_to_source("there is no scheduler", now, out)
         elif self._content.content_length is None and (triggered or self._needs_size):
             self._life.take(Step.SIZE, now)
-            self._source.open(now, out)
+            self._open_source(now, out)
         else:
             self._ask_scheduler(now, out)
 
@@ -272,6 +282,8 @@ class DownloadCore:
             return
         if self.state is State.SOURCING and isinstance(answer, NormalTask):
             self._fetching.connect(answer.parents, self._decisions, now, out)
+            if self._source.shared is not None and self._fetching.has_seeds:
+                self._source.shared.named(now)
         if self.state not in _WAITING and self.state is not State.SWARMING:
             return  # too late: decided otherwise meanwhile
         match answer:
@@ -338,7 +350,7 @@ class DownloadCore:
             case ParentConnected():
                 self._on_parent_connected(event, now, out)
             case ParentHolds():
-                self._fetching.on_holds(state, event.pieces, now, out)
+                self._on_holds(state, event.pieces, now, out)
             case ParentEnded():
                 self._fetching.on_ended(state, finished=event.finished, now=now, out=out)
             case ParentLoad():
@@ -364,6 +376,14 @@ class DownloadCore:
         # Without a length: it does not know yet, unless it has pieces and still can't say.
         if event.content_length is not None or (was_asked and (state.offers or state.finished)):
             self._learn(event.content_length, event.piece_length, event.response_header, out)
+
+    def _on_holds(
+        self, state: ParentState, pieces: tuple[Piece, ...], now: float, out: list[DownloadEffect]
+    ) -> None:
+        self._fetching.on_holds(state, pieces, now, out)
+        if self._source.shared is not None and state.is_seed:
+            held = self._content.held
+            self._source.shared.heard((p.number for p in pieces if p.number not in held), now)
 
     def _on_piece_stored(self, event: PieceStored, now: float, out: list[DownloadEffect]) -> None:
         piece = event.piece
@@ -410,20 +430,55 @@ class DownloadCore:
     def _on_source_opened(self, event: SourceOpened, now: float, out: list[DownloadEffect]) -> None:
         if self.state not in {State.SIZING, State.SOURCING}:
             return  # stopped meanwhile
+        if self.state is State.SIZING and self._is_told_wrong(event):
+            self._source.close(out)
+            self._source.shared = None
+            self._source.open(now, out)
+            return
         why = self._content.contradiction(event.content_length, None)
         if why is not None:
             self._source.contradicted(why, out)
             return
-        self._learn(event.content_length, None, event.response_header, out)
+        told = self._told_size if event.content_length is None else event.content_length
+        self._learn(told, None, event.response_header, out)
         self._source.on_opened(ranges=event.ranges, now=now, out=out)
+        if self._told_size is not None and not event.ranges and self.state is State.SIZING:
+            self._source.close(out)  # it begins with what the first seed brings
         if self.state is State.SIZING:
             self._ask_scheduler(now, out)
+
+    def _open_source(self, now: float, out: list[DownloadEffect]) -> None:
+        """Ask for the head of the content; or, of a seed that was told its share, for that share.
+
+        Then nothing is asked for that others bring, and the answer says what the head says, too.
+        """
+        shared, told = self._source.shared, self._told_size
+        if shared is None or not told:
+            self._source.open(now, out)
+            return
+        piece_length = self._content.piece_length or piece_length_for(told)
+        share = Grid(piece_count(told, piece_length), shared.count).span(shared.index)
+        end = min(share.stop * piece_length, told)
+        is_last = end == told
+        offset = share.start * piece_length
+        self._source.open_at(share.start, offset, None if is_last else end, now, out)
+
+    @property
+    def _told_size(self) -> int | None:
+        """What whoever triggered this seed has heard from the first one that shares the source."""
+        shared = self._source.shared
+        return self._download.actual_content_length if shared is not None and shared.index else None
+
+    def _is_told_wrong(self, event: SourceOpened) -> bool:
+        """The source has something else than what this seed was told: it goes by the source."""
+        told, length = self._told_size, event.content_length
+        return told is not None and length is not None and length != told
 
     def _on_source_piece(
         self, event: SourcePieceStored, now: float, out: list[DownloadEffect]
     ) -> None:
         news = self._content.hold(event.piece.number)
-        self._source.on_stored(now)
+        self._source.on_stored(event.piece.number, now)
         self._fetching.forget(event.piece.number, CancelReason.SOURCE, now, out)
         if news:
             self._progress(now)
@@ -462,6 +517,8 @@ class DownloadCore:
             return
         self._life.take(Step.GO_TO_SOURCE, now)
         self._progress_at = now
+        if self._source.shared is not None:
+            self._source.shared.begin(now)
         self._conversation.start_source(why, out)
 
     # --- after every event ----------------------------------------------------------------------
@@ -484,7 +541,7 @@ class DownloadCore:
         if self._source.error is not None:
             self._give_up(self._source.error, Failed(), now, out)
         elif self._source.retry_due is not None and now >= self._source.retry_due:
-            self._source.open(now, out)
+            self._open_source(now, out)
 
     def _steer_swarm(self, now: float, out: list[DownloadEffect]) -> None:
         if self.state is not State.REGISTERING:
@@ -535,7 +592,13 @@ class DownloadCore:
             self._fetching.drop_all(out)  # they offer pieces and do not bring them
         reader = self._fetching.reader
         elsewhere = self._fetching.promised(now)
-        self._source.advance(elsewhere, None if reader is None else reader.number, now, out)
+        self._source.advance(
+            elsewhere,
+            None if reader is None else reader.number,
+            now,
+            out,
+            has_fellow=self._fetching.has_seeds,
+        )
         self._fetching.leave_to_source(now, out)
         self._fetching.fill(now, out)
         if self._source.error is not None and not self._parents_suffice():

@@ -97,9 +97,13 @@ class OpenSource(Value, frozen=True, kw_only=True, tag=True):
     """Ask the source for everything from piece `first` on, but read nothing beyond the head yet.
 
     Answer: SourceOpened, then it waits for FetchSource with the same `first`; or SourceFailed.
+    `offset` and `end`: the bytes to ask for instead, where the caller knows what is not learned
+    yet, the length of a piece.
     """
 
     first: int = 0
+    offset: int | None = None
+    end: int | None = None
 
 
 class FetchSource(Value, frozen=True, kw_only=True, tag=True):

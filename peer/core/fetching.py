@@ -10,7 +10,7 @@ next choice sees it. The parent is treated by what the failure says about it:
 |----------------------|-----------------------------------------------------------------------|
 | refused              | left alone for a moment, longer each time; no blame                   |
 | not found            | does not hold the piece; too many of them: blamed                     |
-| digest, protocol     | blamed: never again in this download, and reported                    |
+| digest, protocol     | blamed: never again in this download, and reported, as what it is     |
 | unreachable, timeout | a strike: left alone; dropped and reported after the second in a row  |
 | cancelled            | nothing if we stopped it, else as if refused                          |
 
@@ -170,12 +170,18 @@ class Fetching:
             out.append(AskParentMeta(peer_id=state.peer_id))
 
     def blame(
-        self, state: ParentState, number: int | None, why: str, out: list[DownloadEffect]
+        self,
+        state: ParentState,
+        number: int | None,
+        why: str,
+        out: list[DownloadEffect],
+        *,
+        wrong_digest: bool = False,
     ) -> None:
         """It did what no honest parent does: never again in this download."""
         self._leave(state, CancelReason.BLAMED, out)
         self.parents.blame(state.peer_id, why)
-        self._report(state, number, out)
+        self._report(state, number, out, wrong_digest=wrong_digest)
 
     def drop_all(self, out: list[DownloadEffect]) -> None:
         """The download needs no parents any more."""
@@ -246,7 +252,13 @@ class Fetching:
                 if state.not_found > limits.max_not_found:
                     self.blame(state, event.number, "offers what it does not hold", out)
             case FailureReason.DIGEST | FailureReason.PROTOCOL:
-                self.blame(state, event.number, event.detail or event.reason, out)
+                self.blame(
+                    state,
+                    event.number,
+                    event.detail or event.reason,
+                    out,
+                    wrong_digest=event.reason is FailureReason.DIGEST,
+                )
             case FailureReason.UNREACHABLE | FailureReason.TIMEOUT:
                 state.avoid_until = now + limits.strike_avoid_s
                 self._strike(state, event.number, out)
@@ -295,6 +307,11 @@ class Fetching:
     def flights(self) -> int:
         """Pieces on their way, copies counted."""
         return sum(self._on_way.values())
+
+    @property
+    def has_seeds(self) -> bool:
+        """A seed is among the parents."""
+        return any(state.is_seed for state in self.parents)
 
     def brings(self, number: int) -> bool:
         """Some parent is bringing this piece."""
@@ -419,8 +436,17 @@ class Fetching:
             del self._cancelled[key]
         out.append(DropParent(peer_id=state.peer_id, reason=why))
 
-    def _report(self, state: ParentState, number: int | None, out: list[DownloadEffect]) -> None:
-        message = PieceFailed(parent_id=state.peer_id, number=number, temporary=True)
+    def _report(
+        self,
+        state: ParentState,
+        number: int | None,
+        out: list[DownloadEffect],
+        *,
+        wrong_digest: bool = False,
+    ) -> None:
+        message = PieceFailed(
+            parent_id=state.peer_id, number=number, temporary=True, wrong_digest=wrong_digest
+        )
         self._conversation.say(message, out)
 
     def _refused(self, state: ParentState, now: float) -> None:

@@ -143,6 +143,16 @@ class DownloadLimits(Value, frozen=True, kw_only=True):
     """The driver has its own, shorter timeouts; this one only makes sure that a download ends. It
     must outlast one 64 MiB piece at 128 KiB/s."""
 
+    fellow_patience_s: float = 5.0
+    """How long another seed, that fetches a part of the same content, may be silent before its part
+    is taken over. A source is opened in less; and what was taken over for nothing is fetched twice.
+    """
+    fellow_call_s: float = 2.0
+    """How long the first seed, when its own part is done, leaves the others' to them although none
+    was named yet. They have the same source to open as it had, and a call and a registration."""
+    fellow_patience_pieces: float = 4.0
+    """And at least as long as so many pieces take from the source: it may have to wait there."""
+
     # --- the clock ----------------------------------------------------------------------------
     min_wake_s: float = 0.01
     """No timer is nearer than this: a bound on the work of a wrong deadline."""

@@ -4,6 +4,9 @@ Missing pieces are asked for in runs: one request for each contiguous stretch, n
 same piece. A source that ignores Range gets one request from the start, and what is held is read
 past. A failed run is planned anew from its first missing piece after a pause; every piece that
 arrives forgives the failures before it.
+
+A seed that shares a source with others (`source_share`) asks for its share only, and stops a run
+at the first piece that has become somebody else's.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from peer.core.content import Content
 from peer.core.effect import DownloadEffect, FetchSource, OpenSource, StopSource
 from peer.core.event import SourceFailed
 from peer.core.limits import DownloadLimits
+from peer.core.source_share import SharedSource
 
 if TYPE_CHECKING:
     from random import Random
@@ -48,7 +52,16 @@ def runs_of(numbers: list[int]) -> list[Run]:
 class SourcePlan:
     """The source side of one download. Methods append their effects to `out`."""
 
-    def __init__(self, *, limits: DownloadLimits, content: Content, rng: Random) -> None:
+    def __init__(
+        self,
+        *,
+        limits: DownloadLimits,
+        content: Content,
+        rng: Random,
+        shared: SharedSource | None = None,
+    ) -> None:
+        """`shared`: other seeds take their shares of it."""
+        self.shared = shared
         self.error: SourceError | None = None  # set once the source is given up
         self.answer: SourceAnswer | None = None  # what it said last when it failed
         self._limits = limits
@@ -57,6 +70,8 @@ class SourcePlan:
         self._ranges: bool | None = None  # unknown until it has answered once
         self._open: int | None = None  # first piece of an OpenSource that nobody continued yet
         self._runs: dict[int, Run] = {}
+        self._asked_to: dict[int, int | None] = {}  # where a run would end if nobody stopped it
+        self._next: dict[int, int] = {}  # the piece that a run brings next
         self._failures = 0
         self._retry_at: float | None = None
         self._heard_at = 0.0
@@ -70,6 +85,15 @@ class SourcePlan:
         self._heard_at = now
         out.append(OpenSource(first=0))
 
+    def open_at(
+        self, first: int, offset: int, end: int | None, now: float, out: list[DownloadEffect]
+    ) -> None:
+        """Ask for the bytes from `offset` to `end`, where piece `first` begins."""
+        self._open = first
+        self._retry_at = None
+        self._heard_at = now
+        out.append(OpenSource(first=first, offset=offset, end=end))
+
     def close(self, out: list[DownloadEffect]) -> None:
         """Stop whatever is open or running."""
         out.extend(StopSource(first=first) for first in self._firsts())
@@ -78,9 +102,18 @@ class SourcePlan:
         self._retry_at = None
 
     def advance(
-        self, elsewhere: Container[int], reader: int | None, now: float, out: list[DownloadEffect]
+        self,
+        elsewhere: Container[int],
+        reader: int | None,
+        now: float,
+        out: list[DownloadEffect],
+        *,
+        has_fellow: bool = False,
     ) -> None:
-        """Start what can be started. `elsewhere`: pieces that come from parents; `reader` first."""
+        """Start what can be started. `elsewhere`: pieces that come from parents; `reader` first.
+
+        `has_fellow`: somebody who shares the source is among the parents.
+        """
         if self.error is not None or (self._retry_at is not None and now < self._retry_at):
             return
         self._retry_at = None
@@ -89,7 +122,10 @@ class SourcePlan:
             if not self._firsts():
                 self.open(now, out)
             return
-        for run in self._planned(elsewhere, reader):
+        runs = self._planned(elsewhere, reader)
+        if self.shared is not None and self._content.count is not None:
+            runs = self._shared_runs(self.shared, elsewhere, now, out, has_fellow=has_fellow)
+        for run in runs:
             if len(self._runs) >= self._limits.source_streams:
                 return
             self._start(run, now, out)
@@ -104,10 +140,15 @@ class SourcePlan:
             return
         self.close(out)
 
-    def on_stored(self, now: float) -> None:
+    def on_stored(self, number: int, now: float) -> None:
         """A piece of it is on the disk."""
         self._heard_at = now
         self._failures = 0
+        for first in self._runs:
+            if self._next[first] == number:
+                self._next[first] = number + 1
+        if self.shared is not None:
+            self.shared.stored(number, now)
 
     def on_ended(self, first: int, now: float, out: list[DownloadEffect]) -> None:
         """A run is over. If it did not bring what it should, it failed: never a short file."""
@@ -176,9 +217,10 @@ class SourcePlan:
     def next_wake(self) -> float | None:
         if self._retry_at is not None:
             return self._retry_at
+        moments = [] if self.shared is None else [self.shared.next_wake()]
         if self._runs or self._open is not None:
-            return self._heard_at + self._limits.source_silence_s
-        return None
+            moments.append(self._heard_at + self._limits.source_silence_s)
+        return min((moment for moment in moments if moment is not None), default=None)
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -211,6 +253,41 @@ class SourcePlan:
             runs.sort(key=lambda run: (run.last is not None and run.last < reader, run.first))
         return runs
 
+    def _shared_runs(
+        self,
+        shared: SharedSource,
+        elsewhere: Container[int],
+        now: float,
+        out: list[DownloadEffect],
+        *,
+        has_fellow: bool,
+    ) -> list[Run]:
+        """Stop what is not ours any more; return what is, and not on its way yet."""
+        shared.measure(self._content.count or 0)
+        left = [n for n in self._content.missing() or () if n not in elsewhere]
+        ours = shared.choose(left, ranges=self._ranges, has_fellow=has_fellow, now=now)
+        if self._ranges is False:
+            if self._runs or not ours:
+                return []
+            return [self._whole_if_needed(Run(ours[0], ours[-1]))]
+        self._stop_at_others(frozenset(ours), out)
+        return runs_of([n for n in ours if not self.covers(n)])
+
+    def _stop_at_others(self, ours: frozenset[int], out: list[DownloadEffect]) -> None:
+        """Let each run end before the first piece that it must not bring, now if that is next."""
+        count = self._content.count or 0
+        for first in tuple(self._runs):
+            last = self._asked_to[first]
+            end = count if last is None else last + 1
+            stop = next((n for n in range(self._next[first], end) if n not in ours), None)
+            if stop is None:
+                self._runs[first] = Run(first, last)
+            elif stop == self._next[first]:
+                out.append(StopSource(first=first))
+                del self._runs[first]
+            else:
+                self._runs[first] = Run(first, stop - 1)
+
     def _whole_if_needed(self, run: Run) -> Run:
         return run if self._ranges is not False else Run(0, run.last)
 
@@ -219,7 +296,11 @@ class SourcePlan:
             out.append(StopSource(first=self._open))
         self._open = None
         self._runs[run.first] = run
+        self._asked_to[run.first] = run.last
+        self._next[run.first] = run.first
         self._heard_at = now
+        if self.shared is not None:
+            self.shared.paused()
         count = self._content.count
         to_end = run.last is None or (count is not None and run.last == count - 1)
         skip = tuple(sorted(n for n in self._content.held if run.covers(n)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from odonata.piece import PIECE_LENGTH_MIN
-from odonata.wire.dragonfly.feature import TAKES_NEWS, WRITES_PIECES
+from odonata.wire.dragonfly.feature import SHARES_SOURCE, TAKES_NEWS, WRITES_PIECES
 from peer.core.limits import DownloadLimits
 from peer.core.proxy_auth import ProxyLogin
 from peer.core.proxy_rule import ProxyPolicy, ProxyRule
@@ -91,7 +91,8 @@ def proxy_policy(settings: ProxySettings) -> ProxyPolicy:
 
 def peer_features(settings: DaemonSettings) -> tuple[str, ...]:
     """What its peers tell a scheduler that they can, beyond Dragonfly's API."""
-    return (TAKES_NEWS, WRITES_PIECES) if settings.telemetry.enable else (TAKES_NEWS,)
+    able = (TAKES_NEWS, WRITES_PIECES) if settings.telemetry.enable else (TAKES_NEWS,)
+    return (*able, SHARES_SOURCE) if settings.seed_peer.enable else able
 
 
 def upload_slots(settings: DaemonSettings) -> int:

@@ -137,7 +137,9 @@ class Scheduler:
                 host=self._host(), interval=duration_to_wire(self._interval_s)
             )
             call = scheduler_stub(self.channel).AnnounceHost(
-                request, timeout=REQUEST_TIMEOUT_S, metadata=carried()
+                request,
+                timeout=REQUEST_TIMEOUT_S,
+                metadata=((FEATURES_KEY, ",".join(self.features)), *carried()),
             )
             await self._answer(call)
             self.takes_unsized = _takes_unsized(await self._answer(call.initial_metadata()))

@@ -64,7 +64,8 @@ class SourceRuns:
         if order is not None and open_run is not None and open_run.waits:
             open_run.order(order)
             return
-        run = _SourceRun(effect.first, self._place, download, waits=order is None)
+        opening = effect if isinstance(effect, OpenSource) else None
+        run = _SourceRun(effect.first, self._place, download, opening)
         work = self._place.start(f"source from piece {effect.first}", run.drive(order))
         self._runs[effect.first] = (run, work)
 
@@ -72,7 +73,9 @@ class SourceRuns:
 class _SourceRun:
     """A run that begins at piece `first`. `drive` does it; `order` says how far to go."""
 
-    def __init__(self, first: int, place: RunPlace, download: Download, *, waits: bool) -> None:
+    def __init__(
+        self, first: int, place: RunPlace, download: Download, opening: OpenSource | None
+    ) -> None:
         self._first = first
         self._task = place.task
         self._tools = place.tools
@@ -83,7 +86,8 @@ class _SourceRun:
         self._orders: asyncio.Queue[FetchSource] = asyncio.Queue(1)
         self._record = place.record
         self._attempt: Try | None = None  # at the piece that is to come next
-        self.waits = waits
+        self._opening = opening
+        self.waits = opening is not None
         """Opened, but nobody has said yet what to fetch."""
 
     def order(self, order: FetchSource) -> None:
@@ -112,11 +116,9 @@ class _SourceRun:
                 self._attempt.cancelled(STOPPED)  # else it has ended otherwise
 
     async def _ask(self, order: FetchSource | None) -> None:
-        offset = self._offset_of(self._first)
+        offset, end = self._bytes_of(order)
         try:
-            opened = await self._tools.source.open(
-                self._url, self._header, offset=offset, end=self._end_of(order)
-            )
+            opened = await self._tools.source.open(self._url, self._header, offset=offset, end=end)
         except SourceError as error:
             if offset == 0 or error.status_code != 200:
                 raise
@@ -140,6 +142,12 @@ class _SourceRun:
         """It begins at byte 0 whatever is asked: the core stops this run for one from the start."""
         await self._tell(SourceOpened(content_length=self._task.content_length, ranges=False))
         await self._orders.get()
+
+    def _bytes_of(self, order: FetchSource | None) -> tuple[int, int | None]:
+        """What to ask for; the piece length is not known yet to an opening that says the bytes."""
+        if self._opening is not None and self._opening.offset is not None:
+            return self._opening.offset, self._opening.end
+        return self._offset_of(self._first), self._end_of(order)
 
     def _offset_of(self, number: int) -> int:
         if number == 0:

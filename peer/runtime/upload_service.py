@@ -23,6 +23,7 @@ from odonata.wire.dragonfly import (
     require_id,
     wanted_pieces_from_wire,
 )
+from odonata.wire.dragonfly.feature import share_in
 from peer.runtime.host_info import HostReporter
 from peer.runtime.hub import Hub
 from peer.runtime.local_task import stat_task
@@ -56,7 +57,12 @@ class UploadService:
         """A scheduler's order. It goes on when the scheduler hangs up: children wait for it."""
         download = download_request_from_wire(request)
         # Who is not on this host has no business with its files, and takes pieces by Vortex.
-        here = msgspec.structs.replace(download, output_path=None, need_piece_content=False)
+        here = msgspec.structs.replace(
+            download,
+            output_path=None,
+            need_piece_content=False,
+            source_share=share_in(context.invocation_metadata()),
+        )
         await self._stream.serve(here, context, linger=True)
 
     async def SyncPieces(  # noqa: N802  # the rpc's name

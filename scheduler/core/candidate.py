@@ -7,7 +7,7 @@ depends on the pair. And it must not be *below* the child where the graph may no
 (`graph`). A peer that is not useful yet, but suits, is what a waiting child may hope for.
 
 A host that was evicted, or is on probation and has a child already, suits nobody. Its peers are
-kept apart as a last resort (`judgement`).
+kept apart as a last resort (`judgement`); those of one that lies are not (`accusation`).
 
 There is no rule about free upload slots: load is a matter of ranking, and of the operator's load
 limit (`cluster`).
@@ -42,6 +42,7 @@ class Drop(StrEnum):
     NO_SOURCE = "has nobody to get the bytes from"
     BLOCKED = "failed this child before"
     OTHER_RANGE = "fetches another part of the content"
+    LIAR = "its host sends other bytes than it says"
     EVICTED = "its host is evicted"
     ON_PROBATION = "its host is on probation, and has a child already"
     PARENT = "is a parent of the child already"
@@ -105,7 +106,7 @@ def why_unsuited(child: Peer, parent: Peer) -> Drop | None:
         return Drop.BLOCKED
     if not covers(parent.range, child.range):
         return Drop.OTHER_RANGE
-    return why_barred(parent.host)
+    return Drop.LIAR if parent.host.id in parent.task.liars else why_barred(parent.host)
 
 
 def why_out_of_order(child: Peer, parent: Peer, below: Descendants) -> Drop | None:
@@ -123,7 +124,7 @@ def why_barred(host: KnownHost) -> Drop | None:
     """Return why nobody is sent to `host` just now, for how it has served; None if it is free."""
     match host.standing.state:
         case HostState.EVICTED:
-            return Drop.EVICTED
+            return Drop.LIAR if host.standing.is_liar else Drop.EVICTED
         case HostState.ON_PROBATION if host.concurrent_upload_count >= PROBATION_CHILDREN:
             return Drop.ON_PROBATION
         case _:
@@ -186,5 +187,5 @@ def may_become_parent(child: Peer, starting: Peer, below: Descendants) -> bool:
 
 
 def _seed_may_come(child: Peer) -> bool:
-    flight = child.task.seed_flight
-    return flight is not None and flight.is_hope() and flight.host_id != child.host.id
+    flights = child.task.seed_flights.values()
+    return any(flight.is_hope() and flight.host_id != child.host.id for flight in flights)

@@ -142,7 +142,9 @@ class SchedulerCore:
             case PeerSpoke():
                 _listen(turn, event)
             case HostAnnounced():
-                self.state.announce(event.host, event.interval_s, turn.now)
+                self.state.announce(
+                    event.host, event.interval_s, turn.now, shares_source=event.shares_source
+                )
             case StreamClosed():
                 departure.close_stream(turn, event)
             case Ticked():

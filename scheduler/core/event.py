@@ -7,10 +7,15 @@ from scheduler.core.cluster import ClusterConfig
 
 
 class HostAnnounced(Value, frozen=True, kw_only=True, tag=True):
-    """A host said hello, maybe again. `interval_s` is how often it will (0: it did not say)."""
+    """A host said hello, maybe again. `interval_s` is how often it will (0: it did not say).
+
+    `shares_source`: a seed that said that it can fetch a part of a content
+    (`odonata.wire.dragonfly.feature`).
+    """
 
     host: Host
     interval_s: float = 0.0
+    shares_source: bool = False
 
 
 class HostDeleted(Value, frozen=True, kw_only=True, tag=True):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from odonata.wire.message import Host
 from scheduler.core.history import HostHistory, SwarmShare
+from scheduler.core.honesty import Honesty
 from scheduler.core.standing import Standing
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class KnownHost:
     `announced` is what the host said last. The counters sum the bookings of all edges that leave
     its peers; `upload_count` and `upload_failed_count` only ever grow. `history` is what it gave to
     others, `received` what it got from them; `swarm_share` is its part in the swarm's rate.
-    `standing` is what it is worth as a parent.
+    `standing` is what it is worth as a parent. `shares_source`: it can fetch a part of a content.
     """
 
     announced: Host
@@ -33,6 +34,7 @@ class KnownHost:
     created_at_s: float
     updated_at_s: float  # when anything was heard of it
     announced_at_s: float  # when it said `announced`
+    shares_source: bool = False
     peers: dict[str, Peer] = field(default_factory=dict[str, "Peer"])
     is_unreachable: bool = (
         False  # a call to this seed failed, and it has not announced itself since
@@ -47,6 +49,7 @@ class KnownHost:
     received: HostHistory = field(default_factory=HostHistory)
     swarm_share: SwarmShare = field(default_factory=SwarmShare)
     standing: Standing = field(default_factory=Standing)
+    honesty: Honesty = field(default_factory=Honesty)
 
     @property
     def id(self) -> str:

@@ -237,6 +237,8 @@ def _check_flights(task: Task) -> None:
         state = task.peers[peer_id].state
         _require(state in _WAITING_STATES, f"peer {peer_id} was sent to the source in {state}")
     _require(not set(task.starting) & set(task.to_source), "a peer is on its way twice")
+    by_host = {flight.host_id: flight for flight in task.seed_flights.values()}
+    _require(task.seed_flights == by_host, f"the triggers of task {task.id} are mixed up")
     for flights in (task.starting, task.to_source):
         deadlines = list(flights.values())
         _require(deadlines == sorted(deadlines), f"deadlines of task {task.id} are out of order")

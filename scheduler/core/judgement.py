@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING
 from models.features import same_idc
 from odonata.wire.message import Value
 from scheduler.core import seed
+from scheduler.core.honesty import found_good
 from scheduler.core.standing import (
     PROBATION_BAD_PIECES,
     PROBATION_GOOD_PIECES,
@@ -67,7 +68,8 @@ and is counted as doubtful."""
 class StandingCounts(Value, frozen=True, kw_only=True):
     """How the hosts stand now, and how often that changed since the scheduler started.
 
-    `doubtful_evictions` are those of hosts that were just serving at a decent rate.
+    `doubtful_evictions` are those of hosts that were just serving at a decent rate; or, if they
+    were evicted for wrong bytes, right ones to others.
     """
 
     good: int
@@ -138,16 +140,34 @@ def end_terms(turn: Turn) -> None:
             state.disturb_host(host)
 
 
-def evict(turn: Turn, host: KnownHost, why: str = "its children complained") -> None:
-    """Send nobody to `host` for a while, and take away its children; `why` is for people."""
+def suspect(turn: Turn, host: KnownHost) -> None:
+    """Put a good host on probation: it is said to send wrong bytes."""
+    host.standing.move(HostTrigger.SUSPECT, turn.now)
+    turn.state.trials[host.id] = host
+    turn.state.disturb_host(host)
+
+
+def evict(
+    turn: Turn,
+    host: KnownHost,
+    why: str = "its children complained",
+    *,
+    is_liar: bool = False,
+    is_doubtful: bool | None = None,
+) -> None:
+    """Send nobody to `host` for a while, and take its children away from it; `why` is for people.
+
+    `is_liar`: for its wrong bytes, and for the longest term. `is_doubtful`: it may be an error;
+    None: that follows from how fast it serves.
+    """
     state, standing = turn.state, host.standing
     state.verdicts.evictions += 1
     standing.eviction_count += 1
-    if _serves_decently(turn, host):
+    if _serves_decently(turn, host) if is_doubtful is None else is_doubtful:
         state.verdicts.doubtful_evictions += 1
         standing.doubtful_eviction_count += 1
     standing.why = why
-    standing.move(HostTrigger.EVICT, turn.now)
+    standing.move(HostTrigger.EVICT, turn.now, is_liar=is_liar)
     state.trials.pop(host.id, None)
     heappush(state.terms, (standing.until_s, host.id))
     for peer in host.peers.values():
@@ -200,6 +220,7 @@ def _readmit(turn: Turn, host: KnownHost) -> None:
     standing.move(HostTrigger.READMIT, turn.now)
     turn.state.trials.pop(host.id, None)
     turn.state.verdicts.readmissions += 1
+    found_good(host, turn.state.hosts, turn.now)
     turn.state.disturb_host(host)
 
 

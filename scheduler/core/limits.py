@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from odonata.piece import SHARE_PIECES_MIN
 from scheduler.core.graph import GraphKind
 
 
@@ -83,6 +84,10 @@ class Limits:
     call) is forgotten."""
 
     # --- the source ---
+    seeds_per_task: int = 2
+    """Seeds that fetch one task together, each its share, if so many can (`seed_team`)."""
+    seed_share_pieces_min: int = SHARE_PIECES_MIN
+    """Pieces that each of them must have to fetch, for it to be called."""
     back_to_source_limit: int = 200
     """Peers of one task that may be at the source at a time (backToSourceCount)."""
 

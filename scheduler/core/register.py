@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from odonata.errors import NotFoundError, OdonataError, PreconditionError
 from odonata.wire.message import EmptyTask, MetadataOnly, TaskType
-from scheduler.core import seed, waiting
+from scheduler.core import seed, seed_team, waiting
 from scheduler.core.account import Account
 from scheduler.core.decision import tell
 from scheduler.core.effect import CloseStream
@@ -141,6 +141,7 @@ def _obey(turn: Turn, peer: Peer) -> None:
         turn.fail(peer, PreconditionError(detail))
         return
     waiting.send_to_source(turn, peer, "the peer asked for the source")
+    seed_team.call_others(turn, peer)
     turn.state.disturb(peer.task)
 
 

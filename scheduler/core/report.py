@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from odonata.wire.message import TrafficType
-from scheduler.core import judgement, waiting
+from scheduler.core import accusation, judgement, seed_team, waiting
 from scheduler.core.lifecycle import PeerState, PeerTrigger, TaskState, TaskTrigger
 from scheduler.core.reschedule import block
 
@@ -31,6 +31,7 @@ def back_to_source_started(turn: Turn, peer: Peer) -> None:
     """The peer downloads from the source, and is a parent for all the others from now on."""
     if peer.state is not PeerState.BACK_TO_SOURCE:
         turn.state.move_peer(peer, PeerTrigger.DOWNLOAD_BACK_TO_SOURCE, turn.now)
+        seed_team.introduce(turn, peer)
 
 
 def piece_finished(turn: Turn, peer: Peer, piece: Piece) -> None:
@@ -47,6 +48,7 @@ def piece_finished(turn: Turn, peer: Peer, piece: Piece) -> None:
     task.learn_from_piece(piece)
     if piece.traffic_type is TrafficType.BACK_TO_SOURCE:
         task.source_failure_count = 0
+        accusation.piece_told(turn, peer, None, piece)
     parent = task.peers.get(piece.parent_id)
     if parent is not None:
         parent.updated_at_s = parent.host.updated_at_s = now
@@ -55,6 +57,7 @@ def piece_finished(turn: Turn, peer: Peer, piece: Piece) -> None:
             edge.piece_at_s = now
             edge.piece_count += 1
         if parent.host is not peer.host and piece.traffic_type is not TrafficType.LOCAL_PEER:
+            accusation.piece_told(turn, peer, parent, piece)
             judgement.piece_served(turn, peer, parent, piece)
 
 
@@ -65,6 +68,8 @@ def piece_failed(turn: Turn, peer: Peer, message: PieceFailed) -> None:
         return
     parent = block(turn, peer, message.parent_id)
     if parent is not None and parent is not peer:
+        if message.wrong_digest:
+            accusation.accuse(turn, peer, parent)
         parent.host.upload_failed_count += 1
         turn.state.disturb(peer.task)
         if parent.host is not peer.host:

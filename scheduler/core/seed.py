@@ -1,10 +1,12 @@
 """Which seed is asked to fetch a task, and what is remembered of how it went.
 
 A seed is picked on a consistent-hash ring, so that the same task meets the same seed as long as it
-lives. At most one trigger per task is in flight. A seed whose call could not be delivered leaves
-the ring at once, until it announces itself again; a seed that failed a task is not asked for that
-task for a while; the next seed on the ring is asked instead. A seed that already has a live peer
-on the task is not asked again: whoever could not use that peer will not like another one better.
+lives. At most one trigger per task and seed is in flight, and while one is, no child's asking
+starts another: only the seed itself can bring in others, to fetch the task together with it
+(`seed_team`). A seed whose call could not be delivered leaves the ring at once, until it announces
+itself again; a seed that failed a task is not asked for that task for a while; the next seed on the
+ring is asked instead. A seed that already has a live peer on the task is not asked again: whoever
+could not use that peer will not like another one better.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from odonata.ring import SeedRing
+from odonata.wire.message import SourceShare
 from scheduler.core.effect import TriggerSeed
 from scheduler.core.standing import HostState
 from scheduler.core.task import SeedFlight
@@ -41,19 +44,60 @@ def trigger(turn: Turn, child: Peer, *, last_resort: bool = False) -> KnownHost 
         return None
     if _is_in_flight(turn, task):
         return None
-    host = _pick(turn, task, child, last_resort=last_resort)
+    able = [
+        host
+        for host in turn.state.seeds.values()
+        if (last_resort or host.standing.state is not HostState.EVICTED)
+        and host is not child.host
+        and can_be_asked(turn, task, host)
+    ]
+    host = next(iter(in_ring_order(able, task.id, 1)), None)
     if host is None:
         return None
-    task.seed_flight = SeedFlight(
+    sharing = sum(one.shares_source for one in able)
+    count = min(turn.limits.seeds_per_task, sharing) if host.shares_source else 1
+    share = SourceShare(index=0, count=count) if count > 1 else None
+    launch(turn, task, host, child.download, share)
+    return host
+
+
+def launch(
+    turn: Turn, task: Task, host: KnownHost, download: Download, share: SourceShare | None
+) -> None:
+    """Trigger `host`; `download` is what somebody else asked for."""
+    task.seed_flights[host.id] = SeedFlight(
         host_id=host.id,
         started_at_s=turn.now,
         deadline_s=turn.now + turn.limits.seed_start_timeout_s,
+        share=share,
     )
     turn.state.expect(task)
-    turn.effects.append(
-        TriggerSeed(task_id=task.id, host=host.announced, download=seed_download(child.download))
+    wanted = replace(seed_download(download), source_share=share)
+    turn.effects.append(TriggerSeed(task_id=task.id, host=host.announced, download=wanted))
+
+
+def in_ring_order(hosts: list[KnownHost], task_id: str, count: int) -> list[KnownHost]:
+    """The first `count` of `hosts` on the ring, for this task."""
+    by_address = {f"{host.announced.ip}:{host.announced.port}": host for host in hosts}
+    order: list[KnownHost] = []
+    while by_address and len(order) < count:
+        address = SeedRing(by_address).pick(task_id)
+        if address is None:
+            break
+        order.append(by_address.pop(address))
+    return order
+
+
+def can_be_asked(turn: Turn, task: Task, host: KnownHost) -> bool:
+    """Whether the seed can be reached, has not failed the task lately, and is not at it."""
+    if host.is_unreachable or host.announced.disable_shared or host.id in task.seed_flights:
+        return False
+    if task.seed_refused.get(host.id, turn.now) > turn.now:
+        return False
+    return not any(
+        peer.host is host and (peer.stream_is_open or peer.id in task.useful)
+        for peer in task.peers.values()
     )
-    return host
 
 
 def seed_download(download: Download) -> Download:
@@ -75,14 +119,15 @@ def seed_download(download: Download) -> Download:
 
 def arrived(task: Task, host: KnownHost) -> None:
     """A peer of `host` came for the task: if triggered, that is the peer to hope for."""
-    if task.seed_flight is not None and task.seed_flight.host_id == host.id:
-        task.seed_flight.has_arrived = True
+    flight = task.seed_flights.get(host.id)
+    if flight is not None:
+        flight.has_arrived = True
 
 
 def peer_failed(turn: Turn, peer: Peer) -> None:
-    """A peer failed or vanished; if the triggered seed's, the trigger has come to nothing."""
-    flight = peer.task.seed_flight
-    if flight is not None and flight.has_arrived and flight.host_id == peer.host.id:
+    """A peer failed or vanished; if a triggered seed's, the trigger has come to nothing."""
+    flight = peer.task.seed_flights.get(peer.host.id)
+    if flight is not None and flight.has_arrived:
         land(turn, peer.task, peer.host.id, has_failed=True)
 
 
@@ -91,11 +136,11 @@ def land(turn: Turn, task: Task, host_id: str, *, has_failed: bool) -> None:
 
     What is heard of a trigger that was given up before says nothing of the seed any more.
     """
-    if task.seed_flight is None or task.seed_flight.host_id != host_id:
+    if host_id not in task.seed_flights:
         return
     if has_failed:
         task.seed_refused[host_id] = turn.now + turn.limits.seed_failed_timeout_s
-    task.seed_flight = None
+    del task.seed_flights[host_id]
     turn.state.disturb(task)
 
 
@@ -107,8 +152,8 @@ def serves(task: Task, host_id: str) -> bool:
 def host_evicted(turn: Turn, host_id: str) -> None:
     """Count on no trigger of that host any more."""
     for task in turn.state.tasks.values():
-        flight = task.seed_flight
-        if flight is not None and flight.host_id == host_id:
+        flight = task.seed_flights.get(host_id)
+        if flight is not None:
             flight.is_overdue = True
             turn.state.disturb(task)
 
@@ -121,27 +166,9 @@ def host_left(turn: Turn, host_id: str) -> None:
 
 
 def _is_in_flight(turn: Turn, task: Task) -> bool:
-    flight = task.seed_flight
-    return flight is not None and turn.now < flight.started_at_s + turn.limits.seed_flight_timeout_s
-
-
-def _pick(turn: Turn, task: Task, child: Peer, *, last_resort: bool) -> KnownHost | None:
-    by_address = {
-        f"{host.announced.ip}:{host.announced.port}": host
-        for host in turn.state.seeds.values()
-        if (last_resort or host.standing.state is not HostState.EVICTED)
-        and _can_be_asked(turn, task, child, host)
-    }
-    address = SeedRing(by_address).pick(task.id)
-    return None if address is None else by_address[address]
-
-
-def _can_be_asked(turn: Turn, task: Task, child: Peer, host: KnownHost) -> bool:
-    if host.is_unreachable or host.announced.disable_shared or host is child.host:
-        return False
-    if task.seed_refused.get(host.id, turn.now) > turn.now:
-        return False
-    return not any(
-        peer.host is host and (peer.stream_is_open or peer.id in task.useful)
-        for peer in task.peers.values()
-    )
+    """Whether a trigger runs; one that ran for too long is forgotten."""
+    bound_s = turn.limits.seed_flight_timeout_s
+    for flight in tuple(task.seed_flights.values()):
+        if turn.now >= flight.started_at_s + bound_s:
+            del task.seed_flights[flight.host_id]
+    return bool(task.seed_flights)

@@ -13,6 +13,9 @@ for an hour begins with the shortest term again.
                        ^                      |
                        +--------Evict---------+
 
+A host that was accused of sending wrong bytes is put on probation at once (Good --Suspect-->
+OnProbation), and is evicted for the longest term if it is convicted of that (`accusation`).
+
 What counts against a host is a *suspicion*: a run of pieces that begins with a bad one. It is
 dropped when as many good ones have followed, or when it has heard nothing bad for a minute. So what
 a host did well before is no excuse, and what it does well now is. A suspicion is a verdict when
@@ -84,10 +87,12 @@ class HostTrigger(StrEnum):
     EVICT = "Evict"
     END_TERM = "EndTerm"
     READMIT = "Readmit"
+    SUSPECT = "Suspect"
 
 
 HOST_TRANSITIONS: dict[tuple[HostState, HostTrigger], HostState] = {
     (HostState.GOOD, HostTrigger.EVICT): HostState.EVICTED,
+    (HostState.GOOD, HostTrigger.SUSPECT): HostState.ON_PROBATION,
     (HostState.EVICTED, HostTrigger.END_TERM): HostState.ON_PROBATION,
     (HostState.ON_PROBATION, HostTrigger.READMIT): HostState.GOOD,
     (HostState.ON_PROBATION, HostTrigger.EVICT): HostState.EVICTED,
@@ -179,7 +184,10 @@ class Suspicion:
 
 @dataclass(slots=True)
 class Standing:
-    """A host's standing since `since_s`. A term ends at `until_s`, which nothing else reads."""
+    """A host's standing since `since_s`. A term ends at `until_s`, which nothing else reads.
+
+    `is_liar`: it was evicted for the bytes it sent, and not been good since.
+    """
 
     state: HostState = HostState.GOOD
     since_s: float = 0.0
@@ -193,14 +201,21 @@ class Standing:
     why: str = ""  # it was evicted at last
     eviction_count: int = 0
     doubtful_eviction_count: int = 0
+    is_liar: bool = False
 
-    def move(self, trigger: HostTrigger, now: float) -> None:
-        """Take `trigger` and begin anew with what the next state is decided upon."""
+    def move(self, trigger: HostTrigger, now: float, *, is_liar: bool = False) -> None:
+        """Take `trigger` and begin anew with what the next state is decided upon.
+
+        An eviction of one who `is_liar` is for the longest term.
+        """
         target = HOST_TRANSITIONS.get((self.state, trigger))
         if target is None:
             raise IllegalTransitionError(f"a host in state {self.state} can't take {trigger}")
         if target is HostState.EVICTED:
-            self.term_s = self._next_term_s(now)
+            self.term_s = LONGEST_TERM_S if is_liar else self._next_term_s(now)
+            self.is_liar = is_liar
+        elif target is HostState.GOOD:
+            self.is_liar = False
         self.state, self.since_s = target, now
         self.until_s = now + self.term_s if target is HostState.EVICTED else inf
         self.suspicion = Suspicion()

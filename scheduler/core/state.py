@@ -74,7 +74,9 @@ class SchedulerState:
 
     # --- hosts ---
 
-    def announce(self, host: Host, interval_s: float, now: float) -> KnownHost:
+    def announce(
+        self, host: Host, interval_s: float, now: float, *, shares_source: bool = False
+    ) -> KnownHost:
         """Add a host or take over what it says of itself now."""
         known = self.hosts.get(host.id)
         if known is None:
@@ -88,6 +90,7 @@ class SchedulerState:
             self.hosts[host.id] = known
         known.announced = host
         known.announce_interval_s = interval_s
+        known.shares_source = shares_source
         known.updated_at_s = known.announced_at_s = now
         known.is_unreachable = False
         if known.is_seed:

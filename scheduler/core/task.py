@@ -6,7 +6,7 @@ that have not landed yet. A flight has a deadline, after which nobody counts on 
 
 - `starting`: peers that were given parents and have not said yet that they started;
 - `to_source`: peers that were sent to the source and have not said yet that they started;
-- `seed_flight`: the one trigger of a seed peer.
+- `seed_flights`: triggers of seed peers, one for each seed.
 
 Entries of one kind share one time-out, so each dict is in the order of its deadlines.
 """
@@ -17,8 +17,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from odonata.wire.message import Download, Piece, TaskFacts
+from odonata.wire.message import Download, Piece, SourceShare, TaskFacts
 from scheduler.core.lifecycle import TaskState, TaskTrigger, next_task_state
+from scheduler.core.piece_digests import PieceDigests
 
 if TYPE_CHECKING:
     from scheduler.core.graph import DownloadGraph
@@ -35,7 +36,8 @@ class SeedFlight:
 
     `has_arrived`: the seed's own peer has registered, so that from here on
     that peer is what children hope for. `is_overdue`: it did not by `deadline_s`, and nobody hopes
-    for it any more, though the trigger still runs.
+    for it any more, though the trigger still runs. `share`: it is one of several seeds that fetch
+    the task together. `has_called`: as the first of them it has brought the others in.
     """
 
     host_id: str
@@ -43,6 +45,8 @@ class SeedFlight:
     deadline_s: float
     has_arrived: bool = False
     is_overdue: bool = False
+    share: SourceShare | None = None
+    has_called: bool = False
 
     def is_hope(self) -> bool:
         """Whether the seed may still turn up."""
@@ -56,7 +60,8 @@ class Task:
     `seed_refused` maps seeds that failed it to when they may be asked again, `gateways` data
     centres to the peers there that were given parents elsewhere, at most `gateway_count` at work.
     `hungry` are those that have fewer parents than they may have, and are looked at again once
-    somebody new can help (`rota`).
+    somebody new can help (`rota`). `liars` are hosts that sent wrong bytes of it, and when that was
+    said (`accusation`).
     """
 
     id: str
@@ -80,8 +85,10 @@ class Task:
     starting: dict[str, float] = field(default_factory=dict[str, float])
     to_source: dict[str, float] = field(default_factory=dict[str, float])
     source_failure_count: int = 0  # peers in a row that failed at the source
-    seed_flight: SeedFlight | None = None
+    seed_flights: dict[str, SeedFlight] = field(default_factory=dict[str, SeedFlight])
     seed_refused: dict[str, float] = field(default_factory=dict[str, float])
+    digests: PieceDigests = field(default_factory=PieceDigests)
+    liars: dict[str, float] = field(default_factory=dict[str, float])
 
     def move(self, trigger: TaskTrigger, now: float) -> None:
         """Take `trigger`; IllegalTransitionError tells the story if there is no such step."""
@@ -138,6 +145,7 @@ class Task:
         self.content_length = None
         self.piece_length = None
         self.piece_count = 0
+        self.digests.clear()
 
     def back_to_source_count(self) -> int:
         """Count the peers at the source or on their way there."""
@@ -146,10 +154,10 @@ class Task:
     def expire(self, now: float) -> bool:
         """Drop hopes whose deadline has come; return whether there was one."""
         expired = False
-        seed = self.seed_flight
-        if seed is not None and seed.is_hope() and seed.deadline_s <= now:
-            seed.is_overdue = True
-            expired = True
+        for flight in self.seed_flights.values():
+            if flight.is_hope() and flight.deadline_s <= now:
+                flight.is_overdue = True
+                expired = True
         for flights in (self.starting, self.to_source):
             while flights:
                 peer_id, deadline_s = next(iter(flights.items()))
@@ -162,8 +170,7 @@ class Task:
     def next_deadline_s(self) -> float | None:
         """Return when the earliest flight stops being a hope."""
         deadlines = [next(iter(f.values())) for f in (self.starting, self.to_source) if f]
-        if self.seed_flight is not None and self.seed_flight.is_hope():
-            deadlines.append(self.seed_flight.deadline_s)
+        deadlines += [one.deadline_s for one in self.seed_flights.values() if one.is_hope()]
         return min(deadlines, default=None)
 
     def _set_length(self, content_length: int) -> None:

@@ -47,6 +47,7 @@ from scheduler.core.candidate import (
     may_become_parent,
     survey,
     why_barred,
+    why_unsuited,
     why_useless,
 )
 from scheduler.core.choice import DRAW_BITS, choose, look_around
@@ -65,6 +66,10 @@ if TYPE_CHECKING:
 
 PEERS_ONLY_PRIORITIES = (1, 2)
 """Levels of a download that start nothing new: what peers have, or nothing."""
+
+
+_NEVER_KEPT = (Drop.BLOCKED, Drop.LIAR, Drop.NOT_SHARED)
+"""What an answer that names all parents must not name again."""
 
 
 class _Verdict(Enum):
@@ -222,9 +227,9 @@ def _suits_everybody(task: Task) -> bool:
         peer = task.peers[peer_id]
         if peer.range is not None or peer.host.announced.disable_shared:
             continue
-        if why_barred(peer.host) is not None or not is_supplied(peer):
+        if why_barred(peer.host) is not None or peer.host.id in task.liars:
             continue
-        if task.graph.kind is GraphKind.MESH and not peer.is_ours:
+        if not is_supplied(peer) or (task.graph.kind is GraphKind.MESH and not peer.is_ours):
             continue
         if first and first != peer.host.id:
             return True
@@ -302,7 +307,7 @@ def _give_parents(turn: Turn, child: Peer, seen: Survey, places: int) -> bool:
     note_parents(child, parents)
     child.arrivals_seen = child.task.arrival_count
     rota.enter(turn, child)
-    named = (_parent(child, peer) for peer in (*parents, *kept))
+    named = (parent_of(child, peer) for peer in (*parents, *kept))
     turn.answer(child, NormalTask(parents=tuple(named)))
     note_choice(turn, child, choice, seen)
     if child.state is PeerState.RECEIVED_NORMAL and child.id not in child.task.starting:
@@ -316,15 +321,18 @@ def _keep_parents(turn: Turn, child: Peer) -> list[Peer]:
     kept: list[Peer] = []
     for parent_id in child.task.graph.parents(child.id):
         parent = child.task.peers[parent_id]
-        if why_useless(parent) is not None or child.blocks(parent):
+        if why_useless(parent) is not None or why_unsuited(child, parent) in _NEVER_KEPT:
             turn.state.unlink(parent, child)
         else:
             kept.append(parent)
     return kept
 
 
-def _parent(child: Peer, peer: Peer) -> Parent:
-    """Peers of ours hear from the parent itself what it holds, stock ones are told."""
+def parent_of(child: Peer, peer: Peer) -> Parent:
+    """Return what a child is told of a parent.
+
+    Peers of ours hear from the parent itself what it holds, stock ones are told.
+    """
     return Parent(
         peer_id=peer.id,
         host=peer.host.announced,

@@ -64,6 +64,7 @@ def limits_of(settings: SchedulerSettings) -> Limits:
         peer_ttl_s=scheduling.gc.peer_ttl_s,
         host_ttl_s=scheduling.gc.host_ttl_s,
         seed_flight_timeout_s=settings.seed_peer.task_download_timeout_s,
+        seeds_per_task=settings.seed_peer.seeds_per_task,
     )
 
 

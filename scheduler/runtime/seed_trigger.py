@@ -20,6 +20,7 @@ from odonata.grpc_status import error_of
 from odonata.grpc_stub import upload_stub
 from odonata.tracing.span import NO_TRACER, Span, Tracer, carried, spanning
 from odonata.wire.dragonfly import download_request_to_wire
+from odonata.wire.dragonfly.feature import share_to_metadata
 from odonata.wire.message import Download, SourceAnswer
 from scheduler.core.effect import TriggerSeed
 from scheduler.core.event import SeedFailed, SeedFinished
@@ -76,7 +77,9 @@ class SeedTrigger:
     async def _download(self, channel: grpc.aio.Channel, target: str, download: Download) -> None:
         request = download_request_to_wire(download)
         call = upload_stub(channel).DownloadTask(
-            request, timeout=self._timeout_s + _BACKSTOP_S, metadata=carried()
+            request,
+            timeout=self._timeout_s + _BACKSTOP_S,
+            metadata=(*share_to_metadata(download.source_share), *carried()),
         )
         try:
             async with asyncio.timeout(self._timeout_s):

@@ -26,6 +26,7 @@ from odonata.wire.dragonfly import (
 )
 from odonata.wire.dragonfly.feature import (
     FEATURES_KEY,
+    SHARES_SOURCE,
     TAKES_NEWS,
     UNSIZED_REGISTER,
     WRITES_PIECES,
@@ -84,7 +85,14 @@ class SchedulerService:
         check_request(request)
         host = check_host(host_from_wire(request.host))
         interval_s = duration_from_wire(request.interval)
-        self._executor.apply(HostAnnounced(host=host, interval_s=interval_s))
+        able = features_in(context.invocation_metadata())
+        self._executor.apply(
+            HostAnnounced(
+                host=host,
+                interval_s=interval_s,
+                shares_source=host.is_seed and SHARES_SOURCE in able,
+            )
+        )
         _log.info(
             "host_announced",
             host_id=host.id,

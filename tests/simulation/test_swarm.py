@@ -190,11 +190,12 @@ def test_seed_killed_half_way(held: int, seeds: int) -> None:
 
 
 def test_one_of_two_seeds_is_killed_and_the_other_takes_over() -> None:
-    whole, _ = run(Scenario(size=16 * PIECE, seeds=2))
+    alone = Scenario(size=16 * PIECE, seeds=2, seeds_share=False)
+    whole, _ = run(alone)
     (busy,) = [node.name for node in whole.seeds if node.held]
     (idle,) = [node.name for node in whole.seeds if not node.held]
     faults = Faults(crash_at_pieces={busy: 5})
-    swarm, report = run(Scenario(size=16 * PIECE, seeds=2, faults=faults))
+    swarm, report = run(replace(alone, faults=faults))
     assert_all_whole(swarm, report)
     assert report.source_copies <= 2.0
     assert report.copies(busy) < report.copies(idle) + report.source_copies

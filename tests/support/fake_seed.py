@@ -16,6 +16,7 @@ from support.scheduler_client import SchedulerClient, connected, host, piece
 from odonata.errors import OdonataError
 from odonata.grpc_server import GrpcServer
 from odonata.wire.dragonfly import download_request_from_wire
+from odonata.wire.dragonfly.feature import share_in
 from odonata.wire.message import (
     BackToSourceFinished,
     BackToSourceStarted,
@@ -24,11 +25,14 @@ from odonata.wire.message import (
     NeedBackToSource,
     PieceBackToSourceFinished,
     Register,
+    SourceShare,
 )
 
 
 class FakeSeed:
-    """`triggers` holds every Download asked for. `error`: what DownloadTask ends with.
+    """`triggers` holds every Download asked for, `shares` what was said with it of sharing.
+
+    `error`: what DownloadTask ends with.
 
     `reach_source` and `finish` are the moments it waits for: set them to let it go on. Without a
     `client` it never speaks to the scheduler.
@@ -42,6 +46,7 @@ class FakeSeed:
         self.client: SchedulerClient | None = None
         self.error: OdonataError | None = None
         self.triggers: list[Download] = []
+        self.shares: list[SourceShare | None] = []
         self.triggered = asyncio.Event()
         self.cancelled = asyncio.Event()
         self.reach_source = asyncio.Event()
@@ -59,6 +64,7 @@ class FakeSeed:
     ) -> None:
         """The trigger."""
         self.triggers.append(download_request_from_wire(request))
+        self.shares.append(share_in(context.invocation_metadata()))
         self.time_remaining_s = context.time_remaining()
         self.triggered.set()
         try:

@@ -142,11 +142,15 @@ class World:
     def feed(self, event: SchedulerEvent) -> list[SchedulerEffect]:
         return self.core.handle(event, self.now)
 
-    def announce(self, *hosts: Host, interval_s: float = 300.0) -> list[SchedulerEffect]:
+    def announce(
+        self, *hosts: Host, interval_s: float = 300.0, shares_source: bool = False
+    ) -> list[SchedulerEffect]:
         return [
             effect
             for one in hosts
-            for effect in self.handle(HostAnnounced(host=one, interval_s=interval_s))
+            for effect in self.handle(
+                HostAnnounced(host=one, interval_s=interval_s, shares_source=shares_source)
+            )
         ]
 
     def register(
@@ -182,12 +186,14 @@ class World:
         *,
         length: int = PIECE_LENGTH,
         cost_s: float = 0.1,
+        digest: str = "",
     ) -> list[SchedulerEffect]:
         traffic = TrafficType.REMOTE_PEER if parent_id else TrafficType.BACK_TO_SOURCE
         piece = Piece(
             number=number,
             offset=number * PIECE_LENGTH,
             length=length,
+            digest=digest,
             parent_id=parent_id,
             traffic_type=traffic,
             cost_s=cost_s,
@@ -197,9 +203,17 @@ class World:
         return self.say(peer_id, PieceBackToSourceFinished(piece=piece))
 
     def piece_failed(
-        self, peer_id: str, parent_id: str, *, temporary: bool = True
+        self,
+        peer_id: str,
+        parent_id: str,
+        *,
+        temporary: bool = True,
+        wrong_digest: bool = False,
     ) -> list[SchedulerEffect]:
-        return self.say(peer_id, PieceFailed(parent_id=parent_id, number=0, temporary=temporary))
+        failed = PieceFailed(
+            parent_id=parent_id, number=0, temporary=temporary, wrong_digest=wrong_digest
+        )
+        return self.say(peer_id, failed)
 
     def source_refused(self, peer_id: str, status_code: int | None) -> list[SchedulerEffect]:
         return self.say(peer_id, PieceBackToSourceFailed(answer=_source_answer(status_code)))

@@ -19,6 +19,7 @@ from odonata.wire.dragonfly.download import (
     piece_from_wire,
     piece_to_wire,
 )
+from odonata.wire.dragonfly.extension import say_wrong_digest, says_wrong_digest
 from odonata.wire.dragonfly.parent import parent_from_wire, parent_to_wire, parents_to_wire
 from odonata.wire.message import (
     BackToSourceFailed,
@@ -118,6 +119,7 @@ def _piece_failed(request: scheduler_pb2.DownloadPieceFailedRequest) -> PieceFai
         parent_id=require_id("download_piece_failed_request.parent_id", request.parent_id),
         number=request.piece_number if request.HasField("piece_number") else None,
         temporary=request.temporary,
+        wrong_digest=says_wrong_digest(request),
     )
 
 
@@ -213,6 +215,8 @@ def _write_piece(
                 temporary=message.temporary,
             )
         )
+        if message.wrong_digest:
+            say_wrong_digest(wire.download_piece_failed_request)
 
 
 def _write_back_to_source(

@@ -155,6 +155,10 @@ async def test_a_parent_whose_disk_rots_is_reported_and_others_bring_the_pieces(
         ]
         assert {one.parent_id[:15] for one in failures} == {"127.0.0.3-host3"}
         assert all(one.number in range(5) for one in failures)
+        # Its bytes are not those of its digest: the scheduler sends nobody there any more.
+        assert failures[0].wrong_digest
+        (task,) = app.core.state.tasks.values()
+        assert set(task.liars) == {"127.0.0.3-host3"}
         assert {piece.parent_id[:15] for piece in pieces} == {"127.0.0.2-host2"}
         assert len(origin.requests) == asked
 

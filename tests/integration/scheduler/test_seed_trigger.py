@@ -31,6 +31,7 @@ from odonata.wire.message import (
     NeedBackToSource,
     NormalTask,
     SourceAnswer,
+    SourceShare,
     Started,
 )
 from scheduler.core.effect import TriggerSeed
@@ -94,6 +95,20 @@ async def test_ten_children_at_once_trigger_the_seed_exactly_once(
             await peer.send(Finished())
             assert (await peer.end())[0] is OK
         seed.finish.set()
+
+
+@pytest.mark.parametrize("share", [None, SourceShare(index=1, count=3)])
+async def test_a_seed_is_told_which_of_how_many_it_is(share: SourceShare | None) -> None:
+    async with serving_seed("seed", "127.0.0.9") as seed:
+        seed.finish.set()
+        seed.reach_source.set()
+        runner = SeedTrigger(timeout_s=20.0)
+        try:
+            outcome = await runner.run(trigger("seed", seed.ip, seed.port, source_share=share))
+        finally:
+            await runner.close()
+        assert isinstance(outcome, SeedFinished)
+        assert seed.shares == [share]
 
 
 async def test_a_seed_that_is_down_sends_the_child_to_the_source(client: SchedulerClient) -> None:

@@ -56,6 +56,7 @@ LIMITS = Limits(
     back_to_source_limit=2,
     blocked_parent_limit=50,
     exploration=0.3,
+    seed_share_pieces_min=1,
 )
 """Small, so that short runs meet every bound."""
 
@@ -150,7 +151,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.world = TwinWorld(graph)
         self.idcs = ("a", "b") if labelled else ("", "")
         for host_id in (*NORMAL_HOSTS, *SEED_HOSTS[:seeds]):
-            self.heed(self.world.announce(self.host(host_id, seed=host_id in SEED_HOSTS)))
+            one = self.host(host_id, seed=host_id in SEED_HOSTS)
+            self.heed(self.world.announce(one, shares_source=True))
 
     def host(self, host_id: str, *, seed: bool, shared: bool = True) -> Host:
         """A host in one of two data centres, if they have names."""
@@ -162,15 +164,22 @@ class SchedulerMachine(RuleBasedStateMachine):
         moves=st.sampled_from((False, False, True)),
         changes=st.sampled_from((False, False, True)),
         interval_s=st.sampled_from((60, 60, 0)),
+        sharing=st.booleans(),
     )
     def announce(
-        self, host_id: str, shared: bool, moves: bool, changes: bool, interval_s: float
+        self,
+        host_id: str,
+        shared: bool,
+        moves: bool,
+        changes: bool,
+        interval_s: float,
+        sharing: bool,
     ) -> None:
         """A host says hello again: as before, from another address, or as the other type."""
         one = self.host(host_id, seed=(host_id in SEED_HOSTS) != changes, shared=shared)
         if moves:
             one = replace(one, ip="10.1.1.1", port=one.port + 1)
-        self.heed(self.world.announce(one, interval_s=interval_s))
+        self.heed(self.world.announce(one, interval_s=interval_s, shares_source=sharing))
 
     @rule(
         parents=st.sampled_from((None, 1, 2)),
@@ -276,26 +285,42 @@ class SchedulerMachine(RuleBasedStateMachine):
         if client.is_open and client.parent_ids and not client.has_asked:
             self.complain(peer_id, list(client.parent_ids))
 
-    @rule(peer_id=peers, parent_id=peers, number=st.integers(0, 3), cost_s=st.floats(0, 9))
-    def finish_piece(self, peer_id: str, parent_id: str, number: int, cost_s: float) -> None:
-        self.heed(self.world.piece(peer_id, number, parent_id, cost_s=cost_s))
+    @rule(
+        peer_id=peers,
+        parent_id=peers,
+        number=st.integers(0, 3),
+        cost_s=st.floats(0, 9),
+        digest=st.sampled_from(("crc32:1", "crc32:1", "crc32:2", "")),
+        from_source=st.booleans(),
+    )
+    def finish_piece(
+        self,
+        peer_id: str,
+        parent_id: str,
+        number: int,
+        cost_s: float,
+        digest: str,
+        from_source: bool,
+    ) -> None:
+        parent_id = "" if from_source else parent_id
+        self.heed(self.world.piece(peer_id, number, parent_id, cost_s=cost_s, digest=digest))
 
-    @rule(peer_id=peers, parent_id=peers)
-    def fail_piece(self, peer_id: str, parent_id: str) -> None:
+    @rule(peer_id=peers, parent_id=peers, wrong_digest=st.booleans())
+    def fail_piece(self, peer_id: str, parent_id: str, wrong_digest: bool = False) -> None:
         client = self.clients[peer_id]
         if client.is_open:
             client.complained_about |= self.known(client.task_id, [parent_id]) - {peer_id}
-        self.heed(self.world.piece_failed(peer_id, parent_id))
+        self.heed(self.world.piece_failed(peer_id, parent_id, wrong_digest=wrong_digest))
 
-    @rule(parent_id=peers)
-    def everybody_complains(self, parent_id: str) -> None:
+    @rule(parent_id=peers, wrong_digest=st.booleans())
+    def everybody_complains(self, parent_id: str, wrong_digest: bool) -> None:
         """One peer fails all others of its task, twice: its host is bad."""
         parent = self.clients[parent_id]
         for peer_id, client in tuple(self.clients.items()):
             if client.is_open and client.task_id == parent.task_id and peer_id != parent_id:
-                self.fail_piece(peer_id, parent_id)
+                self.fail_piece(peer_id, parent_id, wrong_digest)
                 if client.is_open:
-                    self.fail_piece(peer_id, parent_id)
+                    self.fail_piece(peer_id, parent_id, wrong_digest)
 
     @rule(parent_id=peers, peer_id=peers)
     def serve_well(self, parent_id: str, peer_id: str) -> None:
@@ -350,7 +375,9 @@ class SchedulerMachine(RuleBasedStateMachine):
     def seed_acts(self, data: st.DataObject, what: str) -> str | MultipleResults[str]:
         host_id, task_id = data.draw(st.sampled_from(sorted(self.triggers)))
         if what in ("arrives", "holds"):
-            wanted = download(source=what == "arrives", metadata=what == "holds")
+            # Three pieces long, as a seed that opened the source can say; or it does not say.
+            size = data.draw(st.sampled_from((12_582_912, None)))
+            wanted = download(source=what == "arrives", metadata=what == "holds", size=size)
             return self.join(host_id, task_id, wanted)
         del self.triggers[host_id, task_id]
         if what == "ends":

@@ -211,7 +211,7 @@ def test_the_mapping_looks_at_every_field_of_a_download() -> None:
     renamed = {"timeout": "timeout_s", "scheduling_policy": "always_schedule"}
     names = {renamed.get(f.name, f.name) for f in common_pb2.Download.DESCRIPTOR.fields}
     mapped = {field.name for field in msgspec.structs.fields(Download)}
-    assert names - only_kept == mapped - {"extra", "revision"}
+    assert names - only_kept == mapped - {"extra", "revision", "source_share"}
 
 
 def test_credentials_and_unknown_fields_survive_to_the_seed() -> None:

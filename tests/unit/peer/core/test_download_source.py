@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from support.download import PIECE, URL, Script, kinds, messages, of, runs
+from support.download import PIECE, URL, Script, asked, kinds, messages, of, runs
 
 from odonata.errors import (
     SourceError,
@@ -20,6 +20,7 @@ from odonata.wire.message import (
     PieceBackToSourceFinished,
     Register,
     SourceAnswer,
+    SourceShare,
     TrafficType,
 )
 from peer.core.effect import (
@@ -356,3 +357,99 @@ def test_seed_without_a_scheduler_goes_on_with_the_open_request() -> None:
     script.begin()
     assert script(SchedulerLost(reason="connect refused")) == []
     assert kinds(script.opened()) == ["LearnMeta", "FetchSource"]
+
+
+# --- several seeds --------------------------------------------------------------------------------
+
+SIXTEEN = 16 * PIECE
+
+
+def shared(index: int, *, told: int | None = SIXTEEN, length: int = SIXTEEN) -> Script:
+    """A seed that was told which of two it is, and what the first one found."""
+    download = Download(
+        url=URL,
+        need_back_to_source=True,
+        source_share=SourceShare(index=index, count=2),
+        actual_content_length=told,
+    )
+    return Script(length=length, download=download)
+
+
+def test_the_first_of_two_seeds_stops_where_the_others_part_begins() -> None:
+    script = shared(0, told=None)
+    assert script.begin() == [OpenSource(first=0)]
+    script.opened()
+    assert runs(script.answer(NeedBackToSource())) == [(0, 7)]
+    script.name(seeds=("fellow",))
+    script.connect("fellow")
+    script.holds("fellow", 8)
+    for number in range(7):
+        script.from_source(number)
+    assert StopSource(first=0) not in script.from_source(7)
+    # The fellow has hardly begun: it is helped from the other end.
+    assert runs(script(SourceEnded(first=0, content_length=SIXTEEN))) == [(15, None)]
+
+
+def test_the_second_seed_asks_for_nothing_but_its_part() -> None:
+    script = shared(1)
+    assert script.begin() == [OpenSource(first=8, offset=8 * PIECE, end=None)]
+    effects = script.opened()
+    assert kinds(effects) == ["LearnMeta", "Send"]
+    (register,) = messages(effects)
+    assert isinstance(register, Register)
+    assert register.download.actual_content_length == SIXTEEN
+    assert runs(script.answer(NeedBackToSource())) == [(8, None)]
+
+
+def test_a_part_in_the_middle_ends_where_the_next_one_begins() -> None:
+    download = Download(
+        url=URL,
+        need_back_to_source=True,
+        source_share=SourceShare(index=1, count=3),
+        actual_content_length=24 * PIECE,
+    )
+    script = Script(length=24 * PIECE, download=download)
+    assert script.begin() == [OpenSource(first=8, offset=8 * PIECE, end=16 * PIECE)]
+
+
+def test_pieces_of_the_other_part_come_from_the_other_seed() -> None:
+    script = shared(1)
+    script.begin()
+    script.opened()
+    script.answer(NeedBackToSource())
+    script.name(seeds=("first",))
+    script.connect("first")
+    assert asked(script.holds("first", 0)) == [("first", 0)]
+    assert script.stored("first", 0)
+
+
+def test_a_fellow_that_is_silent_is_made_up_for() -> None:
+    script = shared(1)
+    script.begin()
+    script.opened()
+    script.answer(NeedBackToSource())
+    script.name(seeds=("first",))
+    for number in range(8, 16):
+        script.from_source(number)
+    script(SourceEnded(first=8, content_length=SIXTEEN))
+    assert script.tick_until(FetchSource).first == 7  # from the end, a block at a time
+
+
+def test_a_second_seed_that_was_told_another_length_goes_by_the_source_alone() -> None:
+    script = shared(1, told=40 * PIECE)
+    (opened,) = script.begin()
+    assert opened == OpenSource(first=20, offset=20 * PIECE, end=None)
+    assert script.opened() == [StopSource(first=20), OpenSource(first=0)]
+    assert kinds(script.opened()) == ["LearnMeta", "Send"]
+    assert runs(script.answer(NeedBackToSource())) == [(0, None)]
+
+
+def test_where_ranges_are_ignored_the_second_seed_asks_for_nothing() -> None:
+    script = shared(1)
+    script.begin()
+    effects = script.opened(ranges=False, length=None)
+    assert kinds(effects) == ["LearnMeta", "StopSource", "Send"]
+    assert runs(script.answer(NeedBackToSource())) == []
+    script.name(seeds=("first",))
+    script.connect("first")
+    assert asked(script.holds("first", 0)) == [("first", 0)]

@@ -106,7 +106,9 @@ def test_bad_bytes_are_blamed_and_fetched_elsewhere(reason: FailureReason) -> No
     script.holds("good", 0)
     effects = script.failed("bad", 0, reason)
     assert kinds(effects) == ["DropParent", "Send", "FetchPiece"]
-    assert messages(effects) == [PieceFailed(parent_id="bad", number=0, temporary=True)]
+    is_digest = reason is FailureReason.DIGEST
+    failed = PieceFailed(parent_id="bad", number=0, temporary=True, wrong_digest=is_digest)
+    assert messages(effects) == [failed]
     assert asked(effects) == [("good", 0)]
     assert script.name("bad") == []  # never again
     assert kinds(script.stored("good", 0))[-1] == "Complete"

@@ -130,7 +130,7 @@ def test_no_hope_in_those_below() -> None:
     made.started("mid")
     made.closed("top")
     made.register("low", "h4")
-    made.task().seed_flight = None
+    made.task().seed_flights.clear()
     made.task().starting.clear()
     state = made.core.state
     state.stop_waiting(made.peer("low"))

@@ -22,6 +22,7 @@ from scheduler.core.standing import (
 
 TABLE = {
     ("Good", "Evict"): "Evicted",
+    ("Good", "Suspect"): "OnProbation",
     ("Evicted", "EndTerm"): "OnProbation",
     ("OnProbation", "Readmit"): "Good",
     ("OnProbation", "Evict"): "Evicted",

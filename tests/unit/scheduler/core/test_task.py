@@ -81,10 +81,10 @@ def test_hopes_end_at_their_deadlines() -> None:
 def test_an_overdue_seed_is_no_hope_and_no_alarm() -> None:
     known = task()
     known.to_source.clear()
-    known.seed_flight = SeedFlight(host_id="s", started_at_s=0.0, deadline_s=5.0)
+    flight = known.seed_flights["s"] = SeedFlight(host_id="s", started_at_s=0.0, deadline_s=5.0)
     assert known.next_deadline_s() == 5.0
     assert known.expire(5.0)
-    assert known.seed_flight.is_overdue
+    assert flight.is_overdue
     assert known.next_deadline_s() is None
     assert not known.expire(6.0)
 

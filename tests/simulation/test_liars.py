@@ -1,0 +1,51 @@
+"""Hosts that send wrong bytes, in virtual time: everybody ends well, and they are out at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from models.rule import RuleRanker
+from odonata.piece import PIECE_LENGTH_MIN
+from scheduler.core.limits import Limits
+from scheduler.core.standing import HostState
+from simulator.node import RIGHT_DIGEST
+from simulator.scenario import Faults, Scenario
+from simulator.swarm import Swarm
+
+PEERS = 40
+LIARS = ("peer3", "peer20")
+"""5 %."""
+SCENARIO = Scenario(
+    size=16 * PIECE_LENGTH_MIN,
+    files=1,
+    peers=PEERS,
+    seeds=2,
+    arrival_s=10.0,
+    faults=Faults(bad_digest=LIARS),
+)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_with_one_in_twenty_lying_everybody_ends_well(seed: int) -> None:
+    limits = Limits(exploration=0.0, records=False)
+    swarm = Swarm(SCENARIO, seed=seed, scheduler_limits=limits, ranker=RuleRanker(), keep_log=False)
+    report = swarm.run()
+    assert report.failures == ()
+    assert len(report.times_s) == PEERS
+    for node in swarm.peers:
+        assert sum(piece.length for piece in node.held.values()) == SCENARIO.size
+        assert {piece.digest for piece in node.held.values()} == {RIGHT_DIGEST}
+    assert report.source_copies <= 1.02
+    assert {parent for _, parent, _ in report.blamed} <= set(LIARS)
+    assert swarm.place.scheduler is not None
+    state = swarm.place.scheduler.state
+    for name in LIARS:
+        host = state.hosts[swarm.place.host_named(name).host.id]
+        found = [finder for finder, parent, _ in report.blamed if parent == name]
+        # Out with the first report: besides those that had a piece on its way, nobody asks it.
+        assert len(found) <= limits.candidate_parent_limit
+        if found:
+            assert host.standing.state is not HostState.GOOD
+            assert host.id in state.tasks[swarm.task_id].liars
+            assert host.concurrent_upload_count == 0
+    assert state.verdicts.doubtful_evictions == 0
