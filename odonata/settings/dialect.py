@@ -345,12 +345,13 @@ DYNCONFIG = Dialect(
     ignored=_ignored("block lists are not in this release", "clientConfig.*", "seedClientConfig.*")
 )
 
-_REDIS_KEYS = ("addrs", "username", "password", "db", "brokerDB", "backendDB")
+_REDIS_KEYS = (
+    *("addrs", "masterName", "username", "password", "sentinelUsername", "sentinelPassword"),
+    *("db", "brokerDB", "backendDB", "poolSize", "poolTimeout"),
+)
 
 _REDIS_IGNORED = (
-    *_ignored(_ALONE, "database.redis.*", "database.redis.masterName", "database.redis.tls.*"),
-    *_ignored(_ALONE, "database.redis.sentinelUsername", "database.redis.sentinelPassword"),
-    *_ignored(_ALONE, "database.redis.poolSize", "database.redis.poolTimeout"),
+    *_ignored(_ALONE, "database.redis.brokerDB", "database.redis.backendDB"),
     *_ignored(_ALONE, "database.redis.proxy.*"),
 )
 
@@ -367,7 +368,7 @@ SCHEDULER = Dialect(
         *_COMMON_IGNORED,
         *_ignored("hosts are counted, not listed", "metrics.enableHost"),
         *_REDIS_IGNORED,
-        *_ignored(_ALONE, "manager.*", "manager.enable", "manager.tls.*", "manager.keepAlive.*"),
+        *_ignored(_ALONE, "manager.addr", "manager.enable", "manager.tls.*", "manager.keepAlive.*"),
         *_ignored(_ALONE, "manager.seedPeer.*", "job.*", "dynConfig.*", "dynconfig.*"),
         *_ignored(_ALONE, "server.advertiseIP", "server.advertisePort", "server.host"),
         *_ignored(_ALONE, "host.idc", "host.location"),

@@ -25,6 +25,7 @@ from scheduler.core.core import SchedulerCore
 from scheduler.core.limits import Limits
 from scheduler.runtime.executor import Executor
 from scheduler.runtime.metrics import RankingTime, SchedulerMetrics, Sources
+from scheduler.runtime.persistent.app import PersistentPart
 from scheduler.runtime.ranking import LiveRanker
 from scheduler.runtime.seed_trigger import SeedTrigger
 from scheduler.runtime.service import FEATURES, SchedulerService
@@ -68,7 +69,8 @@ class SchedulerApp:
         self._seeds = SeedTrigger(settings.seed_peer.task_download_timeout_s)
         ranking_time = RankingTime()
         self.ranker = LiveRanker(settings, ranking_time.observe)
-        core = SchedulerCore(limits_of(settings), self.ranker, rng or Random())  # noqa: S311  # no secret is drawn
+        rng = rng or Random()  # noqa: S311  # no secret is drawn
+        core = SchedulerCore(limits_of(settings), self.ranker, rng)
         self.core = core
         origin = Origin(host=socket.gethostname(), program=settings.program)
         clock = asyncio.get_running_loop().time
@@ -81,9 +83,12 @@ class SchedulerApp:
         )
         self._limit = CallLimit(settings.server.request_rate_limit, self.executor.now)
         self._port: int | None = None
+        standard = SchedulerService(self.executor, core)
+        self.persistent = PersistentPart(settings, standard, rng)
         self._server.add_service(
             scheduler_pb2.DESCRIPTOR.services_by_name["Scheduler"],
-            SchedulerService(self.executor, core),
+            *self.persistent.parts,
+            standard,
             admit=self._admit,
             stream_metadata=FEATURES,
         )
@@ -109,6 +114,7 @@ class SchedulerApp:
             self._port = self._server.bind_tcp(server.listen_ip, server.port, "server.port")
             await self.status_page.start()
             await self.ranker.start()
+            await self.persistent.start()
             await self._server.start()
         except OdonataError:
             await self._close_rest()
@@ -129,6 +135,7 @@ class SchedulerApp:
         _log.info("scheduler_stopped", address=self.address)
 
     async def _close_rest(self) -> None:
+        await self.persistent.close()
         await self.status_page.close()
         await self.ranker.close()
         await asyncio.to_thread(self.recorder.close)

@@ -1,8 +1,8 @@
 """scheduler.v2.Scheduler over gRPC: requests become events, effects become answers.
 
-No decision is made here. What this service does not have (persistent tasks, cache tasks,
-preheating) the server answers UNIMPLEMENTED with the name of the rpc. Request headers are never
-logged.
+No decision is made here. Persistent tasks are `scheduler.runtime.persistent.service`'s; what nobody
+serves (cache tasks, preheating) the server answers UNIMPLEMENTED with the name of the rpc. Request
+headers are never logged.
 """
 
 from __future__ import annotations

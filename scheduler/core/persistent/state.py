@@ -68,6 +68,11 @@ class Peer(Value, frozen=True, kw_only=True):
     updated_at_s: float
     concurrent_piece_count: int = 0
 
+    @property
+    def is_replica(self) -> bool:
+        """Whether it counts among the replicas, or will once it is whole."""
+        return self.persistent and self.state is not PeerState.FAILED
+
 
 class PeerHost(Value, frozen=True, kw_only=True):
     """What a decision asks of a host. All else it said of itself stays in the store."""
