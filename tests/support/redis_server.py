@@ -12,6 +12,7 @@ from typing import Self
 import pytest
 from redis import Redis
 
+PROGRAM = "redis-server"
 START_TIMEOUT_S = 20.0
 PORT_TRIES = 5  # between finding a free port and taking it, somebody else may
 
@@ -27,11 +28,10 @@ def free_port() -> int:
 class RedisServer:
     """Started by entering; `stop` and `start` play a crash and a restart on the same port."""
 
-    def __init__(self, folder: Path, *arguments: str, program: str = "redis-server") -> None:
+    def __init__(self, folder: Path, *arguments: str) -> None:
         """`arguments`: of redis-server's command line, like "--requirepass", "x"."""
         self._folder = folder
         self._arguments = arguments
-        self._program = program
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
 
@@ -41,25 +41,20 @@ class RedisServer:
         return f"127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
-        if shutil.which(self._program) is None:
-            pytest.skip(f"{self._program} is missing (on Debian: apt install redis-server)")
+        if shutil.which(PROGRAM) is None:
+            pytest.skip(f"{PROGRAM} is missing (on Debian: apt install redis-server)")
         for _ in range(PORT_TRIES):
             self.port = free_port()
             if self.start():
                 return self
-        raise AssertionError(f"{self._program} does not start: {self.log()}")
+        raise AssertionError(f"{PROGRAM} does not start: {self.log()}")
 
     def __exit__(self, *exc: object) -> None:
         self.stop()
 
     def start(self) -> bool:
         """Start on `port`; False if it ended at once."""
-        words = [
-            *(self._program, "--bind", "127.0.0.1", "--port", str(self.port)),
-            *("--dir", str(self._folder), "--save", "", "--appendonly", "no"),
-            *("--logfile", str(self._folder / "redis.log"), *self._arguments),
-        ]
-        self._process = subprocess.Popen(words)
+        self._process = subprocess.Popen(self.words())
         end_s = time.monotonic() + START_TIMEOUT_S
         while self._process.poll() is None:
             if self._listens():
@@ -67,6 +62,18 @@ class RedisServer:
             assert time.monotonic() < end_s, f"redis-server is not up: {self.log()}"
             time.sleep(0.01)
         return False
+
+    def words(self) -> list[str]:
+        """Its command line."""
+        return [
+            *(PROGRAM, "--bind", "127.0.0.1", *self.port_arguments()),
+            *("--dir", str(self._folder), "--save", "", "--appendonly", "no"),
+            *("--logfile", str(self._folder / "redis.log"), *self._arguments),
+        ]
+
+    def port_arguments(self) -> tuple[str, ...]:
+        """The part of it that says where it listens."""
+        return ("--port", str(self.port))
 
     def _listens(self) -> bool:
         try:

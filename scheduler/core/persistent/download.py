@@ -162,17 +162,17 @@ def _first_answer(
 
 
 def _parents_or_source(turn: Turn, peer: Peer) -> Parents | NeedBackToSource | None:
-    """Parents; else the object storage, unless the object is still on its way there; else None.
+    """Parents; else the object storage; None while there is nothing, or nothing any more.
 
     Dragonfly sends a peer to the storage only if the task has no peers whatever. Where all of them
     have failed, or are blocked by this one, the storage is a better answer than an error.
     """
+    if turn.need_task().state is not TaskState.SUCCEEDED:
+        return None
     parents = parents_of(turn, peer)
     if parents:
         return Parents(peers=parents)
-    if turn.kind.has_source and turn.need_task().state is TaskState.SUCCEEDED:
-        return NeedBackToSource(description="no peer can help")
-    return None
+    return NeedBackToSource(description="no peer can help") if turn.kind.has_source else None
 
 
 # --- later messages -------------------------------------------------------------------------------

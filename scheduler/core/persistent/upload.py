@@ -60,12 +60,16 @@ def started(turn: Turn, event: UploadStarted) -> None:
 def finished(turn: Turn, event: UploadFinished) -> None:
     """The first copy is there: answer with the task, and see to its replicas.
 
-    Said twice (the first answer may have been lost) it is answered twice.
+    Said twice (the first answer may have been lost) it is answered twice. Who went to the object
+    storage meanwhile may have found the object of before: such copies are forgotten.
     """
     peer = _uploader(turn, event.host_id, event.peer_id)
     task = turn.need_task()
     told = (task.state, peer.state) == (TaskState.SUCCEEDED, PeerState.SUCCEEDED)
     if not told:
+        for other in tuple(turn.peers.values()):
+            if other is not peer:
+                turn.drop_peer(other)
         pieces = (1 << task.piece_count) - 1
         peer = turn.move_peer(replace(peer, finished_pieces=pieces), PeerTrigger.SUCCEED)
         turn.move_task(TaskTrigger.SUCCEED)

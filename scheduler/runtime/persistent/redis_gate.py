@@ -42,7 +42,7 @@ class RedisGate:
     def __init__(self, settings: RedisSettings) -> None:
         """Connects to nothing yet. Raises SettingsError for addresses that make no sense."""
         self.name = ",".join(settings.addrs)
-        self._client = _open(settings)
+        self._client, self._sentinels = _open(settings)
         self._free = asyncio.Semaphore(settings.pool_size)
         self._pool_timeout_s = settings.pool_timeout_s
 
@@ -78,9 +78,12 @@ class RedisGate:
     async def close(self) -> None:
         """Close all connections."""
         await self._client.aclose()
+        for sentinel in self._sentinels:
+            await sentinel.aclose()
 
 
-def _open(settings: RedisSettings) -> Any:
+def _open(settings: RedisSettings) -> tuple[Any, list[Any]]:
+    """The client, and those of the sentinels it asks for its server."""
     where = [_host_port(address) for address in settings.addrs]
     common: dict[str, Any] = {
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
@@ -101,7 +104,7 @@ def _open(settings: RedisSettings) -> Any:
             "password": settings.sentinel_password.get_secret_value() or None,
         }
         sentinel = _Sentinel(where, sentinel_kwargs={**common, **credentials}, **own)
-        return sentinel.master_for(settings.master_name)
+        return sentinel.master_for(settings.master_name), sentinel.sentinels
     if len(where) != 1:
         raise SettingsError(
             f"database.redis.addrs names {len(where)} servers: name one, or set"
@@ -109,7 +112,7 @@ def _open(settings: RedisSettings) -> Any:
             " belongs to one task together)"
         )
     host, port = where[0]
-    return Redis(host=host, port=port, **own)
+    return Redis(host=host, port=port, **own), []
 
 
 def _host_port(address: str) -> tuple[str, int]:
