@@ -72,11 +72,15 @@ def stream_closed(turn: Turn, event: StreamClosed) -> None:
     peer = turn.peers.get(event.peer_id)
     if turn.task is None or peer is None or peer.host_id != event.host_id:
         return
-    if peer.state in UNDER_WAY:
-        _fail(turn, peer)
+    _fail(turn, peer)
 
 
 def _take(turn: Turn, peer: Peer, event: PeerSpoke) -> None:
+    if peer.state is PeerState.UPLOADING:
+        raise IllegalTransitionError(
+            f"{turn.kind} peer {peer.id} is {peer.state}: it makes the first copy, and downloads"
+            " nothing"
+        )
     match event.message:
         case Started() | BackToSourceStarted():
             if peer.state is not PeerState.RUNNING:
@@ -225,7 +229,7 @@ def _blocking(peer: Peer, parent_ids: tuple[str, ...]) -> Peer:
 
 
 def _fail(turn: Turn, peer: Peer) -> None:
-    if (peer.state, PeerTrigger.FAIL) in PEER_TRANSITIONS:
+    if peer.state in UNDER_WAY:
         turn.move_peer(peer, PeerTrigger.FAIL)
 
 
