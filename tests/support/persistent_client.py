@@ -145,6 +145,10 @@ class PersistentConversation:
         self.peer_id = peer_id
         self.call = getattr(client.stub, f"Announce{client.word}Peer")()
 
+    def say_as(self, **who: str) -> None:
+        """Name another host, task or peer from now on: what no stock client does."""
+        self._who |= who
+
     async def send(self, member: str, **fields: Any) -> None:
         """Send one message; `member` of the oneof, where {} stands for the kind."""
         kind = "persistent" if self._client.kind is Kind.PERSISTENT else "persistent_cache"

@@ -50,11 +50,13 @@ from scheduler.core.persistent.event import (
     Register,
     ReplicaKept,
     ReplicasWanted,
+    Scope,
     StreamClosed,
     TaskDeleted,
     UploadFailed,
     UploadFinished,
     UploadStarted,
+    scope_of,
 )
 from scheduler.core.persistent.lifecycle import PeerState, TaskState
 from scheduler.core.persistent.state import Kind, Peer, PeerHost, Snapshot, Task
@@ -86,11 +88,28 @@ class PersistentWorld:
     def handle(self, event: PersistentEvent) -> list[PersistentEffect]:
         """Handle an event, keep the writes, return the rest."""
         effects = self.core.handle(event, self.snapshot, self.now)
+        self._check_scope(event, effects)
         for effect in effects:
             if isinstance(effect, PersistentWrite):
                 self._keep(effect)
         check(self)
         return [effect for effect in effects if not isinstance(effect, PersistentWrite)]
+
+    def _check_scope(self, event: PersistentEvent, effects: list[PersistentEffect]) -> None:
+        """The event looks at and changes no more than its scope says."""
+        scope = scope_of(event)
+        if scope is Scope.TASK:
+            return
+        assert isinstance(event, PeerSpoke | StreamClosed | ReplicaKept)
+        for effect in effects:
+            if isinstance(effect, PersistentWrite):
+                assert isinstance(effect, PutPeer)
+                assert effect.peer.id == event.peer_id
+        if scope is Scope.PEER:
+            own = {name: peer for name, peer in self.peers.items() if name == event.peer_id}
+            alone = Snapshot(kind=self.kind, task_id=TASK, task=self.task, peers=own)
+            # Errors have no equality but their words.
+            assert repr(self.core.handle(event, alone, self.now)) == repr(effects)
 
     def _keep(self, write: PersistentWrite) -> None:
         match write:
@@ -113,7 +132,7 @@ class PersistentWorld:
 
     def announce(self, name: str, **fields: Any) -> None:
         """A host says hello."""
-        said = {"ip": "10.0.0.1", "port": 4000, "disk_free_bytes": SIZE, **fields}
+        said: dict[str, Any] = {"ip": "10.0.0.1", "port": 4000, "disk_free_bytes": SIZE, **fields}
         host = PeerHost(id=name, updated_at_s=self.now, **said)
         self.hosts = {**self.hosts, name: host}
 

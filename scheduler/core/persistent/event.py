@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import Enum, auto
+
 from odonata.wire.message import (
     BackToSourceFailed,
     BackToSourceFinished,
@@ -125,3 +127,25 @@ PersistentEvent = (
     | ReplicaKept
     | ReplicasWanted
 )
+
+
+class Scope(Enum):
+    """How much of a task an event's decision looks at and changes."""
+
+    PEER = auto()
+    """The sender's peer alone: what the others do makes no difference."""
+    PARENTS = auto()
+    """It looks at all peers, as they are or were a moment ago, and changes the sender's alone."""
+    TASK = auto()
+    """All of it, as it is."""
+
+
+def scope_of(event: PersistentEvent) -> Scope:
+    """The least that must be loaded and held for `event`. Most messages need one peer of many."""
+    match event:
+        case PeerSpoke(message=Register() | Reschedule()):
+            return Scope.PARENTS
+        case PeerSpoke() | StreamClosed() | ReplicaKept():
+            return Scope.PEER
+        case _:
+            return Scope.TASK

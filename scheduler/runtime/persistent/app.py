@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable
 from random import Random
 from typing import TYPE_CHECKING
 
+import structlog
+
 from scheduler.core.persistent.core import PersistentCore
 from scheduler.core.persistent.state import Kind
 from scheduler.runtime.persistent.service import PersistentService
@@ -22,9 +24,25 @@ if TYPE_CHECKING:
     from scheduler.runtime.persistent.tasks import PersistentTasks
 
 
+# After a bug: go on, but not in a tight loop.
+_RESTART_S = 1.0
+
+_log = structlog.get_logger(__name__)
+
+
 def wall_clock() -> float:
     """Seconds since 1970 in microseconds, which is what Redis is told: what is read is what was."""
     return round(time.time(), 6)
+
+
+async def _supervise(run: Callable[[], Awaitable[None]]) -> None:
+    """Run for ever: a bug in one of the loops must not end it, and be seen."""
+    while True:
+        try:
+            await run()
+        except Exception:  # noqa: BLE001  # supervises: nobody else would hear of it
+            _log.exception("persistent_loop_crashed")
+            await asyncio.sleep(_RESTART_S)
 
 
 class PersistentPart:
@@ -82,7 +100,7 @@ class PersistentPart:
 
     async def start(self) -> None:
         """Begin to look after hosts and replicas. Never waits for Redis."""
-        self._running = [asyncio.ensure_future(run()) for run in self._loops]
+        self._running = [asyncio.ensure_future(_supervise(run)) for run in self._loops]
 
     async def close(self) -> None:
         """Stop all of it. Calls must have ended before."""

@@ -9,7 +9,7 @@ object storage is among them. A hash that can't be read is a StorageError that n
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
@@ -70,6 +70,20 @@ _HOST_PATHS: Final[dict[str, str]] = {
     },
 }
 
+PEER_FIELDS: Final = (
+    "id",
+    "persistent",
+    "state",
+    "block_parents",
+    "task_id",
+    "host_id",
+    "cost",
+    "created_at",
+    "updated_at",
+    "concurrent_piece_count",
+)
+"""What `peer_from_fields` reads, but for finished_pieces, which may be long and is no text."""
+
 PEER_HOST_FIELDS: Final = (
     "id",
     "ip",
@@ -82,7 +96,7 @@ PEER_HOST_FIELDS: Final = (
     "announce_interval",
     "updated_at",
 )
-"""What `peer_host_from_values` reads, in its order."""
+"""What `peer_host_from_fields` reads."""
 
 
 # --- tasks ----------------------------------------------------------------------------------------
@@ -196,12 +210,11 @@ def host_from_fields(key: str, fields: Fields) -> common_pb2.Host:
     return host
 
 
-def peer_host_from_values(key: str, values: Sequence[bytes | None]) -> PeerHost | None:
-    """Read the values of PEER_HOST_FIELDS; None if there is no such host."""
-    if values[0] is None:
+def peer_host_from_fields(key: str, fields: Fields) -> PeerHost | None:
+    """Read PEER_HOST_FIELDS of the hash of a host; None if there is no such host."""
+    if b"id" not in fields:
         return None
-    pairs = zip(PEER_HOST_FIELDS, values, strict=True)
-    read = _Reader(key, {name.encode(): value for name, value in pairs if value is not None})
+    read = _Reader(key, fields)
     return PeerHost(
         id=read("id", str),
         ip=read("ip", str),
@@ -229,7 +242,8 @@ def _set(host: common_pb2.Host, path: str, read: _Reader, field: str) -> None:
     owner: Any = host
     for parent in parents:
         owner = getattr(owner, parent)
-    kind: type[Any] = type(getattr(owner, name))
+    present: Any = getattr(owner, name)
+    kind: Any = present.__class__
     value = read(field, kind, kind())
     if value:
         setattr(owner, name, value)

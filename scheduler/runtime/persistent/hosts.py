@@ -14,7 +14,7 @@ import structlog
 from dragonfly_api import common_pb2, scheduler_pb2
 from google.protobuf.empty_pb2 import Empty
 
-from odonata.errors import OdonataError
+from odonata.errors import OdonataError, UnavailableError
 from odonata.wire.dragonfly import duration_from_wire
 from odonata.wire.message import Value
 from scheduler.core.persistent.state import Kind
@@ -99,9 +99,12 @@ class HostWriter:
             else:
                 for kind in Kind:
                     await self._tasks.leave_host(kind, host_id)
-        except OdonataError as error:
+        except UnavailableError as error:
             _log.warning("host_not_written", host_id=host_id, reason=error.detail)
             return False
+        except OdonataError as error:
+            # Something in Redis can't be read: trying again would only stand in the others' way.
+            _log.error("host_not_written", host_id=host_id, reason=error.detail)
         if self._pending.get(host_id) is news:
             del self._pending[host_id]
             self._written.pop(host_id).set()

@@ -16,7 +16,7 @@ import structlog
 from odonata.errors import OdonataError
 from scheduler.core.persistent.core import PersistentCore
 from scheduler.core.persistent.effect import Demote, DownloadReplica, Promote
-from scheduler.core.persistent.event import ReplicaKept, ReplicasWanted
+from scheduler.core.persistent.event import ReplicaKept, ReplicasWanted, Scope
 from scheduler.core.persistent.state import Kind, PeerHost, Snapshot, Task
 from scheduler.runtime.persistent.store import PersistentStore
 
@@ -154,6 +154,7 @@ class Replicator:
                     ),
                     self._clock(),
                     peer_id=step.peer_id,
+                    scope=Scope.PEER,
                 )
             else:
                 await self._holders.fetch(kind, step.host, step.task)

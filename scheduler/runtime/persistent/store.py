@@ -2,8 +2,9 @@
 
 An event is handled under optimistic locking: what was read is watched, and if another scheduler
 wrote to it meanwhile, nothing is written and the event is decided again on what is true now. So two
-schedulers of a cluster never lose an update. Within this process events of one task queue up, so
-that they don't disturb each other.
+schedulers of a cluster never lose an update. What is read and watched is as little as the event
+needs (`Scope`): a thousand readers of one task don't disturb each other. Within this process events
+that would do so queue up.
 
 Time to live is Redis's: a task, its peers and its sets expire together. The set of a host's peers
 outlives all of them. No decision is made here.
@@ -13,13 +14,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from weakref import WeakValueDictionary
 
+import msgspec
 from dragonfly_api import common_pb2
 from redis.exceptions import WatchError
 
-from odonata.errors import UnavailableError
+from odonata.errors import StorageError, UnavailableError
 from scheduler.core.persistent.effect import (
     DropPeer,
     DropTask,
@@ -28,15 +30,17 @@ from scheduler.core.persistent.effect import (
     PutPeer,
     PutTask,
 )
+from scheduler.core.persistent.event import Scope
 from scheduler.core.persistent.state import Kind, Peer, PeerHost, Snapshot
 from scheduler.runtime.persistent.fields import (
+    PEER_FIELDS,
     PEER_HOST_FIELDS,
     Fields,
     host_created_at,
     host_from_fields,
     host_to_fields,
     peer_from_fields,
-    peer_host_from_values,
+    peer_host_from_fields,
     peer_to_fields,
     task_from_fields,
     task_to_fields,
@@ -56,25 +60,38 @@ _HOST_SET_TTL_MS: Final = 8 * 24 * 3600 * 1000
 # Commands in one write: enough that round trips don't count, few enough that Redis serves others.
 _BATCH = 500
 
-# Everything about one task in one round trip. ARGV: prefixes of peer and host keys, the event's
-# host and peer (or ""), then the fields of a host.
+# Everything about one task in one round trip, most of it as one MessagePack: a client reads that 20
+# times as fast as the same in Redis's protocol. ARGV: prefixes of peer and host keys, the event's
+# host and peer (or ""), "1" for that peer alone, number of a peer's fields, those, then a host's.
 _LOAD: Final = """
-local hosts, seen = {}, {}
-local function add(id)
+local peer_fields, host_fields = {}, {}
+for place = 7, #ARGV do
+  local fields = place < 7 + tonumber(ARGV[6]) and peer_fields or host_fields
+  fields[#fields + 1] = ARGV[place]
+end
+local hosts, seen, peers = {}, {}, {}
+local function add_host(id)
   if id and id ~= '' and not seen[id] then
     seen[id] = true
-    hosts[#hosts + 1] = {id, redis.call('HMGET', ARGV[2] .. id, unpack(ARGV, 5))}
+    hosts[#hosts + 1] = {id, redis.call('HMGET', ARGV[2] .. id, unpack(host_fields))}
   end
 end
-add(ARGV[3])
-local peers = {}
-for _, id in ipairs(redis.call('SMEMBERS', KEYS[2])) do
+local function add_peer(id)
   local key = ARGV[1] .. id
-  peers[#peers + 1] = {id, redis.call('HGETALL', key)}
-  add(redis.call('HGET', key, 'host_id'))
+  peers[#peers + 1] = {id, redis.call('HMGET', key, unpack(peer_fields))}
+  add_host(redis.call('HGET', key, 'host_id'))
 end
-local owner = ARGV[4] ~= '' and redis.call('HGET', ARGV[1] .. ARGV[4], 'task_id')
-return {redis.call('HGETALL', KEYS[1]), peers, hosts, owner or ''}
+add_host(ARGV[3])
+local own = ARGV[1] .. ARGV[4]
+if ARGV[5] == '1' then
+  if redis.call('SISMEMBER', KEYS[2], ARGV[4]) == 1 then add_peer(ARGV[4]) end
+else
+  for _, id in ipairs(redis.call('SMEMBERS', KEYS[2])) do add_peer(id) end
+end
+return {
+  redis.call('HGETALL', KEYS[1]), cmsgpack.pack({peers, hosts}),
+  redis.call('HGET', own, 'task_id') or '', redis.call('HGET', own, 'finished_pieces') or ''
+}
 """
 
 # The host is gone for good, unless it announced itself again while its tasks were seen to.
@@ -84,6 +101,19 @@ if redis.call('EXISTS', KEYS[1]) == 0 then
   redis.call('DEL', KEYS[3])
 end
 """
+
+
+_Row = tuple[str, list[str | bool | None]]
+_Read = dict[bytes, bytes]
+
+
+class _Load(NamedTuple):
+    """What is loaded for one event."""
+
+    task_id: str
+    host_id: str
+    peer_id: str
+    scope: Scope
 
 
 class PersistentStore:
@@ -98,27 +128,39 @@ class PersistentStore:
     # --- one task ---------------------------------------------------------------------------------
 
     async def load(self, task_id: str, *, host_id: str = "", peer_id: str = "") -> Snapshot:
-        """The task as it is now, with host `host_id` beside those of its peers."""
+        """The task as it is now, with host `host_id` beside those of its peers.
+
+        Which pieces a peer has is told of `peer_id` alone.
+        """
         async with self._gate.enter() as client:
-            snapshot, _ = await self._load(client, task_id, host_id, peer_id)
+            snapshot, _ = await self._load(client, _Load(task_id, host_id, peer_id, Scope.TASK))
         return snapshot
 
     async def transact(
-        self, task_id: str, decide: Decide, now: float, *, host_id: str = "", peer_id: str = ""
+        self,
+        task_id: str,
+        decide: Decide,
+        now: float,
+        *,
+        host_id: str = "",
+        peer_id: str = "",
+        scope: Scope = Scope.TASK,
     ) -> list[PersistentEffect]:
         """Decide on the task and write what came of it; returns what is left to be done.
 
         `decide` may be called more than once; only its last answer counts. `now`: seconds since
-        1970, for how long things live.
+        1970, for how long things live. `scope`: what it may look at and change.
         """
-        lock = self._locks.get(task_id)
+        load = _Load(task_id, host_id, peer_id, scope)
+        name = task_id if scope is Scope.TASK else f"{task_id} {peer_id}"
+        lock = self._locks.get(name)
         if lock is None:
-            lock = self._locks[task_id] = asyncio.Lock()
+            lock = self._locks[name] = asyncio.Lock()
         async with lock:
             for _ in range(MAX_ATTEMPTS):
                 try:
                     async with self._gate.enter() as client:
-                        return await self._try(client, task_id, decide, now, host_id, peer_id)
+                        return await self._try(client, load, decide, now)
                 except UnavailableError as error:
                     if not isinstance(error.__cause__, WatchError):
                         raise
@@ -128,45 +170,47 @@ class PersistentStore:
         )
 
     async def _try(
-        self,
-        client: Any,
-        task_id: str,
-        decide: Decide,
-        now: float,
-        host_id: str,
-        peer_id: str,
+        self, client: Any, load: _Load, decide: Decide, now: float
     ) -> list[PersistentEffect]:
-        watched = [self.keys.task(task_id), self.keys.peers_of_task(task_id)]
-        watched += [self.keys.host(host_id)] if host_id else []
-        watched += [self.keys.peer(peer_id)] if peer_id else []
         async with client.pipeline(transaction=True) as pipe:
-            await pipe.watch(*watched)
-            snapshot, stale = await self._load(pipe, task_id, host_id, peer_id)
+            await pipe.watch(*self._watched(load))
+            snapshot, stale = await self._load(pipe, load)
             effects = decide(snapshot)
             writes = [effect for effect in effects if isinstance(effect, PersistentWrite)]
             if writes:
                 pipe.multi()
-                self._forget_stale(pipe, task_id, stale)
+                self._forget_stale(pipe, load.task_id, stale)
                 for write in writes:
-                    self._write(pipe, write, now)
+                    self._write(pipe, write, snapshot, now)
                 await pipe.execute()
         return [effect for effect in effects if not isinstance(effect, PersistentWrite)]
 
-    async def _load(
-        self, client: Any, task_id: str, host_id: str, peer_id: str
-    ) -> tuple[Snapshot, list[str]]:
+    def _watched(self, load: _Load) -> list[str]:
+        keys = self.keys
+        watched = [keys.task(load.task_id)]
+        watched += [keys.peers_of_task(load.task_id)] if load.scope is Scope.TASK else []
+        watched += [keys.host(load.host_id)] if load.host_id else []
+        watched += [keys.peer(load.peer_id)] if load.peer_id else []
+        return watched
+
+    async def _load(self, client: Any, load: _Load) -> tuple[Snapshot, list[str]]:
         """The snapshot, and ids in the task's sets of peers that are no more."""
-        keys = (self.keys.task(task_id), self.keys.peers_of_task(task_id))
+        keys = (self.keys.task(load.task_id), self.keys.peers_of_task(load.task_id))
         prefixes = (self.keys.peer_prefix, self.keys.host_prefix)
-        task, peers, hosts, owner = await client.eval(
-            _LOAD, len(keys), *keys, *prefixes, host_id, peer_id, *PEER_HOST_FIELDS
+        alone = str(int(load.scope is Scope.PEER))
+        task, packed, owner, pieces = await client.eval(
+            *(_LOAD, len(keys), *keys, *prefixes, load.host_id, load.peer_id, alone),
+            *(len(PEER_FIELDS), *PEER_FIELDS, *PEER_HOST_FIELDS),
         )
-        known = {raw_id.decode(): _pairs(fields) for raw_id, fields in peers}
+        peers, hosts = self._unpack(packed)
         task_fields = _pairs(task)
+        known = {peer_id: _named(PEER_FIELDS, values) for peer_id, values in peers}
+        if known.get(load.peer_id):
+            known[load.peer_id][b"finished_pieces"] = pieces
         other = owner.decode()
         snapshot = Snapshot(
             kind=self.kind,
-            task_id=task_id,
+            task_id=load.task_id,
             task=task_from_fields(keys[0], task_fields) if task_fields else None,
             peers={
                 peer_id: peer_from_fields(self.keys.peer(peer_id), fields)
@@ -174,15 +218,23 @@ class PersistentStore:
                 if fields
             },
             hosts=self._hosts(hosts),
-            taken_by=other if other != task_id else "",
+            taken_by=other if other != load.task_id else "",
         )
         return snapshot, [peer_id for peer_id, fields in known.items() if not fields]
 
-    def _hosts(self, rows: Iterable[tuple[bytes, Sequence[bytes | None]]]) -> dict[str, PeerHost]:
+    def _unpack(self, packed: bytes) -> tuple[list[_Row], list[_Row]]:
+        try:
+            return msgspec.msgpack.decode(packed, type=tuple[list[_Row], list[_Row]])
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise StorageError(
+                f"a peer or host of the {self.kind} tasks in Redis can't be read ({error}): it was"
+                " not written by a scheduler"
+            ) from error
+
+    def _hosts(self, rows: Iterable[_Row]) -> dict[str, PeerHost]:
         found: dict[str, PeerHost] = {}
-        for raw_id, values in rows:
-            host_id = raw_id.decode()
-            host = peer_host_from_values(self.keys.host(host_id), values)
+        for host_id, values in rows:
+            host = peer_host_from_fields(self.keys.host(host_id), _named(PEER_HOST_FIELDS, values))
             if host is not None:
                 found[host_id] = host
         return found
@@ -192,7 +244,7 @@ class PersistentStore:
             pipe.srem(self.keys.peers_of_task(task_id), *stale)
             pipe.srem(self.keys.replicas_of_task(task_id), *stale)
 
-    def _write(self, pipe: Any, write: PersistentWrite, now: float) -> None:
+    def _write(self, pipe: Any, write: PersistentWrite, snapshot: Snapshot, now: float) -> None:
         keys = self.keys
         match write:
             case PutTask(task=task):
@@ -200,7 +252,13 @@ class PersistentStore:
                 for key in self._keys_of_task(task.id):
                     pipe.pexpire(key, _left_ms(task.expires_at_s, now))
             case PutPeer(peer=peer, expires_at_s=expires_at_s):
-                self._put_peer(pipe, peer, _left_ms(expires_at_s, now))
+                left_ms = _left_ms(expires_at_s, now)
+                pipe.hset(keys.peer(peer.id), mapping=peer_to_fields(peer))
+                pipe.pexpire(keys.peer(peer.id), left_ms)
+                known = snapshot.peers.get(peer.id)
+                # Touching the sets for nothing would make others decide again.
+                if known is None or known.is_replica != peer.is_replica:
+                    self._enter_peer(pipe, peer, left_ms)
             case DropPeer(peer=peer):
                 pipe.delete(keys.peer(peer.id))
                 pipe.srem(keys.peers_of_task(peer.task_id), peer.id)
@@ -209,11 +267,9 @@ class PersistentStore:
             case DropTask(task_id=task_id):
                 pipe.delete(*self._keys_of_task(task_id))
 
-    def _put_peer(self, pipe: Any, peer: Peer, left_ms: int) -> None:
+    def _enter_peer(self, pipe: Any, peer: Peer, left_ms: int) -> None:
         keys = self.keys
         replicas = keys.replicas_of_task(peer.task_id)
-        pipe.hset(keys.peer(peer.id), mapping=peer_to_fields(peer))
-        pipe.pexpire(keys.peer(peer.id), left_ms)
         pipe.sadd(keys.peers_of_task(peer.task_id), peer.id)
         pipe.pexpire(keys.peers_of_task(peer.task_id), left_ms)
         if peer.is_replica:
@@ -272,9 +328,11 @@ class PersistentStore:
                 for host_id in batch:
                     pipe.hmget(self.keys.host(host_id), PEER_HOST_FIELDS)
                 rows = await pipe.execute()
-            found |= self._hosts(
-                (host_id.encode(), values) for host_id, values in zip(batch, rows, strict=True)
-            )
+            for host_id, values in zip(batch, rows, strict=True):
+                fields = _named(PEER_HOST_FIELDS, values)
+                host = peer_host_from_fields(self.keys.host(host_id), fields)
+                if host is not None:
+                    found[host_id] = host
         return found
 
     async def announced_hosts(self, host_ids: Iterable[str]) -> dict[str, common_pb2.Host]:
@@ -318,6 +376,15 @@ class PersistentStore:
                     yield task_id
             if not cursor:
                 return
+
+
+def _named(names: tuple[str, ...], values: Sequence[str | bytes | bool | None]) -> _Read:
+    """The fields that are set: Lua says false where there is none."""
+    return {
+        name.encode(): value.encode() if isinstance(value, str) else value
+        for name, value in zip(names, values, strict=True)
+        if isinstance(value, str | bytes)
+    }
 
 
 def _pairs(flat: Sequence[bytes]) -> Fields:

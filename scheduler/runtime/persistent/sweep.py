@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from odonata.errors import OdonataError
+from odonata.errors import OdonataError, UnavailableError
 from scheduler.core.persistent.state import Kind
 from scheduler.runtime.persistent.replicator import Replicator
 from scheduler.runtime.persistent.store import PersistentStore
@@ -57,6 +57,15 @@ class Sweep:
                 except Exception:  # noqa: BLE001  # supervises: the next turn may do better
                     _log.exception("persistent_sweep_crashed", kind=str(kind))
 
+    async def _leave(self, kind: Kind, host_id: str) -> None:
+        try:
+            await self._tasks.leave_host(kind, host_id)
+        except UnavailableError:
+            raise
+        except OdonataError as error:
+            # Something of it in Redis can't be read: the other hosts are seen to nevertheless.
+            _log.warning("host_not_forgotten", host_id=host_id, reason=error.detail)
+
     async def _sweep(self, kind: Kind, store: PersistentStore) -> None:
         now = self._clock()
         host_ids = await store.host_ids()
@@ -64,6 +73,6 @@ class Sweep:
         for host_id in sorted(host_ids):
             host = hosts.get(host_id)
             if host is None or host.is_silent(now, self._host_ttl_s):
-                await self._tasks.leave_host(kind, host_id)
+                await self._leave(kind, host_id)
         async for task_id in store.tasks_short_of_replicas():
             self._replicator.want(kind, task_id)

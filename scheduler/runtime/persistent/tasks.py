@@ -24,7 +24,7 @@ from scheduler.core.persistent.effect import (
     PersistentEffect,
     Refuse,
 )
-from scheduler.core.persistent.event import HostLeft, PersistentEvent
+from scheduler.core.persistent.event import HostLeft, PersistentEvent, scope_of
 from scheduler.core.persistent.state import Kind, PeerStatus, TaskStatus
 from scheduler.runtime.persistent.replicator import Replicator
 from scheduler.runtime.persistent.store import PersistentStore
@@ -73,6 +73,7 @@ class PersistentTasks:
             now,
             host_id=host_id,
             peer_id=peer_id,
+            scope=scope_of(event),
         )
         return self._carry_out(kind, task_id, effects)
 

@@ -141,6 +141,29 @@ async def test_a_silent_host_is_forgotten_and_its_replica_is_made_anew(
             assert [key for key in raw.scan_iter() if b"quiet" in key] == []
 
 
+async def test_a_record_that_nobody_can_read_does_not_stop_the_sweep(
+    redis: RedisServer, kind: Kind
+) -> None:
+    async with (
+        redis_scheduler(redis.address, host_gc_interval_s=0.2) as app,
+        connected(app.address, kind) as client,
+    ):
+        await client.announce(host_message("a-broken"), interval_s=0.3)
+        await client.announce(host_message("b-silent"), interval_s=0.3)
+        await client.upload("a-broken", "broken-peer", TASK)
+        await client.upload("b-silent", "silent-peer", "b" * 64)
+        with redis.client() as raw:
+            (key,) = (key for key in raw.scan_iter() if key.endswith(f"-tasks:{TASK}".encode()))
+            raw.hset(key, "state", "Dancing")
+            with pytest.raises(grpc.aio.AioRpcError, match="field state of Redis key"):
+                await client.stat_task(TASK)
+
+            async def silent_keys() -> bool:
+                return any(b"b-silent" in key for key in raw.scan_iter())
+
+            await eventually_is(silent_keys, wanted=False)
+
+
 async def test_the_sweep_finishes_what_a_dead_scheduler_left_undone(
     redis: RedisServer, kind: Kind
 ) -> None:
