@@ -106,9 +106,9 @@ class PersistentPart:
         """Stop all of it. Calls must have ended before."""
         if self._tasks is not None:
             await self._tasks.close()
-        for loop in self._running:
-            loop.cancel()
-        if self._running:
-            await asyncio.wait(self._running)
-        if self._gate is not None:
-            await self._gate.close()
+        if self._gate is None:
+            return
+        from scheduler.runtime.persistent.tasks import cancel_all  # noqa: PLC0415  # as above
+
+        await cancel_all(self._running)
+        await self._gate.close()

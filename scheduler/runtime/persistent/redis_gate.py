@@ -48,7 +48,15 @@ class RedisGate:
 
     @asynccontextmanager
     async def enter(self) -> AsyncGenerator[Any]:
-        """The client for one operation. Its errors leave here as UnavailableError."""
+        """The client for one operation. Its errors leave here as UnavailableError.
+
+        Redis's client waits by `asyncio.wait_for`, which before Python 3.12 loses a cancellation
+        that comes just as its own wait is over. Such a one is made good here: else a loop that was
+        told to stop would go on for ever.
+        """
+        task = asyncio.current_task()
+        assert task is not None, "operations are awaited by tasks"
+        cancelled_before = task.cancelling()
         try:
             async with asyncio.timeout(self._pool_timeout_s):
                 await self._free.acquire()
@@ -64,6 +72,8 @@ class RedisGate:
             raise self._unavailable(error) from error
         finally:
             self._free.release()
+            if task.cancelling() > cancelled_before:
+                raise asyncio.CancelledError
 
     def _unavailable(self, error: Exception) -> UnavailableError:
         if isinstance(error, AuthenticationError):

@@ -135,10 +135,16 @@ class PersistentTasks:
         """Wait a moment for what goes on beside the callers, then cut it off."""
         if self._aside:
             _, late = await asyncio.wait(self._aside, timeout=LAST_WORDS_S)
-            for task in late:
-                task.cancel()
-            if late:
-                await asyncio.wait(late)
+            await cancel_all(late)
+
+
+async def cancel_all(tasks: Iterable[asyncio.Future[None]]) -> None:
+    """Cancel `tasks` and wait a moment for them to end."""
+    left = set(tasks)
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=LAST_WORDS_S)
 
 
 async def _logged(work: Coroutine[Any, Any, None]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -128,3 +130,22 @@ class Sentinel(RedisServer):
 def test_several_servers_without_sentinels_are_refused() -> None:
     with pytest.raises(SettingsError, match=r"names 2 servers.*masterName"):
         RedisGate(RedisSettings(addrs=("a:1", "b:2")))
+
+
+async def test_a_cancellation_that_gets_lost_inside_is_made_good() -> None:
+    gate = RedisGate(RedisSettings(addrs=("127.0.0.1:1",)))
+    entered = asyncio.Event()
+
+    async def operate() -> str:
+        async with gate.enter():
+            entered.set()
+            with suppress(asyncio.CancelledError):  # as wait_for does before Python 3.12
+                await asyncio.Event().wait()
+        return "went on"
+
+    task = asyncio.ensure_future(operate())
+    await entered.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    await gate.close()
