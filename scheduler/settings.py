@@ -160,7 +160,7 @@ class ManagerLinkSettings(Section):
     addr: str | None = None
     """host:port. None: the scheduler stands alone."""
     scheduler_cluster_id: PositiveCount = 1
-    """The cluster it serves. Dragonfly's default."""
+    """The cluster it serves: a part of its Redis keys. Dragonfly's default."""
 
 
 class DynConfigSettings(Section):
@@ -174,9 +174,10 @@ class DynConfigSettings(Section):
 
 
 class DatabaseSettings(Section):
-    """The Redis that scheduler and manager share for jobs."""
+    """The Redis that the schedulers of a cluster share for persistent tasks, and later for jobs."""
 
     redis: RedisSettings = RedisSettings()
+    """Without it persistent tasks are refused; standard ones never need it."""
 
 
 class SeedPeerSettings(Section):

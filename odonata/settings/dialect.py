@@ -392,12 +392,13 @@ CLUSTER = Dialect(
     ),
 )
 
-_REDIS_KEYS = ("addrs", "username", "password", "db", "brokerDB", "backendDB")
+_REDIS_KEYS = (
+    *("addrs", "masterName", "username", "password", "sentinelUsername", "sentinelPassword"),
+    *("db", "brokerDB", "backendDB", "poolSize", "poolTimeout"),
+)
 
 _REDIS_IGNORED = (
-    *_ignored(_ALONE, "database.redis.*", "database.redis.masterName", "database.redis.tls.*"),
-    *_ignored(_ALONE, "database.redis.sentinelUsername", "database.redis.sentinelPassword"),
-    *_ignored(_ALONE, "database.redis.poolSize", "database.redis.poolTimeout"),
+    *_ignored(_ALONE, "database.redis.brokerDB", "database.redis.backendDB"),
     *_ignored(_ALONE, "database.redis.proxy.*"),
 )
 
@@ -416,7 +417,7 @@ SCHEDULER = Dialect(
     ignored=(
         *_COMMON_IGNORED,
         *_REDIS_IGNORED,
-        *_ignored(_ALONE, "manager.*", "manager.enable", "manager.tls.*", "manager.keepAlive.*"),
+        *_ignored(_ALONE, "manager.addr", "manager.enable", "manager.tls.*", "manager.keepAlive.*"),
         *_ignored(_ALONE, "manager.seedPeer.*", "job.*"),
         *_ignored(_ALONE, "server.advertisePort", "server.host"),
         *_ignored(_ALONE, "host.idc", "host.location"),

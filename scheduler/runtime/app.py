@@ -33,6 +33,7 @@ from scheduler.runtime.daemon_calls import DaemonCalls
 from scheduler.runtime.executor import Executor
 from scheduler.runtime.metrics import RankingTime, SchedulerMetrics, Sources
 from scheduler.runtime.observation import Observation
+from scheduler.runtime.persistent.app import PersistentPart
 from scheduler.runtime.preheat_job import PreheatJobs
 from scheduler.runtime.preheat_service import PreheatOptions, PreheatService
 from scheduler.runtime.ranking import LiveRanker
@@ -86,7 +87,8 @@ class SchedulerApp:
         self._server = GrpcServer()
         ranking_time = RankingTime()
         self.ranker = LiveRanker(settings, ranking_time.observe)
-        core = SchedulerCore(limits_of(settings), self.ranker, rng or Random())  # noqa: S311  # no secret is drawn
+        rng = rng or Random()  # noqa: S311  # no secret is drawn
+        core = SchedulerCore(limits_of(settings), self.ranker, rng)
         self.core = core
         origin = Origin(host=socket.gethostname(), program=settings.program)
         clock = asyncio.get_running_loop().time
@@ -106,9 +108,12 @@ class SchedulerApp:
         self.metrics = SchedulerMetrics(sources, ranking_time, self.observation)
         self.status_page = StatusPage(settings.metrics, self.metrics, core, self.ranker, clock)
         self._port: int | None = None
+        standard = SchedulerService(self.executor, core, self.observation.observer)
+        self.persistent = PersistentPart(settings, standard, rng)
         self._server.add_service(
             scheduler_pb2.DESCRIPTOR.services_by_name["Scheduler"],
-            SchedulerService(self.executor, core, self.observation.observer),
+            *self.persistent.parts,
+            standard,
             PreheatService(core, calls, self.preheats, _preheat_options(settings)),
             admit=self._admit,
             stream_metadata=FEATURES,
@@ -148,6 +153,7 @@ class SchedulerApp:
             await self.status_page.start()
             await self.ranker.start()
             await self.cluster_watch.start()
+            await self.persistent.start()
             await self._server.start()
         except OdonataError:
             await self._close_rest()
@@ -169,6 +175,7 @@ class SchedulerApp:
         _log.info("scheduler_stopped", address=self.address)
 
     async def _close_rest(self) -> None:
+        await self.persistent.close()
         await self.status_page.close()
         await self.ranker.close()
         await self.cluster_watch.close()

@@ -13,6 +13,7 @@ from support.metrics_table import metrics_table
 from peer.core import lifecycle as peer_lifecycle
 from scheduler.core import lifecycle as scheduler_lifecycle
 from scheduler.core import standing as scheduler_standing
+from scheduler.core.persistent import lifecycle as persistent_lifecycle
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -89,6 +90,10 @@ def drawn() -> str:
     standing = {
         (str(s), str(t)): str(e) for (s, t), e in scheduler_standing.HOST_TRANSITIONS.items()
     }
+    copy = {(str(s), str(t)): str(e) for (s, t), e in persistent_lifecycle.PEER_TRANSITIONS.items()}
+    persistent = {
+        (str(s), str(t)): str(e) for (s, t), e in persistent_lifecycle.TASK_TRANSITIONS.items()
+    }
     download = {
         (str(state), str(step)): str(end)
         for state, steps in peer_lifecycle.TRANSITIONS.items()
@@ -102,6 +107,8 @@ def drawn() -> str:
         ("A peer, as the scheduler sees it", "scheduler/core/lifecycle.py", peer),
         ("A task, as the scheduler sees it", "scheduler/core/lifecycle.py", task),
         ("A host's standing as a parent", "scheduler/core/standing.py", standing),
+        ("A copy of a persistent task", "scheduler/core/persistent/lifecycle.py", copy),
+        ("A persistent task", "scheduler/core/persistent/lifecycle.py", persistent),
         ("A download, as the peer sees it", "peer/core/lifecycle.py", download),
     ):
         diagram = f"```mermaid\nstateDiagram-v2\n{rows(grouped(table))}\n```"

@@ -174,7 +174,11 @@ async def test_an_invalid_download_names_the_field(client: SchedulerClient) -> N
 
 async def test_every_other_rpc_is_unimplemented_and_named(client: SchedulerClient) -> None:
     service = api.DESCRIPTOR.services_by_name["Scheduler"]
-    missing = [method for method in service.methods if method.name not in IMPLEMENTED]
+    missing = [
+        method
+        for method in service.methods
+        if method.name not in IMPLEMENTED and "Persistent" not in method.name
+    ]
     assert missing
     for method in missing:
         call = getattr(client.stub, method.name)

@@ -99,8 +99,9 @@ def test_a_scheduler_of_the_walkthrough(tmp_path: Path) -> None:
     assert (redis.broker_db, redis.backend_db) == (1, 2)
     assert keys_without_effect(loaded.warnings) == [
         "jaeger",
-        "manager",
-        "database.redis",
+        "manager.addr",
+        "database.redis.brokerDB",
+        "database.redis.backendDB",
     ]
 
 
