@@ -43,7 +43,7 @@ class TaskSwarm:
         self.scenario = scenario = place.scenario
         self.network = place.network
         self.number = number
-        self.source = Source(self.world, self.network, scenario)
+        self.source = Source(self.world, self.network, place.wire, scenario)
         self.downloads: dict[str, SimulatedDownload] = {}  # by peer id, in order of beginning
         self._download = Download(url=f"{URL}/{number}", piece_length=scenario.piece_length)
         self.task_id = task_id_of(self._download)
@@ -58,6 +58,8 @@ class TaskSwarm:
         self._around = Surroundings(
             world=self.world,
             network=self.network,
+            wire=place.wire,
+            parts=place.parts,
             source=self.source,
             nodes=self.nodes,
             task_id=self.task_id,
@@ -86,10 +88,13 @@ class TaskSwarm:
             world=self.world,
             host=host.host,
             link=host.link,
+            wire=self.place.wire,
+            clock=host.clock,
             slots=host.slots,
-            delay_s=self.scenario.delay_s,
+            limits=host.limits,
+            is_ours=host.is_ours,
             told_up=host.told_up,
-            lies=host.lies,
+            lie=host.lie,
         )
 
     def _bound(self) -> float:
