@@ -93,8 +93,12 @@ class Source:
         if self.alive:
             self.alive = False
             self.world.note("source", "died")
-            for request in list(self._open):
-                request.fail("connection reset by the origin")
+            self.break_all()
+
+    def break_all(self) -> None:
+        """Every request that runs breaks."""
+        for request in list(self._open):
+            request.fail("connection reset by the origin")
 
 
 class SourceRequest:

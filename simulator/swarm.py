@@ -117,16 +117,21 @@ class TaskSwarm:
         else:
             self._waiting -= 1
 
-    def _begin(self, node: Node, download: Download, *, triggered: bool) -> None:
+    def _new_run(self, node: Node, download: Download) -> SimulatedDownload:
+        """A download that has not begun."""
         unique = f"{self.place.ids.getrandbits(128):032x}"
         name = peer_id(node.host.ip, node.name, unique, is_seed=node.host.is_seed)
         count = self._starts[node.name] = self._starts.get(node.name, 0) + 1
         dice = self.world.rng(f"download/{self.number}/{node.name}/{count}")
         run = SimulatedDownload(self._around, node, download, name, dice)
         self.downloads[name] = self.place.downloads[name] = run
-        if triggered:
-            self._triggered[name] = node.host.id
         self.world.note(node.name, f"starts {name}")
+        return run
+
+    def _begin(self, node: Node, download: Download, *, triggered: bool) -> None:
+        run = self._new_run(node, download)
+        if triggered:
+            self._triggered[run.peer_id] = node.host.id
         run.begin(scheduler=self.place.scheduler is not None)
 
     def _on_end(self, run: SimulatedDownload) -> None:
