@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
-from typing import Final
+from typing import Final, Literal
 
 from odonata.piece import PIECE_LENGTH_MIN
 from simulator.fault.plan import (
@@ -26,7 +26,9 @@ from simulator.fault.plan import (
     StreamBreak,
     Uploads,
 )
+from simulator.node import UploadTrouble
 from simulator.scenario import MBIT, Scenario
+from simulator.source import SourceMood
 from simulator.wire import SCHEDULER, SOURCE
 
 PIECES_MAX: Final = 12
@@ -38,6 +40,21 @@ QUIET_SHARE: Final = 0.08
 POLICIES: Final = ("rule", "rule", "dragonfly", "random")
 JUMPS_S: Final = (3.0, 30.0, 400.0, 1900.0, 7200.0)
 """Longer than a start time-out, a piece, missed announcements, a piece time-out, everything."""
+UPLOADS: Final[tuple[UploadTrouble | Literal["slow"], ...]] = (
+    "cut",
+    "corrupt",
+    "stall",
+    "refuse",
+    "slow",
+)
+MOODS: Final[tuple[SourceMood | Literal["slow"], ...]] = (
+    "not found",
+    "unavailable",
+    "refuse",
+    "cut",
+    "stall",
+    "slow",
+)
 DELAYS_S: Final = (0.05, 0.5, 5.0, 40.0)
 
 
@@ -166,14 +183,14 @@ class _Faults:
         )
 
     def _uploads(self) -> Uploads:
-        what = self._dice.choice(("cut", "corrupt", "stall", "refuse", "slow"))
+        what = self._dice.choice(UPLOADS)
         return Uploads(at_s=self._at_s(), host=self._host(), what=what, lasts_s=self._lasts_s())
 
     def _liar(self) -> Liar:
         return Liar(host=self._host(), lie=self._dice.choice(("digest", "pieces", "length")))
 
     def _source(self) -> SourceTrouble:
-        what = self._dice.choice(("not found", "unavailable", "refuse", "cut", "stall", "slow"))
+        what = self._dice.choice(MOODS)
         return SourceTrouble(at_s=self._at_s(), what=what, lasts_s=self._lasts_s())
 
     def _jump(self) -> Jump:

@@ -34,6 +34,17 @@ class Ending(Value, frozen=True, kw_only=True):
     story: tuple[str, ...]
 
     @property
+    def how(self) -> str:
+        """In a word or two: "whole", "died", "stuck", or the code of its error."""
+        if self.crashed:
+            return "died"
+        if self.is_stuck:
+            return "stuck"
+        if self.status_code is not None:
+            return f"{self.error} {self.status_code}"
+        return self.error or "whole"
+
+    @property
     def is_stuck(self) -> bool:
         """It neither ended nor died."""
         return self.ended_at_s is None and not self.crashed

@@ -35,8 +35,12 @@ class Tenant(Protocol):
     """The swarm that lives here."""
 
     task_id: str
-    content: Download
     nodes: dict[str, Node]
+
+    @property
+    def content(self) -> Download:
+        """What everybody wants."""
+        ...
 
 
 class HarshPlace(Place):
@@ -150,9 +154,7 @@ class HarshPlace(Place):
             what = type(answer).__name__
             parents = " ".join(parent.peer_id for parent in getattr(answer, "parents", ()))
             self.world.note(SCHEDULER, f"answers {effect.peer_id}: {what} {parents}".rstrip())
-            self.wire.carry(
-                SCHEDULER, name, lambda: stream.hear(answer), stream=effect.peer_id
-            )
+            self.wire.carry(SCHEDULER, name, lambda: stream.hear(answer), stream=effect.peer_id)
         else:
             error = effect.error
             stream.is_heard = False

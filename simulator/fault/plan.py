@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from math import inf
 from typing import Literal
 
+from msgspec.structs import replace
+
 from odonata.units import format_size
 from odonata.wire.message import Value
 from simulator.node import Lie, UploadTrouble
@@ -62,7 +64,8 @@ class Crash(Fault, frozen=True, kw_only=True, tag=True):
         if self.back_after_s is not None:
             data = "with" if self.keeps_data else "without"
             back = f"back after {self.back_after_s:.1f} s {data} its data"
-        return f"{self.host} {'leaves' if self.manner == 'leaves' else f'dies ({self.manner})'}, {back}"
+        what = "leaves" if self.manner == "leaves" else f"dies ({self.manner})"
+        return f"{self.host} {what}, {back}"
 
 
 class SchedulerCrash(Fault, frozen=True, kw_only=True, tag=True):
@@ -278,8 +281,7 @@ class Plan(Value, frozen=True, kw_only=True):
 
     def only(self, numbers: Iterable[int]) -> Plan:
         """The same world with these faults, counted from 1, and no others."""
-        kept = tuple(self.faults[number - 1] for number in numbers)
-        return Plan(**{**{name: getattr(self, name) for name in self.__struct_fields__}, "faults": kept})
+        return replace(self, faults=tuple(self.faults[number - 1] for number in numbers))
 
     def lines(self) -> list[str]:
         """The plan in words."""
@@ -287,11 +289,9 @@ class Plan(Value, frozen=True, kw_only=True):
         length = world.piece_length or 1
         told = "" if world.source_says_length else ", length not told"
         ranges = "" if world.source_ranges else ", no ranges"
-        lines = [
-            f"seed {self.seed}: {world.peers} peers and {world.seeds} seeds in {world.idcs} data "
-            f"centres, {format_size(world.size)} in {-(-world.size // length)} pieces"
-            f"{told}{ranges}; ranker {self.policy}"
-        ]
+        hosts = f"{world.peers} peers and {world.seeds} seeds in {world.idcs} data centres"
+        content = f"{format_size(world.size)} in {-(-world.size // length)} pieces{told}{ranges}"
+        lines = [f"seed {self.seed}: {hosts}, {content}; ranker {self.policy}"]
         if self.stock:
             lines.append(f"stock: {', '.join(self.stock)}{' (sized)' if self.sized else ''}")
         if self.private:

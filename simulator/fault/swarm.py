@@ -246,9 +246,7 @@ class HarshSwarm(TaskSwarm):
             case _:
                 self._hit(fault, self._named[fault.host])
 
-    def _hit(
-        self, fault: StreamBreak | Uploads | Liar | DiskFull | Cancel, node: Node
-    ) -> None:
+    def _hit(self, fault: StreamBreak | Uploads | Liar | DiskFull | Cancel, node: Node) -> None:
         run = self.runs.get(node.name)
         match fault:
             case StreamBreak():
@@ -373,7 +371,7 @@ class HarshSwarm(TaskSwarm):
                     stream.be_closed()
 
     def _give_up_others(self, fault: Cut) -> None:
-        """Peers have heard nothing of the scheduler or of parents, nor it of seeds, for too long."""
+        """Nor have peers of the scheduler or of parents, nor it of the seeds that it called."""
         joins = self.place.wire.joins
         if not self.place.wire.is_cut(fault):
             return
@@ -385,9 +383,8 @@ class HarshSwarm(TaskSwarm):
             if not joins(node.name, SCHEDULER):
                 del self._calls[peer_id]
                 self._call_failed(node, life)
-        for node in self.nodes.values():
-            if set(fault.places()) & {node.name}:
-                self._miss(node.name)
+        for name in fault.places():
+            self._miss(name)
 
     def _miss(self, name: str) -> None:
         """Children give up streams to a host that has been silent for too long."""

@@ -15,7 +15,8 @@ from odonata.errors import (
     SourceError,
     UnavailableError,
 )
-from simulator.fault.plan import Cancel, Crash, Cut, DiskFull, SourceTrouble
+from peer.core.limits import DownloadLimits
+from simulator.fault.plan import Cancel, Crash, Cut, DiskFull, Liar, SourceTrouble
 from simulator.wire import SOURCE
 
 if TYPE_CHECKING:
@@ -24,15 +25,19 @@ if TYPE_CHECKING:
     from simulator.fault.swarm import HarshSwarm
 
 STATUS_MOODS: Final = {404: "not found", 503: "unavailable"}
-COPIES_MAX: Final = 1.001
-"""From the source, where nothing went wrong."""
+COPIES_SLACK: Final = 0.001
+"""Rounding, in copies of the content."""
+MEMORY_S: Final = 60.0
+"""Four attempts of 10 s without an answer and the pauses between them, with some room..."""
+SILENT_MEMORY_S: Final = 4 * 640.0
+"""...and four that fall silent in the middle."""
+CHANGED: Final = "source failed: the content changed at the source"
+"""What a download says when it learns at the source that a peer lied to it about the length."""
 
 
 def findings_of(swarm: HarshSwarm) -> list[str]:
     """All that is wrong, in the order it is found."""
-    findings = [
-        finding for ending in swarm.endings if (finding := _of_ending(swarm.plan, ending))
-    ]
+    findings = [finding for ending in swarm.endings if (finding := _of_ending(swarm.plan, ending))]
     findings += _of_users(swarm)
     findings += _of_scheduler(swarm)
     findings += _of_copies(swarm)
@@ -78,11 +83,27 @@ def _is_honest(plan: Plan, ending: Ending) -> bool:
 
 
 def _is_source_bad(hits: list[AnyFault], ending: Ending) -> bool:
+    hits = [fault for fault in hits if fault.until_s() >= _ended_s(ending) - _memory_s(fault)]
     moods = {fault.what for fault in hits if isinstance(fault, SourceTrouble)}
+    if ending.detail.startswith(CHANGED):
+        return any(isinstance(fault, Liar) and fault.lie == "length" for fault in hits)
     if ending.status_code is not None:
         return STATUS_MOODS.get(ending.status_code) in moods
     is_apart = any(isinstance(fault, Cut) and _separates(fault, ending.host) for fault in hits)
     return bool(moods - {"slow"}) or is_apart
+
+
+def _ended_s(ending: Ending) -> float:
+    assert ending.ended_at_s is not None, "an error is an end"
+    return ending.ended_at_s
+
+
+def _memory_s(fault: AnyFault) -> float:
+    """How long after its end a trouble of the source may still be the reason to give it up."""
+    is_silent = isinstance(fault, Cut) or (
+        isinstance(fault, SourceTrouble) and fault.what == "stall"
+    )
+    return SILENT_MEMORY_S if is_silent else MEMORY_S
 
 
 def _separates(cut: Cut, host: str) -> bool:
@@ -141,8 +162,14 @@ def _of_copies(swarm: HarshSwarm) -> list[str]:
     plan, size = swarm.plan, swarm.scenario.size
     if plan.faults or not size:
         return []
-    copies = swarm.source.link.sent / size
-    if copies <= COPIES_MAX:
+    copies, allowed = swarm.source.link.sent / size, 1 + _going_alone(plan)
+    if copies <= allowed + COPIES_SLACK:
         return []
-    return [f"the source gave {copies:.2f} copies although nothing went wrong"]
+    return [f"the source gave {copies:.2f} copies, not {allowed}, although nothing went wrong"]
 
+
+def _going_alone(plan: Plan) -> int:
+    """Stock hosts that do not ask the scheduler: it must be told a length, and a large one."""
+    world = plan.scenario
+    is_asked = world.source_says_length and world.size > DownloadLimits().small_content_bytes
+    return 0 if is_asked or not plan.sized else len(plan.stock)
