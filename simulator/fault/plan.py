@@ -35,6 +35,10 @@ class Fault(Value, frozen=True, kw_only=True):
         """When it is over; infinity: never."""
         return inf
 
+    def moments(self) -> tuple[float, ...]:
+        """When something changes by it."""
+        return (self.at_s, self.until_s())
+
     def places(self) -> tuple[str, ...]:
         """Who is hit."""
         return ()
@@ -51,6 +55,10 @@ class Crash(Fault, frozen=True, kw_only=True, tag=True):
     manner: Literal["reset", "silent", "leaves"]
     back_after_s: float | None
     keeps_data: bool = True
+
+    def moments(self) -> tuple[float, ...]:
+        back_s = inf if self.back_after_s is None else self.at_s + self.back_after_s
+        return (self.at_s, back_s)
 
     @property
     def kind(self) -> str:
@@ -72,6 +80,10 @@ class SchedulerCrash(Fault, frozen=True, kw_only=True, tag=True):
     """The scheduler dies, and all it knew with it."""
 
     back_after_s: float | None
+
+    def moments(self) -> tuple[float, ...]:
+        back_s = inf if self.back_after_s is None else self.at_s + self.back_after_s
+        return (self.at_s, back_s)
 
     @property
     def kind(self) -> str:
