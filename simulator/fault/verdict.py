@@ -58,7 +58,7 @@ CHANGED: Final = "source failed: the content changed at the source"
 
 def findings_of(swarm: HarshSwarm) -> list[str]:
     """All that is wrong, in the order it is found."""
-    findings = [finding for ending in swarm.endings if (finding := _of_ending(swarm.plan, ending))]
+    findings = [finding for ending in swarm.endings if (finding := of_ending(swarm.plan, ending))]
     findings += _of_users(swarm)
     findings += _of_scheduler(swarm)
     findings += _of_copies(swarm)
@@ -68,7 +68,8 @@ def findings_of(swarm: HarshSwarm) -> list[str]:
 # --- downloads ------------------------------------------------------------------------------------
 
 
-def _of_ending(plan: Plan, ending: Ending) -> str:
+def of_ending(plan: Plan, ending: Ending) -> str:
+    """What is wrong with how one download ended; "" if nothing is."""
     who = f"{ending.host} ({ending.peer_id[-12:]})"
     late_s = _late_s(plan, ending)
     if late_s > 0:
