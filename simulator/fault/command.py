@@ -12,6 +12,7 @@ from odonata.errors import CallerError, OdonataError
 if TYPE_CHECKING:
     from simulator.fault.plan import Plan
     from simulator.fault.run import Result
+    from simulator.parts import Parts
 
 SEEDS: Final = 2000
 EXPLAINED_MAX: Final = 3
@@ -52,10 +53,11 @@ def campaign(*, first: int, count: int, jobs: int) -> None:
     _tell_failures([result for result in results if result.is_failure], count)
 
 
-def explain(seed: int, only: str | None) -> None:
+def explain(seed: int, only: str | None, *, parts: Parts | None = None) -> None:
     """Run one seed, with all faults of its plan or `only` some, and tell the whole story.
 
-    `only`: their numbers, separated by commas, or "none". OdonataError if the run fails.
+    `only`: their numbers, separated by commas, or "none". `parts`: others than production's.
+    OdonataError if the run fails.
     """
     from simulator.fault.draw import draw_plan
     from simulator.fault.run import run_plan
@@ -64,12 +66,13 @@ def explain(seed: int, only: str | None) -> None:
     plan = draw_plan(seed)
     if only is not None:
         plan = plan.only(_numbers(only, len(plan.faults)))
-    result = run_plan(plan)
-    for line in explanation(plan, result.findings):
+    result = run_plan(plan, parts=parts)
+    for line in explanation(plan, result.findings, parts):
         click.echo(line)
     click.echo(f"\nendings: {', '.join(f'{n} {how}' for how, n in result.endings.items())}")
     if result.is_failure:
-        _tell_shrunk(plan, only)
+        if only is None:
+            _tell_shrunk(plan, parts)
         raise OdonataError(f"seed {seed} fails: {result.findings[0]}")
 
 
@@ -84,21 +87,23 @@ def _tell_failures(failures: list[Result], count: int) -> None:
         click.echo(f"\n--- seed {result.seed} ---")
         for line in explanation(plan, result.findings):
             click.echo(line)
-        _tell_shrunk(plan, None)
+        _tell_shrunk(plan)
     for result in failures[EXPLAINED_MAX:]:
         click.echo(f"seed {result.seed}: {result.findings[0]}")
     raise OdonataError(f"{len(failures)} of {count} seeds failed")
 
 
-def _tell_shrunk(plan: Plan, only: str | None) -> None:
+def _tell_shrunk(plan: Plan, parts: Parts | None = None) -> None:
+    """How to see a failing run again, and with which of its faults it fails already."""
     from simulator.fault.run import run_plan
     from simulator.fault.show import replay
     from simulator.fault.shrink import shrink
 
-    if only is not None or not run_plan(plan).is_failure:
-        return
-    kept = shrink(plan)
+    def fails(fewer: Plan) -> bool:
+        return run_plan(fewer, parts=parts).is_failure
+
     click.echo(f"\nreplay: {replay(plan.seed)}")
+    kept = shrink(plan, fails) if fails(plan) else ()
     if len(kept) < len(plan.faults):
         click.echo(f"enough: {replay(plan.seed, kept)}")
         for line in plan.only(kept).lines():

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from simulator.fault.ending import Ending
     from simulator.fault.plan import Plan
     from simulator.fault.run import Result
+    from simulator.parts import Parts
 
 STORY_LINES: Final = 15
 DECISIONS: Final = 4
@@ -53,9 +54,9 @@ def replay(seed: int, only: Sequence[int] | None = None) -> str:
     return f"./run sim --faults --seed {seed}{chosen} --explain"
 
 
-def explanation(plan: Plan, findings: Sequence[str]) -> list[str]:
+def explanation(plan: Plan, findings: Sequence[str], parts: Parts | None = None) -> list[str]:
     """The plan, what is wrong, and the story of everybody it concerns: in lines."""
-    swarm = HarshSwarm(plan, keep_log=True)
+    swarm = HarshSwarm(plan, parts=parts, keep_log=True)
     try:
         swarm.live()
     except Exception as error:  # noqa: BLE001  # told below: it is one of the findings

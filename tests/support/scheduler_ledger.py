@@ -179,8 +179,9 @@ class Ledger:
         """How far everybody's life has got, and what that does to edges."""
         for peer_id, entry in list(self.peers.items()):
             status = self._status(peer_id)
-            is_lost = status is None or status.state == "Failed"
-            if is_lost and entry.state not in ("Succeeded", "Failed", "Leave"):
+            has_failed = status is not None and status.state == "Failed"
+            is_lost = status is None and entry.state != "Succeeded"
+            if (has_failed or is_lost) and entry.state not in ("Failed", "Leave"):
                 self._miss_seed(entry)
             if status is None:
                 self._drop_all(peer_id)
