@@ -118,6 +118,7 @@ class Ledger:
             case Reschedule(parent_ids=parent_ids) if entry is not None and entry.is_open:
                 if entry.state in ("ReceivedNormal", "Running"):
                     entry.parents.clear()
+                    entry.told_source_s = entry.told_parents_s = None  # it asks for others
                     self._blame(event.peer_id, entry, *parent_ids)
             case PieceFailed(parent_id=parent_id, temporary=True) if entry and entry.is_open:
                 self._blame(event.peer_id, entry, parent_id)
