@@ -121,8 +121,8 @@ class Node:
 
     @property
     def knows_task(self) -> bool:
-        """Something could be said of the content: a download goes on, or pieces are held."""
-        return self.active or bool(self.held)
+        """Something could be said of the content: a download goes on, or it is held, if empty."""
+        return self.active or bool(self.held) or self.whole
 
     @property
     def whole(self) -> bool:

@@ -28,7 +28,7 @@ from simulator.fault.plan import (
     StreamBreak,
     Uploads,
 )
-from simulator.wire import SOURCE
+from simulator.wire import SCHEDULER, SOURCE
 
 if TYPE_CHECKING:
     from simulator.fault.ending import Ending
@@ -46,6 +46,8 @@ OWN_S: Final = 3600.0
 source that falls silent take 2,500 s."""
 STOCK_S: Final = 4 * 3600.0
 """The same of a stock client: it waits three hours for an answer of the scheduler."""
+FORGETTING_S: Final = 600.0
+"""Two announcements of a host, five minutes apart, that the scheduler has missed."""
 COPIES_SLACK: Final = 0.001
 """Rounding, in copies of the content."""
 MEMORY_S: Final = 60.0
@@ -124,7 +126,10 @@ def _is_honest(plan: Plan, ending: Ending) -> bool:
 def _deprives(fault: AnyFault, host: str) -> bool:
     """Whether a fault can take the parents from a host, or keep them from it, for good."""
     match fault:
-        case Delay() | Jump() | Uploads(what="slow"):
+        case Jump(who=who, by_s=by_s):
+            # It forgets all hosts: as far as it can tell they have missed their announcements.
+            return who == SCHEDULER and by_s > FORGETTING_S
+        case Delay() | Uploads(what="slow"):
             return False
         case StreamBreak():
             return fault.host == host

@@ -21,8 +21,10 @@ FAILED_ONCE = {
     848: "the same, by a peer, without a seed",
     310: "stock clients that must say a length go to the source alone if it tells none",
     917: "who may not ask the source was refused, since the disk of the only seed was full",
+    1176: "the same, since a scheduler whose clock had jumped took all hosts for gone",
+    1433: "a simulated host that held an empty content did not say so",
 }
-SEEDS = (*range(1, 45), *FAILED_ONCE)
+SEEDS = (*range(1, 43), *FAILED_ONCE)
 LONG_SEEDS = range(1, 2001)
 
 
