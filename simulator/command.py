@@ -1,6 +1,7 @@
 """`odonata simulate` and `odonata sim`: swarms of the production cores on virtual time.
 
-`simulate` compares policies over many worlds of a scenario; `sim` shows one swarm, peer by peer.
+`simulate` compares policies over many worlds of a scenario; `sim` shows one swarm, peer by peer, or
+searches thousands of worlds for one in which faults do harm.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from odonata.units import parse_duration_s, parse_rate, parse_size
 if TYPE_CHECKING:
     from simulator.study import Order, WorldOutcome
 
+SEED_HOSTS_MAX = 100
 DEFAULT_POLICIES = ("dragonfly", "rule")
 
 
@@ -47,7 +49,11 @@ TIME = Quantity("time", parse_duration_s)
 
 @click.command()
 @click.option("--peers", type=click.IntRange(1, 1000), default=8, show_default=True)
-@click.option("--seeds", type=click.IntRange(0, 100), default=1, show_default=True)
+@click.option(
+    "--seeds",
+    type=click.IntRange(0, 1_000_000),
+    help="Seed hosts, 1 by default; with --faults: random seeds to try, 2000 by default.",
+)
 @click.option("--size", type=SIZE, default="128MiB", show_default=True, help="Of the content.")
 @click.option("--peer-rate", type=RATE, default="40Mbit/s", show_default=True, help="Up and down.")
 @click.option("--seed-rate", type=RATE, default="400Mbit/s", show_default=True, help="Uplink.")
@@ -60,9 +66,15 @@ TIME = Quantity("time", parse_duration_s)
 @click.option("--lose-scheduler", type=TIME, help="It dies then.")
 @click.option("--source-dies-after", type=SIZE, help="Bytes it lives to send.")
 @click.option("--log", "show_log", is_flag=True, help="Print every event first.")
+@click.option("--faults", is_flag=True, help="Search worlds full of faults for one that fails.")
+@click.option("--first", type=int, default=1, show_default=True, help="--faults: the first seed.")
+@click.option("--jobs", type=click.IntRange(1, 256), help="--faults: at a time; default: cores.")
+@click.option("--seed", "one_seed", type=int, help="--faults: this one alone, explained.")
+@click.option("--explain", is_flag=True, help="--faults --seed: tell the whole story; implied.")
+@click.option("--only", metavar="N,N,...", help="--faults --seed: with these faults of its plan.")
 def sim(
     peers: int,
-    seeds: int,
+    seeds: int | None,
     size: float,
     peer_rate: float,
     seed_rate: float,
@@ -75,12 +87,29 @@ def sim(
     lose_scheduler: float | None,
     source_dies_after: float | None,
     show_log: bool,
+    faults: bool,
+    first: int,
+    jobs: int | None,
+    one_seed: int | None,
+    explain: bool,
+    only: str | None,
 ) -> None:
     """Simulate a swarm: the real scheduler and real downloads, in virtual time.
 
     Hosts are called seed1, seed2, ... and peer1, peer2, ...; the same random seed gives the same
     run, event by event.
+
+    With --faults the worlds are drawn, with crashes, partitions, liars and more in them, one for
+    each random seed. Each must end with all bytes right or an honest error, and nobody stuck; the
+    options that describe one swarm have no effect then.
     """
+    if faults:
+        _search(first, seeds, jobs, one_seed, only)
+        return
+    if one_seed is not None or explain or only is not None:
+        raise CallerError("--seed, --explain and --only go with --faults: add it")
+    if seeds is not None and seeds > SEED_HOSTS_MAX:
+        raise CallerError(f"--seeds {seeds} are too many: a swarm has at most {SEED_HOSTS_MAX}")
     from rich.console import Console
 
     from simulator.scenario import Faults, Scenario
@@ -89,7 +118,7 @@ def sim(
     scenario = Scenario(
         size=int(size),
         peers=peers,
-        seeds=seeds,
+        seeds=1 if seeds is None else seeds,
         peer_up=peer_rate,
         peer_down=peer_rate,
         seed_up=seed_rate,
@@ -109,6 +138,19 @@ def sim(
         click.echo(line)
     Console().print(report.render())
     _check(report.failures)
+
+
+def _search(
+    first: int, count: int | None, jobs: int | None, one_seed: int | None, only: str | None
+) -> None:
+    from simulator.fault.command import SEEDS, campaign, explain
+
+    if one_seed is not None:
+        explain(one_seed, only)
+    elif only is not None:
+        raise CallerError("--only chooses among the faults of one seed: name it with --seed")
+    else:
+        campaign(first=first, count=count or SEEDS, jobs=jobs or os.cpu_count() or 1)
 
 
 def _crash(text: str) -> tuple[str, int]:

@@ -8,13 +8,12 @@ the same moment's end, so that the core is never entered twice.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 
 from msgspec.structs import replace
 
 from odonata.errors import InternalError, OdonataError
 from odonata.wire.message import Download, PeerMessage
-from peer.core.download import DownloadCore
 from peer.core.effect import (
     AskParentMeta,
     AskProgress,
@@ -36,15 +35,18 @@ from peer.core.effect import (
 )
 from peer.core.event import (
     Begun,
+    Cancelled,
     DownloadEvent,
     FailureReason,
+    ParentEnded,
     PieceNotFetched,
     PieceProgress,
     PieceStored,
     SchedulerLost,
+    StorageFailed,
     Ticked,
 )
-from simulator.node import RIGHT_DIGEST, WRONG_DIGEST, Follower, Node
+from simulator.node import WRONG_DIGEST, Follower, Node
 from simulator.source import Source, SourceRequest
 from simulator.telemetry import FAILED, RunRecord, Try
 
@@ -52,8 +54,17 @@ if TYPE_CHECKING:
     from random import Random
 
     from odonata.telemetry.record import Recorder
+    from odonata.wire.message import Piece
+    from simulator.clock import Alarm
     from simulator.network import Network, Transfer
-    from simulator.world import Timer, World
+    from simulator.parts import Parts
+    from simulator.wire import Wire
+    from simulator.world import World
+
+PIECE_CONNECT_S: Final = 2.0
+"""How long a parent that does not answer is waited for, when a piece is asked for..."""
+STREAM_CONNECT_S: Final = 5.0
+"""...and for its streams: the time-outs of the daemon's piece client and parent links."""
 
 
 class Surroundings:
@@ -64,6 +75,8 @@ class Surroundings:
         *,
         world: World,
         network: Network,
+        wire: Wire,
+        parts: Parts,
         source: Source,
         nodes: dict[str, Node],
         task_id: str,
@@ -74,6 +87,8 @@ class Surroundings:
         """`nodes` by host id; `say` brings a message to the scheduler; `on_end`: it is over."""
         self.world = world
         self.network = network
+        self.wire = wire
+        self.parts = parts
         self.source = source
         self.nodes = nodes
         self.task_id = task_id
@@ -88,7 +103,6 @@ class SimulatedDownload:
     def __init__(
         self, around: Surroundings, node: Node, download: Download, peer_id: str, rng: Random
     ) -> None:
-        limits = around.source.scenario.limits
         self.node = node
         self.peer_id = peer_id
         self.task_id = around.task_id
@@ -99,13 +113,13 @@ class SimulatedDownload:
         self.blamed: list[tuple[str, int]] = []
         self.fetched_from: dict[str, int] = {}  # bytes by name of the giver
         self._around = around
-        self._core = DownloadCore(limits, download, rng, node.host.idc)
+        self._core = around.parts.download(node.limits, download, rng, node.host.idc)
         self._record = RunRecord(around.world, around.recorder, node.host, around.task_id, peer_id)
         self._closed = False
         self._parents: dict[str, tuple[Node, Follower]] = {}
         self._fetches: dict[tuple[str, int], _Fetch] = {}
         self._requests: dict[int, SourceRequest] = {}
-        self._alarm: Timer | None = None
+        self._alarm: Alarm | None = None
 
     @property
     def over(self) -> bool:
@@ -118,7 +132,8 @@ class SimulatedDownload:
     def story(self) -> tuple[str, ...]:
         return self._core.story()
 
-    def begin(self, *, scheduler: bool) -> None:
+    def begin(self, *, scheduler: bool, needs_size: bool = False) -> None:
+        """Start. `needs_size`: the scheduler must be told the length (`Begun`)."""
         node = self.node
         node.active = True
         self.give(
@@ -127,6 +142,7 @@ class SimulatedDownload:
                 piece_length=node.piece_length,
                 held=tuple(sorted(node.held)),
                 scheduler=scheduler,
+                needs_size=needs_size,
             )
         )
 
@@ -134,13 +150,32 @@ class SimulatedDownload:
         """Hand an event to the core and do what it says."""
         if self.over:
             return
-        for effect in self._core.handle(event, self._around.world.now):
+        for effect in self._core.handle(event, self.node.clock.now):
             self._perform(effect)
 
     def stream_ended(self, reason: str) -> None:
         """The scheduler ended the stream, or is gone."""
         if not self._closed:
             self.give(SchedulerLost(reason=reason))
+
+    def cancel(self) -> None:
+        """Nobody wants it any more."""
+        self.give(Cancelled())
+
+    def lose_parents(self, name: str, reason: str) -> None:
+        """Streams to a host have been silent for too long, and count as broken."""
+        for peer_id, (parent, follower) in list(self._parents.items()):
+            if parent.name == name and follower.is_open:
+                follower.is_open = False
+                self.give(ParentEnded(peer_id=peer_id, finished=False, reason=reason))
+
+    def fails_to_keep(self) -> bool:
+        """Whether the next piece finds no room on the disk; then the download is told."""
+        if len(self.node.held) < self.node.room:
+            return False
+        event = StorageFailed(reason="no space left on device", disk_full=True)
+        self._around.world.after(0.0, lambda: self.give(event))
+        return True
 
     def crash(self) -> None:
         """Its host dies."""
@@ -203,9 +238,7 @@ class SimulatedDownload:
             request.fetch(order)
             return
         source = self._around.source
-        self._requests[effect.first] = source.ask(
-            self.node, effect.first, order, self.give, self._record
-        )
+        self._requests[effect.first] = source.ask(self, effect.first, order, self._record)
 
     def _connect(self, effect: ConnectParent) -> None:
         peer_id = effect.parent.peer_id
@@ -214,9 +247,21 @@ class SimulatedDownload:
         if old is not None:
             old[1].is_open = False
 
-        follower = Follower(parent_id=peer_id, give=lambda event: self._hear(follower, event))
+        follower = Follower(
+            parent_id=peer_id,
+            child=self.node.name,
+            give=lambda event: self._hear(follower, event),
+        )
         self._parents[peer_id] = (parent, follower)
-        self._around.world.after(parent.delay_s, lambda: parent.follow(follower))
+        if self._around.wire.joins(self.node.name, parent.name):
+            self._ask_parent(parent, lambda: parent.follow(follower))
+        else:
+            follower.is_open = False
+            ended = ParentEnded(peer_id=peer_id, finished=False, reason="no answer")
+            self._around.world.after(STREAM_CONNECT_S, lambda: self._hear(follower, ended))
+
+    def _ask_parent(self, parent: Node, action: Callable[[], None]) -> None:
+        self._around.wire.carry(self.node.name, parent.name, action)
 
     def _hear(self, follower: Follower, event: DownloadEvent) -> None:
         """From a parent that may have been dropped while the message was on its way."""
@@ -226,12 +271,7 @@ class SimulatedDownload:
 
     def _ask_meta(self, peer_id: str) -> None:
         parent, follower = self._parents[peer_id]
-
-        def answer() -> None:
-            if parent.alive and parent.knows_task:
-                self._hear(follower, parent.facts(peer_id))
-
-        self._around.world.after(2 * parent.delay_s, answer)
+        self._ask_parent(parent, lambda: parent.tell_facts(follower))
 
     def _drop(self, effect: DropParent) -> None:
         _, follower = self._parents.pop(effect.peer_id)
@@ -273,6 +313,8 @@ class SimulatedDownload:
         if self._fetches.get(key) is not fetch:
             return
         del self._fetches[key]
+        if isinstance(event, PieceStored) and self.fails_to_keep():
+            return
         if isinstance(event, PieceStored):
             if event.piece.number in self.node.held:
                 raise InternalError(f"piece {event.piece.number} was fetched twice: {self.story()}")
@@ -290,7 +332,7 @@ class SimulatedDownload:
     def _wake_at(self, at_s: float) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
-        self._alarm = self._around.world.at(at_s, lambda: self.give(Ticked()))
+        self._alarm = self.node.clock.at(at_s, lambda: self.give(Ticked()))
 
     # --- the end --------------------------------------------------------------------------------
 
@@ -351,11 +393,13 @@ class _Fetch:
         self._asked_at_s = around.world.now
         self._transfer: Transfer | None = None
         self._ticket: int | None = None
+        self._piece: Piece | None = None  # as the parent says
+        self._came = ""  # the digest that its bytes will have
         self._over = False
         # Connect and ask take a round trip each; the answer's last byte another way.
         attempt.requested_at_s = around.world.now + 2 * parent.delay_s
         self._timer = around.world.after(3 * parent.delay_s, self._arrive)
-        self._timeout = around.world.after(effect.timeout_s, self._time_out)
+        self._timeout = download.node.clock.after(effect.timeout_s, self._time_out)
 
     @property
     def received(self) -> int:
@@ -378,20 +422,31 @@ class _Fetch:
         """The parent has a slot for it."""
         self.began_at_s = self._around.world.now
         self.attempt.first_byte_at_s = self._around.world.now + self.parent.delay_s
-        piece = self.parent.held[self.effect.number]
-        self._transfer = self._around.network.send(
-            self.parent.link, self._download.node.link, piece.length, self._check
-        )
+        parent, network = self.parent, self._around.network
+        self._piece = piece = parent.held[self.effect.number]
+        is_wrong = parent.lie == "digest" or parent.trouble == "corrupt"
+        self._came = WRONG_DIGEST if is_wrong else piece.digest
+        length, then = piece.length, self._check
+        if parent.trouble == "cut":
+            length, then = length // 2, self.broke
+        self._transfer = network.send(parent.link, self._download.node.link, length, then)
+        if parent.trouble == "stall":
+            network.hold(self._transfer)
 
     def broke(self) -> None:
-        """The parent died."""
-        self._ticket = None
+        """The connection broke, or the parent died."""
+        self._free_slot()
         self._fail(FailureReason.UNREACHABLE)
 
     def _arrive(self) -> None:
         """The request reaches the parent."""
         parent = self.parent
-        if not parent.alive:
+        if not self._around.wire.joins(self._download.node.name, parent.name):
+            unreachable = FailureReason.UNREACHABLE
+            self._timer = self._around.world.after(
+                PIECE_CONNECT_S, lambda: self._answer(unreachable)
+            )
+        elif not parent.alive:
             self._fail(FailureReason.UNREACHABLE)
         elif self.effect.number not in parent.held:
             self._fail(FailureReason.NOT_FOUND)
@@ -409,16 +464,19 @@ class _Fetch:
         """The last byte has left; a delay later it is here, and its digest is looked at."""
         self._transfer = None
         self._free_slot()
-        self._timer = self._around.world.after(self.parent.delay_s, self._store)
+        self._around.wire.carry(self.parent.name, self._download.node.name, self._store)
 
     def _store(self) -> None:
-        piece = self.parent.held[self.effect.number]
-        came = WRONG_DIGEST if self.parent.lies else RIGHT_DIGEST
-        if came != piece.digest:
+        if self._over:
+            return
+        assert self._piece is not None, "what comes was sent"
+        if not self._around.parts.accepts(self._piece.digest, self._came):
             self._answer(FailureReason.DIGEST)
             return
         took_s = self._around.world.now - self._asked_at_s
-        stored = replace(piece, parent_id=self.effect.peer_id, cost_s=took_s)
+        stored = replace(
+            self._piece, digest=self._came, parent_id=self.effect.peer_id, cost_s=took_s
+        )
         self.stop()
         self._download.fetched(self, PieceStored(peer_id=self.effect.peer_id, piece=stored))
 
@@ -431,7 +489,9 @@ class _Fetch:
             self._around.network.stop(self._transfer)
             self._transfer = None
         self._timer.cancel()
-        self._timer = self._around.world.after(self.parent.delay_s, lambda: self._answer(reason))
+        self._around.wire.carry(
+            self.parent.name, self._download.node.name, lambda: self._answer(reason)
+        )
 
     def _answer(self, reason: FailureReason) -> None:
         if self._over:

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING
 
 from odonata.ids import host_id
 from odonata.wire.message import Host, HostType
+from simulator.clock import Clock
 from simulator.network import Link
 
 if TYPE_CHECKING:
+    from peer.core.limits import DownloadLimits
+    from simulator.node import Lie
     from simulator.scenario import Scenario
     from simulator.world import World
 
@@ -35,7 +38,11 @@ class SimulatedHost:
     slots: int
     told_up: float
     """What it says its uplink is; 0: it does not say."""
-    lies: bool = False
+    clock: Clock
+    limits: DownloadLimits
+    """Of its downloads."""
+    is_ours: bool = True
+    lie: Lie | None = None
     is_slow: bool = False
     """Hidden: nobody is told."""
     vanishes_at_s: float | None = None
@@ -111,5 +118,8 @@ def _host(
         link=Link(name, up=nominal, down=down, delay_s=scenario.delay_s, idc=label),
         slots=scenario.seed_slots if is_seed else scenario.peer_slots,
         told_up=told_up,
-        lies=name in scenario.faults.bad_digest,
+        clock=Clock(world),
+        limits=scenario.limits,
+        is_ours=scenario.is_ours,
+        lie="digest" if name in scenario.faults.bad_digest else None,
     )

@@ -98,6 +98,7 @@ class Transfer:
     due_s: float = inf  # when it will have arrived, at this rate
     queued_s: float = inf  # when it is looked at
     is_over: bool = False
+    is_held: bool = False  # nothing moves until it is released
 
 
 class Network:
@@ -120,19 +121,34 @@ class Network:
         if giver.idc != taker.idc and self._between.capacity < UNLIMITED:
             path = (*path, self._between)
         transfer = Transfer(giver, taker, float(n_bytes), on_done, path, since_s=self._world.now)
-        self._transfers[transfer] = None
-        for pipe in path:
-            pipe.transfers[transfer] = tuple(other for other in path if other is not pipe)
-            self._mark(pipe)
-        self._change()
+        self._add(transfer)
         return transfer
 
     def stop(self, transfer: Transfer) -> None:
         """Stop it; what has passed has passed."""
+        transfer.is_held = False
         if not transfer.is_over:
             self._settle(transfer)
             self._remove(transfer)
             self._change()
+
+    def hold(self, transfer: Transfer) -> None:
+        """Nothing more passes, until it is released."""
+        if not transfer.is_over:
+            self.stop(transfer)
+            transfer.is_held = True
+            transfer.rate, transfer.due_s, transfer.queued_s = 0.0, inf, inf
+
+    def release(self, transfer: Transfer) -> None:
+        """What was held goes on, with what is left of it."""
+        if transfer.is_held:
+            transfer.is_held = transfer.is_over = False
+            transfer.since_s = self._world.now
+            self._add(transfer)
+
+    def transfers(self) -> tuple[Transfer, ...]:
+        """All that move now."""
+        return tuple(self._transfers)
 
     def set_uplink(self, link: Link, rate: float) -> None:
         """From now on `link` sends at most `rate` bytes per second. CallerError unless above 0."""
@@ -161,6 +177,13 @@ class Network:
         if not pipe.is_dirty:
             pipe.is_dirty = True
             self._dirty.append(pipe)
+
+    def _add(self, transfer: Transfer) -> None:
+        self._transfers[transfer] = None
+        for pipe in transfer.path:
+            pipe.transfers[transfer] = tuple(other for other in transfer.path if other is not pipe)
+            self._mark(pipe)
+        self._change()
 
     def _remove(self, transfer: Transfer) -> None:
         transfer.is_over = True

@@ -1,25 +1,38 @@
 """A simulated host: what it holds, who follows its pieces, and its upload slots. No decisions.
 
 It stands in for a daemon's storage, its piece server and its SyncPieces and StatLocalTask services.
+Of a piece's bytes only their digest is kept: that of what really came, right or wrong.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import inf
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from odonata.errors import InternalError
+from odonata.piece import piece_at, piece_count
 from odonata.wire.message import Host, Piece
 from peer.core.event import ParentConnected, ParentEnded, ParentHolds, ParentLoad
+from peer.core.limits import DownloadLimits
 from peer.core.upload import UploadQueue
+from simulator.clock import Clock
 from simulator.network import Link
+from simulator.wire import Wire
 from simulator.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from peer.core.event import DownloadEvent
+
+Lie = Literal["digest", "pieces", "length"]
+"""What a liar does: send bytes that are not what it says, offer pieces that it does not hold, or
+say a length that the content has not."""
+
+UploadTrouble = Literal["cut", "corrupt", "stall", "refuse"]
+"""What becomes of uploads: the connection breaks in the middle, bytes change on the way, nothing
+comes any more, or nobody gets a slot."""
 
 LOAD_INTERVAL_S = 1.0
 """How often a parent tells its load, as Dragonfly's SyncHost does..."""
@@ -31,15 +44,20 @@ last: most tellings of a busy swarm repeat each other, and they are two thirds o
 LOAD_SILENCE_S = 10.0
 """But at least so often, lest a parent be thought dead (`stall_timeout_s` of peer.core.limits)."""
 
-RIGHT_DIGEST = "crc32:1"
-WRONG_DIGEST = "crc32:666"
+WRONG_DIGEST = "crc32:wrong"
+
+
+def right_digest(number: int) -> str:
+    """Of the bytes that piece `number` has at the source."""
+    return f"crc32:{number}"
 
 
 @dataclass(slots=True, eq=False)
 class Follower:
-    """A child's stream to this host. `give` hands an event to the child."""
+    """A child's stream to this host. `give` hands an event to the child, whose host is `child`."""
 
     parent_id: str
+    child: str
     give: Callable[[DownloadEvent], None]
     is_open: bool = True
     told_used: float = -inf  # bytes per second
@@ -65,11 +83,19 @@ class Node:
     world: World
     host: Host
     link: Link
+    wire: Wire
+    clock: Clock
     slots: int
-    delay_s: float
+    limits: DownloadLimits
+    """Of its downloads."""
+    is_ours: bool = True
     told_up: float = 0.0
     """Bytes per second it says its uplink is; 0: it does not say."""
-    lies: bool = False
+    lie: Lie | None = None
+    trouble: UploadTrouble | None = None
+    """Of its uploads, just now."""
+    room: float = inf
+    """Pieces that fit on its disk."""
     alive: bool = True
     learned: bool = False
     active: bool = False  # a download is going on
@@ -89,9 +115,14 @@ class Node:
         return self.host.hostname
 
     @property
+    def delay_s(self) -> float:
+        """One way, to anybody."""
+        return self.wire.delay_s
+
+    @property
     def knows_task(self) -> bool:
-        """Something could be said of the content: a download goes on, or pieces are held."""
-        return self.active or bool(self.held)
+        """Something could be said of the content: a download goes on, or it is held, if empty."""
+        return self.active or bool(self.held) or self.whole
 
     @property
     def whole(self) -> bool:
@@ -104,6 +135,8 @@ class Node:
 
     def ask(self, number: int, upload: Upload) -> int | None:
         """A child asks for a piece; its ticket, or None if it is refused."""
+        if self.trouble == "refuse":
+            return None
         ticket = self._queue.ask(number, self.world.now)
         if ticket is not None:
             self.uploads[ticket] = upload
@@ -126,9 +159,9 @@ class Node:
         self.content_length, self.piece_length = content_length, piece_length
 
     def store(self, piece: Piece) -> None:
-        """Keep a piece and tell everybody who follows."""
-        if piece.number in self.held or piece.digest != RIGHT_DIGEST:
-            raise InternalError(f"{self.name} must not store {piece}: held, or of a wrong digest")
+        """Keep a piece, whose digest is that of its bytes, and tell everybody who follows."""
+        if piece.number in self.held:
+            raise InternalError(f"{self.name} must not store {piece}: it holds it already")
         self.held[piece.number] = piece
         if self.on_crash is not None and len(self.held) >= self.dies_with:
             self.world.after(0.0, self.on_crash)
@@ -147,20 +180,36 @@ class Node:
         self._followers.append(follower)
         self._tell(follower, self.facts(follower.parent_id))
         self._tell_load(follower)
-        if self.held:
-            pieces = tuple(self.held[number] for number in sorted(self.held))
+        pieces = self._offers()
+        if pieces:
             self._tell(follower, ParentHolds(peer_id=follower.parent_id, pieces=pieces))
         if not self.active:
             self.end_lists(finished=True)
+
+    def _offers(self) -> tuple[Piece, ...]:
+        if self.lie != "pieces" or self.content_length is None or self.piece_length is None:
+            return tuple(self.held[number] for number in sorted(self.held))
+        length = self.piece_length
+        places = (
+            (number, *piece_at(number, self.content_length, length))
+            for number in range(piece_count(self.content_length, length))
+        )
+        return tuple(Piece(number=n, offset=offset, length=size) for n, offset, size in places)
+
+    def tell_facts(self, follower: Follower) -> None:
+        """Answer a child's StatLocalTask, if there is anything to say."""
+        if self.alive and self.knows_task:
+            self._tell(follower, self.facts(follower.parent_id))
 
     def facts(self, parent_id: str) -> ParentConnected:
         """What StatLocalTask says."""
         if not self.learned:
             return ParentConnected(peer_id=parent_id)
+        length = self.content_length
+        if self.lie == "length" and length is not None and self.piece_length is not None:
+            length += self.piece_length
         return ParentConnected(
-            peer_id=parent_id,
-            content_length=self.content_length,
-            piece_length=self.piece_length,
+            peer_id=parent_id, content_length=length, piece_length=self.piece_length
         )
 
     def end_lists(self, *, finished: bool, reason: str = "") -> None:
@@ -171,20 +220,32 @@ class Node:
             follower.is_open = False
         self._followers.clear()
 
-    def die(self) -> None:
-        """A crash: streams break, transfers stop."""
+    def die(self, *, silently: bool = False) -> None:
+        """A crash: streams break, transfers stop. `silently`: nobody is told, they just hang."""
         self.alive = self.active = False
+        if silently:
+            return
         self.end_lists(finished=False, reason="connection reset")
         for upload in list(self.uploads.values()):
             upload.broke()
         self.uploads.clear()
+
+    def revive(self, *, keeps_data: bool) -> None:
+        """The host is back, as a new process: old streams and transfers are reset."""
+        if not self.alive:
+            self.die()
+        self.alive = True
+        self._queue = UploadQueue(self.slots)
+        if not keeps_data:
+            self.held.clear()
+            self.learned, self.content_length, self.piece_length = False, None, None
 
     def _open_followers(self) -> list[Follower]:
         self._followers = [follower for follower in self._followers if follower.is_open]
         return self._followers
 
     def _tell(self, follower: Follower, event: DownloadEvent) -> None:
-        self.world.after(self.delay_s, lambda: follower.give(event))
+        self.wire.carry(self.name, follower.child, lambda: follower.give(event))
 
     def _tell_load(self, follower: Follower) -> None:
         if not follower.is_open or not self.alive:

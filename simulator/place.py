@@ -14,23 +14,26 @@ from msgspec.structs import replace
 from models.dragonfly import DragonflyRanker
 from odonata.telemetry.record import NoRecorder, Recorder
 from peer.core.event import SchedulerAnswered
-from scheduler.core.core import SchedulerCore
 from scheduler.core.effect import Answer, CloseStream, TriggerSeed, WakeAt, WriteRecord
 from scheduler.core.event import HostAnnounced, PeerSpoke, Ticked
 from scheduler.core.limits import Limits
+from simulator.clock import Clock
 from simulator.host import BITS, draw_hosts
 from simulator.network import Network
+from simulator.parts import Parts
+from simulator.wire import Wire
 from simulator.world import World
 
 if TYPE_CHECKING:
     from models.ranker import Ranker
     from odonata.wire.message import PeerMessage
+    from scheduler.core.core import SchedulerCore
     from scheduler.core.effect import SchedulerEffect
     from scheduler.core.event import SchedulerEvent
+    from simulator.clock import Alarm
     from simulator.download import SimulatedDownload
     from simulator.host import SimulatedHost
     from simulator.scenario import Scenario
-    from simulator.world import Timer
 
 
 class SwarmOfTask(Protocol):
@@ -58,6 +61,7 @@ class Place:
         recorder: Recorder | None = None,
         label: str = "",
         keep_log: bool = True,
+        parts: Parts | None = None,
     ) -> None:
         """`recorder` takes what scheduler and peers record; None: nobody does.
 
@@ -66,17 +70,26 @@ class Place:
         self.scenario = scenario
         self.recorder: Recorder = recorder or NoRecorder()
         self.world = World(seed, keep_log=keep_log)
-        self.network = Network(self.world, between_idcs=scenario.between_idcs)
+        self.parts = parts or Parts()
+        self.wire, self.network = self._lines()
         self.hosts = {host.host.id: host for host in draw_hosts(scenario, self.world)}
         self._by_name = {host.name: host for host in self.hosts.values()}
         self.swarms: dict[str, SwarmOfTask] = {}
         self.downloads: dict[str, SimulatedDownload] = {}
         self.ids = self.world.rng(f"ids/{label}")
-        limits = scheduler_limits or Limits(records=recorder is not None)
-        self.scheduler: SchedulerCore | None = SchedulerCore(
-            limits, ranker or DragonflyRanker(), self.world.rng("scheduler")
-        )
-        self._alarm: Timer | None = None
+        self.clock = Clock(self.world)  # the scheduler's
+        self._limits = scheduler_limits or Limits(records=recorder is not None)
+        self._ranker = ranker or DragonflyRanker()
+        self.scheduler: SchedulerCore | None = self._new_scheduler("scheduler")
+        self._alarm: Alarm | None = None
+
+    def _lines(self) -> tuple[Wire, Network]:
+        scenario = self.scenario
+        network = Network(self.world, between_idcs=scenario.between_idcs)
+        return Wire(self.world, scenario.delay_s), network
+
+    def _new_scheduler(self, name: str) -> SchedulerCore:
+        return self.parts.scheduler(self._limits, self._ranker, self.world.rng(name))
 
     @property
     def seeds(self) -> list[SimulatedHost]:
@@ -143,8 +156,7 @@ class Place:
                 task_id=run.task_id,
                 peer_id=run.peer_id,
                 message=message,
-                is_ours=self.scenario.is_ours
-                or (self.scenario.seeds_share and run.node.host.is_seed),
+                is_ours=run.node.is_ours or (self.scenario.seeds_share and run.node.host.is_seed),
                 writes_pieces=True,  # stock peers do not, but the simulation does it for them
             )
         )
@@ -156,7 +168,7 @@ class Place:
     def tell(self, event: SchedulerEvent) -> None:
         """It hears of it now."""
         if self.scheduler is not None:
-            for effect in self.scheduler.handle(event, self.world.now):
+            for effect in self.scheduler.handle(event, self.clock.now):
                 self._perform(effect)
 
     def lose_scheduler(self) -> None:
@@ -186,7 +198,7 @@ class Place:
         elif isinstance(effect, WakeAt):
             if self._alarm is not None:
                 self._alarm.cancel()
-            self._alarm = self.world.at(effect.at_s, lambda: self.tell(Ticked()))
+            self._alarm = self.clock.at(effect.at_s, lambda: self.tell(Ticked()))
 
 
 def _short(effect: Answer) -> str:

@@ -1,15 +1,17 @@
 """The simulated origin: one content behind one uplink, and the requests for it.
 
 A request reads the content piece by piece in order. The origin may ignore ranges, may not say its
-length before the end, and may die after so many bytes; then every request fails.
+length before the end, and may die after so many bytes; then every request fails. It may also be in
+trouble for a while.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Literal, Protocol
 
+from odonata.errors import is_retryable_status
 from odonata.piece import piece_at, piece_count
-from odonata.wire.message import Piece, TrafficType
+from odonata.wire.message import Piece, SourceAnswer, TrafficType
 from peer.core.effect import FetchSource
 from peer.core.event import (
     DownloadEvent,
@@ -19,40 +21,60 @@ from peer.core.event import (
     SourcePieceStored,
 )
 from simulator.network import Link, Network, Transfer
-from simulator.node import RIGHT_DIGEST, Node
+from simulator.node import Node, right_digest
 from simulator.scenario import Scenario
 from simulator.telemetry import CANCELLED, FAILED, STOPPED, RunRecord, Try
+from simulator.wire import SOURCE, Wire
 from simulator.world import World
+
+SourceMood = Literal["not found", "unavailable", "refuse", "cut", "stall"]
+"""What becomes of requests: 404, 503, no connection, a body that breaks off or comes to a halt."""
+
+_STATUSES = {"not found": 404, "unavailable": 503}
+
+HEAD_S = 10.0
+"""How long a source that does not answer is waited for: the daemon's time-out."""
 
 SOURCE_ERROR = "source"
 """Why a try failed: what the origin's errors are called."""
 
 
+class Asker(Protocol):
+    """A download that asks the source."""
+
+    node: Node
+
+    def give(self, event: DownloadEvent) -> None:
+        """Take the source's answer."""
+        ...
+
+    def fails_to_keep(self) -> bool:
+        """Whether the next piece finds no room."""
+        ...
+
+
 class Source:
     """The origin of a world."""
 
-    def __init__(self, world: World, network: Network, scenario: Scenario) -> None:
+    def __init__(self, world: World, network: Network, wire: Wire, scenario: Scenario) -> None:
         idc = "idc1" if scenario.idcs > 1 else ""
-        self.link = Link("source", up=scenario.source_up, delay_s=scenario.delay_s, idc=idc)
+        self.link = Link(SOURCE, up=scenario.source_up, delay_s=scenario.delay_s, idc=idc)
         self.requests = 0
         self.alive = True
+        self.mood: SourceMood | None = None
         self.world = world
         self.network = network
+        self.wire = wire
         self.scenario = scenario
         self._promised = 0
         self._open: dict[SourceRequest, None] = {}
 
     def ask(
-        self,
-        node: Node,
-        first: int,
-        order: FetchSource | None,
-        give: Callable[[DownloadEvent], None],
-        record: RunRecord,
+        self, asker: Asker, first: int, order: FetchSource | None, record: RunRecord
     ) -> SourceRequest:
         """A new request; it answers with events."""
         self.requests += 1
-        request = SourceRequest(self, node, first, order, give, record)
+        request = SourceRequest(self, asker, first, order, record)
         self._open[request] = None
         return request
 
@@ -71,8 +93,12 @@ class Source:
         if self.alive:
             self.alive = False
             self.world.note("source", "died")
-            for request in list(self._open):
-                request.fail("connection reset by the origin")
+            self.break_all()
+
+    def break_all(self) -> None:
+        """Every request that runs breaks."""
+        for request in list(self._open):
+            request.fail("connection reset by the origin")
 
 
 class SourceRequest:
@@ -81,19 +107,19 @@ class SourceRequest:
     def __init__(
         self,
         source: Source,
-        node: Node,
+        asker: Asker,
         first: int,
         order: FetchSource | None,
-        give: Callable[[DownloadEvent], None],
         record: RunRecord,
     ) -> None:
         self.first = first
         self._record = record
         self._attempt: Try | None = None if order is None else record.from_source(first)
         self._source = source
-        self._node = node
+        self._asker = asker
+        self._node = asker.node
         self._order = order
-        self._give = give
+        self._give = asker.give
         self._is_open = False
         self._stopped = False
         self._transfer: Transfer | None = None
@@ -120,18 +146,19 @@ class SourceRequest:
             self._source.network.stop(self._transfer)
         self._source.close(self)
 
-    def fail(self, reason: str) -> None:
+    def fail(self, reason: str, status: int | None = None) -> None:
+        """It comes to nothing; `status`: what the source answered, if anything."""
         if not self._stopped:
             if self._attempt is not None:
                 self._record.ended(self._attempt, FAILED, SOURCE_ERROR)
             self.stop()
-            self._give(SourceFailed(first=self.first, reason=reason))
+            answer = None if status is None else SourceAnswer(message=reason, status_code=status)
+            fatal = not is_retryable_status(status)
+            event = SourceFailed(first=self.first, reason=reason, answer=answer, fatal=fatal)
+            self._give(event)
 
     def _answer(self) -> None:
-        if self._stopped:
-            return
-        if not self._source.alive:
-            self.fail("connection refused by the origin")
+        if self._stopped or self._has_no_answer():
             return
         scenario = self._source.scenario
         order = self._order  # what comes of the event below is carried out by `fetch`
@@ -141,6 +168,20 @@ class SourceRequest:
         ignored = self.first > 0 and not scenario.source_ranges
         if order is not None and not self.over and not ignored:
             self._next_piece(self.first)
+
+    def _has_no_answer(self) -> bool:
+        """Whether there is nothing to read: an error, or silence."""
+        source = self._source
+        mood = source.mood
+        if not source.wire.joins(self._node.name, SOURCE):
+            source.world.after(HEAD_S, lambda: self.fail("the origin does not answer"))
+        elif not source.alive or mood == "refuse":
+            self.fail("connection refused by the origin")
+        elif mood is not None and mood in _STATUSES:
+            self.fail(f"the origin answered {_STATUSES[mood]}", _STATUSES[mood])
+        else:
+            return False
+        return True
 
     def _next_piece(self, number: int) -> None:
         order, size = self._order, self._source.scenario.size
@@ -155,26 +196,32 @@ class SourceRequest:
             return
         offset, length = piece_at(number, size, piece_length)
         self._begin_attempt(number, order, length)
-        granted = self._source.grant(length)
+        source = self._source
+        granted = source.grant(length)
+        is_cut = source.mood == "cut"
+        if is_cut:
+            granted //= 2
         self._began_at_s = self._source.world.now
         piece = Piece(
             number=number,
             offset=offset,
             length=length,
-            digest=RIGHT_DIGEST,
+            digest=right_digest(number),
             traffic_type=TrafficType.BACK_TO_SOURCE,
         )
 
         def done() -> None:
             self._transfer = None
-            if granted < length:
-                self._source.die()
+            if is_cut:
+                self.fail("connection reset by the origin")
+            elif granted < length:
+                source.die()
             else:
                 self._keep(piece)
 
-        self._transfer = self._source.network.send(
-            self._source.link, self._node.link, granted, done
-        )
+        self._transfer = source.network.send(source.link, self._node.link, granted, done)
+        if source.mood == "stall":
+            source.network.hold(self._transfer)
 
     def _begin_attempt(self, number: int, order: FetchSource, length: int) -> None:
         """The first piece's began with the request; none for what is only read past."""
@@ -190,6 +237,9 @@ class SourceRequest:
     def _keep(self, piece: Piece) -> None:
         assert self._order is not None, "copies only what was ordered"
         if piece.number not in self._order.skip:
+            if self._asker.fails_to_keep():
+                self.stop()
+                return
             self._node.store(piece)
             if self._attempt is not None:
                 self._record.stored(self._attempt, piece.length)

@@ -43,7 +43,7 @@ class TaskSwarm:
         self.scenario = scenario = place.scenario
         self.network = place.network
         self.number = number
-        self.source = Source(self.world, self.network, scenario)
+        self.source = Source(self.world, self.network, place.wire, scenario)
         self.downloads: dict[str, SimulatedDownload] = {}  # by peer id, in order of beginning
         self._download = Download(url=f"{URL}/{number}", piece_length=scenario.piece_length)
         self.task_id = task_id_of(self._download)
@@ -58,6 +58,8 @@ class TaskSwarm:
         self._around = Surroundings(
             world=self.world,
             network=self.network,
+            wire=place.wire,
+            parts=place.parts,
             source=self.source,
             nodes=self.nodes,
             task_id=self.task_id,
@@ -86,10 +88,13 @@ class TaskSwarm:
             world=self.world,
             host=host.host,
             link=host.link,
+            wire=self.place.wire,
+            clock=host.clock,
             slots=host.slots,
-            delay_s=self.scenario.delay_s,
+            limits=host.limits,
+            is_ours=host.is_ours,
             told_up=host.told_up,
-            lies=host.lies,
+            lie=host.lie,
         )
 
     def _bound(self) -> float:
@@ -112,16 +117,21 @@ class TaskSwarm:
         else:
             self._waiting -= 1
 
-    def _begin(self, node: Node, download: Download, *, triggered: bool) -> None:
+    def _new_run(self, node: Node, download: Download) -> SimulatedDownload:
+        """A download that has not begun."""
         unique = f"{self.place.ids.getrandbits(128):032x}"
         name = peer_id(node.host.ip, node.name, unique, is_seed=node.host.is_seed)
         count = self._starts[node.name] = self._starts.get(node.name, 0) + 1
         dice = self.world.rng(f"download/{self.number}/{node.name}/{count}")
         run = SimulatedDownload(self._around, node, download, name, dice)
         self.downloads[name] = self.place.downloads[name] = run
-        if triggered:
-            self._triggered[name] = node.host.id
         self.world.note(node.name, f"starts {name}")
+        return run
+
+    def _begin(self, node: Node, download: Download, *, triggered: bool) -> None:
+        run = self._new_run(node, download)
+        if triggered:
+            self._triggered[run.peer_id] = node.host.id
         run.begin(scheduler=self.place.scheduler is not None)
 
     def _on_end(self, run: SimulatedDownload) -> None:

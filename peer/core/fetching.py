@@ -284,6 +284,8 @@ class Fetching:
         for state in list(self.parents):
             overdue = [n for n, f in state.in_flight.items() if now >= f.deadline]
             for number in overdue:
+                if number not in state.in_flight:
+                    break  # an earlier one was a strike too many: the parent has left with them all
                 self._cancel(state, number, CancelReason.TIMEOUT, now, out)
                 state.avoid_until = now + self._limits.strike_avoid_s
                 self._strike(state, number, out)

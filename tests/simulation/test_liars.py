@@ -8,7 +8,7 @@ from models.rule import RuleRanker
 from odonata.piece import PIECE_LENGTH_MIN
 from scheduler.core.limits import Limits
 from scheduler.core.standing import HostState
-from simulator.node import RIGHT_DIGEST
+from simulator.node import right_digest
 from simulator.scenario import Faults, Scenario
 from simulator.swarm import Swarm
 
@@ -34,7 +34,7 @@ def test_with_one_in_twenty_lying_everybody_ends_well(seed: int) -> None:
     assert len(report.times_s) == PEERS
     for node in swarm.peers:
         assert sum(piece.length for piece in node.held.values()) == SCENARIO.size
-        assert {piece.digest for piece in node.held.values()} == {RIGHT_DIGEST}
+        assert all(piece.digest == right_digest(n) for n, piece in node.held.items())
     assert report.source_copies <= 1.02
     assert {parent for _, parent, _ in report.blamed} <= set(LIARS)
     assert swarm.place.scheduler is not None

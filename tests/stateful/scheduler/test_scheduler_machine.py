@@ -2,7 +2,8 @@
 
 The machine plays hosts, peers, seeds and the clock. The model knows only the conversation: who has
 asked and not been answered, whom each child has complained about, which triggers run. After every
-event the core's own invariants hold, a twin core fed the same events has done the same things, and
+event the core's own invariants hold, a twin core fed the same events has done the same things, a
+ledger that works out edges, counters and hopes by itself agrees (`support.scheduler_ledger`), and
 every effect was due. In the end events stop, time goes on, and everybody who asked gets an answer.
 """
 
@@ -27,6 +28,7 @@ from hypothesis.stateful import (
 )
 from msgspec.structs import replace
 from support.decision_record import bad, chosen_rows, doubles, slots
+from support.scheduler_ledger import Ledger
 from support.scheduler_world import World, download, host
 
 from models.dragonfly import DragonflyRanker
@@ -97,17 +99,19 @@ class Client:
 
 
 class TwinWorld(World):
-    """A world whose core has a twin that must do the same."""
+    """A world whose core has a twin that must do the same, and a ledger that must agree."""
 
     def __init__(self, graph: GraphKind) -> None:
         limits = replace_limits(LIMITS, graph=graph)
         super().__init__(limits)
         self.twin = SchedulerCore(limits, DragonflyRanker(), Random(1))
+        self.ledger = Ledger(self.core, limits)
         self.is_broken = False
 
     def handle(self, event: SchedulerEvent) -> list[SchedulerEffect]:
         self.is_broken = True  # unless it gets to the end
         effects = super().handle(event)
+        self.ledger.hear(event, effects, self.now)
         for record in self.records:
             if isinstance(record, DecisionRecord) and record.peer_ids:
                 check_decision(record)

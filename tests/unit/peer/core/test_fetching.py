@@ -12,6 +12,7 @@ from peer.core.event import (
     ParentLoad,
     PieceNotFetched,
     ReaderWaiting,
+    Ticked,
 )
 from peer.core.limits import DownloadLimits
 
@@ -191,6 +192,18 @@ def test_a_fetch_that_nobody_answers_counts_as_a_timeout() -> None:
     )
     assert script.tick_until(FetchPiece).peer_id == "a"
     assert script.tick_until(DropParent).peer_id == "a"
+
+
+def test_a_parent_leaves_once_however_many_of_its_fetches_are_overdue_at_a_moment() -> None:
+    """A clock that jumps makes them all overdue at once."""
+    script = Script(length=40 * PIECE)
+    script.swarm("a", "b")
+    ((_, number),) = asked(script.holds("a", *ALL))
+    assert len(asked(script.stored("a", number, took_s=0.01))) == 4
+    script.now += 3600.0
+    effects = script(Ticked())
+    assert [e.peer_id for e in of(effects, DropParent)] == ["a"]
+    assert len([m for m in messages(effects) if isinstance(m, PieceFailed)]) == 1
 
 
 def test_cancelled_by_the_driver_is_asked_again_later() -> None:
