@@ -17,6 +17,7 @@ from google.protobuf.internal import api_implementation
 from odonata.call_limit import CallLimit
 from odonata.errors import OdonataError
 from odonata.grpc_client import target_of
+from odonata.grpc_h2.server import H2GrpcServer
 from odonata.grpc_server import GrpcServer
 from odonata.service_run import run_until_stopped
 from odonata.telemetry.segment import Origin
@@ -64,7 +65,8 @@ class SchedulerApp:
 
     def __init__(self, settings: SchedulerSettings, rng: Random | None = None) -> None:
         self._settings = settings
-        self._server = GrpcServer()
+        # Both carry the same services; see odonata.grpc_service.
+        self._server = H2GrpcServer() if settings.server.transport == "h2" else GrpcServer()
         self._seeds = SeedTrigger(settings.seed_peer.task_download_timeout_s)
         ranking_time = RankingTime()
         self.ranker = LiveRanker(settings, ranking_time.observe)
@@ -86,6 +88,7 @@ class SchedulerApp:
             SchedulerService(self.executor, core),
             admit=self._admit,
             stream_metadata=FEATURES,
+            unary_metadata=FEATURES,
         )
 
     def _admit(self) -> None:
@@ -111,6 +114,7 @@ class SchedulerApp:
             await self.ranker.start()
             await self._server.start()
         except OdonataError:
+            await self._server.stop(0)
             await self._close_rest()
             raise
         _log.info("scheduler_started", address=self.address)

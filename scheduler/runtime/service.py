@@ -7,8 +7,7 @@ logged.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 import structlog
@@ -16,9 +15,9 @@ from dragonfly_api import common_pb2, scheduler_pb2
 from google.protobuf.empty_pb2 import Empty
 
 from odonata.errors import CallerError, OdonataError
+from odonata.grpc_service import Outlet
 from odonata.wire.dragonfly import (
     PeerRequest,
-    answer_to_wire,
     check_host,
     duration_from_wire,
     host_from_wire,
@@ -32,7 +31,7 @@ from odonata.wire.dragonfly.feature import (
     WRITES_PIECES,
     features_in,
 )
-from odonata.wire.message import HostType, Register, SchedulerAnswer
+from odonata.wire.message import HostType, Register
 from scheduler.core.event import (
     HostAnnounced,
     HostDeleted,
@@ -68,10 +67,9 @@ class SchedulerService:
 
     # --- hosts ------------------------------------------------------------------------------------
 
-    async def AnnounceHost(  # noqa: N802  # the rpc's name
-        self, request: scheduler_pb2.AnnounceHostRequest, context: Any
+    def AnnounceHost(  # noqa: N802  # the rpc's name
+        self, request: scheduler_pb2.AnnounceHostRequest, _context: Any
     ) -> Empty:
-        await context.send_initial_metadata(FEATURES)
         if not request.HasField("host"):
             raise CallerError("host of an AnnounceHostRequest is not set: say who announces itself")
         host = check_host(host_from_wire(request.host))
@@ -89,7 +87,7 @@ class SchedulerService:
         )
         return Empty()
 
-    async def DeleteHost(  # noqa: N802  # the rpc's name
+    def DeleteHost(  # noqa: N802  # the rpc's name
         self, request: scheduler_pb2.DeleteHostRequest, _context: Any
     ) -> Empty:
         host_id = require_id("host_id", request.host_id)
@@ -97,7 +95,7 @@ class SchedulerService:
         _log.info("host_deleted", host_id=host_id)
         return Empty()
 
-    async def ListHosts(  # noqa: N802  # the rpc's name
+    def ListHosts(  # noqa: N802  # the rpc's name
         self, request: scheduler_pb2.ListHostsRequest, _context: Any
     ) -> scheduler_pb2.ListHostsResponse:
         host_type: HostType | None = None
@@ -110,14 +108,14 @@ class SchedulerService:
 
     # --- tasks and peers --------------------------------------------------------------------------
 
-    async def StatTask(  # noqa: N802  # the rpc's name
+    def StatTask(  # noqa: N802  # the rpc's name
         self, request: scheduler_pb2.StatTaskRequest, _context: Any
     ) -> common_pb2.Task:
         require_id("host_id", request.host_id)
         task_id = require_id("task_id", request.task_id)
         return task_to_wire(self._queries.stat_task(task_id), self._clock)
 
-    async def DeleteTask(  # noqa: N802  # the rpc's name
+    def DeleteTask(  # noqa: N802  # the rpc's name
         self, request: scheduler_pb2.DeleteTaskRequest, _context: Any
     ) -> Empty:
         host_id = require_id("host_id", request.host_id)
@@ -126,7 +124,7 @@ class SchedulerService:
         _log.info("task_deleted", host_id=host_id, task_id=task_id)
         return Empty()
 
-    async def StatPeer(  # noqa: N802  # the rpc's name
+    def StatPeer(  # noqa: N802  # the rpc's name
         self, request: scheduler_pb2.StatPeerRequest, _context: Any
     ) -> common_pb2.Peer:
         require_id("host_id", request.host_id)
@@ -134,7 +132,7 @@ class SchedulerService:
         peer_id = require_id("peer_id", request.peer_id)
         return peer_to_wire(self._queries.stat_peer(peer_id), self._clock)
 
-    async def DeletePeer(  # noqa: N802  # the rpc's name
+    def DeletePeer(  # noqa: N802  # the rpc's name
         self, request: scheduler_pb2.DeletePeerRequest, _context: Any
     ) -> Empty:
         host_id = require_id("host_id", request.host_id)
@@ -146,53 +144,41 @@ class SchedulerService:
 
     # --- the conversation -------------------------------------------------------------------------
 
-    async def AnnouncePeer(  # noqa: N802  # the rpc's name
-        self, requests: AsyncIterator[scheduler_pb2.AnnouncePeerRequest], context: Any
-    ) -> None:
+    def AnnouncePeer(self, outlet: Outlet) -> Conversation:  # noqa: N802  # the rpc's name
         """One download of one peer. The stream ends when the core closes it, or the client.
 
-        Initial metadata is out already: the server sends it for every stream. Returning while the
+        Initial metadata is out already: the server sends it for every stream. Ending while the
         client still sends is what it waits for after a terminal message (dfdaemon.md §0, trap 2).
         """
-        stream = PeerStream()
-        able = features_in(context.invocation_metadata())
-        conversation = _Conversation(self._executor, stream, able)
-
-        async def write(answer: SchedulerAnswer) -> None:
-            await context.write(answer_to_wire(answer))
-
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                reader = tasks.create_task(conversation.read(requests))
-                error = await stream.drain(write)
-                reader.cancel()
-        finally:
-            conversation.end()
-        if error is not None:
-            raise error
+        return Conversation(self._executor, outlet)
 
 
-class _Conversation:
-    """The reading side of one AnnouncePeer stream; `able`: what the peer said that it can."""
+class Conversation:
+    """The listening side of one AnnouncePeer stream."""
 
-    def __init__(self, executor: Executor, stream: PeerStream, able: frozenset[str]) -> None:
+    __slots__ = ("_executor", "_is_ours", "_stream", "_who", "_writes_pieces")
+
+    def __init__(self, executor: Executor, outlet: Outlet) -> None:
+        able = features_in(outlet.invocation_metadata())
         self._executor = executor
-        self._stream = stream
+        self._stream = PeerStream(outlet)
         self._is_ours = TAKES_NEWS in able
         self._writes_pieces = WRITES_PIECES in able
         self._who: tuple[str, str, str] | None = None
 
-    async def read(self, requests: AsyncIterator[scheduler_pb2.AnnouncePeerRequest]) -> None:
+    def on_messages(self, requests: Sequence[scheduler_pb2.AnnouncePeerRequest]) -> None:
         """Hand each message to the core, until the client or the core ends the stream."""
         try:
-            async for request in requests:
+            for request in requests:
                 if self._stream.closed:
                     return
                 self._take(request_from_wire(request))
         except OdonataError as error:
             self._stream.close(error)
-        else:
-            self._stream.close()
+
+    def on_end(self) -> None:
+        """The client has said all that it wants to."""
+        self._stream.close()
 
     def _take(self, request: PeerRequest) -> None:
         who = (request.host_id, request.task_id, request.peer_id)
@@ -226,7 +212,8 @@ class _Conversation:
         host_id, task_id, peer_id = who
         _log.info("peer_registered", host_id=host_id, task_id=task_id, peer_id=peer_id)
 
-    def end(self) -> None:
+    def on_close(self) -> None:
         """The stream is over, however it came about."""
+        self._stream.closed = True
         if self._who is not None:
             self._executor.drop_stream(self._who[2], self._stream)
