@@ -16,10 +16,12 @@ from google.protobuf.empty_pb2 import Empty
 
 from odonata.errors import CallerError, OdonataError
 from odonata.grpc_service import Outlet
+from odonata.logs import shows
 from odonata.wire.dragonfly import (
     PeerRequest,
     check_host,
     duration_from_wire,
+    finished_piece_in,
     host_from_wire,
     request_from_wire,
     require_id,
@@ -31,12 +33,18 @@ from odonata.wire.dragonfly.feature import (
     WRITES_PIECES,
     features_in,
 )
-from odonata.wire.message import HostType, Register
+from odonata.wire.message import (
+    HostType,
+    PieceBackToSourceFinished,
+    PieceFinished,
+    Register,
+)
 from scheduler.core.event import (
     HostAnnounced,
     HostDeleted,
     PeerDeleted,
     PeerSpoke,
+    PiecesFinished,
     TaskDeleted,
 )
 from scheduler.core.query import HostStatus, PeerStatus, TaskStatus
@@ -79,12 +87,9 @@ class SchedulerService:
                 f"interval {interval_s:g} s is negative: leave it unset, or say how often"
             )
         self._executor.apply(HostAnnounced(host=host, interval_s=interval_s))
-        _log.info(
-            "host_announced",
-            host_id=host.id,
-            host_type="seed" if host.is_seed else "normal",
-            ip=host.ip,
-        )
+        if shows("debug"):
+            kind = "seed" if host.is_seed else "normal"
+            _log.debug("host_announced", host_id=host.id, host_type=kind, ip=host.ip)
         return Empty()
 
     def DeleteHost(  # noqa: N802  # the rpc's name
@@ -167,14 +172,45 @@ class Conversation:
         self._who: tuple[str, str, str] | None = None
 
     def on_messages(self, requests: Sequence[scheduler_pb2.AnnouncePeerRequest]) -> None:
-        """Hand each message to the core, until the client or the core ends the stream."""
+        """Hand all messages to the core, until the client or the core ends the stream.
+
+        Finished pieces are handed over together, up to the next message of another kind.
+        """
+        pieces: list[PieceFinished | PieceBackToSourceFinished] = []
+        error: OdonataError | None = None
         try:
             for request in requests:
+                piece = finished_piece_in(request) if self._who is not None else None
+                if piece is not None:
+                    self._is_same(request.host_id, request.task_id, request.peer_id)
+                    pieces.append(piece)
+                    continue
+                self._report(pieces)
                 if self._stream.closed:
                     return
                 self._take(request_from_wire(request))
-        except OdonataError as error:
+        except OdonataError as caught:
+            error = caught
+        self._report(pieces)
+        if error is not None:
             self._stream.close(error)
+
+    def _report(self, pieces: list[PieceFinished | PieceBackToSourceFinished]) -> None:
+        if not pieces or self._who is None or self._stream.closed:
+            return
+        host_id, task_id, peer_id = self._who
+        event = PiecesFinished(
+            host_id=host_id, task_id=task_id, peer_id=peer_id, messages=tuple(pieces)
+        )
+        pieces.clear()
+        self._executor.apply(event)
+
+    def _is_same(self, *who: str) -> None:
+        if who != self._who:
+            raise CallerError(
+                f"host_id, task_id, peer_id changed in mid-stream from {self._who} to {who}: open "
+                "a stream of its own for each download of a peer"
+            )
 
     def on_end(self) -> None:
         """The client has said all that it wants to."""
@@ -184,11 +220,8 @@ class Conversation:
         who = (request.host_id, request.task_id, request.peer_id)
         if self._who is None:
             self._begin(who, request)
-        elif who != self._who:
-            raise CallerError(
-                f"host_id, task_id, peer_id changed in mid-stream from {self._who} to {who}: open "
-                "a stream of its own for each download of a peer"
-            )
+        else:
+            self._is_same(*who)
         self._executor.apply(
             PeerSpoke(
                 host_id=request.host_id,
@@ -209,8 +242,9 @@ class Conversation:
         self._stream.owner = who[:2]
         self._executor.open_stream(request.peer_id, self._stream)
         self._who = who
-        host_id, task_id, peer_id = who
-        _log.info("peer_registered", host_id=host_id, task_id=task_id, peer_id=peer_id)
+        if shows("debug"):
+            host_id, task_id, peer_id = who
+            _log.debug("peer_registered", host_id=host_id, task_id=task_id, peer_id=peer_id)
 
     def on_close(self) -> None:
         """The stream is over, however it came about."""
