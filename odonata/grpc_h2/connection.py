@@ -250,6 +250,9 @@ class H2Connection:
         at = 0
         if not self._got_preface:
             at = self._take_preface(data)
+            if not at:
+                self._rest = data
+                return
         size, unpack = len(data), HEAD.unpack_from
         while size - at >= frame.HEAD_BYTES:
             word, flags, stream_id = unpack(data, at)
@@ -479,16 +482,18 @@ class H2Connection:
         reader = stream.reader
         before = reader.part
         had = 0 if before is None else len(before)
+        fault: MessageFault | None = None
         try:
             reader.feed(data, at, end, stream.inbox)
-        except MessageFault as fault:
-            self._refuse_message(stream, fault)
-            return
+        except MessageFault as caught:
+            fault = caught
         part = reader.part
         if had or part is not None:
             self._partial += (0 if part is None else len(part)) - had
-            if self._partial > self._limits.max_partial_bytes:
-                self._refuse_message(stream, _too_much_at_once(self._limits))
+            if fault is None and self._partial > self._limits.max_partial_bytes:
+                fault = _too_much_at_once(self._limits)
+        if fault is not None:
+            self._refuse_message(stream, fault)
 
     def _refuse_message(self, stream: H2Stream, fault: MessageFault) -> None:
         stream.inbox.clear()
