@@ -221,7 +221,8 @@ class H2Protocol(asyncio.Protocol):
             until_s = self._began_s + limits.handshake_timeout_s
             if now >= until_s:
                 self.abort()
-            return until_s
+            # Once it is ready, keepalive counts.
+            return min(until_s, now + limits.keepalive_time_s)
         if self._pinged_s is not None and self._read_s >= self._pinged_s:
             self._pinged_s = None
         if self._pinged_s is None and now >= self._read_s + limits.keepalive_time_s:
@@ -233,7 +234,7 @@ class H2Protocol(asyncio.Protocol):
         if now >= until_s:
             _log.info("connection_silent", client=self.peer)
             self.abort()
-        return until_s
+        return min(until_s, now + limits.keepalive_time_s)
 
     def _watch_age(self, now: float) -> float:
         limits = self._owner.limits
