@@ -50,8 +50,9 @@ _log = structlog.get_logger(__name__)
 class Route:
     """An rpc as the server serves it.
 
-    `head_block` begins its answers, and `has_metadata` of ours in it. `is_ours`: a service of the programs, whose calls get grace
-    when the server stops; else health or reflection.
+    `head_block` begins its answers; `has_metadata`: with initial metadata of ours in it. `is_ours`:
+    a service of the programs, whose calls get grace when the server stops; else health or
+    reflection.
     """
 
     rpc: Rpc

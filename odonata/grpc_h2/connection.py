@@ -19,7 +19,7 @@ arrive for one that is gone are taken for late ones and dropped, as the RFC allo
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from odonata.grpc_h2 import frame
 from odonata.grpc_h2.call_head import CallHead, http_block
@@ -50,6 +50,16 @@ class Host(Protocol):
         """The last call has ended."""
 
 
+class Buffered(NamedTuple):
+    """What a connection remembers for its client: bytes, and streams whose messages wait."""
+
+    frame: int
+    header_block: int
+    unfinished_messages: int
+    untaken_messages: int
+    blocked_streams: int
+
+
 class H2Connection:
     """The server's end. `limits` and `memory` are shared by all connections of a server."""
 
@@ -70,7 +80,7 @@ class H2Connection:
         self._controls = Budget("control frames", limits.control_burst, limits.control_per_s)
         self._resets = Budget("streams that were reset", limits.reset_burst, limits.reset_per_s)
         self._now = 0.0
-        self._rest = b""
+        self._rest: bytes = b""
         self._got_preface = False
         self._touched: list[H2Stream] = []
         self._last_id = 0
@@ -154,6 +164,16 @@ class H2Connection:
         self.is_over = True
         for stream in tuple(self.streams.values()):
             self._abandon(stream)
+
+    def buffered(self) -> Buffered:
+        """Count what is remembered."""
+        return Buffered(
+            frame=len(self._rest),
+            header_block=len(self._block or b""),
+            unfinished_messages=self._partial,
+            untaken_messages=self._held,
+            blocked_streams=len(self._blocked),
+        )
 
     # --- what streams do --------------------------------------------------------------------------
 

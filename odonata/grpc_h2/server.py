@@ -48,6 +48,8 @@ _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
 # Packages that ship without types.
 _health_api: Any = health
+_health_messages: Any = health_pb2
+_reflection_messages: Any = reflection_pb2
 _reflection_api: Any = reflection
 
 
@@ -166,10 +168,10 @@ class H2GrpcServer:
             self._servers.append(server)
 
     def _add_own_services(self) -> None:
-        checks = health_pb2.DESCRIPTOR.services_by_name["Health"]
+        checks = _health_messages.DESCRIPTOR.services_by_name["Health"]
         for rpc in rpcs_of(checks, (self._health,)):
             self._add(rpc, is_ours=False)
-        reflections = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
+        reflections = _reflection_messages.DESCRIPTOR.services_by_name["ServerReflection"]
         servicer = _reflection_api.aio.ReflectionServicer(self._names)
         for rpc in rpcs_of(reflections, (servicer,)):
             self._add(rpc, is_ours=False)

@@ -293,7 +293,8 @@ def main() -> None:
     if options.serve:
         uvloop.run(serve(options.serve, options.log_level))
         return
-    result: dict[str, Any] = {"transports": {}} | ({} if options.no_core else core_figures())
+    result: dict[str, Any] = {} if options.no_core else core_figures()
+    result["transports"] = {}
     for transport in options.transport or TRANSPORTS:
         found = uvloop.run(bench(transport, options))
         result["transports"][transport] = found

@@ -353,9 +353,9 @@ async def test_reflection_lists_the_services(address: str, version: str) -> None
 
 async def test_an_unknown_method_is_unimplemented(address: str) -> None:
     async with open_channel(address) as channel:
-        call: Any = channel.unary_unary("/nobody.Here/Nothing")
+        nowhere: Any = channel
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await call(b"")
+            await nowhere.unary_unary("/nobody.Here/Nothing")(b"")
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 

@@ -85,7 +85,7 @@ async def test_a_silent_client_is_pinged_and_dropped() -> None:
         async with asyncio.timeout(PATIENCE_S):
             said = await reader.read()  # to the end: nobody answers the ping
         writer.close()
-    kinds = []
+    kinds: list[int] = []
     while said:
         length = int.from_bytes(said[:3], "big") + frame.HEAD_BYTES
         kinds.append(said[3])

@@ -145,11 +145,9 @@ def test_a_client_that_uses_the_header_table_is_understood() -> None:
 def test_what_a_block_means_depends_on_the_table_it_was_sent_with() -> None:
     """The same bytes, another meaning: they must not be remembered across tables."""
     pair = Pair()
-    first, second = Encoder(), []
-    second.append(first.encode([*FIELDS, ("name", "one")]))
-    second.append(first.encode([*FIELDS, ("name", "two")]))
-    second.append(first.encode([*FIELDS, ("name", "one")]))
-    for stream, block in zip((1, 3, 5), second, strict=True):
+    encoder = Encoder()
+    for stream, name in ((1, "one"), (3, "two"), (5, "one")):
+        block = encoder.encode([*FIELDS, ("name", name)])
         pair.say(frame.frame(frame.HEADERS, frame.END_HEADERS, stream, block))
     names = [dict(call.stream.head.metadata)["name"] for call in pair.calls]
     assert names == ["one", "two", "one"]
