@@ -256,6 +256,6 @@ class H2Protocol(asyncio.Protocol):
 
 def _peer_of(transport: asyncio.Transport) -> str:
     name: Any = transport.get_extra_info("peername")
-    if not isinstance(name, tuple) or len(name) < 2:
+    if not name or isinstance(name, str | bytes):
         return "unix:"
     return f"ipv6:[{name[0]}]:{name[1]}" if ":" in name[0] else f"ipv4:{name[0]}:{name[1]}"

@@ -136,10 +136,16 @@ class HostHistory:
         A cost that is no number is none.
         """
         cost_s = min(max(0.0, cost_s), LONGEST_COST_S)
-        busy_s = min(cost_s, max(now - self.finished_at_s, 0.0))
-        self.long.add(now, length, busy_s)
-        self.recent.add(now, length, busy_s)
-        self.pieces.add(now)
+        busy_s = 0.0
+        if now > self.finished_at_s:
+            busy_s = min(cost_s, now - self.finished_at_s)
+            self.long.add(now, length, busy_s)
+            self.recent.add(now, length, busy_s)
+            self.pieces.add(now)
+        else:  # reported together with the one before: nothing has faded, no time was spent
+            self.long.content_bytes += length
+            self.recent.content_bytes += length
+            self.pieces.value += 1.0
         self.finished_at_s = self.heard_at_s = now
         if length > 0 and cost_s > 0:
             self.measured_count = min(self.measured_count + 1, USUAL_PIECES)
