@@ -1,28 +1,28 @@
 """What all our gRPC servers share: options, health, reflection, statuses, binding, a clean stop.
 
-A service is a plain object whose coroutine methods are named like the rpcs of a service
-descriptor; what it lacks is answered UNIMPLEMENTED with the rpc's name. Errors cross the boundary
-here and only here. No service of any program lives in this module.
+This server runs grpcio's stack. `odonata.grpc_h2` has the same face on a stack of our own, for
+which this one is the reference. What a service lacks is answered UNIMPLEMENTED with the rpc's
+name. Errors cross the boundary here and only here. No service of any program lives in this module.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
-from contextlib import AbstractContextManager, ExitStack, aclosing, contextmanager
+from collections.abc import Awaitable, Callable, Collection, Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import grpc
 import structlog
-from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
-from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from odonata.errors import InternalError, OdonataError, SettingsError, UnavailableError
 from odonata.grpc_client import target_of
+from odonata.grpc_outlet import listened
+from odonata.grpc_service import Form, Metadata, Rpc, Watch, rpcs_of
 from odonata.grpc_status import status_of
 from odonata.listen import check_tcp, prepare_unix
 
@@ -45,13 +45,7 @@ SERVER_OPTIONS: Final = (
     ("grpc.so_reuseport", 0),
 )
 
-Metadata = tuple[tuple[str, str | bytes], ...]
 Context = Any  # grpc.aio.ServicerContext, which ships without types
-
-Watched: TypeAlias = AbstractContextManager[Any]
-"""Around one call. What it enters with takes the place of the request; an error ends it."""
-Watch: TypeAlias = Callable[[MethodDescriptor], Callable[[Any, Context], Watched]]
-"""Asked once for each rpc for what its calls go through: (request, context) -> `Watched`."""
 
 # Packages that ship without types.
 _health_api: Any = health
@@ -87,23 +81,24 @@ class GrpcServer:
         *parts: object,
         admit: Callable[[], None] | None = None,
         stream_metadata: Metadata = (),
+        unary_metadata: Metadata = (),
+        without_deadline: Collection[str] = (),
         watches: Sequence[Watch] = (),
     ) -> None:
-        """Serve `descriptor` by the methods of `parts` that bear its rpcs' names.
+        """Serve `descriptor` by the methods of `parts`; see `odonata.grpc_service` for their forms.
 
-        Each rpc is served by the first part that has it.
-
-        A method is `async def rpc(request, context)`, for a client's stream with an async iterator
-        as `request`; one that answers with a stream may be an async generator. `admit` is called
-        before each call and refuses it by raising. Calls that answer with a stream send their
-        initial metadata (`stream_metadata`) at once, refused ones too: clients wait for it 10 s and
-        no longer (dfdaemon.md §0, trap 3). Admitted calls go through `watches`, the first of them
-        outermost; so do those of rpcs that no part has.
+        `admit` is called before each call and refuses it by raising. Answers begin with
+        `unary_metadata` or `stream_metadata`; those of streams are sent at once, refused ones too:
+        clients wait for it 10 s and no longer (dfdaemon.md §0, trap 3). `without_deadline` has no
+        effect: grpcio enforces every deadline (trap 4). Admitted calls go through `watches`.
         """
-        boundary = _Boundary(self._calls, admit, stream_metadata, watches)
+        del without_deadline
+        boundary = _Boundary(self._calls, admit)
         handlers = {
-            method.name: boundary.handler(method, _method_of(parts, method.name))
-            for method in descriptor.methods
+            rpc.name: boundary.handler(
+                rpc, stream_metadata if rpc.server_streams else unary_metadata
+            )
+            for rpc in rpcs_of(descriptor, parts, watches)
         }
         self._add(descriptor.full_name, handlers)
 
@@ -170,10 +165,6 @@ class GrpcServer:
             self._unix_path.unlink(missing_ok=True)
 
 
-def _method_of(parts: tuple[object, ...], name: str) -> Any:
-    return next((getattr(part, name) for part in parts if hasattr(part, name)), None)
-
-
 class _Calls:
     """The calls that run now. gRPC's own cut would tell clients less, and log a traceback."""
 
@@ -204,42 +195,37 @@ class _Calls:
 class _Boundary:
     """Wraps the methods of one service: admission, early metadata, errors to statuses."""
 
-    def __init__(
-        self,
-        calls: _Calls,
-        admit: Callable[[], None] | None,
-        stream_metadata: Metadata,
-        watches: Sequence[Watch],
-    ) -> None:
+    def __init__(self, calls: _Calls, admit: Callable[[], None] | None) -> None:
         self._calls = calls
         self._admit = admit
-        self._stream_metadata = stream_metadata
-        self._watches = watches
 
-    def handler(self, method: MethodDescriptor, implementation: Any) -> Any:
-        """The rpc handler of `method`; UNIMPLEMENTED if there is no `implementation`."""
-        make, streams = _MAKERS[method.client_streaming, method.server_streaming]
-        watches = [watch(method) for watch in self._watches]
-        if implementation is None:
-            behaviour = _watched(_unimplemented(method.full_name), watches)
-        elif inspect.isasyncgenfunction(implementation):
-            behaviour = self._guard(_watched(_written(implementation), watches), streams=streams)
+    def handler(self, rpc: Rpc, metadata: Metadata) -> Any:
+        """The handler of `rpc`, whose answers begin with `metadata`."""
+        make = _MAKERS[rpc.client_streams, rpc.server_streams]
+        behaviour: Any
+        if rpc.form is Form.ABSENT:
+            behaviour = _unimplemented(rpc)
+        elif rpc.form is Form.AT_ONCE:
+            behaviour = self._guard(_at_once(rpc.implementation), rpc, metadata)
+        elif rpc.form is Form.LISTENER:
+            behaviour = self._guard(listened(rpc.implementation), rpc, metadata)
         else:
-            behaviour = self._guard(_watched(implementation, watches), streams=streams)
-        return make(
-            behaviour,
-            request_deserializer=GetMessageClass(method.input_type).FromString,
-            response_serializer=GetMessageClass(method.output_type).SerializeToString,
-        )
+            behaviour = self._guard(rpc.implementation, rpc, metadata)
+        return make(behaviour, request_deserializer=rpc.parse, response_serializer=rpc.serialize)
 
-    def _guard(self, implementation: Any, *, streams: bool) -> Any:
+    def _admitted(self, implementation: Any, metadata: Metadata, *, is_early: bool) -> Any:
         async def admitted(request: Any, context: Context) -> Any:
-            if streams:
-                await context.send_initial_metadata(self._stream_metadata)
+            if metadata or is_early:
+                await context.send_initial_metadata(metadata)
             if self._admit is not None:
                 self._admit()
             with self._calls.running():
                 return await implementation(request, context)
+
+        return admitted
+
+    def _guard(self, implementation: Any, rpc: Rpc, metadata: Metadata) -> Any:
+        admitted = self._admitted(implementation, metadata, is_early=rpc.server_streams)
 
         async def guarded(request: Any, context: Context) -> Any:
             try:
@@ -253,44 +239,23 @@ class _Boundary:
                     raise  # the client went
                 await _abort(context, UnavailableError("this server shuts down"))
             except Exception as error:  # noqa: BLE001  # supervises every call: a bug must be seen
-                _log.exception("call_crashed", rpc=implementation.__qualname__)
+                _log.exception("call_crashed", rpc=f"{rpc.service}/{rpc.name}")
                 name = type(error).__name__
                 await _abort(context, InternalError(f"a bug here ({name}): its log says more"))
 
         return guarded
 
 
-def _written(generator: Callable[[Any, Context], AsyncGenerator[Any]]) -> Any:
-    # An async generator as a coroutine that writes: one shape for everything the boundary guards.
-    async def written(request: Any, context: Context) -> None:
-        async with aclosing(generator(request, context)) as responses:
-            async for response in responses:
-                await context.write(response)
+def _at_once(implementation: Callable[[Any, Context], Any]) -> Any:
+    async def answer(request: Any, context: Context) -> Any:
+        return implementation(request, context)
 
-    written.__qualname__ = generator.__qualname__
-    return written
+    return answer
 
 
-def _watched(implementation: Any, watches: Sequence[Callable[[Any, Context], Watched]]) -> Any:
-    if not watches:
-        return implementation
-
-    async def watched(request: Any, context: Context) -> Any:
-        with ExitStack() as stack:
-            for watch in watches:
-                request = stack.enter_context(watch(request, context))
-            return await implementation(request, context)
-
-    watched.__qualname__ = implementation.__qualname__
-    return watched
-
-
-def _unimplemented(full_name: str) -> Callable[[Any, Context], Awaitable[None]]:
-    service, rpc = full_name.rsplit(".", 1)
-
+def _unimplemented(rpc: Rpc) -> Callable[[Any, Context], Awaitable[None]]:
     async def unimplemented(_request: Any, context: Context) -> None:
-        message = f"{service}/{rpc} is not implemented by this server"
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, message)
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, rpc.missing)
 
     return unimplemented
 
@@ -300,10 +265,10 @@ async def _abort(context: Context, error: OdonataError) -> None:
     await context.abort(status, detail, trailers)
 
 
-# (client streams, server streams) -> maker of the handler, and whether the answer is a stream.
-_MAKERS: Final[dict[tuple[bool, bool], tuple[Any, bool]]] = {
-    (False, False): (grpc.unary_unary_rpc_method_handler, False),
-    (False, True): (grpc.unary_stream_rpc_method_handler, True),
-    (True, False): (grpc.stream_unary_rpc_method_handler, False),
-    (True, True): (grpc.stream_stream_rpc_method_handler, True),
+# (client streams, server streams) -> maker of the handler.
+_MAKERS: Final[dict[tuple[bool, bool], Any]] = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
 }

@@ -110,9 +110,16 @@ class _Stderr:
         sys.stderr.flush()
 
 
+_LEVELS: Final[Mapping[LogLevel, int]] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+# Before `configure`, structlog writes everything.
+_shown: Final = {"level": 0}
+
+
 def configure(settings: LogSettings | None = None, *, program: str = "") -> None:
     """Set up logging for this process; again, to change it. Default: info, for the console."""
     settings = settings or LogSettings()
+    _shown["level"] = _level(settings.level)
     structlog.configure(
         processors=_processors(settings.format, program),
         wrapper_class=structlog.make_filtering_bound_logger(_level(settings.level)),
@@ -128,8 +135,16 @@ def configure(settings: LogSettings | None = None, *, program: str = "") -> None
     root.addHandler(_LibraryHandler(_LIBRARY_LEVEL))
 
 
+def shows(level: LogLevel) -> bool:
+    """Whether events of `level` are written: asked before an event is put together.
+
+    A call that is filtered out still costs 2 us, which is a fifth of a piece message.
+    """
+    return _level(level) >= _shown["level"]
+
+
 def _level(level: LogLevel) -> int:
-    return {"debug": 10, "info": 20, "warning": 30, "error": 40}[level]
+    return _LEVELS[level]
 
 
 def _processors(log_format: LogFormat, program: str) -> list[Processor]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from google.protobuf.descriptor import MethodDescriptor
 
-from odonata.grpc_server import Watch, Watched
+from odonata.grpc_service import Watch, Watched
 from odonata.tracing.span import TRACEPARENT, TRACESTATE, Metadata, Tracer, spanning
 
 

@@ -40,11 +40,13 @@ class TaskType(IntEnum):
 class Value(msgspec.Struct, frozen=True, kw_only=True):
     """Base of every message: immutable, compared by value, built by keyword.
 
-    `frozen` and `kw_only` are said again on each subclass: the type checkers ask for it.
+    `frozen` and `kw_only` are said again on each subclass: the type checkers ask for it. `gc=False`
+    is for those that come by the thousand and hold nothing but plain values or others of them: they
+    can't be part of a cycle, and the collector need not look at them.
     """
 
 
-class ByteRange(Value, frozen=True, kw_only=True):
+class ByteRange(Value, frozen=True, kw_only=True, gc=False):
     """`length` bytes from `start`, both in bytes."""
 
     start: int
@@ -78,7 +80,7 @@ class Host(Value, frozen=True, kw_only=True):
         return self.type is HostType.SUPER
 
 
-class Piece(Value, frozen=True, kw_only=True):
+class Piece(Value, frozen=True, kw_only=True, gc=False):
     """One piece: `length` bytes at `offset`; `digest` is `crc32:<decimal>`, empty if unknown."""
 
     number: int
@@ -193,11 +195,11 @@ class Reschedule(Value, frozen=True, kw_only=True, tag=True):
     description: str = ""
 
 
-class PieceFinished(Value, frozen=True, kw_only=True, tag=True):
+class PieceFinished(Value, frozen=True, kw_only=True, tag=True, gc=False):
     piece: Piece
 
 
-class PieceBackToSourceFinished(Value, frozen=True, kw_only=True, tag=True):
+class PieceBackToSourceFinished(Value, frozen=True, kw_only=True, tag=True, gc=False):
     piece: Piece
 
 

@@ -25,6 +25,7 @@ from dragonfly_api import dfdaemon_pb2
 from odonata import __version__
 from odonata.errors import OdonataError
 from odonata.grpc_client import target_of
+from odonata.grpc_h2.server import H2GrpcServer
 from odonata.grpc_server import GrpcServer
 from odonata.listen import check_tcp
 from odonata.service_run import run_until_stopped
@@ -83,7 +84,7 @@ class Daemon:
     def __init__(self, settings: DaemonSettings) -> None:
         self._settings = settings
         self._limits = limits_of(settings)
-        self._upload = GrpcServer()
+        self._upload = H2GrpcServer()
         self._download = GrpcServer()
         self._book = AddressBook(self._scheduler_names)
         self._stack = AsyncExitStack()
@@ -256,10 +257,13 @@ class Daemon:
         return DownloadCore(self._limits, download, random.Random(), idc)  # noqa: S311  # no secret
 
     async def _serve_upload(self, service: UploadService) -> None:
+        # Stock children set a deadline of 10 s on these, and mean it for the beginning of the
+        # answer only (dfdaemon.md §0, trap 4).
         self._upload.add_service(
             dfdaemon_pb2.DESCRIPTOR.services_by_name["DfdaemonUpload"],
             service,
             watches=rpc_watches(self._tracer),
+            without_deadline={"SyncPieces", "SyncHost"},
         )
         self._stack.push_async_callback(self._upload.stop, STOP_GRACE_S)
         await self._upload.start()

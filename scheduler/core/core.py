@@ -48,6 +48,7 @@ from scheduler.core.event import (
     HostDeleted,
     PeerDeleted,
     PeerSpoke,
+    PiecesFinished,
     SchedulerEvent,
     SeedFailed,
     SeedFinished,
@@ -96,14 +97,20 @@ class SchedulerCore:
         if self._sweeps is None:
             self._sweeps = gc.first_sweeps(self.state.limits, now)
         self._dispatch(turn, event)
-        waiting.settle_restless(turn)
-        replacement.tend(turn)
+        state = self.state
+        if state.restless:
+            waiting.settle_restless(turn)
+        if state.bereft:
+            replacement.tend(turn)
         if isinstance(event, Ticked):
             replacement.try_out(turn)  # last: who waits comes first
             review.look_again(turn)
-        waiting.settle_restless(turn)
-        rota.call_hungry(turn)
-        self._set_alarm(turn)
+        if state.restless:
+            waiting.settle_restless(turn)
+        if state.fresh:
+            rota.call_hungry(turn)
+        if not self._alarm_stands():
+            self._set_alarm(turn)
         return turn.effects
 
     def stat_task(self, task_id: str) -> query.TaskStatus:
@@ -141,6 +148,8 @@ class SchedulerCore:
         match event:
             case PeerSpoke():
                 _listen(turn, event)
+            case PiecesFinished():
+                _take_pieces(turn, event)
             case HostAnnounced():
                 self.state.announce(
                     event.host, event.interval_s, turn.now, shares_source=event.shares_source
@@ -165,6 +174,15 @@ class SchedulerCore:
         gc.sweep(turn, self._sweeps)
         for task in tuple(self.state.waiting_tasks.values()):
             waiting.expire(turn, task)
+
+    def _alarm_stands(self) -> bool:
+        """Whether nothing can have come up that needs an earlier alarm: so after most events."""
+        at_s, state = self._wake_at_s, self.state
+        if at_s is None or state.expecting or state.terms or state.bereft:
+            return False
+        if state.reviews and state.reviews[0][0] < at_s:
+            return False
+        return self._sweeps is not None and self._sweeps.next_at_s() >= at_s
 
     def _set_alarm(self, turn: Turn) -> None:
         """Ask to be woken for the earliest deadline; an alarm that rings earlier is left alone.
@@ -202,25 +220,42 @@ def _listen(turn: Turn, event: PeerSpoke) -> None:
     if isinstance(event.message, Register):
         register(turn, event, event.message)
         return
+    peer = _speaker(turn, event)
+    if peer is None:
+        return
+    try:
+        _take(turn, peer, event)
+        account.heard(turn, peer, event.message)
+    except IllegalTransitionError as error:
+        turn.fail(peer, error)
+
+
+def _take_pieces(turn: Turn, event: PiecesFinished) -> None:
+    peer = _speaker(turn, event)
+    if peer is None:
+        return
+    for message in event.messages:
+        report.piece_finished(turn, peer, message.piece)
+        if peer.account is not None:
+            account.heard(turn, peer, message)
+
+
+def _speaker(turn: Turn, event: PeerSpoke | PiecesFinished) -> Peer | None:
+    """Whose message it is; None if it is to be ignored, or was answered with an error."""
     peer = turn.state.peers.get(event.peer_id)
     if peer is None:
         detail = f"peer {event.peer_id} not found: a stream begins with RegisterPeer"
         turn.effects.append(CloseStream(peer_id=event.peer_id, error=NotFoundError(detail)))
-        return
+        return None
     if peer.task.id != event.task_id or peer.host.id != event.host_id:
         detail = (
             f"peer {peer.id} belongs to task {peer.task.id} on host {peer.host.id},"
             f" not to task {event.task_id} on host {event.host_id}"
         )
         turn.fail(peer, PreconditionError(detail))
-        return
-    if not peer.stream_is_open:
-        return  # what was under way when the stream ended
-    try:
-        _take(turn, peer, event)
-        account.heard(turn, peer, event.message)
-    except IllegalTransitionError as error:
-        turn.fail(peer, error)
+        return None
+    # Else it was under way when the stream ended.
+    return peer if peer.stream_is_open else None
 
 
 def _take(turn: Turn, peer: Peer, event: PeerSpoke) -> None:

@@ -30,7 +30,9 @@ class CostWindow:
     def append(self, cost_s: float) -> None:
         """Add a cost in seconds; the oldest one falls out of a full window."""
         self._told = None
-        cost = min(max(0, round(cost_s * NS_PER_S)), _MAX_NS)
+        cost = round(cost_s * NS_PER_S)
+        if not 0 <= cost <= _MAX_NS:
+            cost = min(max(0, cost), _MAX_NS)
         self._latest = (self._latest + 1) % self.limit
         if len(self._costs) < self.limit:
             self._costs.append(cost)

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from odonata.wire.message import Host, PeerMessage, SourceAnswer, Value
+from odonata.wire.message import (
+    Host,
+    PeerMessage,
+    PieceBackToSourceFinished,
+    PieceFinished,
+    SourceAnswer,
+    Value,
+)
 from scheduler.core.cluster import ClusterConfig
 
 
@@ -38,6 +45,19 @@ class PeerSpoke(Value, frozen=True, kw_only=True, tag=True):
     message: PeerMessage
     is_ours: bool = False
     writes_pieces: bool = False
+
+
+class PiecesFinished(Value, frozen=True, kw_only=True, tag=True):
+    """Reports of finished pieces that arrived together on the stream of `peer_id`, in order.
+
+    The same as one PeerSpoke for each, at a fraction of the cost: they have one moment, and what
+    follows from them is decided once.
+    """
+
+    host_id: str
+    task_id: str
+    peer_id: str
+    messages: tuple[PieceFinished | PieceBackToSourceFinished, ...]
 
 
 class StreamClosed(Value, frozen=True, kw_only=True, tag=True):
@@ -94,6 +114,7 @@ SchedulerEvent = (
     HostAnnounced
     | HostDeleted
     | PeerSpoke
+    | PiecesFinished
     | StreamClosed
     | SeedFinished
     | SeedFailed

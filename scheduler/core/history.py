@@ -57,7 +57,9 @@ LONGEST_FADE = 500.0
 
 def faded(age_s: float, half_life_s: float) -> float:
     """The weight of what is `age_s` old: 1 now (and before), a half after each half-life."""
-    return exp2(-min(max(age_s, 0.0) / half_life_s, LONGEST_FADE))
+    if age_s <= 0.0:
+        return 1.0  # pieces that were reported together
+    return exp2(-min(age_s / half_life_s, LONGEST_FADE))
 
 
 @dataclass(slots=True)
@@ -71,10 +73,13 @@ class DecayedRate:
 
     def add(self, now: float, length: int, busy_s: float) -> None:
         """Add `length` bytes that kept the host busy for `busy_s` more, until `now`."""
-        weight = faded(now - self.at_s, self.half_life_s)
-        self.content_bytes = self.content_bytes * weight + length
-        self.busy_s = self.busy_s * weight + busy_s
-        self.at_s = now
+        if now > self.at_s:
+            weight = faded(now - self.at_s, self.half_life_s)
+            self.content_bytes *= weight
+            self.busy_s *= weight
+            self.at_s = now
+        self.content_bytes += length
+        self.busy_s += busy_s
 
     @property
     def bytes_per_s(self) -> float:
@@ -102,8 +107,10 @@ class DecayedCount:
 
     def add(self, now: float) -> None:
         """Count one more."""
-        self.value = self.at(now) + 1.0
-        self.at_s = now
+        if now > self.at_s:
+            self.value = self.at(now)
+            self.at_s = now
+        self.value += 1.0
 
     def at(self, now: float) -> float:
         """The count as it has faded until `now`."""
@@ -129,10 +136,16 @@ class HostHistory:
         A cost that is no number is none.
         """
         cost_s = min(max(0.0, cost_s), LONGEST_COST_S)
-        busy_s = min(cost_s, max(now - self.finished_at_s, 0.0))
-        self.long.add(now, length, busy_s)
-        self.recent.add(now, length, busy_s)
-        self.pieces.add(now)
+        busy_s = 0.0
+        if now > self.finished_at_s:
+            busy_s = min(cost_s, now - self.finished_at_s)
+            self.long.add(now, length, busy_s)
+            self.recent.add(now, length, busy_s)
+            self.pieces.add(now)
+        else:  # reported together with the one before: nothing has faded, no time was spent
+            self.long.content_bytes += length
+            self.recent.content_bytes += length
+            self.pieces.value += 1.0
         self.finished_at_s = self.heard_at_s = now
         if length > 0 and cost_s > 0:
             self.measured_count = min(self.measured_count + 1, USUAL_PIECES)

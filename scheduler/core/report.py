@@ -40,12 +40,13 @@ def piece_finished(turn: Turn, peer: Peer, piece: Piece) -> None:
     if not 0 <= piece.number < limits.piece_number_limit:
         return
     peer.pieces.add(piece.number)
-    peer.content_end = max(peer.content_end, piece.offset + piece.length)
+    end = piece.offset + piece.length
+    peer.content_end = max(peer.content_end, end)
     peer.costs.append(piece.cost_s)
-    peer.updated_at_s = peer.piece_at_s = peer.host.updated_at_s = now
-    task = peer.task
-    task.updated_at_s = now
-    task.learn_from_piece(piece)
+    host, task = peer.host, peer.task
+    peer.updated_at_s = peer.piece_at_s = host.updated_at_s = task.updated_at_s = now
+    if task.piece_length is None or not task.content_length or not task.piece_count:
+        task.learn_from_piece(piece)
     if piece.traffic_type is TrafficType.BACK_TO_SOURCE:
         task.source_failure_count = 0
         accusation.piece_told(turn, peer, None, piece)
@@ -56,7 +57,7 @@ def piece_finished(turn: Turn, peer: Peer, piece: Piece) -> None:
         if edge is not None:
             edge.piece_at_s = now
             edge.piece_count += 1
-        if parent.host is not peer.host and piece.traffic_type is not TrafficType.LOCAL_PEER:
+        if parent.host is not host and piece.traffic_type is not TrafficType.LOCAL_PEER:
             accusation.piece_told(turn, peer, parent, piece)
             judgement.piece_served(turn, peer, parent, piece)
 

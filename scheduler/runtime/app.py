@@ -17,6 +17,7 @@ from google.protobuf.internal import api_implementation
 from odonata.call_limit import CallLimit
 from odonata.errors import OdonataError
 from odonata.grpc_client import target_of
+from odonata.grpc_h2.server import H2GrpcServer
 from odonata.grpc_server import GrpcServer
 from odonata.service_run import run_until_stopped
 from odonata.telemetry.segment import Origin
@@ -84,7 +85,8 @@ class SchedulerApp:
 
     def __init__(self, settings: SchedulerSettings, rng: Random | None = None) -> None:
         self._settings = settings
-        self._server = GrpcServer()
+        # Both carry the same services; see odonata.grpc_service.
+        self._server = H2GrpcServer() if settings.server.transport == "h2" else GrpcServer()
         ranking_time = RankingTime()
         self.ranker = LiveRanker(settings, ranking_time.observe)
         rng = rng or Random()  # noqa: S311  # no secret is drawn
@@ -117,6 +119,7 @@ class SchedulerApp:
             PreheatService(core, calls, self.preheats, _preheat_options(settings)),
             admit=self._admit,
             stream_metadata=FEATURES,
+            unary_metadata=FEATURES,
             watches=self.observation.watches,
         )
 
@@ -156,6 +159,7 @@ class SchedulerApp:
             await self.persistent.start()
             await self._server.start()
         except OdonataError:
+            await self._server.stop(0)
             await self._close_rest()
             raise
         _log.info("scheduler_started", address=self.address)

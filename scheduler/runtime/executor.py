@@ -19,6 +19,7 @@ from odonata.errors import (
     PreconditionError,
     UnavailableError,
 )
+from odonata.logs import shows
 from odonata.telemetry.record import NoRecorder, Recorder
 from odonata.wire.message import NeedBackToSource, NormalTask, SchedulerAnswer
 from scheduler.core.effect import (
@@ -169,7 +170,8 @@ class Executor:
         if stream is None or not stream.answer(effect.answer):
             _log.info("answer_dropped", peer_id=effect.peer_id, **_told(effect.answer))
             return
-        _log.info("answered", peer_id=effect.peer_id, **_told(effect.answer))
+        if shows("debug"):
+            _log.debug("answered", peer_id=effect.peer_id, **_told(effect.answer))
 
     def _close(self, effect: CloseStream) -> None:
         # Gone from the table at once: the end of a stream the core closed itself is no news to it.
@@ -177,8 +179,10 @@ class Executor:
         if stream is None:
             return
         stream.close(effect.error)
-        code = effect.error.code if effect.error else "ok"
-        _log.info("stream_closed", peer_id=effect.peer_id, code=code)
+        if effect.error is not None:
+            _log.info("stream_closed", peer_id=effect.peer_id, code=effect.error.code)
+        elif shows("debug"):
+            _log.debug("stream_closed", peer_id=effect.peer_id, code="ok")
 
     # --- seeds ------------------------------------------------------------------------------------
 

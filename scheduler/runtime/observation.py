@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client.core import Metric
 
-from odonata.grpc_server import Watch
+from odonata.grpc_service import Watch
 from odonata.tracing.opening import open_tracer
 from odonata.tracing.rpc import rpc_watches
 from scheduler.core.core import SchedulerCore

@@ -17,7 +17,7 @@ from dragonfly_api import common_pb2
 from google.protobuf.descriptor import MethodDescriptor
 from prometheus_client.core import CounterMetricFamily, Metric
 
-from odonata.grpc_server import Watched
+from odonata.grpc_service import Watched
 
 PREFIX: Final = "dragonfly_scheduler_"
 

@@ -7,8 +7,7 @@ UNIMPLEMENTED with the name of the rpc. Request headers are never logged.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 import structlog
@@ -16,11 +15,13 @@ from dragonfly_api import common_pb2, scheduler_pb2
 from google.protobuf.empty_pb2 import Empty
 
 from odonata.errors import CallerError, OdonataError
+from odonata.grpc_service import Outlet
+from odonata.logs import shows
 from odonata.wire.dragonfly import (
     PeerRequest,
-    answer_to_wire,
     check_host,
     duration_from_wire,
+    finished_piece_in,
     host_from_wire,
     request_from_wire,
 )
@@ -39,17 +40,17 @@ from odonata.wire.message import (
     PieceFinished,
     Register,
     Reschedule,
-    SchedulerAnswer,
 )
 from scheduler.core.event import (
     HostAnnounced,
     HostDeleted,
     PeerDeleted,
     PeerSpoke,
+    PiecesFinished,
     TaskDeleted,
 )
 from scheduler.core.query import HostStatus, PeerStatus, TaskStatus
-from scheduler.runtime.conversation_watch import ConversationWatch, Observer
+from scheduler.runtime.conversation_watch import Observer
 from scheduler.runtime.executor import Executor
 from scheduler.runtime.status import WallClock, host_status_to_wire, peer_to_wire, task_to_wire
 from scheduler.runtime.stream import PeerStream
@@ -78,10 +79,9 @@ class SchedulerService:
 
     # --- hosts ------------------------------------------------------------------------------------
 
-    async def AnnounceHost(  # noqa: N802  # the rpc's name
+    def AnnounceHost(  # noqa: N802  # the rpc's name
         self, request: scheduler_pb2.AnnounceHostRequest, context: Any
     ) -> Empty:
-        await context.send_initial_metadata(FEATURES)
         check_request(request)
         host = check_host(host_from_wire(request.host))
         interval_s = duration_from_wire(request.interval)
@@ -93,15 +93,12 @@ class SchedulerService:
                 shares_source=host.is_seed and SHARES_SOURCE in able,
             )
         )
-        _log.info(
-            "host_announced",
-            host_id=host.id,
-            host_type="seed" if host.is_seed else "normal",
-            ip=host.ip,
-        )
+        if shows("debug"):
+            kind = "seed" if host.is_seed else "normal"
+            _log.debug("host_announced", host_id=host.id, host_type=kind, ip=host.ip)
         return Empty()
 
-    async def DeleteHost(  # noqa: N802  # the rpc's name
+    def DeleteHost(  # noqa: N802  # the rpc's name
         self, request: scheduler_pb2.DeleteHostRequest, _context: Any
     ) -> Empty:
         check_request(request)
@@ -109,7 +106,7 @@ class SchedulerService:
         _log.info("host_deleted", host_id=request.host_id)
         return Empty()
 
-    async def ListHosts(  # noqa: N802  # the rpc's name
+    def ListHosts(  # noqa: N802  # the rpc's name
         self, request: scheduler_pb2.ListHostsRequest, _context: Any
     ) -> scheduler_pb2.ListHostsResponse:
         check_request(request)
@@ -119,13 +116,13 @@ class SchedulerService:
 
     # --- tasks and peers --------------------------------------------------------------------------
 
-    async def StatTask(  # noqa: N802  # the rpc's name
+    def StatTask(  # noqa: N802  # the rpc's name
         self, request: scheduler_pb2.StatTaskRequest, _context: Any
     ) -> common_pb2.Task:
         check_request(request)
         return task_to_wire(self._queries.stat_task(request.task_id), self._clock)
 
-    async def DeleteTask(  # noqa: N802  # the rpc's name
+    def DeleteTask(  # noqa: N802  # the rpc's name
         self, request: scheduler_pb2.DeleteTaskRequest, _context: Any
     ) -> Empty:
         check_request(request)
@@ -134,13 +131,13 @@ class SchedulerService:
         _log.info("task_deleted", host_id=host_id, task_id=task_id)
         return Empty()
 
-    async def StatPeer(  # noqa: N802  # the rpc's name
+    def StatPeer(  # noqa: N802  # the rpc's name
         self, request: scheduler_pb2.StatPeerRequest, _context: Any
     ) -> common_pb2.Peer:
         check_request(request)
         return peer_to_wire(self._queries.stat_peer(request.peer_id), self._clock)
 
-    async def DeletePeer(  # noqa: N802  # the rpc's name
+    def DeletePeer(  # noqa: N802  # the rpc's name
         self, request: scheduler_pb2.DeletePeerRequest, _context: Any
     ) -> Empty:
         check_request(request)
@@ -151,70 +148,82 @@ class SchedulerService:
 
     # --- the conversation -------------------------------------------------------------------------
 
-    async def AnnouncePeer(  # noqa: N802  # the rpc's name
-        self, requests: AsyncIterator[scheduler_pb2.AnnouncePeerRequest], context: Any
-    ) -> None:
+    def AnnouncePeer(self, outlet: Outlet) -> Conversation:  # noqa: N802  # the rpc's name
         """One download of one peer. The stream ends when the core closes it, or the client.
 
-        Initial metadata is out already: the server sends it for every stream. Returning while the
+        Initial metadata is out already: the server sends it for every stream. Ending while the
         client still sends is what it waits for after a terminal message (dfdaemon.md §0, trap 2).
         """
-        stream = PeerStream()
-        able = features_in(context.invocation_metadata())
-        conversation = _Conversation(self._executor, stream, able, self._observer.watch(stream))
-
-        async def write(answer: SchedulerAnswer) -> None:
-            await context.write(answer_to_wire(answer))
-
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                reader = tasks.create_task(conversation.read(requests))
-                error = await stream.drain(write)
-                reader.cancel()
-        finally:
-            conversation.end()
-        if error is not None:
-            raise error
+        return Conversation(self._executor, outlet, self._observer)
 
 
-class _Conversation:
-    """The reading side of one AnnouncePeer stream; `able`: what the peer said that it can."""
+class Conversation:
+    """The listening side of one AnnouncePeer stream."""
 
-    def __init__(
-        self,
-        executor: Executor,
-        stream: PeerStream,
-        able: frozenset[str],
-        watch: ConversationWatch,
-    ) -> None:
+    __slots__ = ("_executor", "_is_ours", "_stream", "_watch", "_who", "_writes_pieces")
+
+    def __init__(self, executor: Executor, outlet: Outlet, observer: Observer) -> None:
+        able = features_in(outlet.invocation_metadata())
         self._executor = executor
-        self._stream = stream
-        self._watch = watch
+        self._stream = PeerStream(outlet)
+        self._watch = observer.watch(self._stream)
         self._is_ours = TAKES_NEWS in able
         self._writes_pieces = WRITES_PIECES in able
         self._who: tuple[str, str, str] | None = None
 
-    async def read(self, requests: AsyncIterator[scheduler_pb2.AnnouncePeerRequest]) -> None:
-        """Hand each message to the core, until the client or the core ends the stream."""
+    def on_messages(self, requests: Sequence[scheduler_pb2.AnnouncePeerRequest]) -> None:
+        """Hand all messages to the core, until the client or the core ends the stream.
+
+        Finished pieces are handed over together, up to the next message of another kind.
+        """
+        pieces: list[PieceFinished | PieceBackToSourceFinished] = []
+        error: OdonataError | None = None
         try:
-            async for request in requests:
+            for request in requests:
+                piece = finished_piece_in(request) if self._who is not None else None
+                if piece is not None:
+                    self._is_same(request.host_id, request.task_id, request.peer_id)
+                    pieces.append(piece)
+                    continue
+                self._report(pieces)
                 if self._stream.closed:
                     return
                 self._take(request_from_wire(request))
-        except OdonataError as error:
+        except OdonataError as caught:
+            error = caught
+        self._report(pieces)
+        if error is not None:
             self._stream.close(error)
-        else:
-            self._stream.close()
+
+    def _report(self, pieces: list[PieceFinished | PieceBackToSourceFinished]) -> None:
+        if not pieces or self._who is None or self._stream.closed:
+            return
+        host_id, task_id, peer_id = self._who
+        event = PiecesFinished(
+            host_id=host_id, task_id=task_id, peer_id=peer_id, messages=tuple(pieces)
+        )
+        pieces.clear()
+        self._executor.apply(event)
+        for message in event.messages:
+            self._watch.piece(message.piece)
+
+    def _is_same(self, *who: str) -> None:
+        if who != self._who:
+            raise CallerError(
+                f"host_id, task_id, peer_id changed in mid-stream from {self._who} to {who}: open "
+                "a stream of its own for each download of a peer"
+            )
+
+    def on_end(self) -> None:
+        """The client has said all that it wants to."""
+        self._stream.close()
 
     def _take(self, request: PeerRequest) -> None:
         who = (request.host_id, request.task_id, request.peer_id)
         if self._who is None:
             self._begin(who, request)
-        elif who != self._who:
-            raise CallerError(
-                f"host_id, task_id, peer_id changed in mid-stream from {self._who} to {who}: open "
-                "a stream of its own for each download of a peer"
-            )
+        else:
+            self._is_same(*who)
         event = PeerSpoke(
             host_id=request.host_id,
             task_id=request.task_id,
@@ -223,18 +232,12 @@ class _Conversation:
             is_ours=self._is_ours,
             writes_pieces=self._writes_pieces,
         )
-        message = request.message
-        # Pieces are by far the most, and `isinstance` is slow where it fails: messages have a
-        # metaclass.
-        if type(message) is PieceFinished or type(message) is PieceBackToSourceFinished:
-            self._executor.apply(event)
-            self._watch.piece(message.piece)
-        elif isinstance(message, (Register, Reschedule)):
+        if isinstance(request.message, Register | Reschedule):
             with self._watch.asking(request):
                 self._executor.apply(event)
         else:
             self._executor.apply(event)
-            self._watch.heard(message, failed=self._stream.failed)
+            self._watch.heard(request.message, failed=self._stream.failed)
 
     def _begin(self, who: tuple[str, str, str], request: PeerRequest) -> None:
         if not isinstance(request.message, Register):
@@ -245,11 +248,13 @@ class _Conversation:
         self._stream.owner = who[:2]
         self._executor.open_stream(request.peer_id, self._stream)
         self._who = who
-        host_id, task_id, peer_id = who
-        _log.info("peer_registered", host_id=host_id, task_id=task_id, peer_id=peer_id)
+        if shows("debug"):
+            host_id, task_id, peer_id = who
+            _log.debug("peer_registered", host_id=host_id, task_id=task_id, peer_id=peer_id)
 
-    def end(self) -> None:
+    def on_close(self) -> None:
         """The stream is over, however it came about."""
         self._watch.ended()
+        self._stream.closed = True
         if self._who is not None:
             self._executor.drop_stream(self._who[2], self._stream)

@@ -42,8 +42,8 @@ class RawHttp2:
         self._writer.write(head + struct.pack(">I", stream) + payload)
         await self._writer.drain()
 
-    async def call(self, stream: int, path: str) -> None:
-        """Open a gRPC call that has no end yet."""
+    async def call(self, stream: int, path: str, more: dict[str, str] | None = None) -> None:
+        """Open a gRPC call that has no end yet; `more` header fields."""
         fields = {
             ":method": "POST",
             ":scheme": "http",
@@ -51,6 +51,7 @@ class RawHttp2:
             ":authority": "test",
             "te": "trailers",
             "content-type": "application/grpc",
+            **(more or {}),
         }
         block = b"".join(_literal(name, value) for name, value in fields.items())
         await self.send(HEADERS, END_HEADERS, stream, block)

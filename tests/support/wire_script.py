@@ -30,6 +30,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from models.dragonfly import DragonflyRanker
 from odonata.errors import OdonataError
+from odonata.grpc_outlet import listened
 from odonata.grpc_status import status_of
 from scheduler.core.core import SchedulerCore
 from scheduler.core.effect import TriggerSeed
@@ -126,7 +127,7 @@ class _World:
         kind = GetMessageClass(_METHODS[rpc].input_type)
         sent = text_format.Parse(fields, kind()).SerializeToString()
         try:
-            answer = await getattr(self._service, rpc)(kind.FromString(sent), _Context())
+            answer = getattr(self._service, rpc)(kind.FromString(sent), _Context())
         except OdonataError as error:
             self._said.append(_status(error))
             return
@@ -147,9 +148,6 @@ class _Context:
     def __init__(self, peer: str = "", said: list[str] | None = None) -> None:
         self._peer = peer
         self._said = said
-
-    async def send_initial_metadata(self, metadata: object) -> None:
-        del metadata
 
     def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
         return ()
@@ -189,7 +187,7 @@ class _Stream:
 
     async def _run(self, service: SchedulerService, context: _Context) -> None:
         try:
-            await service.AnnouncePeer(self._read(), context)
+            await listened(service.AnnouncePeer)(self._read(), context)
         except OdonataError as error:
             self._said.append(f"{self._peer} ends: {_status(error)}")
         else:

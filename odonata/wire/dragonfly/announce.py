@@ -77,6 +77,22 @@ def request_from_wire(request: _Request) -> PeerRequest:
     return PeerRequest(host_id=host_id, task_id=task_id, peer_id=peer_id, message=message)
 
 
+def finished_piece_in(request: _Request) -> PieceFinished | PieceBackToSourceFinished | None:
+    """Read the finished piece that a message reports, None if it is of another kind.
+
+    Without the ids, which `request_from_wire` reads and checks: the many reports of a stream repeat
+    those of its first message. Raises CallerError.
+    """
+    kind = request.WhichOneof("request")
+    if kind == "download_piece_finished_request":
+        return _piece_finished(request.download_piece_finished_request)
+    if kind == "download_piece_back_to_source_finished_request":
+        return _piece_back_to_source_finished(
+            request.download_piece_back_to_source_finished_request
+        )
+    return None
+
+
 def _register(request: scheduler_pb2.RegisterPeerRequest) -> Register:
     if not request.HasField("download"):
         raise CallerError("register_peer_request.download is not set: a peer registers with one")

@@ -22,10 +22,11 @@ from odonata.wire.dragonfly.moment import (
     MAX_DURATION_S,
     duration_from_wire,
     duration_to_wire,
-    timestamp_from_wire,
     timestamp_to_wire,
 )
 from odonata.wire.message import ByteRange, Download, Piece, TaskType, TrafficType
+
+_NANOS_PER_S: Final = 1_000_000_000
 
 # Fields with presence on the wire and the same name in `Download`: unset <-> None.
 _OPTIONAL: Final = (
@@ -181,16 +182,19 @@ def piece_from_wire(
     message: common_pb2.Piece, default_traffic: TrafficType = TrafficType.REMOTE_PEER
 ) -> Piece:
     """Read a piece without its content. `default_traffic` is used where the sender did not say."""
-    traffic = _TRAFFIC_FROM_WIRE.get(message.traffic_type, default_traffic)
+    traffic = default_traffic
+    if message.HasField("traffic_type"):
+        traffic = _TRAFFIC_FROM_WIRE.get(message.traffic_type, default_traffic)
+    cost, created = message.cost, message.created_at
     return Piece(
         number=message.number,
         offset=message.offset,
         length=message.length,
         digest=message.digest,
         parent_id=message.parent_id,
-        traffic_type=traffic if message.HasField("traffic_type") else default_traffic,
-        cost_s=duration_from_wire(message.cost),
-        created_at_s=timestamp_from_wire(message.created_at),
+        traffic_type=traffic,
+        cost_s=cost.seconds + cost.nanos / _NANOS_PER_S,
+        created_at_s=created.seconds + created.nanos / _NANOS_PER_S,
     )
 
 

@@ -121,7 +121,7 @@ class PersistentHostService:
     async def AnnounceHost(  # noqa: N802  # the rpc's name
         self, request: scheduler_pb2.AnnounceHostRequest, context: Any
     ) -> Empty:
-        answer = await self._standard.AnnounceHost(request, context)
+        answer = self._standard.AnnounceHost(request, context)
         await self._writer.announced(request.host, duration_from_wire(request.interval))
         return answer
 
@@ -131,4 +131,4 @@ class PersistentHostService:
         """A scheduler that was just started may not know the host yet, but Redis does."""
         if request.host_id:
             self._writer.left(request.host_id)
-        return await self._standard.DeleteHost(request, context)
+        return self._standard.DeleteHost(request, context)

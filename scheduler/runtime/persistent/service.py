@@ -23,6 +23,7 @@ from odonata.errors import (
     NotFoundError,
     PreconditionError,
 )
+from odonata.grpc_service import WRITE_TIMEOUT_S
 from odonata.wire.dragonfly import require_id
 from scheduler.core.persistent.effect import Answer, AnswerTask, CloseStream, Parents
 from scheduler.core.persistent.event import (
@@ -46,7 +47,6 @@ from scheduler.runtime.persistent.wire import (
     task_to_wire,
     upload_from_wire,
 )
-from scheduler.runtime.stream import WRITE_TIMEOUT_S
 
 if TYPE_CHECKING:
     # What imports Redis's client is not imported without Redis.

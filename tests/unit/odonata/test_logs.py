@@ -13,7 +13,7 @@ import pytest
 import structlog
 
 from odonata import logs
-from odonata.settings.log import LogSettings
+from odonata.settings.log import LogLevel, LogSettings
 
 Capture = pytest.CaptureFixture[str]
 
@@ -157,3 +157,12 @@ def test_a_real_process_writes_to_stderr_only() -> None:
     ours, theirs = (json.loads(line) for line in done.stderr.splitlines())
     assert ours["password"] == "***"
     assert theirs["message"] == "%d wrong arguments"
+
+
+@pytest.mark.parametrize(
+    ("level", "shown"), [("debug", True), ("info", True), ("warning", False), ("error", False)]
+)
+def test_what_is_not_written_need_not_be_put_together(level: LogLevel, shown: bool) -> None:
+    logs.configure(LogSettings(level=level))
+    assert logs.shows("info") is shown
+    assert logs.shows("error")

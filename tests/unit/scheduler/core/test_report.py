@@ -10,7 +10,9 @@ from support.scheduler_world import (
     sent_to_source,
 )
 
-from odonata.wire.message import ByteRange, Download
+from odonata.wire.message import ByteRange, Download, Piece, PieceFinished
+from scheduler.core.effect import CloseStream, SchedulerEffect
+from scheduler.core.event import PeerSpoke, PiecesFinished
 from scheduler.core.limits import Limits
 
 
@@ -169,3 +171,53 @@ def test_two_in_a_row_that_fail_at_the_source_mean_that_it_is_down() -> None:
         world.register(f"p{number}", f"h{number}")
     assert sent_to_source(world.failed_from_source("p0")) == ["p1"]
     assert sent_to_source(world.failed_from_source("p1")) == ["p2", "p3", "p4"]
+
+
+def test_pieces_that_are_reported_together_are_the_same_as_one_by_one() -> None:
+    def world(*, together: bool) -> tuple[World, list[SchedulerEffect]]:
+        one = World()
+        one.announce(host("h1"))
+        one.announce(host("h2"))
+        one.origin_fetcher("p1", "h1")
+        one.register("p2", "h2")
+        messages = tuple(
+            PieceFinished(
+                piece=Piece(
+                    number=number,
+                    offset=number * PIECE_LENGTH,
+                    length=PIECE_LENGTH,
+                    parent_id="p1",
+                    cost_s=0.1 * (number + 1),
+                )
+            )
+            for number in range(6)
+        )
+        one.now += 1.0
+        if together:
+            event = PiecesFinished(host_id="h2", task_id="t", peer_id="p2", messages=messages)
+            return one, one.handle(event)
+        effects: list[SchedulerEffect] = []
+        for message in messages:
+            spoke = PeerSpoke(host_id="h2", task_id="t", peer_id="p2", message=message)
+            effects += one.handle(spoke)
+        return one, effects
+
+    (a, effects_a), (b, effects_b) = world(together=True), world(together=False)
+    assert effects_a == effects_b
+    for peer_id in ("p1", "p2"):
+        left, right = a.core.state.peers[peer_id], b.core.state.peers[peer_id]
+        assert left.pieces.numbers() == right.pieces.numbers()
+        assert left.costs.latest_and_others() == right.costs.latest_and_others()
+        assert left.host.history == right.host.history
+        assert left.host.received == right.host.received
+        assert left.host.standing == right.host.standing
+        assert left.updated_at_s == right.updated_at_s
+    assert len(a.core.state.peers["p2"].pieces) == 6
+
+
+def test_pieces_of_nobody_end_the_stream() -> None:
+    one = World()
+    message = PieceFinished(piece=Piece(number=0, offset=0, length=1))
+    event = PiecesFinished(host_id="h", task_id="t", peer_id="nobody", messages=(message,))
+    effects = one.handle(event)
+    assert [type(effect) for effect in effects] == [CloseStream]

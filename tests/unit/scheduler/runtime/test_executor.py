@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+import structlog
+from dragonfly_api import scheduler_pb2
 from structlog.testing import capture_logs
 
 from odonata.errors import (
@@ -15,8 +17,11 @@ from odonata.errors import (
     PreconditionError,
     UnavailableError,
 )
-from odonata.logs import GLOSSARY
+from odonata.grpc_outlet import QueuedOutlet
+from odonata.logs import GLOSSARY, configure
+from odonata.settings.log import LogSettings
 from odonata.tracing.span import NO_SPAN, NoSpan, Span, current, within
+from odonata.wire.dragonfly import answer_from_wire
 from odonata.wire.message import (
     Download,
     EmptyTask,
@@ -108,20 +113,28 @@ def make(script: Script, seeds: ScriptedSeeds | None = None) -> tuple[Executor, 
     return Executor(core, seeds or ScriptedSeeds(finished)), core
 
 
-def opened(executor: Executor, peer_id: str, owner: tuple[str, str] = ("h", "t")) -> PeerStream:
-    stream = PeerStream()
+class QueuedStream(PeerStream):
+    """A stream whose answers wait until they are asked for."""
+
+    def __init__(self) -> None:
+        self.queue = QueuedOutlet()
+        super().__init__(self.queue)
+
+
+def opened(executor: Executor, peer_id: str, owner: tuple[str, str] = ("h", "t")) -> QueuedStream:
+    stream = QueuedStream()
     stream.owner = owner
     executor.open_stream(peer_id, stream)
     return stream
 
 
-async def drained(stream: PeerStream) -> tuple[list[SchedulerAnswer], object]:
+async def drained(stream: QueuedStream) -> tuple[list[SchedulerAnswer], object]:
     sent: list[SchedulerAnswer] = []
 
-    async def write(answer: SchedulerAnswer) -> None:
-        sent.append(answer)
+    async def write(response: scheduler_pb2.AnnouncePeerResponse) -> None:
+        sent.append(answer_from_wire(response))
 
-    return sent, await asyncio.wait_for(stream.drain(write), PATIENCE_S)
+    return sent, await asyncio.wait_for(stream.queue.drain(write), PATIENCE_S)
 
 
 async def test_effects_are_carried_out_in_order_and_a_refusal_last() -> None:
@@ -273,11 +286,13 @@ async def test_every_effect_can_be_logged_by_the_glossary() -> None:
         Refuse(error=NotFoundError("who?")),
     ]
     executor, core = make(once(*effects), ScriptedSeeds(failed))
+    configure(LogSettings(level="debug"))
     with capture_logs() as logs:
         opened(executor, "p")
         with pytest.raises(NotFoundError):
             executor.apply(GO)
         await core.hears(SeedFailed)
+    structlog.reset_defaults()
     assert [log["event"] for log in logs] == [
         "seed_triggered",
         "answered",
