@@ -55,6 +55,7 @@ class Policy(Value, frozen=True, kw_only=True):
             return replace(
                 limits,
                 candidate_batch_limit=DRAGONFLY_SAMPLE,
+                blind_sample=True,
                 candidate_parent_limit=DRAGONFLY_PARENTS,
                 seed_share=0.0,
             )

@@ -124,7 +124,22 @@ def survey(child: Peer, among: Iterable[Peer] | None = None, enough: int | None 
     if not task.useful:
         return seen
     below = task.graph.descendants(child.id)
+    home, blocked = child.host, child.blocked
+    has_children = bool(task.graph.children(child.id))  # without, only it is below it
     for parent in task.useful.values() if among is None else among:
+        host = parent.host
+        if (  # nothing that could speak against it: most are so, and need no closer look
+            host is not home
+            and host.standing.state is HostState.GOOD
+            and parent.range is None
+            and not host.announced.disable_shared
+            and parent.id not in blocked
+            and not (has_children and parent.id in below)
+        ):
+            seen.eligible.append(parent)
+            if len(seen.eligible) == enough:
+                break
+            continue
         reason = why_unsuited(child, parent)
         if reason in _OPEN and parent.id in below:
             reason = Drop.CYCLE

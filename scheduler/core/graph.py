@@ -51,6 +51,7 @@ class DownloadGraph:
         self._search_limit = search_limit
         self._parents: dict[str, dict[str, Booking]] = {}
         self._children: dict[str, dict[str, Booking]] = {}
+        self._depths: dict[str, int] = {}  # of those who have parents, or had
 
     def add(self, peer_id: str) -> None:
         """Add a peer without edges."""
@@ -65,6 +66,7 @@ class DownloadGraph:
             raise InternalError(f"peer {peer_id} still has edges")
         del self._parents[peer_id]
         del self._children[peer_id]
+        self._depths.pop(peer_id, None)
 
     def __contains__(self, peer_id: str) -> bool:
         return peer_id in self._parents
@@ -76,6 +78,14 @@ class DownloadGraph:
     def parent_count(self, peer_id: str) -> int:
         """Return how many parents this peer has."""
         return len(self._parents[peer_id])
+
+    def depth(self, peer_id: str) -> int:
+        """Return how many hops it was from here to who has no parents, when edges came last.
+
+        0 for who has none. What changed above since then is not followed: it is a hint for choosing
+        among many, and following it would cost a walk over all below with every edge.
+        """
+        return self._depths.get(peer_id, 0) if self._parents[peer_id] else 0
 
     def parents(self, peer_id: str) -> tuple[str, ...]:
         """Return the parents, in the order they were added (best first)."""
@@ -124,6 +134,8 @@ class DownloadGraph:
             known[parent_id] = booking
             self._children[parent_id][child_id] = booking
             added.append(parent_id)
+        if added:
+            self._depths[child_id] = 1 + max(self.depth(parent_id) for parent_id in known)
         return tuple(added)
 
     def remove_edge(self, parent_id: str, child_id: str) -> Booking:

@@ -16,9 +16,11 @@ class Limits:
     # --- choosing parents ---
     candidate_parent_limit: int = 4
     """Parents in one answer. Dragonfly's documents say 4, its code 3; clients use them all."""
-    candidate_batch_limit: int = 128
-    """Candidates scored per decision; of more, a uniform sample. 128 cost about 0.7 ms in Python,
-    and a sample of 128 *useful* peers holds one of the best 4 % with probability 0.995."""
+    candidate_batch_limit: int = 25
+    """Candidates scored per decision; of more useful peers, the best at a glance and a few by lot
+    (`shortlist`). Six for each of four places; each costs about 1 % of the decision."""
+    blind_sample: bool = False
+    """Score a uniform sample of the useful peers instead, as Dragonfly does: to compare with it."""
     seed_share: float = 1.0
     """A seed bears this many children for each time its uplink is wider than the other candidates'
     (see `seed_share`); 0: any number, as in Dragonfly."""
@@ -76,7 +78,7 @@ class Limits:
     """Parents one child may block; the oldest is forgotten first. A stock client leaves after five
     rounds, so it never comes near."""
     story_decision_limit: int = 2000
-    """Latest decisions kept for `explain`: 4 KiB each with 32 candidates, 8 MiB."""
+    """Latest decisions kept for `explain`: 5 KiB each with 25 candidates, 10 MiB."""
     story_candidate_limit: int = 32
     """Candidates told per decision, the chosen ones first."""
     history_limit: int = 16

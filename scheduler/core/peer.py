@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from scheduler.core.account import Account
     from scheduler.core.cost import CostWindow
     from scheduler.core.host import KnownHost
+    from scheduler.core.shortlist import Listing
     from scheduler.core.task import Task
 
 UNKNOWN_RANGE = ByteRange(start=0, length=0)
@@ -38,6 +39,9 @@ class Peer:
     where the farthest of its pieces ends, in bytes. `is_ours`: it takes answers it did not ask for.
     In this life it got `decision_count` answers with parents and was sent to the source
     `source_count` times. `account` is kept of peers that don't write telemetry themselves.
+    `named_at_turn` is the number of the latest edge to a child, among all edges that the scheduler
+    ever made. `row` is what rankers may know of it, packed (`facts`), None: it has changed since;
+    `changes` counts how often it did, and `listing` is its place in its task's shortlist.
     """
 
     id: str
@@ -63,6 +67,23 @@ class Peer:
     decision_count: int = 0
     source_count: int = 0
     account: Account | None = None
+    named_at_turn: int = 0
+    row: bytes | None = None
+    changes: int = 0
+    listing: Listing | None = None
+
+    def changed(self) -> None:
+        """Something in it has changed that is worth knowing to whoever chooses parents."""
+        self.row = None
+        self.changes += 1
+
+    def got_piece(self, number: int, end: int, cost_s: float, now: float) -> None:
+        """Piece `number`, which ends at byte `end` of the content, arrived and took `cost_s`."""
+        self.pieces.add(number)
+        self.content_end = max(self.content_end, end)
+        self.costs.append(cost_s)
+        self.updated_at_s = self.piece_at_s = now
+        self.changed()
 
     def move(self, trigger: PeerTrigger, now: float) -> None:
         """Take `trigger`; IllegalTransitionError tells the story if there is no such step."""
@@ -70,6 +91,7 @@ class Peer:
         self.history.append(f"{now:.3f} s {trigger}: {self.state} -> {target}")
         self.state = target
         self.updated_at_s = now
+        self.changed()
 
     def story(self) -> str:
         """Tell this peer's latest transitions in one line."""

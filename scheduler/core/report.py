@@ -38,10 +38,8 @@ def piece_finished(turn: Turn, peer: Peer, piece: Piece) -> None:
     now, limits = turn.now, turn.limits
     if not 0 <= piece.number < limits.piece_number_limit:
         return
-    peer.pieces.add(piece.number)
-    peer.content_end = max(peer.content_end, piece.offset + piece.length)
-    peer.costs.append(piece.cost_s)
-    peer.updated_at_s = peer.piece_at_s = peer.host.updated_at_s = now
+    peer.got_piece(piece.number, piece.offset + piece.length, piece.cost_s, now)
+    peer.host.updated_at_s = now
     task = peer.task
     task.updated_at_s = now
     task.learn_from_piece(piece)

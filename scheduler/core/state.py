@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from math import log
 
 from msgspec.structs import replace
 
@@ -17,11 +18,12 @@ from odonata.wire.message import Download, Host
 from scheduler.core.candidate import why_useless
 from scheduler.core.cost import CostWindow
 from scheduler.core.graph import Booking, DownloadGraph
-from scheduler.core.history import SwarmRate
+from scheduler.core.history import PairRates, SwarmRate
 from scheduler.core.host import KnownHost
 from scheduler.core.lifecycle import PeerState, PeerTrigger, TaskTrigger
 from scheduler.core.limits import Limits
 from scheduler.core.peer import Peer, requested_range
+from scheduler.core.shortlist import Standard, rounded
 from scheduler.core.standing import HostState
 from scheduler.core.task import Task
 
@@ -37,11 +39,35 @@ class Verdicts:
     doubtful_evictions: int = 0
 
 
+class _Claims:
+    """The mean of the logarithms of all announced uplinks, kept by adding and taking away."""
+
+    def __init__(self) -> None:
+        self._sum = 0.0
+        self._count = 0
+
+    def add(self, uplink_bits_per_s: int) -> None:
+        if uplink_bits_per_s > 0:
+            self._sum += log(uplink_bits_per_s)
+            self._count += 1
+
+    def forget(self, uplink_bits_per_s: int) -> None:
+        if uplink_bits_per_s > 0:
+            self._sum -= log(uplink_bits_per_s)
+            self._count -= 1
+
+    @property
+    def mean_log(self) -> float:
+        """0 if nobody claims anything."""
+        return self._sum / self._count if self._count else 0.0
+
+
 class SchedulerState:
     """Hosts, tasks and peers by id, in the order they came.
 
     `terms` is a heap of when which eviction ends, `trials` are the hosts on probation. `bereft`
     holds peers that lost a parent and have not been looked after yet, in the order they did.
+    `turn_count` numbers the edges that were ever made.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -58,6 +84,10 @@ class SchedulerState:
         self.terms: list[tuple[float, str]] = []
         self.trials: dict[str, KnownHost] = {}
         self.bereft: dict[str, Peer] = {}
+        self.pairs = PairRates()
+        self.turn_count = 0
+        self._standard = Standard()
+        self._claims = _Claims()
         self._lives = 0
 
     # --- hosts ---
@@ -65,7 +95,9 @@ class SchedulerState:
     def announce(self, host: Host, interval_s: float, now: float) -> KnownHost:
         """Add a host or take over what it says of itself now."""
         known = self.hosts.get(host.id)
-        if known is None:
+        if known is not None:
+            self._claims.forget(known.announced.max_tx_bandwidth_bits_per_s)
+        else:
             known = KnownHost(
                 announced=host,
                 announce_interval_s=interval_s,
@@ -74,10 +106,8 @@ class SchedulerState:
                 announced_at_s=now,
             )
             self.hosts[host.id] = known
-        known.announced = host
-        known.announce_interval_s = interval_s
-        known.updated_at_s = known.announced_at_s = now
-        known.is_unreachable = False
+        known.announce(host, interval_s, now)
+        self._claims.add(host.max_tx_bandwidth_bits_per_s)
         if known.is_seed:
             self.seeds[host.id] = known
         else:
@@ -94,6 +124,7 @@ class SchedulerState:
         self.seeds.pop(host.id, None)
         self.trials.pop(host.id, None)
         self.swarm_rate.forget(host.swarm_share)
+        self._claims.forget(host.announced.max_tx_bandwidth_bits_per_s)
 
     # --- tasks ---
 
@@ -208,12 +239,22 @@ class SchedulerState:
 
     def refresh(self, peer: Peer) -> None:
         """Put `peer` into its task's index of useful parents, or take it out."""
-        useful = peer.task.useful
+        task = peer.task
         if why_useless(peer) is not None:
-            useful.pop(peer.id, None)
-        elif peer.id not in useful:
-            useful[peer.id] = peer
-            self.disturb(peer.task)
+            task.useful.pop(peer.id, None)
+            task.shortlist.discard(peer)
+            return
+        task.shortlist.put(peer, self._standard)
+        if peer.id not in task.useful:
+            task.useful[peer.id] = peer
+            self.disturb(task)
+
+    def standard(self) -> Standard:
+        """What guesses at a peer's worth are measured by now (`shortlist`)."""
+        found = Standard(rounded(self.swarm_rate.log_bytes_per_s), rounded(self._claims.mean_log))
+        if found != self._standard:
+            self._standard = found
+        return self._standard
 
     def wait(self, child: Peer) -> None:
         """Let `child` wait on its task for an answer; whatever it was told before is off."""
@@ -247,7 +288,13 @@ class SchedulerState:
         added = task.graph.add_edges(child.id, {parent.id: booking for parent in parents})
         linked = [task.peers[parent_id] for parent_id in added]
         for parent in linked:
+            self.turn_count += 1
+            parent.named_at_turn = self.turn_count
+            parent.changed()
             parent.host.book(booking)
+            if parent.listing is not None:
+                task.shortlist.put(parent, self._standard)
+        child.changed()
         self.refresh(child)
         return linked
 
@@ -278,6 +325,9 @@ class SchedulerState:
     def _unlink(self, parent: Peer, child: Peer) -> None:
         host = parent.host
         host.release(child.task.graph.remove_edge(parent.id, child.id))
+        child.changed()
+        if parent.listing is not None:
+            child.task.shortlist.put(parent, self._standard)
         if host.standing.state is HostState.ON_PROBATION:
             self.disturb_host(host)  # it may take another child
 

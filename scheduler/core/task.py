@@ -1,6 +1,7 @@
 """One task: what the peers of one id share, and everything that is under way for them.
 
-Besides the content's facts it holds the graph, the index of useful parents (kept by `state`), the
+Besides the content's facts it holds the graph, the index of useful parents (kept by `state`; in the
+order they became useful, and by what they are worth in `shortlist`), the
 children that wait for an answer, the peers at the source, and the *flights*: promises of bytes
 that have not landed yet. A flight has a deadline, after which nobody counts on it any more:
 
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from odonata.wire.message import Download, Piece, TaskFacts
 from scheduler.core.lifecycle import TaskState, TaskTrigger, next_task_state
+from scheduler.core.shortlist import Shortlist
 
 if TYPE_CHECKING:
     from scheduler.core.graph import DownloadGraph
@@ -65,6 +67,7 @@ class Task:
     piece_count: int = 0
     peers: dict[str, Peer] = field(default_factory=dict[str, "Peer"])
     useful: dict[str, Peer] = field(default_factory=dict[str, "Peer"])
+    shortlist: Shortlist = field(default_factory=Shortlist)
     waiting: dict[str, Peer] = field(default_factory=dict[str, "Peer"])
     at_source: dict[str, Peer] = field(default_factory=dict[str, "Peer"])
     starting: dict[str, float] = field(default_factory=dict[str, float])

@@ -54,6 +54,7 @@ from scheduler.core.lifecycle import PeerState
 from scheduler.core.story import Outcome
 
 if TYPE_CHECKING:
+    from odonata.wire.message import TaskFacts
     from scheduler.core.peer import Peer
     from scheduler.core.task import Task
     from scheduler.core.turn import Turn
@@ -273,7 +274,8 @@ def _give_parents(turn: Turn, child: Peer, seen: Survey, places: int | None = No
     if not parents:
         return False
     choice.parents = parents
-    turn.answer(child, NormalTask(parents=tuple(_parent(peer) for peer in parents)))
+    known = child.task.facts()
+    turn.answer(child, NormalTask(parents=tuple(_parent(peer, known) for peer in parents)))
     note_choice(turn, child, choice, seen)
     if child.state is PeerState.RECEIVED_NORMAL and child.id not in child.task.starting:
         child.task.starting[child.id] = turn.now + turn.limits.start_timeout_s
@@ -281,12 +283,12 @@ def _give_parents(turn: Turn, child: Peer, seen: Survey, places: int | None = No
     return True
 
 
-def _parent(peer: Peer) -> Parent:
+def _parent(peer: Peer, known: TaskFacts) -> Parent:
     return Parent(
         peer_id=peer.id,
         host=peer.host.announced,
         state=peer.state,
-        task=peer.task.facts(),
+        task=known,
         finished_pieces=peer.pieces.numbers(),
     )
 

@@ -151,7 +151,7 @@ def test_a_decision_can_be_made_again_from_its_record(ranker: Ranker) -> None:
         assert again.explored == record.explored
         assert again.propensities.tobytes() == record.propensities
         assert ranking.scores.tobytes() == record.scores
-        assert feature_matrix(batch).tobytes() == record.features
+        assert record.features == b""  # these rankers look at none; they follow from the facts
         assert np.array_equal(again.left_out, bad(record))
 
 
@@ -213,9 +213,15 @@ def test_a_child_whose_parent_failed_never_explores() -> None:
 
 
 def test_a_reader_can_tell_what_a_ranker_did_not_hand_over() -> None:
-    """Features are recorded also of rankers that look at none."""
+    """Features of rankers that look at none follow from the recorded facts, and are explained."""
     world = world_with_holders(2)
+    world.now = 12.0
     world.register("x", "hx")
     (record,) = world.decisions("x")
+    assert (record.features, record.feature_names, record.feature_schema) == (b"", (), "")
     batch = CandidateBatch(doubles(record.facts, len(FACT_NAMES)).copy())
-    assert record.features == feature_matrix(batch).tobytes()
+    (decision,) = world.core.explain(child_id="x")
+    for told in decision.candidates:
+        seen = feature_matrix(batch)[record.peer_ids.index(told.peer_id)]
+        expected = pytest.approx(seen.tolist(), rel=1e-5, abs=1e-5, nan_ok=True)
+        assert list(told.features.values()) == expected
