@@ -13,7 +13,7 @@ Who is taken. Without a temperature the best m. With one, scores that differ by 
 and always taking the best would send all children there at once: of the best 2 m each is taken with
 the probability
 
-    share = 1 - exp(-t w),   w = exp((score - best score) / temperature)
+    share = 1 - exp(-t w),   w = exp((score - m-th best score) / temperature)
 
 where t is such that these add up to m: as if each came after a time of its own, at the rate w, and
 the first m were taken. The draw is systematic (their probabilities laid end to end in a random
@@ -46,11 +46,11 @@ if TYPE_CHECKING:
 
 REACH = 2
 """Times the places: farther behind than that nobody is taken for a guess's sake."""
-WEIGHT_MIN = 1e-6
-"""Of the best one's: the least weight within reach. Keeps the search for t short."""
+POWER_LIMIT = 14.0
+"""Of e, on each side of the m-th best: a millionth of a chance. Keeps the search for t short."""
 SUM_ERROR = 1e-12
 STEPS_MAX = 100
-"""Of the search for t; it gains one or more at each step, and t is at most some 20."""
+"""Of the search for t, by Newton's method from below; it takes about ten."""
 
 
 class Chance(IntEnum):
@@ -158,9 +158,9 @@ def _within_reach(ranking: Ranking, good: list[int], places: int) -> list[float]
     if not ranking.temperature > 0:
         return [1.0] * places
     scores: list[float] = ranking.scores[good[: REACH * places]].tolist()
-    best = scores[0]
-    heat = ranking.temperature
-    weights = [max(exp((score - best) / heat), WEIGHT_MIN) for score in scores]
+    last, heat = scores[places - 1], ranking.temperature
+    powers = [min(max((score - last) / heat, -POWER_LIMIT), POWER_LIMIT) for score in scores]
+    weights = [exp(power) for power in powers]
     t = places / sum(weights)  # too small: nobody's probability is more than t w
     for _ in range(STEPS_MAX):
         rests = [exp(-t * weight) for weight in weights]

@@ -17,8 +17,8 @@ thousand, but for the levels, of which there are at most `2 * LEVEL_LIMIT + 1`.
 A guess is made anew when the peer or its host changes by an event of this task. A host serves many
 tasks, and its children elsewhere change what it is worth here; each peer's listing says which state
 of peer, host and swarm its level was guessed from, and one that is outdated is put right when it is
-drawn. So a host that filled up elsewhere is drawn once too often, and one that became free is met
-again by lot; the ranker scores what is true now either way.
+drawn, or when its host announces itself again. So a host that filled up elsewhere is drawn once too
+often, and one that became free is met again by lot; the ranker scores what is true now either way.
 
 Nothing here decides who is a candidate (`candidate`) or who is chosen (`choice`).
 """
@@ -26,7 +26,7 @@ Nothing here decides who is a candidate (`candidate`) or who is chosen (`choice`
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isnan, log
+from math import log
 from typing import TYPE_CHECKING
 
 from models.prior import PRIOR_PIECES
@@ -43,9 +43,15 @@ if TYPE_CHECKING:
 LEVEL_WIDTH = log(2) / 2
 """Half a doubling of the rate: one child more moves a host by one or two levels while it has few,
 and two hosts on one level are so near that only a ranker can tell them apart."""
-LEVEL_LIMIT = 24
-"""Levels on each side of the swarm's own: 2**12 times the rate. Farther apart is as good as
-infinitely far."""
+LEVEL_LIMIT = 30
+"""Levels on each side of `MIDDLE`: from 4 KB/s to 4 TB/s. Farther off is as good as infinitely."""
+MIDDLE = log(125e6)
+"""A gigabit per second. It is also what a stranger is thought to give in a swarm that nothing is
+known of: rather too much, for whoever is listed too high is drawn and put right."""
+USUAL_CLAIM = log(1e9)
+"""The same as uplinks are announced, in bits."""
+FOLLOWED_FROM = 0.75
+"""Doublings away from it at which the standard follows; more than a half, lest it go to and fro."""
 NEAR_PART = 4
 BY_LOT_PART = 8
 """Of a draw, one in so many."""
@@ -53,13 +59,21 @@ BY_LOT_PART = 8
 
 @dataclass(frozen=True, slots=True)
 class Standard:
-    """What guesses are measured by: logarithms of the swarm's rate and of the usual claim.
+    """What is thought of strangers: logarithms of the swarm's rate and of the usual claim.
 
-    Both rounded to whole doublings, so that the standard, and with it all guesses, seldom change.
+    It follows them in steps of a doubling, so that it seldom changes, and with it the guesses at
+    whoever is not known well.
     """
 
-    log_rate: float = 0.0
-    log_claim: float = 0.0
+    log_rate: float = MIDDLE
+    log_claim: float = USUAL_CLAIM
+
+    def following(self, log_rate: float, log_claim: float) -> Standard:
+        """The standard by these, NaN of what is unknown; itself if they are near enough."""
+        rate, claim = _followed(self.log_rate, log_rate), _followed(self.log_claim, log_claim)
+        if rate == self.log_rate and claim == self.log_claim:
+            return self
+        return Standard(rate, claim)
 
 
 @dataclass(slots=True, eq=False)
@@ -135,15 +149,15 @@ class Shortlist:
 
     def _take_by_lot(self, count: int, drawn: dict[Peer, None], dice: Random) -> None:
         levels = list(self._all.values())
-        for _ in range(2 * (count - len(drawn))):  # some of them have been drawn already
+        for _ in range(4 * (count - len(drawn) + 1)):  # some of them have been drawn already
+            if len(drawn) >= count:
+                return
             number = int(dice.random() * self._count)
             for level in levels:
                 if number < len(level):
                     drawn[level[number]] = None
                     break
                 number -= len(level)
-            if len(drawn) >= count:
-                return
 
     def _insert(self, peer: Peer, listing: Listing) -> None:
         level = self._all.setdefault(listing.level, [])
@@ -199,9 +213,9 @@ class Shortlist:
 
 
 def level_of(peer: Peer, standard: Standard) -> int:
-    """What one more child would get from a peer, in half doublings of the swarm's rate."""
+    """What one more child would get from a peer, in half doublings."""
     host = peer.host
-    worth = _log_rate(host, standard) - log(host.concurrent_upload_count + 1)
+    worth = _log_rate(host, standard) - MIDDLE - log(host.concurrent_upload_count + 1)
     if peer.state is PeerState.SUCCEEDED:
         worth += FINISHED_WEIGHT
     elif peer.task.piece_count:
@@ -219,20 +233,23 @@ def is_outdated(peer: Peer, standard: Standard) -> bool:
     )
 
 
-def rounded(log_value: float) -> float:
-    """To whole doublings; 0 of what is not known."""
-    return 0.0 if isnan(log_value) else round(log_value / log(2)) * log(2)
+def _followed(followed: float, log_value: float) -> float:
+    """Whole doublings on, if it is more than three quarters of one away; NaN is nowhere."""
+    doublings = (log_value - followed) / log(2)
+    return followed + round(doublings) * log(2) if abs(doublings) > FOLLOWED_FROM else followed
 
 
 def _log_rate(host: KnownHost, standard: Standard) -> float:
     """As our rule guesses it: history as far as there is one, else the claim."""
     uplink, history = host.announced.max_tx_bandwidth_bits_per_s, host.history
     rate, pieces = history.rate_bytes_per_s, history.pieces.value
-    claim = CLAIM_TRUST * (log(uplink) - standard.log_claim) if uplink > 0 else 0.0
+    guess = standard.log_rate
+    if uplink > 0:
+        guess += CLAIM_TRUST * (log(uplink) - standard.log_claim)
     if not rate > 0:  # NaN is not
-        return claim
+        return guess
     weight = pieces / (pieces + PRIOR_PIECES)
-    return weight * (log(rate) - standard.log_rate) + (1.0 - weight) * claim
+    return weight * log(rate) + (1.0 - weight) * guess
 
 
 def _take_best(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from math import log
+from math import log, nan
 
 from msgspec.structs import replace
 
@@ -23,7 +23,7 @@ from scheduler.core.host import KnownHost
 from scheduler.core.lifecycle import PeerState, PeerTrigger, TaskTrigger
 from scheduler.core.limits import Limits
 from scheduler.core.peer import Peer, requested_range
-from scheduler.core.shortlist import Standard, rounded
+from scheduler.core.shortlist import Standard
 from scheduler.core.standing import HostState
 from scheduler.core.task import Task
 
@@ -58,8 +58,8 @@ class _Claims:
 
     @property
     def mean_log(self) -> float:
-        """0 if nobody claims anything."""
-        return self._sum / self._count if self._count else 0.0
+        """NaN if nobody claims anything."""
+        return self._sum / self._count if self._count else nan
 
 
 class SchedulerState:
@@ -108,6 +108,7 @@ class SchedulerState:
             self.hosts[host.id] = known
         known.announce(host, interval_s, now)
         self._claims.add(host.max_tx_bandwidth_bits_per_s)
+        self.standard()
         if known.is_seed:
             self.seeds[host.id] = known
         else:
@@ -251,9 +252,9 @@ class SchedulerState:
 
     def standard(self) -> Standard:
         """What guesses at a peer's worth are measured by now (`shortlist`)."""
-        found = Standard(rounded(self.swarm_rate.log_bytes_per_s), rounded(self._claims.mean_log))
-        if found != self._standard:
-            self._standard = found
+        self._standard = self._standard.following(
+            self.swarm_rate.log_bytes_per_s, self._claims.mean_log
+        )
         return self._standard
 
     def wait(self, child: Peer) -> None:

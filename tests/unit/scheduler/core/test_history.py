@@ -15,6 +15,8 @@ from scheduler.core.history import (
     USUAL_PIECES,
     DecayedRate,
     HostHistory,
+    PairRates,
+    PieceRate,
     SwarmRate,
     SwarmShare,
     faded,
@@ -276,7 +278,13 @@ def test_a_pairs_rate_is_the_geometric_mean_of_its_pieces() -> None:
 
 @pytest.mark.parametrize(
     ("giver", "taker", "length", "cost_s"),
-    [("", "b", 1, 1.0), ("a", "", 1, 1.0), ("a", "b", 0, 1.0), ("a", "b", 1, 0.0), ("a", "b", 1, nan)],
+    [
+        ("", "b", 1, 1.0),
+        ("a", "", 1, 1.0),
+        ("a", "b", 0, 1.0),
+        ("a", "b", 1, 0.0),
+        ("a", "b", 1, nan),
+    ],
 )
 def test_what_names_no_pair_or_no_rate_is_no_piece(
     giver: str, taker: str, length: int, cost_s: float

@@ -191,7 +191,9 @@ def test_without_a_temperature_to_speak_of_the_best_are_taken() -> None:
 
 def test_a_hot_ranking_takes_anybody_within_reach_and_nobody_beyond() -> None:
     ranked = warm([float(n) for n in range(12)], 1e9)
-    assert {row for seed in range(99) for row in picked(ranked, seed=seed).rows} == set(range(4, 12))
+    assert {row for seed in range(99) for row in picked(ranked, seed=seed).rows} == set(
+        range(4, 12)
+    )
     assert picked(ranked).propensities == pytest.approx([0.0] * 4 + [0.5] * 8)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from math import log, nan
 from random import Random
 
 import pytest
@@ -12,11 +14,14 @@ from hypothesis import strategies as st
 from support.scheduler_world import World, download, host, parents
 
 from models.rule import RuleRanker
+from scheduler.core.effect import SchedulerEffect
+from scheduler.core.event import SchedulerEvent
 from scheduler.core.invariant import check
 from scheduler.core.limits import Limits
 from scheduler.core.peer import Peer
 from scheduler.core.shortlist import (
     BY_LOT_PART,
+    MIDDLE,
     NEAR_PART,
     Listing,
     Standard,
@@ -31,7 +36,7 @@ COUNT = 25
 class BareWorld(World):
     """Without the invariants after each event: they look at everybody."""
 
-    def handle(self, event):  # type: ignore[no-untyped-def]  # the effects of the core
+    def handle(self, event: SchedulerEvent) -> list[SchedulerEffect]:
         return self.core.handle(event, self.now)
 
 
@@ -43,6 +48,8 @@ def world_with(count: int, *, bandwidths: dict[int, int] | None = None, idcs: in
         world.announce(host(f"h{number}", idc=idc, bandwidth=bandwidth))
         world.holder(f"p{number}", f"h{number}")
     world.announce(host("hx", idc="IDC-0"))
+    for known in tuple(world.core.state.hosts.values()):
+        world.announce(known.announced)  # again, as hosts do: by now the usual claim is known
     check(world.core)
     return world
 
@@ -53,7 +60,7 @@ def draw(world: World, idc: str = "", seed: int = 1) -> list[Peer]:
 
 
 def test_the_few_best_of_very_many_are_always_drawn() -> None:
-    fast = {number: 100 * GIGABIT for number in range(0, 1000, 100)}
+    fast = dict.fromkeys(range(0, 1000, 100), 100 * GIGABIT)
     world = world_with(1000, bandwidths=fast)
     for seed in range(50):
         names = [peer.id for peer in draw(world, seed=seed)]
@@ -79,7 +86,7 @@ def test_near_ones_are_among_them_though_others_are_better() -> None:
 
 def test_a_few_are_drawn_whatever_their_level() -> None:
     """A slow host with a bad name is met again: about one draw in three hundred."""
-    slow = {number: GIGABIT // 1000 for number in range(900, 1000)}
+    slow = dict.fromkeys(range(900, 1000), GIGABIT // 1000)
     world = world_with(1000, bandwidths=slow)
     drawn = [peer.id for seed in range(500) for peer in draw(world, seed=seed)]
     hits = sum(int(name[1:]) >= 900 for name in drawn)
@@ -129,7 +136,7 @@ def test_a_host_that_moves_is_near_to_others_then() -> None:
 def test_a_swarm_twice_as_fast_outdates_all_and_all_are_put_right_when_drawn() -> None:
     world = world_with(30)
     shortlist = world.task().shortlist
-    faster = Standard(log_rate=20.0, log_claim=20.0)
+    faster = Standard(log_rate=MIDDLE + 2.0)
     drawn = shortlist.draw("", 30, faster, Random(1))
     assert all(not is_outdated(peer, faster) for peer in drawn)
     assert not shortlist.complaint()
@@ -153,6 +160,16 @@ def test_complaints() -> None:
     listing(world, "p1").level -= 1
     world.peer("p1").listing = None
     assert "knows nothing" in shortlist.complaint()
+
+
+def test_the_standard_follows_in_doublings() -> None:
+    standard = Standard()
+    assert standard.following(nan, nan) is standard
+    assert standard.following(MIDDLE + 0.7 * log(2), nan) is standard
+    twice = standard.following(MIDDLE + 0.8 * log(2), nan)
+    assert twice.log_rate == pytest.approx(MIDDLE + log(2))
+    assert twice.following(MIDDLE + 0.3 * log(2), nan) is twice
+    assert twice.log_claim == standard.log_claim
 
 
 def listing(world: World, name: str) -> Listing:
@@ -231,6 +248,4 @@ class CountingDice(Random):
 
 
 def _copy(peer: Peer, number: int) -> Peer:
-    from dataclasses import replace
-
     return replace(peer, id=f"copy-{number}", listing=None)
