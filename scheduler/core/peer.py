@@ -7,23 +7,29 @@ transition means for others, is decided elsewhere (`candidate`, `state`).
 from __future__ import annotations
 
 import re
-from collections import deque
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from odonata.wire.message import ByteRange, Download
 from scheduler.core.finished_pieces import FinishedPieces
-from scheduler.core.lifecycle import PeerState, PeerTrigger, next_peer_state
+from scheduler.core.lifecycle import PEER_TRANSITIONS, PeerState, PeerTrigger, next_peer_state
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from scheduler.core.account import Account
     from scheduler.core.cost import CostWindow
     from scheduler.core.host import KnownHost
     from scheduler.core.shortlist import Listing
+    from scheduler.core.steps import Steps
     from scheduler.core.task import Task
 
 UNKNOWN_RANGE = ByteRange(start=0, length=0)
 """Some part of the content, we can't tell which: good for nobody, served only by whole copies."""
+
+NOBODY: Mapping[str, int] = MappingProxyType({})
+"""Blocked by those who block nobody, as most do: one for all."""
 
 _CLOSED_RANGE = re.compile(
     r"\s*bytes\s*=\s*(\d{1,18})\s*-\s*(\d{1,18})\s*", re.ASCII | re.IGNORECASE
@@ -52,7 +58,7 @@ class Peer:
     range: ByteRange | None
     concurrent_piece_count: int
     costs: CostWindow
-    history: deque[str]
+    steps: Steps
     created_at_s: float
     updated_at_s: float
     piece_at_s: float  # when the latest piece arrived; at first, when the peer came
@@ -61,7 +67,7 @@ class Peer:
     source_refused: bool = False  # the source answered this peer with an error
     pieces: FinishedPieces = field(default_factory=FinishedPieces)
     content_end: int = 0
-    blocked: dict[str, int] = field(default_factory=dict[str, int])
+    blocked: Mapping[str, int] = field(default_factory=lambda: NOBODY)
     is_ours: bool = False
     is_asking: bool = True  # whether it asked for the answer that it waits for
     decision_count: int = 0
@@ -87,16 +93,19 @@ class Peer:
 
     def move(self, trigger: PeerTrigger, now: float) -> None:
         """Take `trigger`; IllegalTransitionError tells the story if there is no such step."""
-        target = next_peer_state(self.state, trigger, self.story())
-        self.history.append(f"{now:.3f} s {trigger}: {self.state} -> {target}")
+        target = PEER_TRANSITIONS.get((self.state, trigger))
+        if target is None:
+            next_peer_state(self.state, trigger, self.story())  # raises
+            return
+        self.steps.add(now, trigger, self.state, target)
         self.state = target
         self.updated_at_s = now
         self.changed()
 
     def story(self) -> str:
         """Tell this peer's latest transitions in one line."""
-        steps = "; ".join(self.history) or "nothing yet"
-        return f"peer {self.id} of task {self.task.id} on host {self.host.id}: {steps}"
+        where = f"peer {self.id} of task {self.task.id} on host {self.host.id}"
+        return f"{where}: {self.steps.told()}"
 
     def blocks(self, parent: Peer) -> bool:
         """Whether `parent` failed this child in its present life, and must not be named to it."""
@@ -104,10 +113,12 @@ class Peer:
 
     def block(self, parent: Peer, limit: int) -> None:
         """Never name `parent` to this child again; of more than `limit` the oldest is forgotten."""
-        self.blocked.pop(parent.id, None)
-        self.blocked[parent.id] = parent.serial
-        if len(self.blocked) > limit:
-            del self.blocked[next(iter(self.blocked))]
+        blocked = dict(self.blocked)
+        blocked.pop(parent.id, None)
+        blocked[parent.id] = parent.serial
+        if len(blocked) > limit:
+            del blocked[next(iter(blocked))]
+        self.blocked = blocked
 
 
 def covers(held: ByteRange | None, wanted: ByteRange | None) -> bool:

@@ -8,7 +8,6 @@ parts agree. A task in which something changed that its waiting children may car
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from math import log, nan
 
@@ -25,6 +24,7 @@ from scheduler.core.limits import Limits
 from scheduler.core.peer import Peer, requested_range
 from scheduler.core.shortlist import Standard
 from scheduler.core.standing import HostState
+from scheduler.core.steps import Steps
 from scheduler.core.task import Task
 
 BITS_PER_BYTE = 8
@@ -140,7 +140,7 @@ class SchedulerState:
                 id=task_id,
                 download=_without_secrets(download),
                 graph=DownloadGraph(self.limits.descendant_search_limit),
-                history=deque(maxlen=self.limits.history_limit),
+                steps=Steps(self.limits.history_limit),
                 created_at_s=now,
                 updated_at_s=now,
             )
@@ -192,7 +192,7 @@ class SchedulerState:
                 download.concurrent_piece_count or limits.default_concurrent_piece_count
             ),
             costs=CostWindow(limits.cost_window),
-            history=deque(maxlen=limits.history_limit),
+            steps=Steps(limits.history_limit),
             created_at_s=now,
             updated_at_s=now,
             piece_at_s=now,
@@ -216,11 +216,11 @@ class SchedulerState:
                 self.unlink_parents(peer)
             case PeerState.SUCCEEDED:
                 self._land(peer)
-                peer.download = _without_secrets(peer.download)
+                _close_books(peer)
                 self.unlink_parents(peer)
             case PeerState.FAILED | PeerState.LEAVE:
                 self._land(peer)
-                peer.download = _without_secrets(peer.download)
+                _close_books(peer)
                 self.unlink_parents(peer)
                 self.unlink_children(peer)
             case _:
@@ -348,6 +348,16 @@ def _booking(child: Peer) -> Booking:
         piece_count=pieces,
         content_length=task.content_length or 0,
     )
+
+
+def _close_books(peer: Peer) -> None:
+    """Keep of a download that has ended only what is still asked for.
+
+    Most peers of a task wanted just what the task says, and can share it.
+    """
+    what, common = _without_secrets(peer.download), peer.task.download
+    peer.download = common if what == common else what
+    peer.costs.close()
 
 
 def _without_secrets(download: Download) -> Download:

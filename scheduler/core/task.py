@@ -14,7 +14,6 @@ Entries of one kind share one time-out, so each dict is in the order of its dead
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -25,6 +24,7 @@ from scheduler.core.shortlist import Shortlist
 if TYPE_CHECKING:
     from scheduler.core.graph import DownloadGraph
     from scheduler.core.peer import Peer
+    from scheduler.core.steps import Steps
 
 MAX_CONTENT_LENGTH = 2**63 - 1
 MAX_PIECE_COUNT = 2**32 - 1
@@ -58,7 +58,7 @@ class Task:
     id: str
     download: Download
     graph: DownloadGraph
-    history: deque[str]
+    steps: Steps
     created_at_s: float
     updated_at_s: float
     state: TaskState = TaskState.PENDING
@@ -78,9 +78,8 @@ class Task:
 
     def move(self, trigger: TaskTrigger, now: float) -> None:
         """Take `trigger`; IllegalTransitionError tells the story if there is no such step."""
-        story = f"task {self.id}: {'; '.join(self.history) or 'nothing yet'}"
-        target = next_task_state(self.state, trigger, story)
-        self.history.append(f"{now:.3f} s {trigger}: {self.state} -> {target}")
+        target = next_task_state(self.state, trigger, f"task {self.id}: {self.steps.told()}")
+        self.steps.add(now, trigger, self.state, target)
         self.state = target
         self.updated_at_s = now
 
