@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from enum import StrEnum
 
 _WORDS: Final[tuple[str, ...]] = (*PeerTrigger, *PeerState, *TaskTrigger, *TaskState)
-_NUMBERS: Final = {word: number for number, word in enumerate(_WORDS)}
+_NUMBERS: Final[dict[str, int]] = {word: number for number, word in enumerate(_WORDS)}
 _BASE: Final = 100  # more than there are words
 _WIDTH: Final = 2  # numbers for each step
 

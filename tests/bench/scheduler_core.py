@@ -1,10 +1,10 @@
-"""What the scheduler's core costs: CPU per decision, memory per peer, how soon a waiting child hears.
+"""What the scheduler's core costs: CPU per decision, memory per peer, delay of a waiting child.
 
-    python tests/bench/scheduler_core.py [--json OUT] [--quick] [--registered-and-gone 1000000]
+    python tests/bench/scheduler_core.py [--json OUT] [--registered-and-gone 1000000]
 
 - `decisions_per_core_s`: whole events (Register, decision among the shortlist of a task with 2,000
-  useful peers, answer) with the rule, with its record and its line in the story as a scheduler keeps
-  them by default, without rpc. CPU time of the thread, garbage collection included.
+  useful peers, answer) with the rule, with its record and its line in the story as a scheduler
+  keeps them by default, without rpc. CPU time of the thread, garbage collection included.
 - `decision_p99_ms`: the same events one by one, CPU time of the thread.
 - `decision_us_by_peers`: mean CPU time of such an event with 100, 1,000 and 10,000 useful peers.
 - `bytes_per_peer`: growth of the resident memory of a process of its own, over its peers, with
@@ -27,7 +27,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from random import Random
@@ -108,7 +108,7 @@ def crowd(count: int) -> BareWorld:
 
 
 def decision_costs_s(world: BareWorld, rounds: int) -> list[float]:
-    """CPU seconds of so many Register events, each answered with parents; each child leaves again."""
+    """CPU seconds of so many Register events, each answered with parents; the child leaves then."""
     wanted, costs = download(), list[float]()
     for number in range(rounds):
         host_id, peer_id = f"c{number % CHILD_HOSTS}", f"child-{number}"
@@ -154,8 +154,9 @@ def wanted(number: int) -> Download:
     """A download as the wire gives it: strings of its own, headers, and a copy of the message."""
     token = f"{number:0300d}"
     what = download(size=TASK_PIECES * PIECE_LENGTH)
+    task = number % TASKS
     return Download(
-        url=f"http://registry.example/v2/library/image-{number % TASKS}/blobs/sha256:{number % TASKS:064d}",
+        url=f"http://registry.example/v2/library/image-{task}/blobs/sha256:{task:064d}",
         request_header={"authorization": f"Bearer {token}", "accept": "*/*"},
         actual_content_length=what.actual_content_length,
         actual_piece_length=what.actual_piece_length,
@@ -236,7 +237,7 @@ async def serve() -> None:
 
 
 @contextmanager
-def server() -> Iterator[str]:
+def server() -> Generator[str]:
     command = [sys.executable, __file__, "--serve"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -271,8 +272,8 @@ async def _wake(client: Any, number: int) -> list[float]:
     ]
     for child in waiting:
         await child.register()
-    while len((await client.stat_task(task_id)).peers or ()) < WAITING + 1:
-        await asyncio.sleep(0)
+    while (await client.stat_task(task_id)).peer_count < WAITING + 1:
+        pass  # the call itself waits
 
     async def answered(child: Any) -> float:
         told = await child.answer()
@@ -281,10 +282,11 @@ async def _wake(client: Any, number: int) -> list[float]:
         await child.send(Started())
         return at_s
 
-    hearing = [asyncio.create_task(answered(child)) for child in waiting]
-    began_s = time.monotonic()
-    await first.send(BackToSourceStarted())
-    return [at_s - began_s for at_s in await asyncio.gather(*hearing)]
+    async with asyncio.TaskGroup() as tasks:
+        hearing = [tasks.create_task(answered(child)) for child in waiting]
+        began_s = time.monotonic()
+        await first.send(BackToSourceStarted())
+    return [one.result() - began_s for one in hearing]
 
 
 # --- all of it ---

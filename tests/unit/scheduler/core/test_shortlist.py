@@ -199,30 +199,35 @@ def test_the_list_is_right_after_anything(steps: list[tuple[str, int, int]]) -> 
     born = 0
     for what, number, other in steps:
         world.now += 0.5
-        if what == "announce":
-            idc, bandwidth = ("a", "b", "", "c")[other], 10 ** (other + 7)
-            world.announce(host(f"h{number}", idc=idc, bandwidth=bandwidth))
-        elif what == "child":
+        if what == "child":
             born += 1
             world.register(f"c{born}", f"h{number}")
             world.started(f"c{born}")
         elif what == "drop" and born:
             world.delete_peer(f"c{born}")
             born -= 1
-        elif f"p{number}" not in world.core.state.peers:
-            continue
-        elif what == "leave":
-            world.delete_peer(f"p{number}")
-        elif what == "piece":
-            for child in range(1, born + 1):
-                world.piece(f"c{child}", other, f"p{number}", cost_s=0.01 + other)
-        elif what == "finish":
-            world.finished(f"p{number}")
-        elif what == "draw":
-            standard = world.core.state.standard()
-            drawn = world.task().shortlist.draw("A", other + 1, standard, Random(number))
-            assert len(set(drawn)) == len(drawn) <= other + 1
-            check(world.core)
+        else:
+            happen(world, what, number, other, born)
+        check(world.core)
+
+
+def happen(world: World, what: str, number: int, other: int, born: int) -> None:
+    if what == "announce":
+        idc, bandwidth = ("a", "b", "", "c")[other], 10 ** (other + 7)
+        world.announce(host(f"h{number}", idc=idc, bandwidth=bandwidth))
+    if f"p{number}" not in world.core.state.peers:
+        return
+    if what == "leave":
+        world.delete_peer(f"p{number}")
+    elif what == "piece":
+        for child in range(1, born + 1):
+            world.piece(f"c{child}", other, f"p{number}", cost_s=0.01 + other)
+    elif what == "finish":
+        world.finished(f"p{number}")
+    elif what == "draw":
+        standard = world.core.state.standard()
+        drawn = world.task().shortlist.draw("A", other + 1, standard, Random(number))
+        assert len(set(drawn)) == len(drawn) <= other + 1
 
 
 @pytest.mark.parametrize("count", [100, 10_000])
