@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.facts import FACT_NAMES
-from models.features import FEATURE_NAMES, schema_hash
+from models.features import FEATURE_NAMES, feature_matrix, schema_hash
 from odonata.telemetry.record import DecisionRecord, decision_id, source_decision_id
 from scheduler.core.candidate import Drop
 from scheduler.core.effect import WriteRecord
@@ -78,10 +78,24 @@ def note_choice(turn: Turn, child: Peer, choice: Choice, seen: Survey) -> None:
         child.account.name(child.decision_count, choice.parents)
     peer_ids = tuple(peer.id for peer in choice.candidates)
     linked = _linked(choice)
-    _tell_choice(turn, child, choice, _ranked(turn, choice, seen, peer_ids, linked))
+    features = _features(turn, choice)
+    _tell_choice(turn, child, choice, _ranked(turn, choice, seen, peer_ids, linked, features))
     if turn.limits.records:
-        record = _record(turn, child, choice, peer_ids, linked)
+        record = _record(turn, child, choice, peer_ids, linked, features)
         turn.effects.append(WriteRecord(record=record))
+
+
+def _features(turn: Turn, choice: Choice) -> FloatArray | None:
+    """What the ranker saw; of one that looks at none, None but for a sample of the decisions.
+
+    They follow from the facts, and whoever reads the record computes them: that costs several times
+    what ranking by the rule does, and all would wait for it.
+    """
+    features, limits = choice.ranking.features, turn.limits
+    if features is not None or not limits.records:
+        return features
+    is_sampled = choice.draw_seed % limits.feature_record_interval == 0
+    return feature_matrix(choice.batch) if is_sampled else None
 
 
 def _linked(choice: Choice) -> tuple[int, ...]:
@@ -115,10 +129,14 @@ def _tell_choice(turn: Turn, child: Peer, choice: Choice, told: Ranked) -> None:
 
 
 def _ranked(
-    turn: Turn, choice: Choice, seen: Survey, peer_ids: tuple[str, ...], linked: tuple[int, ...]
+    turn: Turn,
+    choice: Choice,
+    seen: Survey,
+    peer_ids: tuple[str, ...],
+    linked: tuple[int, ...],
+    features: FloatArray | None,
 ) -> Ranked:
-    picked, ranking = choice.picked, choice.ranking
-    features, limit = ranking.features, turn.limits.story_candidate_limit
+    picked, ranking, limit = choice.picked, choice.ranking, turn.limits.story_candidate_limit
     return Ranked(
         peer_ids=peer_ids,
         scores=ranking.scores,
@@ -135,15 +153,14 @@ def _ranked(
 
 
 def _record(
-    turn: Turn, child: Peer, choice: Choice, peer_ids: tuple[str, ...], linked: tuple[int, ...]
+    turn: Turn,
+    child: Peer,
+    choice: Choice,
+    peer_ids: tuple[str, ...],
+    linked: tuple[int, ...],
+    features: FloatArray | None,
 ) -> DecisionRecord:
-    """Features are recorded as the ranker saw them.
-
-    Of one that looks at none they follow from the facts, and whoever reads the record computes
-    them: that costs ten times what ranking by the rule does, and all would wait for it.
-    """
     candidates, ranking, picked = choice.candidates, choice.ranking, choice.picked
-    features = ranking.features
     slots = [-1] * len(candidates)
     for slot, row in enumerate(linked):
         slots[row] = slot

@@ -69,6 +69,10 @@ class Limits:
     records: bool = True
     """Whether decisions, and the pieces of peers that don't write them themselves, are recorded
     (`WriteRecord`). Off where nobody takes the records: they cost time and memory."""
+    feature_record_interval: int = 128
+    """Of decisions whose ranker looks at no features, one in so many records them all the same, so
+    that it shows when training computes others from the facts than a scheduler does. They cost as
+    much as the whole decision, so fewer than one in a hundred pays for them."""
     cost_window: int = 2000
     """Latest piece costs kept per peer, the window of IsBadParent."""
     piece_number_limit: int = 1 << 20

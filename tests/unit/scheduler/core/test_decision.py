@@ -119,7 +119,10 @@ def test_a_scheduler_without_telemetry_records_nothing() -> None:
 @pytest.mark.parametrize("ranker", [DragonflyRanker(), RuleRanker(), RandomRanker()])
 def test_a_decision_can_be_made_again_from_its_record(ranker: Ranker) -> None:
     """Facts and seed give the same features, scores, propensities and answer, bit for bit."""
-    world = World(Limits(exploration=0.3, candidate_batch_limit=12, admission=False), ranker=ranker)
+    limits = Limits(
+        exploration=0.3, candidate_batch_limit=12, admission=False, feature_record_interval=4
+    )
+    world, sampled = World(limits, ranker=ranker), set[bool]()
     chance = Random(3)
     for number in range(40):
         world.now = float(number)
@@ -151,8 +154,12 @@ def test_a_decision_can_be_made_again_from_its_record(ranker: Ranker) -> None:
         assert again.explored == record.explored
         assert again.propensities.tobytes() == record.propensities
         assert ranking.scores.tobytes() == record.scores
-        assert record.features == b""  # these rankers look at none; they follow from the facts
+        # These rankers look at none; they follow from the facts.
+        is_sampled = record.draw_seed % 4 == 0
+        assert record.features == (feature_matrix(batch).tobytes() if is_sampled else b"")
+        sampled.add(is_sampled)
         assert np.array_equal(again.left_out, bad(record))
+    assert sampled == {True, False}
 
 
 def explorer(what: Download | None = None) -> World:
