@@ -15,10 +15,11 @@ those the guess is wrong about are met again. It costs as much among a hundred a
 thousand, but for the levels, of which there are at most `2 * LEVEL_LIMIT + 1`.
 
 A guess is made anew when the peer or its host changes by an event of this task. A host serves many
-tasks, and its children elsewhere change what it is worth here; each peer's listing says which state
-of peer, host and swarm its level was guessed from, and one that is outdated is put right when it is
-drawn, or when its host announces itself again. So a host that filled up elsewhere is drawn once too
-often, and one that became free is met again by lot; the ranker scores what is true now either way.
+tasks, and its children elsewhere change what it is worth here; each peer's listing says from which
+state of peer, host, task and swarm its level was guessed, and one that is outdated is put right
+when it is drawn, or when its host announces itself again. So a host that filled up elsewhere is
+drawn once too often, and one that became free is met again by lot; the ranker scores what is true
+now either way.
 
 Nothing here decides who is a candidate (`candidate`) or who is chosen (`choice`).
 """
@@ -78,13 +79,14 @@ class Standard:
 
 @dataclass(slots=True, eq=False)
 class Listing:
-    """Where a peer is listed, and from which state of peer, host and swarm that was guessed."""
+    """Where a peer is listed, and from which state of peer, host, task and swarm."""
 
     level: int
     idc: str
     standard: Standard
     peer_changes: int
     host_changes: int
+    piece_count: int  # of the task
     position: int = -1
     near_position: int = -1
 
@@ -108,11 +110,14 @@ class Shortlist:
         host, listing = peer.host, peer.listing
         level, idc = level_of(peer, standard), host.place.idc.casefold()
         if listing is None:
-            listing = peer.listing = Listing(level, idc, standard, peer.changes, host.changes)
+            listing = peer.listing = Listing(
+                level, idc, standard, peer.changes, host.changes, peer.task.piece_count
+            )
             self._insert(peer, listing)
             return
         listing.standard = standard
         listing.peer_changes, listing.host_changes = peer.changes, host.changes
+        listing.piece_count = peer.task.piece_count
         if listing.level != level or listing.idc != idc:
             self._take_out(peer, listing)
             listing.level, listing.idc = level, idc
@@ -143,6 +148,7 @@ class Shortlist:
                 or listing.host_changes != peer.host.changes
                 or listing.peer_changes != peer.changes
                 or listing.standard is not standard
+                or listing.piece_count != peer.task.piece_count
             ):
                 self.put(peer, standard)
         return peers
@@ -230,6 +236,7 @@ def is_outdated(peer: Peer, standard: Standard) -> bool:
         listing.peer_changes != peer.changes
         or listing.host_changes != peer.host.changes
         or listing.standard is not standard
+        or listing.piece_count != peer.task.piece_count
     )
 
 
