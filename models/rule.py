@@ -2,7 +2,7 @@
 
     score = ln(expected rate of the host / rate of the swarm)
             + ln(share of it that one more child gets)
-            - 0.5 ln(children / upload slots)        as far as there are more children than slots
+            - 0.05 ln(children / upload slots)       as far as there are more children than slots
             + 2 ln(1 - failure rate)                 what of that is of use
             + 0.3 same data centre + 0.2 location    what the way between them is worth
             + 0.5 share of the content it holds      what it can give at once
@@ -56,9 +56,10 @@ REPORT_HALF_LIFE_S = 20.0
 SPARE_MIN = 0.1
 """Of a full uplink a new child is thought to get at least a tenth of its equal part (dfdaemon's own
 choice of a parent uses the same least weight)."""
-SLOT_WEIGHT = 0.5
-"""Beyond its upload slots a host makes its children queue: each doubling costs half a doubling more
-than sharing does."""
+SLOT_WEIGHT = 0.05
+"""Beyond its upload slots a host makes its children queue, which costs little: they share its rate
+either way, and that is counted. Simulated (60 uneven peers, our client, five worlds) 0.5 made the
+p99 8 % longer than 0 did: it drives children from fast hosts with many to slow ones with few."""
 FAILURE_WEIGHT = 2.0
 """A failed piece costs its own time and that of the next try: it counts twice."""
 LOG_USEFUL_MIN = -4.6
