@@ -36,29 +36,23 @@ class Fact(Value, frozen=True, kw_only=True):
 FACTS: tuple[Fact, ...] = (
     # --- what the candidate's host says of itself ---
     Fact(name="max_tx_bits_per_s", unit="bit/s", about="its uplink; 0: it does not say"),
-    Fact(name="reported_tx_bits_per_s", unit="bit/s", about="what leaves its uplink, by itself"),
-    Fact(name="report_age_s", unit="s", about="since it last announced itself"),
+    Fact(
+        name="reported_tx_bits_per_s",
+        unit="bit/s",
+        about="what leaves its uplink, by itself; 0: it does not say",
+    ),
     Fact(name="is_seed", unit="1", about="it is a seed peer"),
+    Fact(name="upload_slots", unit="pieces", about="it sends so many at a time; 0: not known"),
     # --- what this scheduler handed out on that host and did not take back ---
     Fact(name="booked_tx_bits_per_s", unit="bit/s", about="by all its children"),
     Fact(name="upload_content_length", unit="B", about="content its children came for"),
     Fact(name="upload_piece_count", unit="pieces", about="pieces its children may have in flight"),
     Fact(name="child_count", unit="children", about="children of all its peers"),
-    # --- the pair ---
-    Fact(name="same_idc", unit="1", about="child and host name the same data centre"),
-    Fact(name="location_affinity", unit="1", about="share of leading location elements that agree"),
-    # --- the candidate's own download ---
-    Fact(name="is_first_download", unit="1", about="state ReceivedNormal or Running"),
-    Fact(name="is_at_source", unit="1", about="state BackToSource"),
-    Fact(name="is_finished", unit="1", about="state Succeeded"),
-    Fact(name="can_serve", unit="1", about="state Running, BackToSource or Succeeded", unknown=1.0),
-    Fact(name="finished_piece_count", unit="pieces", about="it holds so many"),
-    Fact(name="parent_count", unit="parents", about="it has so many itself"),
-    Fact(name="cost_count", unit="pieces", about="piece costs it reported, at most the window"),
-    Fact(name="cost_last_s", unit="s", about="the latest of them; 0 with fewer than 2"),
-    Fact(name="cost_mean_s", unit="s", about="mean of the others"),
-    Fact(name="cost_std_s", unit="s", about="population deviation of the others"),
-    Fact(name="cost_window", unit="pieces", about="how many costs are kept", unknown=2000.0),
+    Fact(
+        name="reported_child_count",
+        unit="children",
+        about="children it had when it last announced itself",
+    ),
     # --- what the candidate's host has served to anybody, of any task (scheduler.core.history) ---
     Fact(
         name="served_rate_bytes_per_s",
@@ -72,14 +66,50 @@ FACTS: tuple[Fact, ...] = (
         about="the same with a half-life of 10 s",
         unknown=nan,
     ),
-    Fact(name="served_piece_count", unit="pieces", about="pieces behind that, decayed alike"),
-    Fact(name="served_failure_count", unit="pieces", about="failed or late ones, decayed alike"),
-    Fact(name="served_age_s", unit="s", about="since the last one, good or bad", unknown=nan),
+    Fact(name="served_piece_count", unit="pieces", about="pieces behind served_rate, faded alike"),
+    Fact(name="served_failure_count", unit="pieces", about="failed or late ones, faded alike"),
+    # --- how old that is ---
+    Fact(name="report_age_s", unit="s", about="since it last announced itself"),
+    Fact(name="served_age_s", unit="s", about="since the last piece, good or bad", unknown=nan),
+    # --- the candidate's own download ---
+    Fact(name="is_first_download", unit="1", about="state ReceivedNormal or Running"),
+    Fact(name="is_at_source", unit="1", about="state BackToSource"),
+    Fact(name="is_finished", unit="1", about="state Succeeded"),
+    Fact(name="can_serve", unit="1", about="state Running, BackToSource or Succeeded", unknown=1.0),
+    Fact(name="finished_piece_count", unit="pieces", about="it holds so many"),
+    Fact(name="parent_count", unit="parents", about="it has so many itself"),
+    Fact(name="depth", unit="hops", about="between it and whoever needs no parent"),
+    Fact(name="cost_count", unit="pieces", about="piece costs it reported, at most the window"),
+    Fact(name="cost_last_s", unit="s", about="the latest of them; 0 with fewer than 2"),
+    Fact(name="cost_mean_s", unit="s", about="mean of the others"),
+    Fact(name="cost_std_s", unit="s", about="population deviation of the others"),
+    Fact(
+        name="turns_since_named",
+        unit="edges",
+        about="that this scheduler made since it last named the candidate as a parent",
+    ),
+    # --- the pair, and what was served between the two data centres ---
+    Fact(name="same_idc", unit="1", about="child and host name the same data centre"),
+    Fact(name="location_affinity", unit="1", about="share of leading location elements that agree"),
+    Fact(
+        name="pair_rate_bytes_per_s",
+        unit="B/s",
+        about="geometric mean of length over cost of pieces from its data centre to the child's",
+        unknown=nan,
+    ),
+    Fact(name="pair_piece_count", unit="pieces", about="pieces behind pair_rate, faded alike"),
     # --- the child and the swarm: the same in every row of a batch ---
+    Fact(name="cost_window", unit="pieces", about="how many costs are kept", unknown=2000.0),
     Fact(
         name="swarm_rate_bytes_per_s",
         unit="B/s",
         about="geometric mean of served_rate over the hosts that serve",
+        unknown=nan,
+    ),
+    Fact(
+        name="pairs_rate_bytes_per_s",
+        unit="B/s",
+        about="what pair_rate is over all pairs of data centres",
         unknown=nan,
     ),
     Fact(
@@ -91,14 +121,27 @@ FACTS: tuple[Fact, ...] = (
     Fact(name="piece_length", unit="B", about="of the task; 0: not known yet"),
     Fact(name="total_piece_count", unit="pieces", about="of the task; 0: not known yet"),
 )
+"""In the order in which the scheduler fills them: what is kept of a host, of a peer, of a pair of
+data centres, and what is the same for all."""
+
+CLAIM_LIMIT = 1e15
+"""More of anything than that nobody counted: it is a broken number."""
 
 FACT_NAMES: tuple[str, ...] = tuple(fact.name for fact in FACTS)
 _COLUMN = {fact.name: number for number, fact in enumerate(FACTS)}
 
 
+def column_of(name: str) -> int:
+    """Which column of a batch holds the fact `name`."""
+    return _COLUMN[name]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class CandidateBatch:
-    """Facts of n candidates for one child: `facts` has shape (n, len(FACTS)), float64."""
+    """Facts of n candidates for one child: `facts` has shape (n, len(FACTS)), float64.
+
+    Columns are what rankers read, so a batch made here has them contiguous (Fortran order).
+    """
 
     facts: FloatArray
 
@@ -107,7 +150,7 @@ class CandidateBatch:
         return int(self.facts.shape[0])
 
     def __getitem__(self, name: str) -> FloatArray:
-        """Return the column of fact `name`, shape (n,), in memory of its own.
+        """Return the column of fact `name`, shape (n,). It may be the batch's own: leave it alone.
 
         Contiguous always: numpy's vectorised functions may round strided columns differently, and a
         feature must come out the same bit for bit wherever it is computed.
@@ -118,10 +161,19 @@ class CandidateBatch:
         """Return where the fact `name` is a truth, shape (n,)."""
         return self.facts[:, _COLUMN[name]] > 0
 
+    def claims(self) -> FloatArray:
+        """All facts by columns, shape (len(FACTS), n), contiguous, in 0..`CLAIM_LIMIT`.
+
+        A number of things, a share, a time or a rate that makes no sense, or is unknown, is none.
+        For rankers that read many columns: one step for all costs as much as for one.
+        """
+        told: FloatArray = np.fmax(self.facts.T, 0.0, order="C")
+        return np.fmin(told, CLAIM_LIMIT, out=told)
+
     @classmethod
     def of_rows(cls, rows: Sequence[Sequence[float]]) -> CandidateBatch:
         """A batch from one row of facts per candidate, each in the order of `FACTS`."""
-        return cls(np.array(rows, dtype=np.float64).reshape(len(rows), len(FACTS)))
+        return cls(np.array(rows, dtype=np.float64, order="F").reshape(len(rows), len(FACTS)))
 
     @classmethod
     def of_columns(cls, columns: Mapping[str, Sequence[float] | FloatArray]) -> CandidateBatch:
@@ -133,7 +185,7 @@ class CandidateBatch:
         if strange or not columns:
             raise CallerError(f"{min(strange, default='nothing')} is no fact: see models.facts")
         count = len(next(iter(columns.values())))
-        facts = np.empty((count, len(FACTS)), dtype=np.float64)
+        facts = np.empty((count, len(FACTS)), dtype=np.float64, order="F")
         for number, fact in enumerate(FACTS):
             facts[:, number] = columns.get(fact.name, fact.unknown)
         return cls(facts)

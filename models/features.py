@@ -23,7 +23,7 @@ import numpy as np
 
 from models.facts import CandidateBatch, FloatArray
 from models.prior import PRIOR_FAILURES, PRIOR_PIECES, PRIOR_SUCCESSES
-from models.rule import rule_score
+from models.rule import Terms, terms
 from odonata.wire.message import Value
 
 LOCATION_SEPARATOR = "|"
@@ -51,20 +51,38 @@ class FeatureSpec(Value, frozen=True, kw_only=True):
     about: str
 
 
+class Seen:
+    """A batch and what the hand-written rule makes of it, computed once for several features."""
+
+    def __init__(self, batch: CandidateBatch) -> None:
+        self._batch = batch
+        self.terms: Terms = terms(batch)
+        self.is_true = batch.is_true
+
+    def __len__(self) -> int:
+        """Return the number of candidates."""
+        return len(self._batch)
+
+    def __getitem__(self, name: str) -> FloatArray:
+        """Return the column of fact `name`, shape (n,)."""
+        return self._batch[name]
+
+
 @dataclass(frozen=True, slots=True)
 class Feature:
     """A spec and how it is computed: facts of n candidates -> shape (n,), NaN where unknown."""
 
     spec: FeatureSpec
-    compute: Callable[[CandidateBatch], FloatArray]
+    compute: Callable[[Seen], FloatArray]
 
 
 def feature_matrix(batch: CandidateBatch) -> FloatArray:
     """All features of a batch, shape (n, len(FEATURES)), float64, in the order of `FEATURES`."""
     matrix = np.empty((len(batch), len(FEATURES)), dtype=np.float64)
+    seen = Seen(batch)
     with np.errstate(divide="ignore", invalid="ignore"):
         for number, feature in enumerate(FEATURES):
-            matrix[:, number] = feature.compute(batch)
+            matrix[:, number] = feature.compute(seen)
     np.clip(matrix, _LOWS, _HIGHS, out=matrix)  # all at once: by columns it takes longer
     return np.where(np.isnan(matrix), _DEFAULTS, matrix)
 
@@ -102,18 +120,18 @@ def location_affinity(child: str, parent: str) -> float:
 # --- how each feature is computed ---------------------------------------------------------------
 
 
-def _free_uplink(batch: CandidateBatch) -> FloatArray:
+def _free_uplink(batch: Seen) -> FloatArray:
     most = batch["max_tx_bits_per_s"]
     used = np.maximum(batch["booked_tx_bits_per_s"], batch["reported_tx_bits_per_s"])
     return np.where(most > 0, 1.0 - used / most, nan)
 
 
-def _uplink(batch: CandidateBatch) -> FloatArray:
+def _uplink(batch: Seen) -> FloatArray:
     most = batch["max_tx_bits_per_s"] / 8
     return np.where(most > 0, np.log(most / batch["swarm_rate_bytes_per_s"]), nan)
 
 
-def _uplink_to_group(batch: CandidateBatch) -> FloatArray:
+def _uplink_to_group(batch: Seen) -> FloatArray:
     most = batch["max_tx_bits_per_s"]
     known = most > 0
     if not known.any():
@@ -122,45 +140,45 @@ def _uplink_to_group(batch: CandidateBatch) -> FloatArray:
     return np.where(known, log_uplink - log_uplink[known].mean(), nan)
 
 
-def _rule_to_group(batch: CandidateBatch) -> FloatArray:
+def _rule_to_group(batch: Seen) -> FloatArray:
     """The model corrects the rule where data says so, and need not learn again what sharing is."""
-    score = rule_score(batch)
+    score = batch.terms.score
     return score - float(score.mean())
 
 
-def _history_weight(batch: CandidateBatch) -> FloatArray:
+def _history_weight(batch: Seen) -> FloatArray:
     count = batch["served_piece_count"]
     return count / (count + PRIOR_PIECES)
 
 
-def _served(batch: CandidateBatch) -> FloatArray:
+def _served(batch: Seen) -> FloatArray:
     ratio = np.log(batch["served_rate_bytes_per_s"] / batch["swarm_rate_bytes_per_s"])
     return _history_weight(batch) * ratio
 
 
-def _served_recently(batch: CandidateBatch) -> FloatArray:
+def _served_recently(batch: Seen) -> FloatArray:
     ratio = batch["served_recent_rate_bytes_per_s"] / batch["served_rate_bytes_per_s"]
     return _history_weight(batch) * np.log(ratio)
 
 
-def _failure_rate(batch: CandidateBatch) -> FloatArray:
+def _failure_rate(batch: Seen) -> FloatArray:
     failed = batch["served_failure_count"] + PRIOR_FAILURES
     return failed / (failed + batch["served_piece_count"] + PRIOR_SUCCESSES)
 
 
-def _own_speed(batch: CandidateBatch) -> FloatArray:
+def _own_speed(batch: Seen) -> FloatArray:
     known = (batch["cost_count"] >= 2) & (batch["piece_length"] > 0)
     rate = batch["piece_length"] / batch["cost_mean_s"]
     return np.where(known, np.log(rate / batch["swarm_rate_bytes_per_s"]), nan)
 
 
-def _finished_share(batch: CandidateBatch) -> FloatArray:
+def _finished_share(batch: Seen) -> FloatArray:
     total = batch["total_piece_count"]
     share = np.where(total > 0, batch["finished_piece_count"] / total, nan)
     return np.where(batch.is_true("is_finished"), 1.0, share)
 
 
-def _child_speed(batch: CandidateBatch) -> FloatArray:
+def _child_speed(batch: Seen) -> FloatArray:
     return np.log(batch["child_rate_bytes_per_s"] / batch["swarm_rate_bytes_per_s"])
 
 
@@ -175,23 +193,23 @@ def _rank(values: FloatArray) -> FloatArray:
     return (below + upto - 1) / 2 / (count - 1)
 
 
-def _children_rank(batch: CandidateBatch) -> FloatArray:
+def _children_rank(batch: Seen) -> FloatArray:
     return _rank(batch["child_count"])
 
 
-def _served_rank(batch: CandidateBatch) -> FloatArray:
+def _served_rank(batch: Seen) -> FloatArray:
     return _rank(np.nan_to_num(_served(batch)))
 
 
-def _log1p(name: str) -> Callable[[CandidateBatch], FloatArray]:
-    def compute(batch: CandidateBatch) -> FloatArray:
+def _log1p(name: str) -> Callable[[Seen], FloatArray]:
+    def compute(batch: Seen) -> FloatArray:
         return np.log1p(batch[name])
 
     return compute
 
 
-def _plain(name: str) -> Callable[[CandidateBatch], FloatArray]:
-    def compute(batch: CandidateBatch) -> FloatArray:
+def _plain(name: str) -> Callable[[Seen], FloatArray]:
+    def compute(batch: Seen) -> FloatArray:
         return batch[name]
 
     return compute
@@ -199,7 +217,7 @@ def _plain(name: str) -> Callable[[CandidateBatch], FloatArray]:
 
 def _feature(
     name: str,
-    compute: Callable[[CandidateBatch], FloatArray],
+    compute: Callable[[Seen], FloatArray],
     *,
     unit: str,
     span: tuple[float, float],
@@ -258,6 +276,24 @@ FEATURES: tuple[Feature, ...] = (
         default=0.0,
         monotone=1,
         about="the hand-written rule's estimate of the child's rate over the candidates' mean",
+    ),
+    _feature(
+        "share_left",
+        lambda batch: batch.terms.share,
+        unit="ln",
+        span=_RATIO,
+        default=0.0,
+        monotone=1,
+        about="part of the host's rate for one more child, by its report and the children since",
+    ),
+    _feature(
+        "slot_load",
+        lambda batch: batch.terms.overload,
+        unit="ln",
+        span=(0.0, 7.0),
+        default=0.0,
+        monotone=-1,
+        about="children over upload slots, as far as there are more",
     ),
     _feature(
         "children",
@@ -350,6 +386,15 @@ FEATURES: tuple[Feature, ...] = (
         about="share of location elements that agree",
     ),
     _feature(
+        "pair_to_swarm",
+        lambda batch: batch.terms.pair_rate,
+        unit="ln",
+        span=_RATIO,
+        default=0.0,
+        monotone=1,
+        about="rate of pieces between the two data centres over all pieces', shrunk alike",
+    ),
+    _feature(
         "is_seed",
         _plain("is_seed"),
         unit="1",
@@ -384,6 +429,15 @@ FEATURES: tuple[Feature, ...] = (
         default=0.0,
         monotone=0,
         about="parents of the candidate itself",
+    ),
+    _feature(
+        "depth",
+        _plain("depth"),
+        unit="hops",
+        span=_COUNT,
+        default=0.0,
+        monotone=-1,
+        about="hops between the candidate and whoever needs no parent",
     ),
     _feature(
         "report_age",

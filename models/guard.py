@@ -113,16 +113,17 @@ class GuardedRanker:
 
     def rank(self, batch: CandidateBatch, seed: int) -> Ranking:
         """The model's ranking, or the rule's with the reason."""
-        features = feature_matrix(batch)
         model = self._holder.model
+        if model is None:  # and nobody who looks at features
+            self.counts[self._holder.reason] += 1
+            return self._by_rule(batch, None, self._holder.reason, seed)
+        features = feature_matrix(batch)
         scores: FloatArray | None = None
-        reason = self._holder.reason
-        if model is not None:
-            reason = self._why_not(model, batch, features)
-            if not reason:
-                scores, reason = self._ask(model, features)
+        reason = self._why_not(model, batch, features)
+        if not reason:
+            scores, reason = self._ask(model, features)
         self.counts[reason] += 1
-        if model is None or scores is None:
+        if scores is None:
             return self._by_rule(batch, features, reason, seed)
         return Ranking(
             scores=scores,
@@ -133,7 +134,7 @@ class GuardedRanker:
         )
 
     def _by_rule(
-        self, batch: CandidateBatch, features: FloatArray, reason: str, seed: int
+        self, batch: CandidateBatch, features: FloatArray | None, reason: str, seed: int
     ) -> Ranking:
         ranking = self._rule.rank(batch, seed)
         return Ranking(
@@ -142,6 +143,7 @@ class GuardedRanker:
             ranked_by=ranking.ranked_by,
             fallback=reason,
             features=features,
+            temperature=ranking.temperature,
         )
 
     def _why_not(self, model: Scorer, batch: CandidateBatch, features: FloatArray) -> str:

@@ -11,10 +11,11 @@ from models.guard import Clock, GuardedRanker, GuardLimits, ModelHolder, stopped
 from models.learned import Scorer
 from models.random import RandomRanker
 from models.ranker import Ranker
+from models.round_robin import RoundRobinRanker
 from models.rule import RuleRanker
 from odonata.errors import CallerError
 
-RankerName = Literal["dragonfly", "rule", "random", "learned"]
+RankerName = Literal["dragonfly", "rule", "random", "round_robin", "learned"]
 RANKER_NAMES: Final[tuple[RankerName, ...]] = get_args(RankerName)
 
 
@@ -41,6 +42,8 @@ def make_ranker(
             return RuleRanker()
         case "random":
             return RandomRanker()
+        case "round_robin":
+            return RoundRobinRanker()
         case "learned":
             if bundle is not None:
                 model = load_bundle(bundle)

@@ -21,7 +21,9 @@ class Ranking:
     says why it was not the one that was asked ("" if it was), `model_version` which model did.
     `features`: what it saw, shape (n, len(FEATURES)), if it looked at features; so that they are
     computed once, and recorded as they were seen. `by_lot`: the scores are lots, each order as
-    likely as any other (it matters for the propensities that are recorded).
+    likely as any other (it matters for the propensities that are recorded). `temperature`: scores
+    that differ by less are guesses, and the scheduler may take the lesser one instead, the less
+    often the farther it is behind (weights `exp(score / temperature)`); 0: the best are taken.
     """
 
     scores: FloatArray
@@ -31,6 +33,7 @@ class Ranking:
     fallback: str = ""
     features: FloatArray | None = None
     by_lot: bool = False
+    temperature: float = 0.0
 
 
 class Ranker(Protocol):

@@ -84,11 +84,13 @@ class SchedulerGcSettings(Section):
 class SchedulingSettings(Section):
     """How parents are chosen."""
 
-    algorithm: Literal["default", "dragonfly", "rule", "random", "learned"] = "default"
+    algorithm: Literal["default", "dragonfly", "rule", "random", "round_robin", "learned"] = (
+        "default"
+    )
     """Who ranks the candidates. "default": the learned model while one is published (see `model`),
     else our rule; Dragonfly's files say this. "learned": the same, but a missing model is warned
     of. "rule": always our rule. "dragonfly": Dragonfly's own, formula for formula. "random":
-    nobody."""
+    nobody. "round_robin": whoever has waited longest for a child."""
     exploration: Share = 0.02
     """Share of the decisions in which parents are drawn among all that are fit to serve, so that
     what is learned is not only what was believed. 5 % was measured to cost 0-15 % of the p99; 2 %

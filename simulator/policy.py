@@ -57,6 +57,7 @@ class Policy(Value, frozen=True, kw_only=True):
                 limits,
                 graph=GraphKind.DAG,
                 candidate_batch_limit=DRAGONFLY_SAMPLE,
+                blind_sample=True,
                 candidate_parent_limit=DRAGONFLY_PARENTS,
                 seed_share=0.0,
             )

@@ -136,7 +136,8 @@ class DecisionCounts(Value, frozen=True, kw_only=True):
     """Rows of candidates are lost: without the whole group no feature is right."""
     kept: int = 0
     recomputed: int = 0
-    """Of the kept: logged under another feature schema, features made anew from the facts."""
+    """Of the kept: features made anew from the facts, for they were logged under another schema, or
+    not at all (of a ranker that looks at none)."""
     to_source: int = 0
     """Of the kept: the child was sent to the source."""
 

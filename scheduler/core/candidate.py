@@ -141,7 +141,26 @@ def survey(child: Peer, among: Iterable[Peer] | None = None, enough: int | None 
     if not task.useful:
         return seen
     below, is_near_only = task.graph.below(child.id), stays_near(child)
+    home, blocked = child.host, child.blocked
+    has_children = bool(task.graph.children(child.id))  # without, only it is below it
+    is_simple = not is_near_only and not task.liars
+    keeps_stock = child.is_ours and task.graph.kind is GraphKind.MESH
     for parent in task.useful.values() if among is None else among:
+        host = parent.host
+        if (  # nothing that could speak against it: most are so, and need no closer look
+            is_simple
+            and host is not home
+            and (parent.is_ours or not keeps_stock or parent.state in _WITHOUT_PARENTS)
+            and host.standing.state is HostState.GOOD
+            and parent.range is None
+            and not host.announced.disable_shared
+            and parent.id not in blocked
+            and not (has_children and parent.id in below)
+        ):
+            seen.eligible.append(parent)
+            if len(seen.eligible) == enough:
+                break
+            continue
         reason = why_unsuited(child, parent)
         if reason in _OPEN:
             reason = why_out_of_order(child, parent, below) or reason

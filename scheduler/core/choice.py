@@ -1,7 +1,8 @@
 """Which of the eligible candidates become a child's parents: facts, ranking, the best few.
 
-All chances of a decision (who is looked at, equals, exploration) come from one seed, drawn once per
-decision and recorded with it. How rows are taken from a ranking is `pick`'s; what is told and
+All chances of a decision (equals, exploration) come from one seed, drawn once per decision and
+recorded with it; only who is looked at, of very many, does not, for no record knows of the others
+(`shortlist`). How rows are taken from a ranking is `pick`'s; what is told and
 recorded of it is `decision`'s.
 """
 
@@ -16,15 +17,17 @@ from scheduler.core.pick import Chance, Pick, generator, pick
 from scheduler.core.seed_share import spare_seeds
 
 if TYPE_CHECKING:
-    from random import Random
-
     from models.facts import CandidateBatch
     from models.ranker import Ranking
     from scheduler.core.peer import Peer
     from scheduler.core.turn import Turn
 
-SURVEY_FACTOR = 2
-"""Useful peers drawn per candidate scored: as a rule most of them are eligible."""
+ENOUGH_PART = 4
+"""Of those drawn, one in so many must be eligible, or all are looked at: the child is in an unusual
+place (behind most others, after a part of the content) that no list by worth knows of."""
+
+BLIND_FACTOR = 2
+"""Useful peers in a blind sample per candidate scored: as a rule most of them are eligible."""
 
 DRAW_BITS = 63
 """Of a decision's seed: as many as a signed number in a table holds."""
@@ -60,17 +63,18 @@ class Choice:
 def look_around(turn: Turn, child: Peer) -> Survey:
     """Survey the child's candidates, at most `candidate_batch_limit` of them, and draw a seed.
 
-    Of very many useful peers only a sample is looked at, if it has any to offer. It is in no order:
-    its first eligible peers are as good a batch as any other of them.
+    Of more useful peers a shortlist is looked at. If that has too few to offer, all are.
     """
-    useful, limit = child.task.useful, turn.limits.candidate_batch_limit
-    if not useful:
+    task, limit = child.task, turn.limits.candidate_batch_limit
+    if not task.useful:
         return Survey()
     draw_seed = turn.rng.getrandbits(DRAW_BITS)
-    if len(useful) <= limit:
-        seen = survey(child)
-    else:
-        seen = _sample(child, limit, generator(turn.rng, draw_seed, Chance.SAMPLE))
+    seen = None
+    if len(task.useful) > limit:
+        seen = survey(child, _drawn(turn, child, limit), limit)
+        if len(seen.eligible) * ENOUGH_PART < limit:
+            seen = _all_around(turn, child, limit)
+    seen = seen or survey(child)
     seen.draw_seed = draw_seed
     return seen
 
@@ -83,7 +87,7 @@ def choose(turn: Turn, child: Peer, seen: Survey, places: int | None = None) -> 
     turn.state.cluster.spare_loaded(seen)
     spare_seeds(seen, turn.limits)
     candidates = seen.eligible
-    batch = facts(child, candidates, turn.now, turn.state.swarm_rate.bytes_per_s)
+    batch = facts(child, candidates, turn.now, turn.state)
     ranking = turn.ranker.rank(batch, seen.draw_seed)
     picked = pick(
         ranking,
@@ -113,15 +117,19 @@ def may_explore(child: Peer) -> bool:
     return child.download.priority in ORDINARY_PRIORITIES
 
 
-def _sample(child: Peer, limit: int, dice: Random) -> Survey:
-    useful = child.task.useful
-    if len(useful) > SURVEY_FACTOR * limit:
-        seen = survey(child, dice.sample(list(useful.values()), SURVEY_FACTOR * limit), limit)
-        if seen.eligible:
-            return seen
+def _drawn(turn: Turn, child: Peer, limit: int) -> list[Peer]:
+    task = child.task
+    if turn.limits.blind_sample:
+        useful = list(task.useful.values())
+        return turn.rng.sample(useful, min(len(useful), BLIND_FACTOR * limit))
+    return task.shortlist.draw(child.host.place.idc, limit, turn.state.standard(), turn.rng)
+
+
+def _all_around(turn: Turn, child: Peer, limit: int) -> Survey:
+    """Survey all useful peers; of very many eligible ones some, by lot."""
     seen = survey(child)
     if len(seen.eligible) > limit:
-        everybody, seen.eligible = seen.eligible, dice.sample(seen.eligible, limit)
+        everybody, seen.eligible = seen.eligible, turn.rng.sample(seen.eligible, limit)
         drawn = frozenset(peer.id for peer in seen.eligible)
         for peer in everybody:
             if peer.id not in drawn:

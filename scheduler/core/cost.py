@@ -13,29 +13,49 @@ NS_PER_S = 1_000_000_000
 _MAX_NS = 2**63 - 1
 
 
+_NO_COSTS = array("q")
+
+
 class CostWindow:
     """The latest `limit` piece costs."""
 
+    __slots__ = ("_costs", "_count", "_latest", "_sum", "_sum_of_squares", "_told", "limit")
+
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._costs = array("q")  # 8 bytes a cost; once full, a ring
+        self._costs = _NO_COSTS  # 8 bytes a cost; once full, a ring
+        self._count = 0
         self._latest = -1
         self._sum = 0
         self._sum_of_squares = 0
         self._told: tuple[float, float, float] | None = (0.0, 0.0, 0.0)
 
     def __len__(self) -> int:
-        return len(self._costs)
+        return self._count
+
+    def close(self) -> None:
+        """No cost will come any more: keep only what they amount to."""
+        self.latest_and_others()
+        self._costs = _NO_COSTS
+        self._sum = self._sum_of_squares = 0
 
     def append(self, cost_s: float) -> None:
-        """Add a cost in seconds; the oldest one falls out of a full window."""
+        """Add a cost in seconds; the oldest one falls out of a full window.
+
+        After `close` the window begins anew: a peer that has ended reports no pieces.
+        """
+        if len(self._costs) != self._count:
+            self._count, self._latest = 0, -1
+        if self._count == 0:
+            self._costs = array("q")
         self._told = None
         cost = round(cost_s * NS_PER_S)
         if not 0 <= cost <= _MAX_NS:
             cost = min(max(0, cost), _MAX_NS)
         self._latest = (self._latest + 1) % self.limit
-        if len(self._costs) < self.limit:
+        if self._count < self.limit:
             self._costs.append(cost)
+            self._count += 1
         else:
             oldest = self._costs[self._latest]
             self._sum -= oldest

@@ -7,6 +7,8 @@ id of the record, by which the pieces that the child then fetches find it again
 
 from __future__ import annotations
 
+import struct
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +18,7 @@ from models.features import FEATURE_NAMES, feature_matrix, schema_hash
 from odonata.telemetry.record import DecisionRecord, decision_id, source_decision_id
 from scheduler.core.candidate import Drop
 from scheduler.core.effect import WriteRecord
-from scheduler.core.story import Decision, Outcome, Told
+from scheduler.core.story import Decision, Outcome, Passed, Ranked
 
 if TYPE_CHECKING:
     from models.facts import FloatArray
@@ -32,8 +34,7 @@ def tell(turn: Turn, child: Peer, outcome: Outcome, reason: str, seen: Survey | 
     """Tell a decision that gave the child no parents."""
     told = None
     if seen is not None and seen.dropped:
-        first = tuple(seen.dropped.items())[: turn.limits.story_candidate_limit]
-        told = Told(tuple(one for one, _ in first), tuple(drop for _, drop in first))
+        told = Passed(tuple(islice(seen.dropped.items(), turn.limits.story_candidate_limit)))
     turn.story.add(
         Decision(
             at_s=turn.now,
@@ -75,17 +76,37 @@ def note_choice(turn: Turn, child: Peer, choice: Choice, seen: Survey) -> None:
     child.decision_count += 1
     if child.account is not None:
         child.account.name(child.decision_count, choice.parents)
-    features = choice.ranking.features
-    if features is None:
-        features = feature_matrix(choice.batch)
-    _tell_choice(turn, child, choice, features, seen)
+    peer_ids = tuple(peer.id for peer in choice.candidates)
+    linked = _linked(choice)
+    features = _features(turn, choice)
+    _tell_choice(turn, child, choice, _ranked(turn, choice, seen, peer_ids, linked, features))
     if turn.limits.records:
-        turn.effects.append(WriteRecord(record=_record(turn, child, choice, features)))
+        record = _record(turn, child, choice, peer_ids, linked, features)
+        turn.effects.append(WriteRecord(record=record))
 
 
-def _tell_choice(
-    turn: Turn, child: Peer, choice: Choice, features: FloatArray, seen: Survey
-) -> None:
+def _features(turn: Turn, choice: Choice) -> FloatArray | None:
+    """What the ranker saw; of one that looks at none, None but for a sample of the decisions.
+
+    They follow from the facts, and whoever reads the record computes them: that costs several times
+    what ranking by the rule does, and all would wait for it.
+    """
+    features, limits = choice.ranking.features, turn.limits
+    if features is not None or not limits.records:
+        return features
+    is_sampled = choice.draw_seed % limits.feature_record_interval == 0
+    return feature_matrix(choice.batch) if is_sampled else None
+
+
+def _linked(choice: Choice) -> tuple[int, ...]:
+    """The rows of those who are parents now, in the order of the answer."""
+    picked, parents = choice.picked.rows, choice.parents
+    if len(parents) == len(picked):
+        return picked
+    return tuple(row for row in picked if choice.candidates[row] in parents)
+
+
+def _tell_choice(turn: Turn, child: Peer, choice: Choice, told: Ranked) -> None:
     ranking = choice.ranking
     turn.story.add(
         Decision(
@@ -103,42 +124,46 @@ def _tell_choice(
             useful_count=len(child.task.useful),
             peer_count=len(child.task.peers),
         ),
-        _told(turn.limits.story_candidate_limit, choice, features, seen),
+        told,
     )
 
 
-def _told(limit: int, choice: Choice, features: FloatArray, seen: Survey) -> Told:
-    """The chosen ones, then the other scored ones, both best first, then who was not scored."""
-    picked, candidates = choice.picked, choice.candidates
-    linked = frozenset(peer.id for peer in choice.parents)
-    chosen = [row for row in picked.rows if candidates[row].id in linked]
-    taken = frozenset(chosen)
-    rows = (chosen + [row for row in picked.order if row not in taken])[:limit]
-    others = tuple(seen.dropped.items())[: limit - len(rows)]
-    dropped = tuple("" if row in taken else _why_dropped(choice, row) for row in rows)
-    return Told(
-        tuple(candidates[row].id for row in rows) + tuple(one for one, _ in others),
-        dropped + tuple(drop for _, drop in others),
-        choice.ranking.scores[rows],
-        features[rows],
+def _ranked(
+    turn: Turn,
+    choice: Choice,
+    seen: Survey,
+    peer_ids: tuple[str, ...],
+    linked: tuple[int, ...],
+    features: FloatArray | None,
+) -> Ranked:
+    picked, ranking, limit = choice.picked, choice.ranking, turn.limits.story_candidate_limit
+    return Ranked(
+        peer_ids=peer_ids,
+        scores=ranking.scores,
+        facts=choice.batch.facts.astype(np.float32),
+        features=None if features is None else features.astype(np.float32),
+        order=picked.order,
+        chosen=linked,
+        unlinked=tuple(row for row in picked.rows if row not in linked),
+        left_out=picked.left_out,
+        others=Drop.NOT_DRAWN if picked.explored else Drop.OUTRANKED,
+        dropped=tuple(islice(seen.dropped.items(), limit)),
+        limit=limit,
     )
 
 
-def _why_dropped(choice: Choice, row: int) -> Drop:
-    picked = choice.picked
-    if row in picked.rows:
-        return Drop.NO_EDGE
-    if picked.left_out[row]:
-        return Drop.BAD
-    return Drop.NOT_DRAWN if picked.explored else Drop.OUTRANKED
-
-
-def _record(turn: Turn, child: Peer, choice: Choice, features: FloatArray) -> DecisionRecord:
+def _record(
+    turn: Turn,
+    child: Peer,
+    choice: Choice,
+    peer_ids: tuple[str, ...],
+    linked: tuple[int, ...],
+    features: FloatArray | None,
+) -> DecisionRecord:
     candidates, ranking, picked = choice.candidates, choice.ranking, choice.picked
-    rows = {peer.id: row for row, peer in enumerate(candidates)}
-    slots = np.full(len(candidates), -1, dtype="<i4")
-    for slot, parent in enumerate(choice.parents):
-        slots[rows[parent.id]] = slot
+    slots = [-1] * len(candidates)
+    for slot, row in enumerate(linked):
+        slots[row] = slot
     return DecisionRecord(
         decision_id=decision_id(child.id, child.decision_count),
         at_s=turn.now,
@@ -156,17 +181,17 @@ def _record(turn: Turn, child: Peer, choice: Choice, features: FloatArray) -> De
         explored=picked.explored,
         useful_count=len(child.task.useful),
         peer_count=len(child.task.peers),
-        feature_schema=_SCHEMA,
+        feature_schema="" if features is None else _SCHEMA,
         fact_names=FACT_NAMES,
-        feature_names=FEATURE_NAMES,
-        peer_ids=tuple(rows),
-        host_ids=tuple(peer.host.id for peer in candidates),
+        feature_names=() if features is None else FEATURE_NAMES,
+        peer_ids=peer_ids,
+        host_ids=tuple(peer.host.announced.id for peer in candidates),
         scores=_doubles(ranking.scores),
-        slots=slots.tobytes(),
+        slots=struct.pack(f"<{len(slots)}i", *slots),
         propensities=_doubles(picked.propensities),
-        bad=picked.left_out.astype(np.uint8).tobytes(),
+        bad=picked.left_out.tobytes(),
         facts=_doubles(choice.batch.facts),
-        features=_doubles(features),
+        features=b"" if features is None else _doubles(features),
     )
 
 

@@ -83,6 +83,7 @@ class DownloadGraph:
         self._parents: dict[str, dict[str, Edge]] = {}
         self._children: dict[str, dict[str, Edge]] = {}
         self._free: set[str] = set()  # who may be its own ancestor
+        self._depths: dict[str, int] = {}  # of those who have parents, or had
 
     def add(self, peer_id: str, *, is_ours: bool = False) -> None:
         """Add a peer without edges. In a mesh one of ours may be its own ancestor."""
@@ -100,6 +101,7 @@ class DownloadGraph:
         del self._parents[peer_id]
         del self._children[peer_id]
         self._free.discard(peer_id)
+        self._depths.pop(peer_id, None)
 
     def __contains__(self, peer_id: str) -> bool:
         return peer_id in self._parents
@@ -123,6 +125,14 @@ class DownloadGraph:
     def parent_count(self, peer_id: str) -> int:
         """Return how many parents this peer has."""
         return len(self._parents[peer_id])
+
+    def depth(self, peer_id: str) -> int:
+        """Return how many hops it was from here to who has no parents, when edges came last.
+
+        0 for who has none. What changed above since then is not followed: it is a hint for choosing
+        among many, and following it would cost a walk over all below with every edge.
+        """
+        return self._depths.get(peer_id, 0) if self._parents[peer_id] else 0
 
     def parents(self, peer_id: str) -> tuple[str, ...]:
         """Return the parents, in the order they were added (best first)."""
@@ -180,6 +190,10 @@ class DownloadGraph:
             known[parent_id] = edge
             self._children[parent_id][child_id] = edge
             added.append(parent_id)
+        if added:
+            depths = (self.depth(parent_id) for parent_id in known)
+            # In a mesh the longest way has no end: the shortest counts.
+            self._depths[child_id] = 1 + (max if self.kind is GraphKind.DAG else min)(depths)
         return tuple(added)
 
     def remove_edge(self, parent_id: str, child_id: str) -> Booking:

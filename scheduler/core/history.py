@@ -1,4 +1,4 @@
-"""What a host has served and received, as its children reported it, and the swarm's own speed.
+"""What hosts have served and received, as their children reported it, and how fast the swarm is.
 
 Theory of operation
 ===================
@@ -20,23 +20,17 @@ served for long fading alike. It is kept by taking out what a host contributed l
 what it contributes now; weights grow with time instead of the sums shrinking, so that an event
 costs the same with ten hosts and with ten thousand, and rounding errors fade too.
 
-Nothing here judges (`judgement` does). All of it is O(1) per event, and of a fixed size per host.
+Between two data centres it is single pieces that are compared, by length over cost: how far away
+the other one is says nothing of how many hosts serve there.
+
+Nothing here judges (`judgement` does). All of it is O(1) per event, and of a fixed size per host
+and for a bounded number of pairs of data centres.
 """
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass, field
-from itertools import chain
 from math import exp, exp2, inf, log, nan
-from typing import TYPE_CHECKING
-
-import numpy as np
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from models.facts import FloatArray
 
 LONG_HALF_LIFE_S = 600.0
 """Of what a host can do: long enough for several downloads, short enough for a change of the day.
@@ -50,7 +44,6 @@ USUAL_PIECES = 32
 """Over which a piece's usual rate is taken: a few seconds of a busy download."""
 SHORTEST_BUSY_S = 1e-6
 """Less busy time than this tells no rate: a clock's resolution, or sums that have all but faded."""
-_RAW = 9  # numbers of a history that `columns` reads
 LONGEST_FADE = 500.0
 """Half-lives after which what was is nothing: 2**-500, still far from what a float can't hold."""
 
@@ -188,39 +181,68 @@ class HostHistory:
         return nan if self.heard_at_s == -inf else now - self.heard_at_s
 
 
-def columns(histories: Sequence[HostHistory], now: float) -> FloatArray:
-    """What a decision reads of n hosts at once, shape (n, 5).
+@dataclass(slots=True)
+class PieceRate:
+    """Length over cost of pieces, as a geometric mean; each piece halved every 10 min."""
 
-    Rate, recent rate, piece count, failure count and age, as the methods of one history give them
-    (but for the last bit of a count): asking 128 hosts one by one takes three times as long.
+    weight: float = 0.0
+    weighted_log: float = 0.0
+    at_s: float = -inf
+
+    def add(self, now: float, log_rate: float) -> None:
+        """A piece came at e to the `log_rate` bytes per second."""
+        fade = faded(now - self.at_s, LONG_HALF_LIFE_S)
+        self.weight = self.weight * fade + 1.0
+        self.weighted_log = self.weighted_log * fade + log_rate
+        self.at_s = now
+
+    @property
+    def bytes_per_s(self) -> float:
+        """The rate; NaN if nothing is known."""
+        return exp(self.weighted_log / self.weight) if self.weight else nan
+
+    def piece_count(self, now: float) -> float:
+        """Pieces behind it, as they have faded until `now`."""
+        return self.weight * faded(now - self.at_s, LONG_HALF_LIFE_S)
+
+
+class PairRates:
+    """How fast pieces go from one data centre to another, and over all of them (`overall`).
+
+    Unlike a host's rate these are of single pieces, so they compare with each other only. A host
+    that names no data centre is in none. Case is ignored.
     """
-    rows = [
-        (
-            one.long.content_bytes,
-            one.long.busy_s,
-            one.recent.content_bytes,
-            one.recent.busy_s,
-            one.pieces.value,
-            one.pieces.at_s,
-            one.failures.value,
-            one.failures.at_s,
-            one.heard_at_s,
-        )
-        for one in histories
-    ]
-    packed = struct.pack(f"={len(rows) * _RAW}d", *chain.from_iterable(rows))
-    raw = np.frombuffer(packed).reshape(len(rows), _RAW)
-    told = np.empty((len(rows), 5))
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        for number in (0, 1):
-            served_bytes, busy_s = raw[:, 2 * number], raw[:, 2 * number + 1]
-            is_known = (busy_s >= SHORTEST_BUSY_S) & (served_bytes > 0)
-            told[:, number] = np.where(is_known, served_bytes / busy_s, nan)
-    fade = np.clip((now - raw[:, 5:8:2]) / LONG_HALF_LIFE_S, 0.0, LONGEST_FADE)
-    told[:, 2:4] = raw[:, 4:7:2] * 2.0**-fade
-    age_s = now - raw[:, 8]
-    told[:, 4] = np.where(np.isinf(age_s), nan, age_s)
-    return told
+
+    LIMIT = 4096
+    """Pairs: 64 data centres. Names are claims; of more, those that served longest ago go."""
+
+    def __init__(self) -> None:
+        self._pairs: dict[tuple[str, str], PieceRate] = {}
+        self.overall = PieceRate()
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def served(self, now: float, giver: str, taker: str, length: int, cost_s: float) -> None:
+        """A piece of `length` bytes took `cost_s` from the one to the other; 0 says nothing."""
+        if not (giver and taker and length > 0 and 0 < cost_s <= LONGEST_COST_S):
+            return
+        log_rate = log(length / cost_s)
+        self.overall.add(now, log_rate)
+        key = (giver.casefold(), taker.casefold())
+        pair = self._pairs.pop(key, None) or PieceRate()
+        pair.add(now, log_rate)
+        self._pairs[key] = pair
+        if len(self._pairs) > self.LIMIT:
+            del self._pairs[next(iter(self._pairs))]
+
+    def between(self, giver: str, taker: str) -> PieceRate:
+        """What is known of a pair; it may be nothing."""
+        return self._pairs.get((giver.casefold(), taker.casefold()), UNKNOWN_PAIR)
+
+
+UNKNOWN_PAIR = PieceRate()
+"""Nothing is known. Nobody adds to it."""
 
 
 @dataclass(slots=True)
@@ -274,10 +296,15 @@ class SwarmRate:
     @property
     def bytes_per_s(self) -> float:
         """The swarm's rate; NaN if nobody has served yet."""
-        least = self.LEAST_WEIGHT * self._weight_of(self._latest_s)
-        if self._host_count == 0 or self._weight < least:
+        return exp(self.log_bytes_per_s)
+
+    @property
+    def log_bytes_per_s(self) -> float:
+        """Its logarithm; NaN if nobody has served yet."""
+        if self._host_count == 0:
             return nan
-        return exp(self._weighted_log / self._weight)
+        least = self.LEAST_WEIGHT * self._weight_of(self._latest_s)
+        return nan if self._weight < least else self._weighted_log / self._weight
 
     def _weight_of(self, at_s: float) -> float:
         power = (at_s - self._zero_s) / LONG_HALF_LIFE_S

@@ -7,7 +7,7 @@ What it knows of a life cycle is its standing as a parent (`standing`).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from odonata.wire.message import Host
 from scheduler.core.history import HostHistory, SwarmShare
@@ -19,6 +19,16 @@ if TYPE_CHECKING:
     from scheduler.core.peer import Peer
 
 
+class Place(NamedTuple):
+    """Where a host says it is: its data centre and its location, "" if it does not say."""
+
+    idc: str
+    location: str
+
+
+NOWHERE = Place("", "")
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
 class KnownHost:
     """A host and its load.
@@ -27,6 +37,9 @@ class KnownHost:
     its peers; `upload_count` and `upload_failed_count` only ever grow. `history` is what it gave to
     others, `received` what it got from them; `swarm_share` is its part in the swarm's rate.
     `standing` is what it is worth as a parent. `shares_source`: it can fetch a part of a content.
+    `reported_child_count`: children it had when it said `announced`. `row` is what rankers may know
+    of it, packed (`facts`), None: it has changed since; `changes` counts how often it did
+    (`shortlist`).
     """
 
     announced: Host
@@ -35,6 +48,11 @@ class KnownHost:
     updated_at_s: float  # when anything was heard of it
     announced_at_s: float  # when it said `announced`
     shares_source: bool = False
+    is_seed: bool = False
+    place: Place = NOWHERE
+    reported_child_count: int = 0
+    row: bytes | None = None
+    changes: int = 0
     peers: dict[str, Peer] = field(default_factory=dict[str, "Peer"])
     is_unreachable: bool = (
         False  # a call to this seed failed, and it has not announced itself since
@@ -55,9 +73,33 @@ class KnownHost:
     def id(self) -> str:
         return self.announced.id
 
-    @property
-    def is_seed(self) -> bool:
-        return self.announced.is_seed
+    def changed(self) -> None:
+        """Something in it has changed that is worth knowing to whoever chooses parents."""
+        self.row = None
+        self.changes += 1
+
+    def announce(self, said: Host, interval_s: float, now: float) -> None:
+        """Take over what the host says of itself."""
+        self.announced = said
+        self.is_seed = said.is_seed
+        self.announce_interval_s = interval_s
+        self.updated_at_s = self.announced_at_s = now
+        self.is_unreachable = False
+        self.reported_child_count = self.concurrent_upload_count
+        place = Place(said.idc, said.location)
+        if place != self.place:
+            self.place = place
+        self.changed()
+
+    def gave(self, now: float, length: int, cost_s: float) -> float:
+        """It gave a piece to somebody; return the busy time that adds (see `HostHistory`)."""
+        self.changed()
+        return self.history.served(now, length, cost_s)
+
+    def failed(self, now: float) -> None:
+        """It failed to give somebody a piece."""
+        self.changed()
+        self.history.failed(now)
 
     def book(self, booking: Booking) -> None:
         """Count one more child."""
@@ -66,6 +108,7 @@ class KnownHost:
         self.concurrent_upload_piece_count += booking.piece_count
         self.upload_content_length += booking.content_length
         self.booked_tx_bits_per_s += booking.tx_bits_per_s
+        self.changed()
 
     def release(self, booking: Booking) -> None:
         """Count one child less."""
@@ -73,3 +116,4 @@ class KnownHost:
         self.concurrent_upload_piece_count -= booking.piece_count
         self.upload_content_length -= booking.content_length
         self.booked_tx_bits_per_s -= booking.tx_bits_per_s
+        self.changed()

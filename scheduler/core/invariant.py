@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from odonata.errors import InternalError
 from scheduler.core.candidate import has_hope, survey, why_barred, why_useless
+from scheduler.core.facts import host_row, peer_row
 from scheduler.core.graph import GraphKind
 from scheduler.core.lifecycle import PeerState
 from scheduler.core.standing import HostState
@@ -39,6 +40,7 @@ def check(core: SchedulerCore) -> None:
     _check_load(state)
     _check_standings(core)
     _check_bereft(core)
+    _check_rows(state)
     for task in state.tasks.values():
         _check_edges(task)
         _check_acyclic(task)
@@ -217,9 +219,25 @@ def _check_edges(task: Task) -> None:
 
 
 def _check_useful(task: Task) -> None:
-    """The index holds exactly the useful peers."""
+    """The index holds exactly the useful peers, and so does the shortlist, each at its place."""
     useful = {peer.id for peer in task.peers.values() if why_useless(peer) is None}
     _require(set(task.useful) == useful, f"the index of task {task.id} is stale")
+    listed = {peer.id for peer in task.shortlist}
+    _require(listed == useful, f"the shortlist of task {task.id} is stale")
+    complaint = task.shortlist.complaint()
+    _require(not complaint, f"the shortlist of task {task.id} is wrong: {complaint}")
+
+
+def _check_rows(state: SchedulerState) -> None:
+    """What is kept packed for the rankers is what would be packed now."""
+    for peer in state.peers.values():
+        row, peer.row = peer.row, None
+        _require(row in (None, peer_row(peer)), f"what is kept of peer {peer.id} is stale")
+        peer.row = row
+    for host in state.hosts.values():
+        row, host.row = host.row, None
+        _require(row in (None, host_row(host)), f"what is kept of host {host.id} is stale")
+        host.row = row
 
 
 def _check_flights(task: Task) -> None:

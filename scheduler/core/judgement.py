@@ -99,7 +99,8 @@ def piece_served(turn: Turn, child: Peer, parent: Peer, piece: Piece) -> None:
     received, history = child.host.received, host.history
     usual_bytes_per_s = received.usual_piece_rate_bytes_per_s(LEAST_CHILD_PIECES)
     received.served(now, piece.length, piece.cost_s)
-    busy_s = history.served(now, piece.length, piece.cost_s)
+    busy_s = host.gave(now, piece.length, piece.cost_s)
+    turn.state.pairs.served(now, host.place.idc, child.host.place.idc, piece.length, piece.cost_s)
     standing.current.add(now, piece.length, busy_s)
     turn.state.swarm_rate.served(now, host.swarm_share, history.rate_bytes_per_s)
     if standing.state is HostState.EVICTED:
@@ -120,7 +121,7 @@ def piece_served(turn: Turn, child: Peer, parent: Peer, piece: Piece) -> None:
 def piece_failed(turn: Turn, child: Peer, parent: Peer) -> None:
     """`child`, which is on another host, blames `parent` for a piece: remember it, and judge."""
     host = parent.host
-    host.history.failed(turn.now)
+    host.failed(turn.now)
     child.host.received.failed(turn.now)
     if host.standing.state is HostState.GOOD:
         _hear_bad(turn, child, parent, "failed")

@@ -40,9 +40,11 @@ class Limits:
     gateway_count: int = 2
     """Peers of one data centre that fetch a task from other ones; everybody else gets it from them.
     One would cross the link once, and be the bottleneck; two divide the pieces among them."""
-    candidate_batch_limit: int = 128
-    """Candidates scored per decision; of more, a uniform sample. 128 cost about 0.7 ms in Python,
-    and a sample of 128 *useful* peers holds one of the best 4 % with probability 0.995."""
+    candidate_batch_limit: int = 25
+    """Candidates scored per decision; of more useful peers, the best at a glance and a few by lot
+    (`shortlist`). Six for each of four places; each costs about 1 % of the decision."""
+    blind_sample: bool = False
+    """Score a uniform sample of the useful peers instead, as Dragonfly does: to compare with it."""
     seed_share: float = 1.0
     """A seed bears this many children for each time its uplink is wider than the other candidates'
     (see `seed_share`); 0: any number, as in Dragonfly."""
@@ -95,6 +97,10 @@ class Limits:
     records: bool = True
     """Whether decisions, and the pieces of peers that don't write them themselves, are recorded
     (`WriteRecord`). Off where nobody takes the records: they cost time and memory."""
+    feature_record_interval: int = 128
+    """Of decisions whose ranker looks at no features, one in so many records them all the same, so
+    that it shows when training computes others from the facts than a scheduler does. They cost as
+    much as the whole decision, so fewer than one in a hundred pays for them."""
     cost_window: int = 2000
     """Latest piece costs kept per peer, the window of IsBadParent."""
     piece_number_limit: int = 1 << 20
@@ -104,7 +110,7 @@ class Limits:
     """Parents one child may block; the oldest is forgotten first. A stock client leaves after five
     rounds, so it never comes near."""
     story_decision_limit: int = 2000
-    """Latest decisions kept for `explain`: 4 KiB each with 32 candidates, 8 MiB."""
+    """Latest decisions kept for `explain`: 5 KiB each with 25 candidates, 10 MiB."""
     story_candidate_limit: int = 32
     """Candidates told per decision, the chosen ones first."""
     history_limit: int = 16

@@ -7,22 +7,29 @@ transition means for others, is decided elsewhere (`candidate`, `state`).
 from __future__ import annotations
 
 import re
-from collections import deque
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from odonata.wire.message import ByteRange, Download
 from scheduler.core.finished_pieces import FinishedPieces
-from scheduler.core.lifecycle import PeerState, PeerTrigger, next_peer_state
+from scheduler.core.lifecycle import PEER_TRANSITIONS, PeerState, PeerTrigger, next_peer_state
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from scheduler.core.account import Account
     from scheduler.core.cost import CostWindow
     from scheduler.core.host import KnownHost
+    from scheduler.core.shortlist import Listing
+    from scheduler.core.steps import Steps
     from scheduler.core.task import Task
 
 UNKNOWN_RANGE = ByteRange(start=0, length=0)
 """Some part of the content, we can't tell which: good for nobody, served only by whole copies."""
+
+NOBODY: Mapping[str, int] = MappingProxyType({})
+"""Blocked by those who block nobody, as most do: one for all."""
 
 _CLOSED_RANGE = re.compile(
     r"\s*bytes\s*=\s*(\d{1,18})\s*-\s*(\d{1,18})\s*", re.ASCII | re.IGNORECASE
@@ -41,6 +48,9 @@ class Peer:
     the task's `arrival_count` when they last were.
     In this life it got `decision_count` answers with parents and was sent to the source
     `source_count` times. `account` is kept of peers that don't write telemetry themselves.
+    `named_at_turn` is the number of the latest edge to a child, among all edges that the scheduler
+    ever made. `row` is what rankers may know of it, packed (`facts`), None: it has changed since;
+    `changes` counts how often it did, and `listing` is its place in its task's shortlist.
     """
 
     id: str
@@ -51,7 +61,7 @@ class Peer:
     range: ByteRange | None
     concurrent_piece_count: int
     costs: CostWindow
-    history: deque[str]
+    steps: Steps
     created_at_s: float
     updated_at_s: float
     piece_at_s: float  # when the latest piece arrived; at first, when the peer came
@@ -60,7 +70,7 @@ class Peer:
     source_refused: bool = False  # the source answered this peer with an error
     pieces: FinishedPieces = field(default_factory=FinishedPieces)
     content_end: int = 0
-    blocked: dict[str, int] = field(default_factory=dict[str, int])
+    blocked: Mapping[str, int] = field(default_factory=lambda: NOBODY)
     is_ours: bool = False
     is_source: bool = False
     supplier: Peer | None = None
@@ -70,18 +80,39 @@ class Peer:
     decision_count: int = 0
     source_count: int = 0
     account: Account | None = None
+    named_at_turn: int = 0
+    row: bytes | None = None
+    changes: int = 0
+    listing: Listing | None = None
+
+    def changed(self) -> None:
+        """Something in it has changed that is worth knowing to whoever chooses parents."""
+        self.row = None
+        self.changes += 1
+
+    def got_piece(self, number: int, end: int, cost_s: float, now: float) -> None:
+        """Piece `number`, which ends at byte `end` of the content, arrived and took `cost_s`."""
+        self.pieces.add(number)
+        self.content_end = max(self.content_end, end)
+        self.costs.append(cost_s)
+        self.updated_at_s = self.piece_at_s = now
+        self.changed()
 
     def move(self, trigger: PeerTrigger, now: float) -> None:
         """Take `trigger`; IllegalTransitionError tells the story if there is no such step."""
-        target = next_peer_state(self.state, trigger, self.story())
-        self.history.append(f"{now:.3f} s {trigger}: {self.state} -> {target}")
+        target = PEER_TRANSITIONS.get((self.state, trigger))
+        if target is None:
+            next_peer_state(self.state, trigger, self.story())  # raises
+            return
+        self.steps.add(now, trigger, self.state, target)
         self.state = target
         self.updated_at_s = now
+        self.changed()
 
     def story(self) -> str:
         """Tell this peer's latest transitions in one line."""
-        steps = "; ".join(self.history) or "nothing yet"
-        return f"peer {self.id} of task {self.task.id} on host {self.host.id}: {steps}"
+        where = f"peer {self.id} of task {self.task.id} on host {self.host.id}"
+        return f"{where}: {self.steps.told()}"
 
     def blocks(self, parent: Peer) -> bool:
         """Whether `parent` failed this child in its present life, and must not be named to it."""
@@ -89,10 +120,12 @@ class Peer:
 
     def block(self, parent: Peer, limit: int) -> None:
         """Never name `parent` to this child again; of more than `limit` the oldest is forgotten."""
-        self.blocked.pop(parent.id, None)
-        self.blocked[parent.id] = parent.serial
-        if len(self.blocked) > limit:
-            del self.blocked[next(iter(self.blocked))]
+        blocked = dict(self.blocked)
+        blocked.pop(parent.id, None)
+        blocked[parent.id] = parent.serial
+        if len(blocked) > limit:
+            del blocked[next(iter(blocked))]
+        self.blocked = blocked
 
 
 def covers(held: ByteRange | None, wanted: ByteRange | None) -> bool:

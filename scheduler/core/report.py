@@ -39,12 +39,9 @@ def piece_finished(turn: Turn, peer: Peer, piece: Piece) -> None:
     now, limits = turn.now, turn.limits
     if not 0 <= piece.number < limits.piece_number_limit:
         return
-    peer.pieces.add(piece.number)
-    end = piece.offset + piece.length
-    peer.content_end = max(peer.content_end, end)
-    peer.costs.append(piece.cost_s)
+    peer.got_piece(piece.number, piece.offset + piece.length, piece.cost_s, now)
     host, task = peer.host, peer.task
-    peer.updated_at_s = peer.piece_at_s = host.updated_at_s = task.updated_at_s = now
+    host.updated_at_s = task.updated_at_s = now
     if task.piece_length is None or not task.content_length or not task.piece_count:
         task.learn_from_piece(piece)
     if piece.traffic_type is TrafficType.BACK_TO_SOURCE:

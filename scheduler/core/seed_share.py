@@ -25,10 +25,10 @@ having none."""
 
 def spare_seeds(seen: Survey, limits: Limits) -> None:
     """Take seeds with enough children out of the eligible, and note why."""
-    if not limits.seed_share:
+    if not limits.seed_share or not any(peer.host.is_seed for peer in seen.eligible):
         return
     others = [peer for peer in seen.eligible if not peer.host.is_seed]
-    if len(others) < OTHERS_MIN or len(others) == len(seen.eligible):
+    if len(others) < OTHERS_MIN:
         return
     uplinks = [peer.host.announced.max_tx_bandwidth_bits_per_s for peer in others]
     usual = median(uplinks)

@@ -100,8 +100,7 @@ def _name(turn: Turn, child: Peer, parents: list[Peer]) -> None:
     """Name `parents` to `child`, and say so as of any decision; there is no edge between them."""
     seen = Survey(eligible=parents, draw_seed=turn.rng.getrandbits(DRAW_BITS))
     choice = choose(turn, child, seen, len(parents))
-    turn.answer(
-        child,
-        NormalTask(parents=tuple(waiting.parent_of(child, parent) for parent in choice.parents)),
-    )
+    known = child.task.facts()
+    named = (waiting.parent_of(child, parent, known) for parent in choice.parents)
+    turn.answer(child, NormalTask(parents=tuple(named)))
     note_choice(turn, child, choice, seen)

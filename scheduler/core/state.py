@@ -8,8 +8,8 @@ parts agree. A task in which something changed that its waiting children may car
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
+from math import log, nan
 
 from msgspec.structs import replace
 
@@ -19,12 +19,14 @@ from scheduler.core.candidate import why_useless
 from scheduler.core.cluster import Cluster, ClusterConfig
 from scheduler.core.cost import CostWindow
 from scheduler.core.graph import Booking, DownloadGraph
-from scheduler.core.history import SwarmRate
+from scheduler.core.history import PairRates, SwarmRate
 from scheduler.core.host import KnownHost
 from scheduler.core.lifecycle import PeerState, PeerTrigger, TaskTrigger
 from scheduler.core.limits import Limits
 from scheduler.core.peer import Peer, requested_range
+from scheduler.core.shortlist import Standard
 from scheduler.core.standing import HostState
+from scheduler.core.steps import Steps
 from scheduler.core.task import Task
 
 BITS_PER_BYTE = 8
@@ -39,13 +41,37 @@ class Verdicts:
     doubtful_evictions: int = 0
 
 
+class _Claims:
+    """The mean of the logarithms of all announced uplinks, kept by adding and taking away."""
+
+    def __init__(self) -> None:
+        self._sum = 0.0
+        self._count = 0
+
+    def add(self, uplink_bits_per_s: int) -> None:
+        if uplink_bits_per_s > 0:
+            self._sum += log(uplink_bits_per_s)
+            self._count += 1
+
+    def forget(self, uplink_bits_per_s: int) -> None:
+        if uplink_bits_per_s > 0:
+            self._sum -= log(uplink_bits_per_s)
+            self._count -= 1
+
+    @property
+    def mean_log(self) -> float:
+        """NaN if nobody claims anything."""
+        return self._sum / self._count if self._count else nan
+
+
 class SchedulerState:
     """Hosts, tasks and peers by id, in the order they came.
 
     `terms` is a heap of when which eviction ends, `trials` are the hosts on probation. `bereft`
     holds peers that lost a parent and have not been looked after yet, in the order they did;
     `reviews` is a heap of whose parents are looked at anew when, `fresh` are tasks in which
-    somebody became useful while others were short of parents (`rota`).
+    somebody became useful while others were short of parents (`rota`). `turn_count` numbers the
+    edges that were ever made.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -65,6 +91,10 @@ class SchedulerState:
         self.bereft: dict[str, Peer] = {}
         self.reviews: list[tuple[float, int, Peer]] = []
         self.fresh: dict[str, Task] = {}
+        self.pairs = PairRates()
+        self.turn_count = 0
+        self._standard = Standard()
+        self._claims = _Claims()
         self._lives = 0
 
     def configure(self, cluster: Cluster) -> None:
@@ -79,7 +109,9 @@ class SchedulerState:
     ) -> KnownHost:
         """Add a host or take over what it says of itself now."""
         known = self.hosts.get(host.id)
-        if known is None:
+        if known is not None:
+            self._claims.forget(known.announced.max_tx_bandwidth_bits_per_s)
+        else:
             known = KnownHost(
                 announced=host,
                 announce_interval_s=interval_s,
@@ -88,11 +120,10 @@ class SchedulerState:
                 announced_at_s=now,
             )
             self.hosts[host.id] = known
-        known.announced = host
-        known.announce_interval_s = interval_s
+        known.announce(host, interval_s, now)
         known.shares_source = shares_source
-        known.updated_at_s = known.announced_at_s = now
-        known.is_unreachable = False
+        self._claims.add(host.max_tx_bandwidth_bits_per_s)
+        self.standard()
         if known.is_seed:
             self.seeds[host.id] = known
         else:
@@ -109,6 +140,7 @@ class SchedulerState:
         self.seeds.pop(host.id, None)
         self.trials.pop(host.id, None)
         self.swarm_rate.forget(host.swarm_share)
+        self._claims.forget(host.announced.max_tx_bandwidth_bits_per_s)
 
     # --- tasks ---
 
@@ -123,7 +155,7 @@ class SchedulerState:
                 id=task_id,
                 download=_without_secrets(download),
                 graph=DownloadGraph(self.limits.descendant_search_limit, self.limits.graph),
-                history=deque(maxlen=self.limits.history_limit),
+                steps=Steps(self.limits.history_limit),
                 created_at_s=now,
                 updated_at_s=now,
                 gateway_count=self.limits.gateway_count,
@@ -183,7 +215,7 @@ class SchedulerState:
                 download.concurrent_piece_count or limits.default_concurrent_piece_count
             ),
             costs=CostWindow(limits.cost_window),
-            history=deque(maxlen=limits.history_limit),
+            steps=Steps(limits.history_limit),
             created_at_s=now,
             updated_at_s=now,
             piece_at_s=now,
@@ -209,12 +241,12 @@ class SchedulerState:
                 self.unlink_parents(peer)
             case PeerState.SUCCEEDED:
                 self._land(peer)
-                peer.download = _without_secrets(peer.download)
                 self._supply_anew(peer)
+                _close_books(peer)
                 self.unlink_parents(peer)
             case PeerState.FAILED | PeerState.LEAVE:
                 self._land(peer)
-                peer.download = _without_secrets(peer.download)
+                _close_books(peer)
                 self.unlink_parents(peer)
                 self.unlink_children(peer)
             case _:
@@ -238,15 +270,25 @@ class SchedulerState:
         self._index(peer)
 
     def _index(self, peer: Peer) -> None:
-        useful = peer.task.useful
+        task = peer.task
         if why_useless(peer) is not None:
-            useful.pop(peer.id, None)
-        elif peer.id not in useful:
-            useful[peer.id] = peer
-            peer.task.arrival_count += 1
-            if peer.task.hungry:
-                self.fresh[peer.task.id] = peer.task
-            self.disturb(peer.task)
+            task.useful.pop(peer.id, None)
+            task.shortlist.discard(peer)
+            return
+        task.shortlist.put(peer, self._standard)
+        if peer.id not in task.useful:
+            task.useful[peer.id] = peer
+            task.arrival_count += 1
+            if task.hungry:
+                self.fresh[task.id] = task
+            self.disturb(task)
+
+    def standard(self) -> Standard:
+        """What guesses at a peer's worth are measured by now (`shortlist`)."""
+        self._standard = self._standard.following(
+            self.swarm_rate.log_bytes_per_s, self._claims.mean_log
+        )
+        return self._standard
 
     def _supply_anew(self, peer: Peer) -> None:
         """`peer` may have become a source of bytes, or have ceased to be one."""
@@ -309,7 +351,13 @@ class SchedulerState:
         added = task.graph.add_edges(child.id, {parent.id: booking for parent in parents}, now)
         linked = [task.peers[parent_id] for parent_id in added]
         for parent in linked:
+            self.turn_count += 1
+            parent.named_at_turn = self.turn_count
+            parent.changed()
             parent.host.book(booking)
+            if parent.listing is not None:
+                task.shortlist.put(parent, self._standard)
+        child.changed()
         self._supplied(supply.connect(child, linked))
         self.refresh(child)
         return linked
@@ -349,6 +397,9 @@ class SchedulerState:
     def _take_edge(self, parent: Peer, child: Peer) -> None:
         host = parent.host
         host.release(child.task.graph.remove_edge(parent.id, child.id))
+        child.changed()
+        if parent.listing is not None:
+            child.task.shortlist.put(parent, self._standard)
         if host.standing.state is HostState.ON_PROBATION:
             self.disturb_host(host)  # it may take another child
 
@@ -369,6 +420,16 @@ def _booking(child: Peer) -> Booking:
         piece_count=pieces,
         content_length=task.content_length or 0,
     )
+
+
+def _close_books(peer: Peer) -> None:
+    """Keep of a download that has ended only what is still asked for.
+
+    Most peers of a task wanted just what the task says, and can share it.
+    """
+    what, common = _without_secrets(peer.download), peer.task.download
+    peer.download = common if what == common else what
+    peer.costs.close()
 
 
 def _without_secrets(download: Download) -> Download:

@@ -1,27 +1,30 @@
 """What the scheduler decided and why: a bounded record of its latest decisions, for `explain`.
 
 It is memory for people, not telemetry: it is lost at a restart and never leaves the process by
-itself. Decisions come often and are asked for seldom, so they are kept packed, and put into words
-only when somebody asks.
+itself. Decisions come often and are asked for seldom, so they are kept packed, and put into words,
+and into features, only when somebody asks.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from msgspec.structs import replace
 
-from models.features import FEATURE_NAMES
+from models.facts import CandidateBatch
+from models.features import FEATURE_NAMES, feature_matrix
 from odonata.wire.message import Value
+from scheduler.core.candidate import Drop
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from models.facts import FloatArray
+    from models.facts import BoolArray, FloatArray
 
 
 class Outcome(StrEnum):
@@ -37,7 +40,7 @@ class Outcome(StrEnum):
 class Considered(Value, frozen=True, kw_only=True):
     """One candidate: its score if it was scored, and why it was dropped ("" if it was chosen).
 
-    `features` is what the ranker saw of it, by the names of `models.features`, to seven digits;
+    `features` is what a ranker sees of it, by the names of `models.features`, to some six digits;
     empty if it was not scored.
     """
 
@@ -71,45 +74,85 @@ class Decision(Value, frozen=True, kw_only=True):
     peer_count: int = 0
 
 
-class Told:
-    """Candidates as they are kept: the first k with their scores and features, then the others.
-
-    A decision with 32 of them takes 4.0 KiB in all (measured), 2.4 of them features in single
-    precision; the ids are the peers' own while those live, 2 KiB more when they are gone.
-    """
-
-    __slots__ = ("_dropped", "_features", "_peer_ids", "_scores")
-
-    def __init__(
-        self,
-        peer_ids: tuple[str, ...],
-        dropped: tuple[str, ...],
-        scores: FloatArray | None = None,
-        features: FloatArray | None = None,
-    ) -> None:
-        """All in the same order; `scores` has shape (k,), `features` (k, len(FEATURES))."""
-        self._peer_ids = peer_ids
-        self._dropped = dropped
-        self._scores = scores
-        self._features: NDArray[np.float32] | None = (
-            None if features is None else features.astype(np.float32)
-        )
+class Told(Protocol):
+    """Candidates as they are kept."""
 
     def candidates(self) -> tuple[Considered, ...]:
         """All of them in words."""
-        seen: list[tuple[float | None, dict[str, float]]] = []
-        if self._scores is not None and self._features is not None:
-            scores: list[float] = self._scores.tolist()
-            rows: list[list[float]] = self._features.tolist()
-            for score, row in zip(scores, rows, strict=True):
-                seen.append((score, dict(zip(FEATURE_NAMES, row, strict=True))))
-        seen += [(None, {})] * (len(self._peer_ids) - len(seen))
-        return tuple(
-            Considered(peer_id=peer_id, score=score, dropped=dropped, features=features)
-            for peer_id, dropped, (score, features) in zip(
-                self._peer_ids, self._dropped, seen, strict=True
+        ...
+
+
+class Passed:
+    """Candidates that were looked at and not scored, and why."""
+
+    __slots__ = ("_dropped",)
+
+    def __init__(self, dropped: tuple[tuple[str, str], ...]) -> None:
+        """Pairs of peer id and reason."""
+        self._dropped = dropped
+
+    def candidates(self) -> tuple[Considered, ...]:
+        """All of them in words."""
+        return tuple(Considered(peer_id=one, dropped=why) for one, why in self._dropped)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Ranked:
+    """Candidates of a choice: the n that were scored, and the others.
+
+    Facts are kept in single precision, and `features` of a ranker that looked at any; of another
+    one they are computed when somebody asks, and nearly (to six digits) what they would have been.
+    With 25 candidates a decision takes about 5 KiB in all, 3.6 of them facts; the ids are the
+    peers' own while those live, 2 KiB more when they are gone.
+    """
+
+    peer_ids: tuple[str, ...]
+    scores: FloatArray
+    facts: NDArray[np.float32]
+    features: NDArray[np.float32] | None
+    order: tuple[int, ...]
+    """All rows, the best first."""
+    chosen: tuple[int, ...]
+    """Rows in the order of the answer."""
+    unlinked: tuple[int, ...]
+    """Rows that were picked, and whose edge could not be added."""
+    left_out: BoolArray
+    others: str
+    """Why those who were neither picked nor left out as bad are not in the answer."""
+    dropped: tuple[tuple[str, str], ...]
+    limit: int
+    """So many are told."""
+
+    def candidates(self) -> tuple[Considered, ...]:
+        """The chosen ones, then the other scored ones, both best first, then who was not scored."""
+        rows = (*self.chosen, *(row for row in self.order if row not in self.chosen))[: self.limit]
+        scores: list[float] = self.scores.tolist()
+        features = self._features()
+        scored = tuple(
+            Considered(
+                peer_id=self.peer_ids[row],
+                score=scores[row],
+                dropped=self._why(row),
+                features=dict(zip(FEATURE_NAMES, features[row], strict=True)),
             )
+            for row in rows
         )
+        return scored + Passed(self.dropped[: self.limit - len(rows)]).candidates()
+
+    def _why(self, row: int) -> str:
+        if row in self.chosen:
+            return ""
+        if row in self.unlinked:
+            return Drop.NO_EDGE
+        return Drop.BAD if self.left_out[row] else self.others
+
+    def _features(self) -> list[list[float]]:
+        features = self.features
+        if features is None:
+            facts = self.facts.astype(np.float64, order="F")
+            features = feature_matrix(CandidateBatch(facts)).astype(np.float32)
+        rows: list[list[float]] = features.tolist()
+        return rows
 
 
 class Story:

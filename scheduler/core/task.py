@@ -1,6 +1,7 @@
 """One task: what the peers of one id share, and everything that is under way for them.
 
-Besides the content's facts it holds the graph, the index of useful parents (kept by `state`), the
+Besides the content's facts it holds the graph, the index of useful parents (kept by `state`; in the
+order they became useful, and by what they are worth in `shortlist`), the
 children that wait for an answer, the peers at the source, and the *flights*: promises of bytes
 that have not landed yet. A flight has a deadline, after which nobody counts on it any more:
 
@@ -13,17 +14,18 @@ Entries of one kind share one time-out, so each dict is in the order of its dead
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from odonata.wire.message import Download, Piece, SourceShare, TaskFacts
 from scheduler.core.lifecycle import TaskState, TaskTrigger, next_task_state
 from scheduler.core.piece_digests import PieceDigests
+from scheduler.core.shortlist import Shortlist
 
 if TYPE_CHECKING:
     from scheduler.core.graph import DownloadGraph
     from scheduler.core.peer import Peer
+    from scheduler.core.steps import Steps
 
 MAX_CONTENT_LENGTH = 2**63 - 1
 MAX_PIECE_COUNT = 2**32 - 1
@@ -67,7 +69,7 @@ class Task:
     id: str
     download: Download
     graph: DownloadGraph
-    history: deque[str]
+    steps: Steps
     created_at_s: float
     updated_at_s: float
     state: TaskState = TaskState.PENDING
@@ -80,6 +82,7 @@ class Task:
     hungry: dict[str, Peer] = field(default_factory=dict[str, "Peer"])
     gateway_count: int = 0
     gateways: dict[str, list[Peer]] = field(default_factory=dict[str, "list[Peer]"])
+    shortlist: Shortlist = field(default_factory=Shortlist)
     waiting: dict[str, Peer] = field(default_factory=dict[str, "Peer"])
     at_source: dict[str, Peer] = field(default_factory=dict[str, "Peer"])
     starting: dict[str, float] = field(default_factory=dict[str, float])
@@ -92,9 +95,8 @@ class Task:
 
     def move(self, trigger: TaskTrigger, now: float) -> None:
         """Take `trigger`; IllegalTransitionError tells the story if there is no such step."""
-        story = f"task {self.id}: {'; '.join(self.history) or 'nothing yet'}"
-        target = next_task_state(self.state, trigger, story)
-        self.history.append(f"{now:.3f} s {trigger}: {self.state} -> {target}")
+        target = next_task_state(self.state, trigger, f"task {self.id}: {self.steps.told()}")
+        self.steps.add(now, trigger, self.state, target)
         self.state = target
         self.updated_at_s = now
 

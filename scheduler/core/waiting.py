@@ -60,6 +60,7 @@ from scheduler.core.story import Outcome
 from scheduler.core.supply import is_supplied
 
 if TYPE_CHECKING:
+    from odonata.wire.message import TaskFacts
     from scheduler.core.peer import Peer
     from scheduler.core.task import Task
     from scheduler.core.turn import Turn
@@ -307,7 +308,8 @@ def _give_parents(turn: Turn, child: Peer, seen: Survey, places: int) -> bool:
     note_parents(child, parents)
     child.arrivals_seen = child.task.arrival_count
     rota.enter(turn, child)
-    named = (parent_of(child, peer) for peer in (*parents, *kept))
+    known = child.task.facts()
+    named = (parent_of(child, peer, known) for peer in (*parents, *kept))
     turn.answer(child, NormalTask(parents=tuple(named)))
     note_choice(turn, child, choice, seen)
     if child.state is PeerState.RECEIVED_NORMAL and child.id not in child.task.starting:
@@ -328,8 +330,8 @@ def _keep_parents(turn: Turn, child: Peer) -> list[Peer]:
     return kept
 
 
-def parent_of(child: Peer, peer: Peer) -> Parent:
-    """Return what a child is told of a parent.
+def parent_of(child: Peer, peer: Peer, known: TaskFacts) -> Parent:
+    """Return what a child is told of a parent, of a task of which `known` is known.
 
     Peers of ours hear from the parent itself what it holds, stock ones are told.
     """
@@ -337,7 +339,7 @@ def parent_of(child: Peer, peer: Peer) -> Parent:
         peer_id=peer.id,
         host=peer.host.announced,
         state=peer.state,
-        task=peer.task.facts(),
+        task=known,
         finished_pieces=() if child.is_ours else peer.pieces.numbers(),
     )
 

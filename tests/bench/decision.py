@@ -89,13 +89,12 @@ def main() -> None:
     world = crowd(args.candidates)
     child = world.peer("x")
     candidates = survey(child).eligible
-    rate = world.core.state.swarm_rate.bytes_per_s
-    batch = facts(child, candidates, world.now, rate)
+    batch = facts(child, candidates, world.now, world.core.state)
     dragonfly, rule = DragonflyRanker(), RuleRanker()
     ranking = dragonfly.rank(batch, 1)
     steps: dict[str, Callable[[], object]] = {
         "survey": lambda: survey(child),
-        "facts": lambda: facts(child, candidates, world.now, rate),
+        "facts": lambda: facts(child, candidates, world.now, world.core.state),
         "features": lambda: feature_matrix(batch),
         "rank, dragonfly": lambda: dragonfly.rank(batch, 1),
         "rank, rule": lambda: rule.rank(batch, 1),

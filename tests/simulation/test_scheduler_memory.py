@@ -12,12 +12,14 @@ from support.scheduler_world import PIECE_LENGTH, World, download, host, trigger
 from odonata.wire.message import Download, NormalTask
 from scheduler.core.effect import Answer, SchedulerEffect
 from scheduler.core.event import SchedulerEvent
+from scheduler.core.limits import Limits
 
 KIB = 1024
 MIB = 1024 * KIB
 HOSTS = 50
-STORY = 8 * MIB
-"""The latest 2,000 decisions, which are kept for `explain`: about 3 KiB each with candidates."""
+STORY = 10 * MIB
+"""The latest 2,000 decisions, which are kept for `explain`: 5 KiB each with their candidates' facts
+(`Limits.story_decision_limit`)."""
 HOUR_S = 3600.0
 
 
@@ -127,6 +129,23 @@ def test_a_finished_peer_is_remembered_in_a_few_kilobytes(growth: Callable[[], i
     assert count == 20 * HOSTS
     assert (growth() - without) / count < 7 * KIB
     assert not any(peer.download.request_header for peer in world.core.state.peers.values())
+
+
+def test_peers_that_register_and_go_leave_nothing_behind(growth: Callable[[], int]) -> None:
+    """The bench does it a million times (`tests/bench/scheduler_core.py`)."""
+    world = BusyWorld(Limits(admission=False, story_decision_limit=10))
+    world.announce(*(host(f"h{one}", idc=f"i{one % 5}", bandwidth=10**9) for one in range(HOSTS)))
+    before = 0
+    for number in range(4000):
+        world.now += 0.01
+        fetch(world, f"p{number}", f"h{number % HOSTS}", number // 40)
+        if number >= 200:
+            world.delete_peer(f"p{number - 200}")
+            del world.homes[f"p{number - 200}"]
+        if number == 1000:
+            before = growth()
+    assert len(world.core.state.peers) == 200
+    assert growth() - before < MIB // 2, "3,000 more, of whom nothing is left but some tasks"
 
 
 def test_seeds_that_failed_and_left_are_not_remembered() -> None:

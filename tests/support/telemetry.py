@@ -331,6 +331,7 @@ class SmallWorld:
             "child_rate_bytes_per_s": (
                 child.received_bytes / child.received_s if child.received_s else nan
             ),
+            "pairs_rate_bytes_per_s": 15e6,
             "piece_length": float(self.shape.piece_length),
             "total_piece_count": float(run.pieces),
         }
@@ -348,7 +349,12 @@ class SmallWorld:
             "is_seed": host.is_seed,
             "booked_tx_bits_per_s": children * host.max_tx_bits_per_s / 10,
             "child_count": children,
+            "reported_child_count": children // 2,
+            "upload_slots": 2,
+            "depth": 0 if host.is_seed else 1 + (share < 1),
             "same_idc": same_idc(run.host.idc, host.idc),
+            "pair_rate_bytes_per_s": 10e6 * (1 + same_idc(run.host.idc, host.idc)),
+            "pair_piece_count": host.served_pieces,
             "location_affinity": location_affinity(run.host.location, host.location),
             "is_first_download": share < 1,
             "is_finished": share >= 1,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,7 @@ async def live(folder: Path) -> list[Decision]:
         SchedulerApp(settings) as app,
         learning_swarm(folder, app.address, **PLACES[SEED_NUMBER]) as swarm,
     ):
+        app.core.state.limits = replace(app.core.state.limits, feature_record_interval=1)
         for number, more in PLACES.items():
             if number != SEED_NUMBER:
                 await swarm.add(number, **more)

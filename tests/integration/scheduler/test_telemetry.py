@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -50,6 +51,7 @@ async def test_its_decisions_can_be_read_when_it_has_stopped(tmp_path: Path) -> 
     before_s = time.time()
     chosen = settings().model_copy(update={"telemetry": TelemetrySettings(dir=tmp_path)})
     async with SchedulerApp(chosen, Random(1)) as app, connected(app.address) as client:
+        app.core.state.limits = replace(app.core.state.limits, feature_record_interval=1)
         await converse(client)
     decisions = read_table([tmp_path], "decision").to_pylist()
     (row,) = [row for row in decisions if row["outcome"] == "parents"]

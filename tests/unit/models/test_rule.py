@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.facts import FACT_NAMES, FACTS, CandidateBatch
-from models.rule import RuleRanker, expected_rate, rule_score
+from models.rule import (
+    DEPTH_WEIGHT,
+    SLOT_WEIGHT,
+    RuleRanker,
+    expected_rate,
+    rule_score,
+    terms,
+)
 
 MIB = 1024.0 * 1024.0
 
@@ -102,33 +109,148 @@ BETTER = {
     "child_count": -1,
     "served_failure_count": -1,
     "served_rate_bytes_per_s": 1,
+    "pair_rate_bytes_per_s": 1,
     "max_tx_bits_per_s": 1,
+    "reported_tx_bits_per_s": -1,
+    "upload_slots": 1,
+    "depth": -1,
     "same_idc": 1,
     "location_affinity": 1,
     "finished_piece_count": 1,
     "is_finished": 1,
 }
+ZERO_IS_UNKNOWN = (
+    "max_tx_bits_per_s",
+    "reported_tx_bits_per_s",
+    "upload_slots",
+    "served_rate_bytes_per_s",
+    "pair_rate_bytes_per_s",
+)
+"""To say nothing is thought to be as good as the others, which a claim may be below."""
 
 
 @given(data=st.data(), name=st.sampled_from(sorted(BETTER)))
 def test_better_is_never_worse(data: st.DataObject, name: str) -> None:
-    share = name in ("same_idc", "location_affinity", "is_finished")
-    values = st.floats(0, 1 if share else 1e9)
+    is_share = name in ("same_idc", "location_affinity", "is_finished")
+    values = st.floats(0, 1 if is_share else 1e9)
     lower, upper = sorted([data.draw(values), data.draw(values)])
     rest = {
         "served_rate_bytes_per_s": data.draw(st.floats(1, 1e9)),
         "served_piece_count": data.draw(st.floats(0, 1e6)),
         "swarm_rate_bytes_per_s": data.draw(st.floats(1, 1e9)),
+        "pair_rate_bytes_per_s": data.draw(st.floats(1, 1e9)),
+        "pair_piece_count": data.draw(st.floats(0, 1e6)),
+        "pairs_rate_bytes_per_s": data.draw(st.floats(1, 1e9)),
         "total_piece_count": data.draw(st.floats(0, 1e6)),
         "max_tx_bits_per_s": data.draw(st.floats(0, 1e12)),
-        "child_count": data.draw(st.floats(0, 100)),
+        "reported_tx_bits_per_s": data.draw(st.floats(0, 1e12)),
+        "reported_child_count": data.draw(st.integers(0, 30).map(float)),
+        "report_age_s": data.draw(st.floats(0, 100)),
+        "upload_slots": data.draw(st.sampled_from((0.0, 4.0, 16.0))),
+        "child_count": data.draw(st.integers(0, 100).map(float)),
     }
     columns = {key: [value, value] for key, value in rest.items()}
     scores = rule_score(batch(**{**columns, name: [lower, upper]}))
     better, worse = (scores[1], scores[0]) if BETTER[name] > 0 else (scores[0], scores[1])
-    if name == "max_tx_bits_per_s" and lower == 0:
-        return  # to say nothing is thought to be as fast as the others, which a claim may be below
+    if name in ZERO_IS_UNKNOWN and lower < 1:
+        return
     assert better >= worse - 1e-9
+
+
+# --- what a host reports of its uplink ----------------------------------------------------------
+
+
+def reported(
+    used: float, *, now: float, then: float, age_s: float = 0.0, uplink: float = 1e9
+) -> float:
+    """The share of one more child, by a host with `now` children that had `then` at its report."""
+    found = terms(
+        batch(
+            max_tx_bits_per_s=[uplink],
+            reported_tx_bits_per_s=[used * uplink],
+            report_age_s=[age_s],
+            child_count=[now],
+            reported_child_count=[then],
+        )
+    )
+    return float(np.exp(found.share[0]))
+
+
+def test_what_a_host_has_to_spare_goes_to_the_next_child() -> None:
+    assert reported(0.25, now=3, then=3) == pytest.approx(0.75)  # and not a quarter
+
+
+def test_children_since_the_report_share_what_was_to_spare_then() -> None:
+    assert reported(0.4, now=5, then=3) == pytest.approx(0.6 / 3)
+
+
+def test_children_from_before_the_report_are_not_counted_twice() -> None:
+    assert reported(0.5, now=8, then=8) == pytest.approx(0.5)
+    assert reported(0.5, now=9, then=8) == pytest.approx(0.25)
+
+
+def test_a_full_uplink_still_gives_an_equal_part() -> None:
+    assert reported(1.0, now=3, then=3) == pytest.approx(1 / 4)
+
+
+def test_traffic_of_others_makes_no_room() -> None:
+    assert reported(0.8, now=0, then=0) == pytest.approx(0.2)
+    assert reported(1.0, now=0, then=0) == pytest.approx(0.1)
+
+
+def test_an_old_report_gives_way_to_the_count() -> None:
+    fresh, older, old = (reported(0.5, now=3, then=3, age_s=age) for age in (0, 20, 2000))
+    assert fresh == pytest.approx(0.5)
+    assert older == pytest.approx((0.5 * 0.25) ** 0.5)  # half way, on a log scale
+    assert old == pytest.approx(0.25)
+
+
+def test_a_report_without_an_uplink_to_compare_it_with_says_nothing() -> None:
+    assert reported(0.5, now=3, then=3, uplink=0.0) == pytest.approx(0.25)
+
+
+# --- slots, depth, pairs --------------------------------------------------------------------------
+
+
+def test_beyond_the_slots_the_score_falls_on_and_has_no_step() -> None:
+    counts = [float(count) for count in range(12)]
+    scores = rule_score(batch(child_count=counts, upload_slots=[4.0] * 12))
+    falls = -np.diff(scores)
+    assert (falls > 0).all()
+    assert falls[:3].tolist() == pytest.approx([log(2), log(3 / 2), log(4 / 3)])
+    assert falls[3:].tolist() == pytest.approx(
+        [(1 + SLOT_WEIGHT) * log((count + 2) / (count + 1)) for count in range(3, 11)]
+    )
+
+
+def test_a_hop_more_costs_a_little() -> None:
+    scores = rule_score(batch(depth=[0.0, 1.0, 2.0]))
+    assert (-np.diff(scores)).tolist() == pytest.approx([DEPTH_WEIGHT] * 2)
+
+
+def paired(rate: float, pieces: float, **columns: list[float]) -> CandidateBatch:
+    return batch(
+        pair_rate_bytes_per_s=[rate],
+        pair_piece_count=[pieces],
+        pairs_rate_bytes_per_s=[MIB],
+        **columns,
+    )
+
+
+def test_a_stranger_is_as_fast_as_its_pair_of_data_centres() -> None:
+    assert expected_rate(paired(4 * MIB, 1e9)).tolist() == pytest.approx([log(4)])
+    assert expected_rate(paired(4 * MIB, 32)).tolist() == pytest.approx([log(4) / 2])
+    assert expected_rate(paired(4 * MIB, 0)).tolist() == [0.0]
+
+
+def test_of_a_host_that_is_known_the_pair_counts_half() -> None:
+    known = {
+        "served_rate_bytes_per_s": [MIB],
+        "served_piece_count": [1e9],
+        "swarm_rate_bytes_per_s": [MIB],
+    }
+    found = expected_rate(paired(4 * MIB, 1e9, **known))
+    assert found.tolist() == pytest.approx([log(4) / 2], abs=1e-6)
 
 
 def test_who_has_the_whole_content_is_preferred_to_who_has_none() -> None:

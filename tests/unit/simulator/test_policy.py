@@ -14,7 +14,9 @@ from simulator.policy import MODEL_PLACE, find_model, policy_named
 def test_dragonfly_looks_at_fifteen_and_names_three() -> None:
     limits = policy_named("dragonfly").limits(records=False)
     assert (limits.candidate_batch_limit, limits.candidate_parent_limit) == (15, 3)
+    assert limits.blind_sample
     assert not limits.records
+    assert not policy_named("rule").limits(records=False).blind_sample
 
 
 def test_nothing_explores_unless_it_is_told_to() -> None:
@@ -31,7 +33,7 @@ def test_each_world_gets_a_ranker_of_its_own() -> None:
 
 
 def test_another_name_is_refused_with_those_there_are() -> None:
-    with pytest.raises(CallerError, match="dragonfly, rule, random, learned"):
+    with pytest.raises(CallerError, match="dragonfly, rule, random, round_robin, learned"):
         policy_named("best")
 
 

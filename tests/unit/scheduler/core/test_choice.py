@@ -90,19 +90,52 @@ def test_equals_are_spread_by_the_load_of_their_hosts() -> None:
     assert sorted(chosen) == sorted([f"p{n}" for n in range(5)] * 2)
 
 
-def test_of_many_candidates_a_sample_is_scored_and_the_others_are_told() -> None:
+def test_of_many_candidates_a_shortlist_is_looked_at() -> None:
     world = world_with_holders(9, Limits(candidate_batch_limit=5))
     world.register("x", "hx", download(source=True))
     here = turn(world, Favourite([1.0] * 9))
     seen = look_around(here, world.peer("x"))
     assert len(choose(here, world.peer("x"), seen).candidates) == 5
-    assert list(seen.dropped.values()) == [Drop.NOT_SAMPLED] * 4
-
-
-def test_of_very_many_candidates_only_a_sample_is_looked_at() -> None:
-    world = world_with_holders(9, Limits(candidate_batch_limit=3))
-    world.register("x", "hx", download(source=True))
-    here = turn(world, Favourite([1.0] * 9))
-    seen = look_around(here, world.peer("x"))
-    assert len(choose(here, world.peer("x"), seen).candidates) == 3
     assert not seen.dropped
+
+
+def test_whoever_was_looked_at_and_not_taken_has_a_reason() -> None:
+    world = world_with_holders(9, Limits(candidate_batch_limit=8))
+    world.register("x", "h0", download(source=True))
+    seen = look_around(turn(world, Favourite([])), world.peer("x"))
+    assert len(seen.eligible) + len(seen.dropped) == 8
+    assert set(seen.dropped.values()) <= {Drop.SAME_HOST}
+
+
+def test_when_the_shortlist_has_nobody_to_offer_all_are_looked_at() -> None:
+    """The best of the list have all failed this child; those it has not met lie at the end."""
+    world = world_with_holders(40, Limits(candidate_batch_limit=8))
+    world.register("x", "hx", download(source=True))
+    for number in range(35):
+        world.piece_failed("x", f"p{number}")
+    seen = look_around(turn(world, Favourite([])), world.peer("x"))
+    assert {peer.id for peer in seen.eligible} == {f"p{number}" for number in range(35, 40)}
+    assert list(seen.dropped.values()) == [Drop.BLOCKED] * 35
+
+
+def test_of_too_many_eligible_some_are_drawn_and_the_others_told() -> None:
+    world = world_with_holders(60, Limits(candidate_batch_limit=8))
+    world.register("x", "hx", download(source=True))
+    for number in range(45):
+        world.piece_failed("x", f"p{number}")
+    here = turn(world, Favourite([]))
+    drops: set[str] = set()
+    for _ in range(50):  # mostly the list suffices
+        drops |= set(look_around(here, world.peer("x")).dropped.values())
+    assert drops == {Drop.BLOCKED, Drop.NOT_SAMPLED}
+
+
+def test_a_blind_sample_is_drawn_from_all() -> None:
+    world = world_with_holders(40, Limits(candidate_batch_limit=4, blind_sample=True))
+    world.register("x", "hx", download(source=True))
+    world.core.state.hosts["h7"].announce(host("h7", bandwidth=10**12), 60, 0.0)
+    here = turn(world, Favourite([]))
+    looks = [look_around(here, world.peer("x")).eligible for _ in range(200)]
+    assert {len(one) for one in looks} == {4}
+    hits = sum(peer.id == "p7" for one in looks for peer in one)
+    assert 5 < hits < 40, "one in ten, as for anybody else: a fast host has no advantage"

@@ -38,3 +38,15 @@ def test_latest_mean_and_deviation(costs: list[int], limit: int) -> None:
     assert last == pytest.approx(kept[-1])
     assert mean == pytest.approx(fmean(kept[:-1]))
     assert deviation == pytest.approx(pstdev(kept[:-1]), rel=1e-6, abs=1e-6)
+
+
+def test_a_closed_window_still_tells_what_it_held() -> None:
+    window = CostWindow(3)
+    for cost_s in (9.0, 1.0, 3.0, 5.0):
+        window.append(cost_s)
+    before = window.latest_and_others()
+    window.close()
+    assert window.latest_and_others() == before == (5.0, 2.0, 1.0)
+    assert len(window) == 3
+    window.append(7.0)
+    assert (len(window), window.latest_and_others()) == (1, (0.0, 0.0, 0.0))

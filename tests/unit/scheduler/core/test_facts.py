@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from support.scheduler_world import World, download, host
 
 from models.facts import FACTS
-from scheduler.core.facts import facts
-from scheduler.core.history import HostHistory, columns
+from peer.core import upload
+from scheduler.core.facts import SEED_SLOTS, SLOTS, facts
+from scheduler.core.limits import Limits
 
 
 def test_facts_are_read_from_the_state() -> None:
@@ -24,7 +25,7 @@ def test_facts_are_read_from_the_state() -> None:
     world.register("p1", "h1")
     world.started("p1")
     world.register("x", "hx", download(source=True))
-    batch = facts(world.peer("x"), [world.peer("sp"), world.peer("p1")], 0.0)
+    batch = facts(world.peer("x"), [world.peer("sp"), world.peer("p1")], 0.0, world.core.state)
     assert len(batch) == 2
     assert batch["max_tx_bits_per_s"].tolist() == [1000, 0]
     assert batch["booked_tx_bits_per_s"].tolist() == [4 * 1024 * 1024 * 8 * 8, 0]
@@ -47,10 +48,12 @@ def test_the_age_is_that_of_the_hosts_own_announcement() -> None:
     world.now = 40.0
     world.piece("p1", 0)
     world.register("x", "hx", download(source=True))
-    age_s = facts(world.peer("x"), [world.peer("p1")], 50.0)["report_age_s"]
+    age_s = facts(world.peer("x"), [world.peer("p1")], 50.0, world.core.state)["report_age_s"]
     assert age_s.tolist() == [50.0]
     world.announce(host("h1"))
-    assert facts(world.peer("x"), [world.peer("p1")], 50.0)["report_age_s"].tolist() == [10.0]
+    assert facts(world.peer("x"), [world.peer("p1")], 50.0, world.core.state)[
+        "report_age_s"
+    ].tolist() == [10.0]
 
 
 def test_states_are_told_by_four_facts() -> None:
@@ -62,7 +65,7 @@ def test_states_are_told_by_four_facts() -> None:
     world.started("running")
     world.register("new", "h3")
     names = ("source", "whole", "running", "new")
-    batch = facts(world.peer("new"), [world.peer(name) for name in names], 0.0)
+    batch = facts(world.peer("new"), [world.peer(name) for name in names], 0.0, world.core.state)
     assert batch["is_at_source"].tolist() == [1, 0, 0, 0]
     assert batch["is_finished"].tolist() == [0, 1, 0, 0]
     assert batch["is_first_download"].tolist() == [0, 0, 1, 1]
@@ -74,15 +77,17 @@ def test_every_fact_is_read() -> None:
     world.announce(host("h1"), host("hx"))
     world.origin_fetcher("p1", "h1")
     world.register("x", "hx", download(source=True))
-    batch = facts(world.peer("x"), [world.peer("p1")], 3.0, 7.0)
+    batch = facts(world.peer("x"), [world.peer("p1")], 3.0, world.core.state)
     unknown = {fact.name for fact in FACTS if np.isnan(batch[fact.name][0])}
     assert unknown == {
         "served_rate_bytes_per_s",
         "served_recent_rate_bytes_per_s",
         "served_age_s",
         "child_rate_bytes_per_s",
+        "swarm_rate_bytes_per_s",
+        "pair_rate_bytes_per_s",
+        "pairs_rate_bytes_per_s",
     }
-    assert batch["swarm_rate_bytes_per_s"].tolist() == [7.0]
     assert batch["cost_window"].tolist() == [2000.0]
 
 
@@ -91,33 +96,118 @@ SERVED = st.tuples(
 )
 
 
+SERVED_FACTS = (
+    "served_rate_bytes_per_s",
+    "served_recent_rate_bytes_per_s",
+    "served_piece_count",
+    "served_failure_count",
+    "served_age_s",
+)
+
+
 @given(
     lives=st.lists(st.lists(SERVED, max_size=5), min_size=1, max_size=6), later_s=st.floats(0, 1e7)
 )
-def test_histories_read_at_once_say_what_each_says(
+def test_histories_are_read_as_each_tells_itself(
     lives: list[list[tuple[float, int | None, float]]], later_s: float
 ) -> None:
-    histories: list[HostHistory] = []
-    now = 0.0
-    for life in lives:
-        history, now = HostHistory(), 0.0
+    world = World()
+    world.announce(host("hx"))
+    world.register("x", "hx", download(source=True))
+    for number, life in enumerate(lives):
+        world.announce(host(f"h{number}"))
+        world.origin_fetcher(f"p{number}", f"h{number}")
+        known, now = world.peer(f"p{number}").host, 0.0
         for pause_s, length, cost_s in life:
             now += pause_s
             if length is None:
-                history.failed(now)
+                known.failed(now)
             else:
-                history.served(now, length, cost_s)
-        histories.append(history)
+                known.gave(now, length, cost_s)
     now = 5e5 + later_s
-    told = columns(histories, now)
-    one_by_one = [
-        (
-            one.rate_bytes_per_s,
-            one.recent_rate_bytes_per_s,
-            one.piece_count(now),
-            one.failure_count(now),
-            one.age_s(now),
+    peers = [world.peer(f"p{number}") for number in range(len(lives))]
+    batch = facts(world.peer("x"), peers, now, world.core.state)
+    for row, history in enumerate(peer.host.history for peer in peers):
+        told = [float(batch[name][row]) for name in SERVED_FACTS]
+        assert told == pytest.approx(
+            [
+                history.rate_bytes_per_s,
+                history.recent_rate_bytes_per_s,
+                history.piece_count(now),
+                history.failure_count(now),
+                history.age_s(now),
+            ],
+            rel=1e-12,
+            nan_ok=True,
         )
-        for one in histories
-    ]
-    assert told.tolist() == [pytest.approx(row, rel=1e-12, nan_ok=True) for row in one_by_one]
+
+
+def test_a_report_is_told_with_the_children_it_counted() -> None:
+    world = World(Limits(admission=False))
+    world.announce(host("h1"), host("hx"), host("hy"))
+    world.holder("p1", "h1")
+    world.register("x", "hx")
+    world.now = 5.0
+    world.announce(host("h1"))
+    world.register("y", "hy")
+    batch = facts(world.peer("x"), [world.peer("p1")], 6.0, world.core.state)
+    assert batch["child_count"].tolist() == [2]
+    assert batch["reported_child_count"].tolist() == [1]
+    assert batch["report_age_s"].tolist() == [1.0]
+
+
+def test_upload_slots_are_those_of_our_own_peers_and_seeds() -> None:
+    world = World()
+    world.announce(host("h1"), host("s1", seed=True), host("hx"))
+    world.holder("p1", "h1")
+    world.holder("sp", "s1")
+    world.register("x", "hx", download(source=True))
+    peers = [world.peer("p1"), world.peer("sp")]
+    batch = facts(world.peer("x"), peers, 0.0, world.core.state)
+    assert (
+        batch["upload_slots"].tolist() == [SLOTS, SEED_SLOTS] == [upload.SLOTS, upload.SEED_SLOTS]
+    )
+
+
+def test_depth_is_told_from_the_source_down() -> None:
+    world = World(Limits(candidate_parent_limit=1, admission=False))
+    world.announce(*(host(f"h{number}") for number in range(4)))
+    world.origin_fetcher("p0", "h0")
+    for number in (1, 2):
+        world.register(f"p{number}", f"h{number}")
+        world.started(f"p{number}")
+        world.piece_failed("p2", "p0") if number == 2 else None
+    world.reschedule("p2", "p0")
+    world.register("x", "h3", download(source=True))
+    peers = [world.peer(f"p{number}") for number in range(3)]
+    batch = facts(world.peer("x"), peers, 0.0, world.core.state)
+    assert batch["depth"].tolist() == [0, 1, 2]
+    world.finished("p2")
+    assert facts(world.peer("x"), peers, 0.0, world.core.state)["depth"].tolist() == [0, 1, 0]
+
+
+def test_turns_count_the_edges_since_a_peer_was_named() -> None:
+    world = World(Limits(candidate_parent_limit=1, admission=False))
+    world.announce(*(host(f"h{number}") for number in range(2)), host("hx"), host("hy"))
+    world.holder("p0", "h0")
+    world.register("x", "hx")
+    world.holder("p1", "h1")
+    world.register("y", "hy")
+    peers = [world.peer("p0"), world.peer("p1")]
+    batch = facts(world.peer("x"), peers, 0.0, world.core.state)
+    assert batch["turns_since_named"].tolist() == [1, 0]
+
+
+def test_the_pair_of_data_centres_is_told_to_the_child() -> None:
+    world = World()
+    world.announce(host("h1", idc="A"), host("h2", idc="b"), host("hx", idc="B"))
+    world.holder("p1", "h1")
+    world.register("p2", "h2")
+    world.started("p2")
+    world.now = 600.0
+    world.piece("p2", 0, "p1", length=1000, cost_s=2.0)
+    world.register("x", "hx", download(source=True))
+    batch = facts(world.peer("x"), [world.peer("p1")], 1200.0, world.core.state)
+    assert batch["pair_rate_bytes_per_s"].tolist() == pytest.approx([500.0])
+    assert batch["pairs_rate_bytes_per_s"].tolist() == pytest.approx([500.0])
+    assert batch["pair_piece_count"].tolist() == pytest.approx([0.5])

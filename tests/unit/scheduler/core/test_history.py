@@ -15,6 +15,8 @@ from scheduler.core.history import (
     USUAL_PIECES,
     DecayedRate,
     HostHistory,
+    PairRates,
+    PieceRate,
     SwarmRate,
     SwarmShare,
     faded,
@@ -236,8 +238,7 @@ def test_rankers_see_it() -> None:
     world.piece("p2", 0, "p1", cost_s=2.0)
     world.piece_failed("p2", "p1")
     world.now = 13.0
-    swarm = world.core.state.swarm_rate.bytes_per_s
-    seen = facts(world.peer("p2"), [world.peer("p1")], world.now, swarm)
+    seen = facts(world.peer("p2"), [world.peer("p1")], world.now, world.core.state)
     length = 4 * 1024 * 1024
     assert seen["served_rate_bytes_per_s"][0] == length / 2
     assert seen["served_recent_rate_bytes_per_s"][0] == length / 2
@@ -259,3 +260,56 @@ def test_a_host_that_leaves_leaves_nothing_behind() -> None:
     assert isnan(world.core.state.swarm_rate.bytes_per_s)
     world.announce(host("h1"))
     assert isnan(world.core.state.hosts["h1"].history.rate_bytes_per_s)
+
+
+# --- pairs of data centres ------------------------------------------------------------------------
+
+
+def test_a_pairs_rate_is_the_geometric_mean_of_its_pieces() -> None:
+    pairs = PairRates()
+    pairs.served(0.0, "A", "b", 1000, 1.0)
+    pairs.served(0.0, "a", "B", 4000, 1.0)
+    pairs.served(0.0, "a", "a", 16_000, 1.0)
+    assert pairs.between("a", "b").bytes_per_s == pytest.approx(2000)
+    assert pairs.between("a", "b").piece_count(600.0) == pytest.approx(1.0)
+    assert isnan(pairs.between("b", "a").bytes_per_s)
+    assert pairs.overall.bytes_per_s == pytest.approx(4000)
+
+
+@pytest.mark.parametrize(
+    ("giver", "taker", "length", "cost_s"),
+    [
+        ("", "b", 1, 1.0),
+        ("a", "", 1, 1.0),
+        ("a", "b", 0, 1.0),
+        ("a", "b", 1, 0.0),
+        ("a", "b", 1, nan),
+    ],
+)
+def test_what_names_no_pair_or_no_rate_is_no_piece(
+    giver: str, taker: str, length: int, cost_s: float
+) -> None:
+    pairs = PairRates()
+    pairs.served(0.0, giver, taker, length, cost_s)
+    assert len(pairs) == 0
+    assert isnan(pairs.overall.bytes_per_s)
+
+
+def test_pairs_are_bounded_and_the_longest_silent_go() -> None:
+    pairs = PairRates()
+    for number in range(PairRates.LIMIT + 10):
+        pairs.served(float(number), "kept", "kept", 1, 1.0)
+        pairs.served(float(number), f"a{number}", "b", 1, 1.0)
+    assert len(pairs) == PairRates.LIMIT
+    assert pairs.between("kept", "kept").weight > 1
+    assert isnan(pairs.between("a3", "b").bytes_per_s)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1e7), st.floats(1e-3, 1e9)), min_size=1, max_size=30))
+def test_a_pairs_rate_lies_among_its_pieces(pieces: list[tuple[float, float]]) -> None:
+    rate, now = PieceRate(), 0.0
+    for pause_s, bytes_per_s in pieces:
+        now += pause_s
+        rate.add(now, log(bytes_per_s))
+    rates = [bytes_per_s for _, bytes_per_s in pieces]
+    assert min(rates) * (1 - 1e-9) <= rate.bytes_per_s <= max(rates) * (1 + 1e-9)

@@ -1,5 +1,6 @@
 """Taking the best of a ranking, and exploring: what is taken, and how likely that was."""
 
+from dataclasses import replace
 from math import sqrt
 from random import Random
 
@@ -171,3 +172,89 @@ def test_lots_give_everybody_the_same_chance() -> None:
     assert found.propensities == pytest.approx([4 / 7] * 7)
     bound = SIGMAS * sqrt(4 / 7 * 3 / 7 / DRAWS)
     assert hits / DRAWS == pytest.approx([4 / 7] * 7, abs=bound)
+
+
+# --- with a temperature ---------------------------------------------------------------------------
+
+
+def warm(scores: list[float], temperature: float, bad: list[int] | None = None) -> Ranking:
+    cold = ranking(scores, [row in (bad or []) for row in range(len(scores))])
+    return replace(cold, temperature=temperature)
+
+
+def test_without_a_temperature_to_speak_of_the_best_are_taken() -> None:
+    found = picked(warm([float(n) for n in range(12)], 1e-3))
+    assert found.rows == (11, 10, 9, 8)
+    assert found.propensities[8:] == pytest.approx([1, 1, 1, 1], abs=1e-4)
+    assert found.propensities.sum() == pytest.approx(4)
+
+
+def test_a_hot_ranking_takes_anybody_within_reach_and_nobody_beyond() -> None:
+    ranked = warm([float(n) for n in range(12)], 1e9)
+    assert {row for seed in range(99) for row in picked(ranked, seed=seed).rows} == set(
+        range(4, 12)
+    )
+    assert picked(ranked).propensities == pytest.approx([0.0] * 4 + [0.5] * 8)
+
+
+def test_the_chances_fall_with_the_score() -> None:
+    found = picked(warm([0.1 * n for n in range(8)], 0.3))
+    assert (np.diff(found.propensities) > 0).all()
+    # As if each came after a time of its own, at the rate exp(score / temperature).
+    rates = -np.log1p(-found.propensities)
+    assert np.diff(np.log(rates)) == pytest.approx([0.1 / 0.3] * 7)
+
+
+def test_the_answer_is_in_the_order_of_the_scores() -> None:
+    ranked = warm([0.1 * n for n in range(9)], 0.3)
+    for seed in range(50):
+        rows = picked(ranked, seed=seed).rows
+        assert list(rows) == sorted(rows, reverse=True)
+        assert len(set(rows)) == 4
+
+
+@pytest.mark.parametrize("eps", [0.0, 0.3])
+@pytest.mark.parametrize(
+    ("scores", "bad"),
+    [
+        ([0.1, 0.5, 0.2, 0.9, 0.3, 0.35, 0.8], []),
+        ([1.0] * 12, []),
+        ([0.9, 0.8, 0.7, 0.6, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.1], [2]),
+        ([9.0, 0.5, 0.5, 0.4, 0.3, 0.2], []),
+        ([5.0, 5.0, 5.0, 5.0, 0.0, 0.0, 0.0, 0.0, 0.0], []),
+    ],
+    ids=["few", "all equal", "equals at the border", "one far ahead", "four far ahead"],
+)
+def test_the_frequencies_of_a_warm_pick_are_the_logged_propensities(
+    scores: list[float], bad: list[int], eps: float
+) -> None:
+    ranked = warm(scores, 0.4, bad)
+    hits = np.zeros(len(scores))
+    found = picked(ranked)
+    for seed in range(DRAWS):
+        rng = generator(Random(), seed * 2_654_435_761, Chance.PICK)
+        found = pick(ranked, children([0] * len(scores)), rng, places=4, exploration=eps)
+        hits[list(found.rows)] += 1
+    for hit, logged in zip(hits / DRAWS, found.propensities, strict=True):
+        bound = SIGMAS * sqrt(max(logged * (1 - logged), 0.0) / DRAWS)
+        assert hit == pytest.approx(logged, abs=bound + 1e-9)
+
+
+@given(
+    scores=st.lists(st.floats(-1000, 1000), min_size=1, max_size=20),
+    temperature=st.floats(1e-6, 1e6),
+    places=st.integers(1, 8),
+    seed=st.integers(0, 2**63 - 1),
+    eps=st.floats(0, 1),
+)
+def test_warm_propensities_sum_to_the_places(
+    scores: list[float], temperature: float, places: int, seed: int, eps: float
+) -> None:
+    loads = children([0] * len(scores))
+    ranked = warm(scores, temperature)
+    found = pick(ranked, loads, Random(seed), places=places, exploration=eps)
+    assert len(set(found.rows)) == len(found.rows) == min(places, len(scores))
+    assert found.propensities.sum() == pytest.approx(len(found.rows))
+    assert (found.propensities >= 0).all()
+    assert (found.propensities <= 1 + 1e-9).all()
+    assert all(found.propensities[row] > 0 for row in found.rows)

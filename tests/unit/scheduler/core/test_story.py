@@ -5,9 +5,10 @@ import tracemalloc
 import numpy as np
 from support.scheduler_world import World, host
 
+from models.facts import FACT_NAMES
 from models.features import FEATURE_NAMES
 from scheduler.core.limits import Limits
-from scheduler.core.story import Decision, Outcome, Story, Told
+from scheduler.core.story import Decision, Outcome, Ranked, Story
 
 
 def test_a_story_is_bounded_and_can_be_searched() -> None:
@@ -116,14 +117,29 @@ def test_what_begins_alike_is_found_once() -> None:
 
 
 def test_decisions_are_kept_small() -> None:
-    """What `Limits.story_decision_limit` and `Told` say of the memory."""
-    features = np.zeros((32, len(FEATURE_NAMES)))
-    scores = np.zeros(32)
-    ids = tuple(f"peer-{number}" for number in range(32))
+    """What `Limits.story_decision_limit` and `Ranked` say of the memory."""
+    count = Limits().candidate_batch_limit
+    facts = np.zeros((count, len(FACT_NAMES)), order="F")
+    ids = tuple(f"peer-{number}" for number in range(count))
     tracemalloc.start()
     try:
-        kept = [Told(ids, ("",) * 32, scores.copy(), features) for _ in range(100)]
+        kept = [
+            Ranked(
+                peer_ids=ids,
+                scores=np.zeros(count),
+                facts=facts.astype(np.float32),
+                features=None,
+                order=tuple(range(number, number + count)),
+                chosen=(1, 2, 3, 4),
+                unlinked=(),
+                left_out=np.zeros(count, dtype=np.bool_),
+                others="",
+                dropped=(),
+                limit=count,
+            )
+            for number in range(100)
+        ]
         used, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert used / len(kept) < 4096
+    assert used / len(kept) < 5 * 1024
