@@ -81,6 +81,7 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "exc_info": "an exception, shown with its traceback",
     "signal": "name of the signal that came",
     "setting": "what is to be said about a setting",
+    "worker": "number of a worker among those of one `--workers`, from 1",
     "unreachable": "true if nobody answered at all",
     "library": "name of a library's logger",
     "message": "text of a library's own log line",

@@ -18,8 +18,8 @@ from odonata.errors import OdonataError, UnavailableError
 from odonata.grpc_client import closing_is_unavailable
 from odonata.grpc_stub import scheduler_stub
 from odonata.wire.dragonfly import PeerRequest, answer_from_wire, request_to_wire
-from odonata.wire.dragonfly.feature import FEATURES_KEY
-from odonata.wire.message import NormalTask, Parent, PeerMessage, SchedulerAnswer
+from odonata.wire.dragonfly.feature import FEATURES_KEY, RESUMES
+from odonata.wire.message import NormalTask, Parent, PeerMessage, Register, SchedulerAnswer
 
 MAX_UNSENT: Final = 8192
 """Messages that wait for a scheduler that does not read. A task has at most a few thousand pieces;
@@ -27,6 +27,20 @@ a scheduler further behind than this is as good as lost."""
 
 CLOSE_S: Final = 5.0
 """How long to wait for the scheduler to end the stream after our last word."""
+
+_REFUSALS: Final = frozenset(
+    {
+        grpc.StatusCode.OK,
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNKNOWN,
+    }
+)
+"""What a scheduler says that is there: asking it once more would not change its mind."""
 
 Hear = Callable[[SchedulerAnswer], Awaitable[None]]
 
@@ -63,9 +77,14 @@ class Conversation:
         self._answered = False
         self._finished = False
         self._parents: dict[str, Parent] = {}
+        self._resumes = False
+        self.refused = False
+        """The scheduler is there, and does not want this."""
 
     def say(self, message: PeerMessage) -> None:
         """Send `message` after all earlier ones. Raises UnavailableError if too many wait."""
+        if isinstance(message, Register):
+            self._resumes = message.resumes
         try:
             self._unsent.put_nowait(message)
         except asyncio.QueueFull:
@@ -104,7 +123,8 @@ class Conversation:
     async def _attempt(self, hear: Hear) -> None:
         stub = scheduler_stub(self._scheduler.channel)
         # A scheduler that does not know the key ignores it.
-        call = stub.AnnouncePeer(metadata=((FEATURES_KEY, ",".join(self._scheduler.features)),))
+        able = (*self._scheduler.features, *((RESUMES,) if self._resumes else ()))
+        call = stub.AnnouncePeer(metadata=((FEATURES_KEY, ",".join(able)),))
         writer = asyncio.get_running_loop().create_task(self._write(call))
         try:
             with closing_is_unavailable("the scheduler"):  # it may be taken off the list
@@ -144,6 +164,7 @@ class Conversation:
     def _translated(self, error: grpc.aio.AioRpcError) -> OdonataError:
         code = error.code()
         reason = f"the scheduler's stream ended with {code.name}: {error.details()}"
+        self.refused = code in _REFUSALS
         if code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND}:
             self._scheduler.suspect(reason)
         return UnavailableError(reason)

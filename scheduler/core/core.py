@@ -28,11 +28,24 @@ from odonata.wire.message import (
     Reschedule,
     Started,
 )
-from scheduler.core import account, departure, gc, judgement, query, replacement, report, waiting
+from scheduler.core import (
+    account,
+    contact,
+    departure,
+    gc,
+    judgement,
+    query,
+    replacement,
+    report,
+    waiting,
+)
 from scheduler.core.effect import CloseStream, SchedulerEffect, WakeAt
 from scheduler.core.event import (
     HostAnnounced,
+    HostContacted,
     HostDeleted,
+    HostLost,
+    HostUnreachable,
     PeerDeleted,
     PeerSpoke,
     SchedulerEvent,
@@ -40,11 +53,12 @@ from scheduler.core.event import (
     SeedFinished,
     StreamClosed,
     TaskDeleted,
+    TasksHeld,
     Ticked,
 )
 from scheduler.core.lifecycle import IllegalTransitionError
 from scheduler.core.limits import Limits
-from scheduler.core.register import register
+from scheduler.core.register import hold, register
 from scheduler.core.reschedule import reschedule
 from scheduler.core.state import SchedulerState
 from scheduler.core.story import Decision, Story
@@ -69,6 +83,7 @@ class SchedulerCore:
         self._story = Story(limits.story_decision_limit)
         self._sweeps: gc.SweepTimes | None = None
         self._wake_at_s: float | None = None
+        self._event_at_s = 0.0
 
     @property
     def wake_at_s(self) -> float | None:
@@ -82,6 +97,7 @@ class SchedulerCore:
         )
         if self._sweeps is None:
             self._sweeps = gc.first_sweeps(self.state.limits, now)
+        self._mind_pause(now)
         self._dispatch(turn, event)
         waiting.settle_restless(turn)
         replacement.tend(turn)
@@ -122,8 +138,8 @@ class SchedulerCore:
         match event:
             case PeerSpoke():
                 _listen(turn, event)
-            case HostAnnounced():
-                self.state.announce(event.host, event.interval_s, turn.now)
+            case HostAnnounced() | HostContacted() | HostLost() | HostUnreachable() | TasksHeld():
+                _hear_of_host(turn, event)
             case StreamClosed():
                 departure.close_stream(turn, event)
             case Ticked():
@@ -135,10 +151,19 @@ class SchedulerCore:
             case _:
                 assert_never(event)
 
+    def _mind_pause(self, now: float) -> None:
+        """Nothing happened although an alarm was long due: this scheduler was suspended."""
+        if self._wake_at_s is not None:
+            pause_s = now - max(self._wake_at_s, self._event_at_s)
+            if pause_s > contact.PAUSE_S:
+                contact.paused(self.state, pause_s, now)
+        self._event_at_s = now
+
     def _tick(self, turn: Turn) -> None:
         self._wake_at_s = None
         assert self._sweeps is not None, "handle() sets the first sweeps"
         judgement.end_terms(turn)
+        contact.tick(turn)
         gc.sweep(turn, self._sweeps)
         for task in tuple(self.state.waiting_tasks.values()):
             waiting.expire(turn, task)
@@ -159,6 +184,9 @@ class SchedulerCore:
         state.expecting = {}
         if state.terms:
             deadlines.append(state.terms[0][0])
+        contact_s = contact.next_deadline_s(state, turn.now)
+        if contact_s is not None:
+            deadlines.append(contact_s)
         if state.bereft:
             deadlines.append(turn.now + replacement.PAUSE_S)
         if self._sweeps is not None and (self.state.hosts or self.state.tasks):
@@ -188,6 +216,8 @@ def _listen(turn: Turn, event: PeerSpoke) -> None:
         )
         turn.fail(peer, PreconditionError(detail))
         return
+    if peer.host.is_lost:
+        contact.heard(turn, peer.host)
     if not peer.stream_is_open:
         return  # what was under way when the stream ended
     try:
@@ -227,6 +257,23 @@ def _take_terminal(turn: Turn, peer: Peer, event: PeerSpoke) -> None:
             report.back_to_source_failed(turn, peer)
         case _:
             raise AssertionError(f"{type(event.message).__name__} is handled elsewhere")
+
+
+def _hear_of_host(
+    turn: Turn,
+    event: HostAnnounced | HostContacted | HostLost | HostUnreachable | TasksHeld,
+) -> None:
+    match event:
+        case HostAnnounced():
+            contact.announced(turn, event)
+        case HostContacted():
+            contact.contacted(turn, event)
+        case HostLost():
+            contact.lost(turn, event)
+        case HostUnreachable():
+            contact.unreachable(turn, event)
+        case TasksHeld():
+            hold(turn, event)
 
 
 def _hear_of_seed(turn: Turn, event: SeedFinished | SeedFailed) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from odonata.wire.message import Host, PeerMessage, SourceAnswer, Value
+from odonata.wire.message import HeldTask, Host, PeerMessage, SourceAnswer, Value
 
 
 class HostAnnounced(Value, frozen=True, kw_only=True, tag=True):
@@ -18,11 +18,37 @@ class HostDeleted(Value, frozen=True, kw_only=True, tag=True):
     host_id: str
 
 
+class HostContacted(Value, frozen=True, kw_only=True, tag=True):
+    """Host `host_id` holds contact from now on (`contact`), until HostLost."""
+
+    host_id: str
+
+
+class HostLost(Value, frozen=True, kw_only=True, tag=True):
+    """Host `host_id` holds contact no more: it has died, or the way to it."""
+
+    host_id: str
+
+
+class HostUnreachable(Value, frozen=True, kw_only=True, tag=True):
+    """Nobody answered at host `host_id` when it was probed."""
+
+    host_id: str
+
+
+class TasksHeld(Value, frozen=True, kw_only=True, tag=True):
+    """Host `host_id` holds these tasks whole."""
+
+    host_id: str
+    held: tuple[HeldTask, ...]
+
+
 class PeerSpoke(Value, frozen=True, kw_only=True, tag=True):
     """A message arrived on the AnnouncePeer stream of `peer_id`.
 
     `is_ours`: the peer said that it is one of ours (`odonata.wire.dragonfly.feature`): it takes
-    answers it did not ask for. `writes_pieces`: and writes piece records itself.
+    answers it did not ask for. `writes_pieces`: and writes piece records itself. `resumes`: it was
+    in the middle of this download when it lost its scheduler.
     """
 
     host_id: str
@@ -31,6 +57,7 @@ class PeerSpoke(Value, frozen=True, kw_only=True, tag=True):
     message: PeerMessage
     is_ours: bool = False
     writes_pieces: bool = False
+    resumes: bool = False
 
 
 class StreamClosed(Value, frozen=True, kw_only=True, tag=True):
@@ -80,6 +107,10 @@ class Ticked(Value, frozen=True, kw_only=True, tag=True):
 SchedulerEvent = (
     HostAnnounced
     | HostDeleted
+    | HostContacted
+    | HostLost
+    | HostUnreachable
+    | TasksHeld
     | PeerSpoke
     | StreamClosed
     | SeedFinished

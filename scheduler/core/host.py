@@ -25,7 +25,8 @@ class KnownHost:
     `announced` is what the host said last. The counters sum the bookings of all edges that leave
     its peers; `upload_count` and `upload_failed_count` only ever grow. `history` is what it gave to
     others, `received` what it got from them; `swarm_share` is its part in the swarm's rate.
-    `standing` is what it is worth as a parent.
+    `standing` is what it is worth as a parent. Of one that `is_lost` nobody hears any more, and
+    nobody is sent to it (`contact`).
     """
 
     announced: Host
@@ -37,6 +38,11 @@ class KnownHost:
     is_unreachable: bool = (
         False  # a call to this seed failed, and it has not announced itself since
     )
+    is_lost: bool = False
+    holds_contact: bool = False  # it does, or did: what else is heard of it proves little
+    failed_child_host_id: str = ""  # where a child failed at it last, and when
+    failed_at_s: float = 0.0
+    served_at_s: float = -1.0  # when somebody last told of a piece that it gave
     upload_count: int = 0
     upload_failed_count: int = 0
     concurrent_upload_count: int = 0

@@ -36,6 +36,7 @@ class Peer:
     `serial` tells lives apart that share an id. `blocked` maps parents this child must not be
     given to the serial they were blocked under. `range` None: the whole content. `content_end` is
     where the farthest of its pieces ends, in bytes. `is_ours`: it takes answers it did not ask for.
+    `resumes`: it was in the middle of this download when it came here.
     In this life it got `decision_count` answers with parents and was sent to the source
     `source_count` times. `account` is kept of peers that don't write telemetry themselves.
     """
@@ -59,6 +60,7 @@ class Peer:
     content_end: int = 0
     blocked: dict[str, int] = field(default_factory=dict[str, int])
     is_ours: bool = False
+    resumes: bool = False
     is_asking: bool = True  # whether it asked for the answer that it waits for
     decision_count: int = 0
     source_count: int = 0

@@ -58,7 +58,8 @@ class PeerStatus(Value, frozen=True, kw_only=True):
 class HostStatus(Value, frozen=True, kw_only=True):
     """A host as ListHosts tells it, with what this scheduler has handed out on it.
 
-    `standing` is what it is worth as a parent; `served_rate_bytes_per_s` is NaN if it never served.
+    `standing` is what it is worth as a parent; if it `is_lost`, nobody hears of it and nobody is
+    sent to it; `served_rate_bytes_per_s` is NaN if it never served.
     """
 
     host: Host
@@ -72,6 +73,7 @@ class HostStatus(Value, frozen=True, kw_only=True):
     booked_tx_bits_per_s: int
     standing: HostState
     standing_since_s: float
+    is_lost: bool
     served_rate_bytes_per_s: float
     created_at_s: float
     updated_at_s: float
@@ -153,6 +155,7 @@ def _host_status(host: KnownHost) -> HostStatus:
         booked_tx_bits_per_s=host.booked_tx_bits_per_s,
         standing=host.standing.state,
         standing_since_s=host.standing.since_s,
+        is_lost=host.is_lost,
         served_rate_bytes_per_s=host.history.rate_bytes_per_s,
         created_at_s=host.created_at_s,
         updated_at_s=host.updated_at_s,

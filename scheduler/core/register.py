@@ -4,6 +4,10 @@ Some answers need nobody else: an empty task, a peer that holds everything alrea
 only"), a peer that asks for the source itself. Everybody else asks for parents (`waiting.ask`),
 once the priority of the download has been looked at: it matters only when the task has no source
 of bytes yet. There is no artificial delay.
+
+Except for peers that were in the middle of a download when they lost their scheduler. The first of
+them find nobody here, though among the next may be the seed that serves them all; who was sent to
+the source then would fetch a second copy. So for `learning_s` they wait for each other.
 """
 
 from __future__ import annotations
@@ -11,7 +15,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from odonata.errors import NotFoundError, OdonataError, PreconditionError
-from odonata.wire.message import EmptyTask, MetadataOnly, TaskType
+from odonata.piece import piece_count
+from odonata.wire.message import Download, EmptyTask, MetadataOnly, TaskType
 from scheduler.core import seed, waiting
 from scheduler.core.account import Account
 from scheduler.core.decision import tell
@@ -20,8 +25,9 @@ from scheduler.core.lifecycle import PeerTrigger, TaskState, TaskTrigger
 from scheduler.core.story import Outcome
 
 if TYPE_CHECKING:
-    from odonata.wire.message import Register
-    from scheduler.core.event import PeerSpoke
+    from odonata.wire.message import HeldTask, Register
+    from scheduler.core.event import PeerSpoke, TasksHeld
+    from scheduler.core.host import KnownHost
     from scheduler.core.peer import Peer
     from scheduler.core.task import Task
     from scheduler.core.turn import Turn
@@ -52,10 +58,46 @@ def register(turn: Turn, event: PeerSpoke, message: Register) -> None:
     task = turn.state.open_task(event.task_id, message.download, turn.now)
     peer = turn.state.add_peer(event.peer_id, task, host, message.download, turn.now)
     peer.is_ours = event.is_ours
+    peer.resumes = event.resumes
     if turn.limits.records and not (event.writes_pieces or message.download.metadata_only):
         peer.account = Account(peer.id)
     host.updated_at_s = turn.now
     _answer(turn, peer)
+
+
+def hold(turn: Turn, event: TasksHeld) -> None:
+    """A host tells what it holds whole: each task as if a peer had registered it, and ended.
+
+    Who is known already stays as it is.
+    """
+    host = turn.state.hosts.get(event.host_id)
+    if host is None:
+        detail = f"host {event.host_id} not found: announce it before telling what it holds"
+        turn.refuse(NotFoundError(detail))
+        return
+    host.updated_at_s = turn.now
+    for held in event.held:
+        if held.peer_id not in turn.state.peers:
+            _add_holder(turn, host, held)
+
+
+def _add_holder(turn: Turn, host: KnownHost, held: HeldTask) -> None:
+    state, length = turn.state, held.content_length
+    download = Download(
+        url=held.url,
+        metadata_only=True,
+        actual_content_length=length,
+        actual_piece_length=held.piece_length or None,
+        actual_piece_count=piece_count(length, held.piece_length) if length else 0,
+    )
+    task = state.open_task(held.task_id, download, turn.now)
+    peer = state.add_peer(held.peer_id, task, host, download, turn.now)
+    peer.stream_is_open = False
+    peer.is_ours = True
+    state.move_peer(peer, PeerTrigger.REGISTER_NORMAL, turn.now)
+    start_task(turn, task)
+    seed.arrived(task, host)
+    _end_holder(turn, peer)
 
 
 def start_task(turn: Turn, task: Task) -> None:
@@ -118,9 +160,13 @@ def _take_holder(turn: Turn, peer: Peer) -> None:
     start_task(turn, task)
     seed.arrived(task, peer.host)
     turn.answer(peer, MetadataOnly())
-    state.move_peer(peer, PeerTrigger.DOWNLOAD_SUCCEEDED, turn.now)
-    if task.state is not TaskState.SUCCEEDED:
-        task.move(TaskTrigger.DOWNLOAD_SUCCEEDED, turn.now)
+    _end_holder(turn, peer)
+
+
+def _end_holder(turn: Turn, peer: Peer) -> None:
+    turn.state.move_peer(peer, PeerTrigger.DOWNLOAD_SUCCEEDED, turn.now)
+    if peer.task.state is not TaskState.SUCCEEDED:
+        peer.task.move(TaskTrigger.DOWNLOAD_SUCCEEDED, turn.now)
 
 
 def _obey(turn: Turn, peer: Peer) -> None:
@@ -140,6 +186,8 @@ def _obey(turn: Turn, peer: Peer) -> None:
 def _admit(turn: Turn, peer: Peer) -> None:
     turn.state.move_peer(peer, PeerTrigger.REGISTER_NORMAL, turn.now)
     waiting.expire(turn, peer.task)
+    if peer.resumes and not peer.task.useful:
+        peer.task.begin_learning(turn.now + turn.limits.learning_s)
     refusal = _priority_refusal(peer)
     if refusal is not None:
         tell(turn, peer, Outcome.REFUSED, refusal.detail, None)

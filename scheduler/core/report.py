@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from odonata.wire.message import TrafficType
-from scheduler.core import judgement, waiting
+from scheduler.core import contact, judgement, waiting
 from scheduler.core.lifecycle import PeerState, PeerTrigger, TaskState, TaskTrigger
 from scheduler.core.reschedule import block
 
@@ -40,7 +40,8 @@ def piece_finished(turn: Turn, peer: Peer, piece: Piece) -> None:
         return
     peer.pieces.add(piece.number)
     peer.content_end = max(peer.content_end, piece.offset + piece.length)
-    peer.costs.append(piece.cost_s)
+    if piece.traffic_type is not TrafficType.LOCAL_PEER:
+        peer.costs.append(piece.cost_s)
     peer.updated_at_s = peer.piece_at_s = peer.host.updated_at_s = now
     task = peer.task
     task.updated_at_s = now
@@ -49,7 +50,9 @@ def piece_finished(turn: Turn, peer: Peer, piece: Piece) -> None:
         task.source_failure_count = 0
     parent = task.peers.get(piece.parent_id)
     if parent is not None:
-        parent.updated_at_s = parent.host.updated_at_s = now
+        parent.updated_at_s = parent.host.updated_at_s = parent.host.served_at_s = now
+        if parent.host.is_lost:
+            contact.heard(turn, parent.host)
         if parent.host is not peer.host and piece.traffic_type is not TrafficType.LOCAL_PEER:
             judgement.piece_served(turn, peer, parent, piece)
 
@@ -65,6 +68,7 @@ def piece_failed(turn: Turn, peer: Peer, message: PieceFailed) -> None:
         turn.state.disturb(peer.task)
         if parent.host is not peer.host:
             judgement.piece_failed(turn, peer, parent)
+            contact.suspect(turn, peer, parent)
         if peer.is_ours:
             turn.state.bereave(peer, parent)
 

@@ -2,9 +2,10 @@
 
 A seed is picked on a consistent-hash ring, so that the same task meets the same seed as long as it
 lives. At most one trigger per task is in flight. A seed whose call could not be delivered leaves
-the ring at once, until it announces itself again; a seed that failed a task is not asked for that
-task for a while; the next seed on the ring is asked instead. A seed that already has a live peer
-on the task is not asked again: whoever could not use that peer will not like another one better.
+the ring at once, until it announces itself again, and so does one that is out of contact; a seed
+that failed a task is not asked for that task for a while; the next seed on the ring is asked
+instead. A seed that already has a live peer on the task is not asked again: whoever could not use
+that peer will not like another one better.
 """
 
 from __future__ import annotations
@@ -111,6 +112,12 @@ def host_evicted(turn: Turn, host_id: str) -> None:
             turn.state.disturb(task)
 
 
+def host_lost(turn: Turn, host_id: str) -> None:
+    """Hope for no trigger of a seed that nobody hears of any more. It may come back."""
+    for task in turn.state.tasks.values():
+        land(turn, task, host_id, has_failed=False)
+
+
 def host_left(turn: Turn, host_id: str) -> None:
     """End every trigger of a host that is gone."""
     for task in turn.state.tasks.values():
@@ -135,7 +142,7 @@ def _pick(turn: Turn, task: Task, child: Peer, *, last_resort: bool) -> KnownHos
 
 
 def _can_be_asked(turn: Turn, task: Task, child: Peer, host: KnownHost) -> bool:
-    if host.is_unreachable or host.announced.disable_shared or host is child.host:
+    if host.is_unreachable or host.is_lost or host.announced.disable_shared or host is child.host:
         return False
     if task.seed_refused.get(host.id, turn.now) > turn.now:
         return False

@@ -40,6 +40,8 @@ class Verdicts:
 class SchedulerState:
     """Hosts, tasks and peers by id, in the order they came.
 
+    `contacts` are hosts that hold contact, `losing` those whose loss takes effect at a time, and
+    `orphaning` lost ones that lose their children at a time (`contact`).
     `terms` is a heap of when which eviction ends, `trials` are the hosts on probation. `bereft`
     holds peers that lost a parent and have not been looked after yet, in the order they did.
     """
@@ -58,6 +60,10 @@ class SchedulerState:
         self.terms: list[tuple[float, str]] = []
         self.trials: dict[str, KnownHost] = {}
         self.bereft: dict[str, Peer] = {}
+        self.contacts: set[str] = set()
+        self.losing: dict[str, float] = {}
+        self.orphaning: dict[str, float] = {}
+        self.grace_until_s = 0.0
         self._lives = 0
 
     # --- hosts ---
@@ -77,7 +83,7 @@ class SchedulerState:
         known.announced = host
         known.announce_interval_s = interval_s
         known.updated_at_s = known.announced_at_s = now
-        known.is_unreachable = False
+        known.is_unreachable = known.is_lost = False
         if known.is_seed:
             self.seeds[host.id] = known
         else:
@@ -93,6 +99,8 @@ class SchedulerState:
         del self.hosts[host.id]
         self.seeds.pop(host.id, None)
         self.trials.pop(host.id, None)
+        self.losing.pop(host.id, None)
+        self.orphaning.pop(host.id, None)
         self.swarm_rate.forget(host.swarm_share)
 
     # --- tasks ---

@@ -6,7 +6,10 @@ that have not landed yet. A flight has a deadline, after which nobody counts on 
 
 - `starting`: peers that were given parents and have not said yet that they started;
 - `to_source`: peers that were sent to the source and have not said yet that they started;
-- `seed_flight`: the one trigger of a seed peer.
+- `seed_flight`: the one trigger of a seed peer;
+- `learning_until_s`: peers that come from another scheduler, or from before a restart, in the
+  middle of their downloads: those who hold or bring the bytes are among them, and will be here
+  soon.
 
 Entries of one kind share one time-out, so each dict is in the order of its deadlines.
 """
@@ -71,6 +74,8 @@ class Task:
     to_source: dict[str, float] = field(default_factory=dict[str, float])
     source_failure_count: int = 0  # peers in a row that failed at the source
     seed_flight: SeedFlight | None = None
+    learning_until_s: float | None = None
+    has_learned: bool = False
     seed_refused: dict[str, float] = field(default_factory=dict[str, float])
 
     def move(self, trigger: TaskTrigger, now: float) -> None:
@@ -89,6 +94,12 @@ class Task:
             content_length=self.content_length,
             piece_count=self.piece_count,
         )
+
+    def begin_learning(self, until_s: float) -> None:
+        """Its peers come from elsewhere, in the middle of their downloads. Once is enough."""
+        if not self.has_learned:
+            self.has_learned = True
+            self.learning_until_s = until_s
 
     def learn(self, download: Download) -> None:
         """Fill in what a peer knows of the content and the task did not.
@@ -140,6 +151,9 @@ class Task:
         if seed is not None and seed.is_hope() and seed.deadline_s <= now:
             seed.is_overdue = True
             expired = True
+        if self.learning_until_s is not None and self.learning_until_s <= now:
+            self.learning_until_s = None
+            expired = True
         for flights in (self.starting, self.to_source):
             while flights:
                 peer_id, deadline_s = next(iter(flights.items()))
@@ -154,6 +168,8 @@ class Task:
         deadlines = [next(iter(f.values())) for f in (self.starting, self.to_source) if f]
         if self.seed_flight is not None and self.seed_flight.is_hope():
             deadlines.append(self.seed_flight.deadline_s)
+        if self.learning_until_s is not None:
+            deadlines.append(self.learning_until_s)
         return min(deadlines, default=None)
 
     def _set_length(self, content_length: int) -> None:

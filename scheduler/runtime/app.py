@@ -21,8 +21,10 @@ from odonata.grpc_server import GrpcServer
 from odonata.service_run import run_until_stopped
 from odonata.telemetry.segment import Origin
 from odonata.telemetry.writer import open_recorder
+from odonata.wire.contact import SERVICE as CONTACT
 from scheduler.core.core import SchedulerCore
 from scheduler.core.limits import Limits
+from scheduler.runtime.contact import ContactService
 from scheduler.runtime.executor import Executor
 from scheduler.runtime.metrics import RankingTime, SchedulerMetrics, Sources
 from scheduler.runtime.ranking import LiveRanker
@@ -34,6 +36,10 @@ from scheduler.settings import SchedulerSettings
 
 # Streams are told at once that the scheduler goes; this is for the last words to leave.
 STOP_GRACE_S = 2.0
+
+DEAD_AFTER_S = 4.0
+"""Silence of a connection that carries a stream: with what the core then does, a vanished machine
+is left to itself within 5 s. Costs a ping and its answer every 2 s and connection."""
 
 _log = structlog.get_logger(__name__)
 
@@ -64,7 +70,7 @@ class SchedulerApp:
 
     def __init__(self, settings: SchedulerSettings, rng: Random | None = None) -> None:
         self._settings = settings
-        self._server = GrpcServer()
+        self._server = GrpcServer(dead_after_s=DEAD_AFTER_S)
         self._seeds = SeedTrigger(settings.seed_peer.task_download_timeout_s)
         ranking_time = RankingTime()
         self.ranker = LiveRanker(settings, ranking_time.observe)
@@ -87,6 +93,7 @@ class SchedulerApp:
             admit=self._admit,
             stream_metadata=FEATURES,
         )
+        self._server.add_service(CONTACT, ContactService(self.executor))
 
     def _admit(self) -> None:
         self._limit.take(self.executor.now)

@@ -27,6 +27,8 @@ from odonata.wire.dragonfly import (
 )
 from odonata.wire.dragonfly.feature import (
     FEATURES_KEY,
+    HOLDS_CONTACT,
+    RESUMES,
     TAKES_NEWS,
     UNSIZED_REGISTER,
     WRITES_PIECES,
@@ -45,7 +47,7 @@ from scheduler.runtime.executor import Executor
 from scheduler.runtime.status import WallClock, host_status_to_wire, peer_to_wire, task_to_wire
 from scheduler.runtime.stream import PeerStream
 
-FEATURES: Final = ((FEATURES_KEY, UNSIZED_REGISTER),)
+FEATURES: Final = ((FEATURES_KEY, f"{UNSIZED_REGISTER},{HOLDS_CONTACT}"),)
 
 _log = structlog.get_logger(__name__)
 
@@ -180,6 +182,7 @@ class _Conversation:
         self._stream = stream
         self._is_ours = TAKES_NEWS in able
         self._writes_pieces = WRITES_PIECES in able
+        self._resumes = RESUMES in able
         self._who: tuple[str, str, str] | None = None
 
     async def read(self, requests: AsyncIterator[scheduler_pb2.AnnouncePeerRequest]) -> None:
@@ -211,6 +214,7 @@ class _Conversation:
                 message=request.message,
                 is_ours=self._is_ours,
                 writes_pieces=self._writes_pieces,
+                resumes=self._resumes,
             )
         )
 

@@ -44,6 +44,7 @@ from scheduler.core.core import SchedulerCore
 from scheduler.core.effect import (
     Answer,
     CloseStream,
+    ProbeHost,
     Refuse,
     SchedulerEffect,
     TriggerSeed,
@@ -333,7 +334,9 @@ def told(effects: Iterable[SchedulerEffect]) -> list[str]:
     return [_told(effect) for effect in effects if not isinstance(effect, WriteRecord)]
 
 
-def _told(effect: Answer | CloseStream | Refuse | TriggerSeed | WakeAt) -> str:
+def _told(  # noqa: PLR0911  # one line for each kind
+    effect: Answer | CloseStream | Refuse | TriggerSeed | ProbeHost | WakeAt,
+) -> str:
     match effect:
         case Answer(peer_id=peer_id, answer=answer):
             return f"{peer_id} <- {_answer_told(answer)}"
@@ -346,6 +349,8 @@ def _told(effect: Answer | CloseStream | Refuse | TriggerSeed | WakeAt) -> str:
             return f"refused: {error.code}: {error.detail}"
         case TriggerSeed(task_id=task_id, host=seed):
             return f"trigger {seed.id} to fetch {task_id}"
+        case ProbeHost(host=host):
+            return f"probe {host.id}"
         case WakeAt(at_s=at_s):
             return f"alarm at {at_s:g}"
 

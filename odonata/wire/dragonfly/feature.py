@@ -15,6 +15,12 @@ TAKES_NEWS = "takes-news"
 # ... and writes a piece record for each piece itself, so that the scheduler need not.
 WRITES_PIECES = "writes-pieces"
 
+# Said by a scheduler of ours: it serves `odonata.wire.contact`.
+HOLDS_CONTACT = "holds-contact"
+# Said by a peer of ours on its stream: it was in the middle of this download when it lost its
+# scheduler, and brings the pieces that it holds.
+RESUMES = "resumes"
+
 
 def features_in(metadata: Iterable[tuple[str, str | bytes]] | None) -> frozenset[str]:
     """What the other end says it can: the names in its metadata, with commas between them."""
