@@ -173,7 +173,7 @@ class HeldTask(Value, frozen=True, kw_only=True):
 class Register(Value, frozen=True, kw_only=True, tag=True):
     """First message of every stream.
 
-    `resumes`: the download was under way when its scheduler was lost, and holds pieces. It is no
+    `resumes`: the download had a scheduler that was lost, and comes to this one. It is no
     field of Dragonfly's message; see `odonata.wire.dragonfly.feature`.
     """
 

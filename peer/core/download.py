@@ -132,6 +132,7 @@ class DownloadCore:
         self._scheduler = False
         self._needs_size = False
         self._was_alone = False  # it may have parents before the scheduler has answered
+        self._was_lost = False  # the scheduler, at least once
         self._owes_pieces = False  # the scheduler was not told yet what is held
         self._may_use_source = download.need_back_to_source or not download.disable_back_to_source
         self._cancelled_early = False
@@ -231,6 +232,7 @@ class DownloadCore:
         self._life.take(Step.GO_ALONE, now)
 
     def _seek(self, now: float, out: list[DownloadEffect], lost_s: float = 0.0) -> None:
+        self._was_lost = True
         pause_s = self._search.lose(now, lost_s)
         if pause_s is not None:
             out.append(SeekScheduler(pause_s=pause_s))
@@ -261,7 +263,7 @@ class DownloadCore:
             metadata_only=metadata_only,
             at_source=self.state is State.SOURCING,
         )
-        self._conversation.register(download, out, resumes=self._owes_pieces)
+        self._conversation.register(download, out, resumes=self._was_lost)
 
     # --- readers, storage, the scheduler --------------------------------------------------------
 
@@ -358,7 +360,9 @@ class DownloadCore:
         if self.state is State.REPORTING:
             self._finish(now, out)
             return
-        if self.state is State.REGISTERING and event.refused and not len(self._fetching.parents):
+        triggered = self._download.need_back_to_source
+        in_vain = triggered or (event.refused and not len(self._fetching.parents))
+        if self.state is State.REGISTERING and in_vain:
             self._go_to_source(self._lost_because, now, out)
         elif self.state in {State.REGISTERING, State.SWARMING, State.RESCHEDULING}:
             self._go_alone(now)
@@ -375,7 +379,7 @@ class DownloadCore:
             return  # it will register in its turn
         if needs_size and self._content.content_length is None:
             return  # it can't be told what it must be told
-        self._owes_pieces = bool(self._content.held) or self.state is State.SOURCING
+        self._owes_pieces = True
         if self.state is State.ALONE:
             self._life.take(Step.REGISTER, now)
         self._register(now, out)

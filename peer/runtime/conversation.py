@@ -37,10 +37,10 @@ _REFUSALS: Final = frozenset(
         grpc.StatusCode.UNAUTHENTICATED,
         grpc.StatusCode.UNIMPLEMENTED,
         grpc.StatusCode.INTERNAL,
-        grpc.StatusCode.UNKNOWN,
     }
 )
-"""What a scheduler says that is there: asking it once more would not change its mind."""
+"""What a scheduler says that is there: asking it once more would not change its mind. UNKNOWN is
+also what gRPC calls a stream whose connection broke at a bad moment."""
 
 Hear = Callable[[SchedulerAnswer], Awaitable[None]]
 
@@ -115,6 +115,7 @@ class Conversation:
             if self._answered or error.code() is not grpc.StatusCode.NOT_FOUND:
                 raise self._translated(error) from error
             await self._scheduler.announce()
+            self._resumes = True  # it has lost its memory, and others like us are on their way
             try:
                 await self._attempt(hear)
             except grpc.aio.AioRpcError as again:

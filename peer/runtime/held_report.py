@@ -69,10 +69,10 @@ class HeldReporter:
         for scheduler in self._link.schedulers:
             self._begin(scheduler)
 
-    def report_finished(self, task_id: str) -> None:
-        """A download has ended, maybe under a scheduler that is not its task's any more."""
+    def report_finished(self, task_id: str, told: bool) -> None:  # noqa: FBT001  # a callback's
+        """A download has ended: alone, or maybe under another scheduler than its task's of now."""
         scheduler = self._link.of_task(task_id)
-        if scheduler is not None and len(self._link.schedulers) > 1:
+        if scheduler is not None and (not told or len(self._link.schedulers) > 1):
             self._begin(scheduler)
 
     def _begin(self, scheduler: Scheduler) -> None:
@@ -97,7 +97,8 @@ class HeldReporter:
             and self._link.of_task(task.task_id) is scheduler
         ][:MAX_REPORTS]
         count = await self._tell_all(scheduler, held)
-        told.update(task.task_id for task in held)
+        if count:  # else it may be gone; when it is found it is told all
+            told.update(task.task_id for task in held)
         if count:
             _log.info("held_tasks_reported", scheduler=str(scheduler.address), count=count)
 
@@ -169,7 +170,7 @@ class HeldReporter:
 
         async def hear(answer: SchedulerAnswer) -> None:
             if isinstance(answer, MetadataOnly):
-                self._hub.finished(task.task_id, peer_id)
+                self._hub.finished(task.task_id, peer_id, told=True)
                 conversation.say(Started())
                 conversation.say(Finished())
             else:

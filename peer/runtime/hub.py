@@ -74,8 +74,8 @@ class Hub:
         self._shared: dict[str, SharedTask] = {}
         self._arrived = asyncio.Event()
         self._work = Supervised("hub")
-        self.on_finished: Callable[[str], None] | None = None
-        """Called with the task id when a whole task is here."""
+        self.on_finished: Callable[[str, bool], None] | None = None
+        """Called when a whole task is here: with its id, and whether a scheduler was told of it."""
         self.known_as: dict[str, str] = {}
         """Task id -> the peer id under which a scheduler knows that the whole task is here. At most
         as many as there are tasks on this disk."""
@@ -200,11 +200,11 @@ class Hub:
             needs_size=self._schedulers.needs_size(task.task_id),
         )
 
-    def finished(self, task_id: str, peer_id: str) -> None:
+    def finished(self, task_id: str, peer_id: str, *, told: bool) -> None:
         """See `Household.finished`."""
         self.known_as[task_id] = peer_id
         if self.on_finished is not None:
-            self.on_finished(task_id)
+            self.on_finished(task_id, told)
         if len(self.known_as) > len(self.storage.tasks()):  # some were collected since
             held = {known: name for known, name in self.known_as.items() if self.storage.get(known)}
             self.known_as = held

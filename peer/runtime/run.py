@@ -113,6 +113,11 @@ class Run:
         return self._peer_id
 
     @property
+    def told(self) -> bool:
+        """A scheduler was told how it ended."""
+        return self._conversation is not None and self._conversation.finished
+
+    @property
     def ended(self) -> bool:
         """Too late to join; the last words to the scheduler may still be on their way."""
         return self.outcome.done()

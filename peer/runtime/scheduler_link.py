@@ -34,7 +34,13 @@ from odonata.grpc_status import error_of
 from odonata.grpc_stub import health_stub, scheduler_stub
 from odonata.ring import Address, SchedulerRing
 from odonata.wire.dragonfly import duration_to_wire
-from odonata.wire.dragonfly.feature import HOLDS_CONTACT, UNSIZED_REGISTER, features_in
+from odonata.wire.dragonfly.feature import (
+    FEATURES_KEY,
+    HOLDS_CONTACT,
+    RESUMES,
+    UNSIZED_REGISTER,
+    features_in,
+)
 from odonata.wire.message import HeldTask
 from peer.runtime.contact import Contact
 from peer.runtime.conversation import Conversation
@@ -86,6 +92,8 @@ class Scheduler:
         """A download could not reach it, and it has not answered since."""
         self.channel = open_channel(str(address))
         self._is_ours = False
+        self._returns = False
+        """It was found before, and is being looked for again."""
         self._holds_contact = False
         self._contact: Contact | None = None
         self._host = host
@@ -110,12 +118,14 @@ class Scheduler:
                 await self.announce()
                 await self._hold_contact()
                 self._set_healthy(healthy=True)
+                self._returns = False
                 if not found:
                     self._on_found(self)
                 found = True
                 backoff_s = _BACKOFF_FIRST_S
                 pause_s = self._interval_s
             except OdonataError as error:
+                self._returns = self._returns or self.healthy
                 self._set_healthy(healthy=False, why=error.detail)
                 await self._drop_connection()
                 found = False
@@ -164,7 +174,11 @@ class Scheduler:
             request = scheduler_pb2.AnnounceHostRequest(
                 host=self._host(), interval=duration_to_wire(self._interval_s)
             )
-            call = scheduler_stub(self.channel).AnnounceHost(request, timeout=REQUEST_TIMEOUT_S)
+            call = scheduler_stub(self.channel).AnnounceHost(
+                request,
+                timeout=REQUEST_TIMEOUT_S,
+                metadata=((FEATURES_KEY, RESUMES),) if self._returns else (),
+            )
             await self._answer(call)
             features = features_in(await self._answer(call.initial_metadata()))
         self.takes_unsized = UNSIZED_REGISTER in features
@@ -254,7 +268,7 @@ class Scheduler:
         self._suspected.set()
 
     def _doubt(self) -> None:
-        self.in_doubt = True
+        self.in_doubt = self._returns = True
 
     async def _check_health(self) -> None:
         request = health_pb2.HealthCheckRequest(service="")

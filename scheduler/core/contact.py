@@ -53,7 +53,11 @@ GRACE_S = 10.0
 
 def announced(turn: Turn, event: HostAnnounced) -> None:
     """A host says who it is; that brings it back, for a while at least."""
-    host = turn.state.announce(event.host, event.interval_s, turn.now)
+    state = turn.state
+    host = state.announce(event.host, event.interval_s, turn.now)
+    up_to_s = state.began_at_s + turn.limits.learning_s
+    if event.returns and turn.now < up_to_s:
+        state.restarting_until_s = up_to_s
     _return(turn, host)
 
 

@@ -97,6 +97,7 @@ class SchedulerCore:
         )
         if self._sweeps is None:
             self._sweeps = gc.first_sweeps(self.state.limits, now)
+            self.state.began_at_s = now
         self._mind_pause(now)
         self._dispatch(turn, event)
         waiting.settle_restless(turn)

@@ -6,10 +6,14 @@ from odonata.wire.message import HeldTask, Host, PeerMessage, SourceAnswer, Valu
 
 
 class HostAnnounced(Value, frozen=True, kw_only=True, tag=True):
-    """A host said hello, maybe again. `interval_s` is how often it will (0: it did not say)."""
+    """A host said hello, maybe again. `interval_s` is how often it will (0: it did not say).
+
+    `returns`: it had found this scheduler before, and lost it since.
+    """
 
     host: Host
     interval_s: float = 0.0
+    returns: bool = False
 
 
 class HostDeleted(Value, frozen=True, kw_only=True, tag=True):
@@ -47,8 +51,8 @@ class PeerSpoke(Value, frozen=True, kw_only=True, tag=True):
     """A message arrived on the AnnouncePeer stream of `peer_id`.
 
     `is_ours`: the peer said that it is one of ours (`odonata.wire.dragonfly.feature`): it takes
-    answers it did not ask for. `writes_pieces`: and writes piece records itself. `resumes`: it was
-    in the middle of this download when it lost its scheduler.
+    answers it did not ask for. `writes_pieces`: and writes piece records itself. `resumes`: it
+    had a scheduler for this download, and lost it.
     """
 
     host_id: str

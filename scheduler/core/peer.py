@@ -36,7 +36,7 @@ class Peer:
     `serial` tells lives apart that share an id. `blocked` maps parents this child must not be
     given to the serial they were blocked under. `range` None: the whole content. `content_end` is
     where the farthest of its pieces ends, in bytes. `is_ours`: it takes answers it did not ask for.
-    `resumes`: it was in the middle of this download when it came here.
+    `resumes`: it had another scheduler for this download, or this one before a restart.
     In this life it got `decision_count` answers with parents and was sent to the source
     `source_count` times. `account` is kept of peers that don't write telemetry themselves.
     """

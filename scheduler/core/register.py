@@ -5,9 +5,11 @@ only"), a peer that asks for the source itself. Everybody else asks for parents 
 once the priority of the download has been looked at: it matters only when the task has no source
 of bytes yet. There is no artificial delay.
 
-Except for peers that were in the middle of a download when they lost their scheduler. The first of
-them find nobody here, though among the next may be the seed that serves them all; who was sent to
-the source then would fetch a second copy. So for `learning_s` they wait for each other.
+Except for peers that had a scheduler and lost it. The first of them find nobody here, though among
+the next may be the seed that serves them all; who was sent to the source then would fetch a second
+copy. So for `learning_s` they wait for each other. If hosts return to a scheduler that has only just
+begun, it had died, and for as long whoever asks for something new waits as well: the seeds and the
+holders are not back yet.
 """
 
 from __future__ import annotations
@@ -186,8 +188,7 @@ def _obey(turn: Turn, peer: Peer) -> None:
 def _admit(turn: Turn, peer: Peer) -> None:
     turn.state.move_peer(peer, PeerTrigger.REGISTER_NORMAL, turn.now)
     waiting.expire(turn, peer.task)
-    if peer.resumes and not peer.task.useful:
-        peer.task.begin_learning(turn.now + turn.limits.learning_s)
+    _learn_from_the_others(turn, peer)
     refusal = _priority_refusal(peer)
     if refusal is not None:
         tell(turn, peer, Outcome.REFUSED, refusal.detail, None)
@@ -195,6 +196,15 @@ def _admit(turn: Turn, peer: Peer) -> None:
         return
     start_task(turn, peer.task)
     waiting.ask(turn, peer)
+
+
+def _learn_from_the_others(turn: Turn, peer: Peer) -> None:
+    if peer.task.useful:
+        return
+    if peer.resumes:
+        peer.task.begin_learning(turn.now + turn.limits.learning_s)
+    elif turn.now < turn.state.restarting_until_s:
+        peer.task.begin_learning(turn.state.restarting_until_s)
 
 
 def _priority_refusal(peer: Peer) -> OdonataError | None:

@@ -41,9 +41,10 @@ class SchedulerState:
     """Hosts, tasks and peers by id, in the order they came.
 
     `contacts` are hosts that hold contact, `losing` those whose loss takes effect at a time, and
-    `orphaning` lost ones that lose their children at a time (`contact`).
-    `terms` is a heap of when which eviction ends, `trials` are the hosts on probation. `bereft`
-    holds peers that lost a parent and have not been looked after yet, in the order they did.
+    `orphaning` lost ones that lose their children at a time (`contact`). It began at `began_at_s`;
+    while it is `restarting_until_s`, others are still to come (`register`). `terms` is a heap of
+    when which eviction ends, `trials` are the hosts on probation. `bereft` holds peers that lost a
+    parent and have not been looked after yet, in the order they did.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -64,6 +65,8 @@ class SchedulerState:
         self.losing: dict[str, float] = {}
         self.orphaning: dict[str, float] = {}
         self.grace_until_s = 0.0
+        self.began_at_s = 0.0
+        self.restarting_until_s = 0.0
         self._lives = 0
 
     # --- hosts ---

@@ -82,7 +82,8 @@ class SchedulerService:
             raise CallerError(
                 f"interval {interval_s:g} s is negative: leave it unset, or say how often"
             )
-        self._executor.apply(HostAnnounced(host=host, interval_s=interval_s))
+        returns = RESUMES in features_in(context.invocation_metadata())
+        self._executor.apply(HostAnnounced(host=host, interval_s=interval_s, returns=returns))
         _log.info(
             "host_announced",
             host_id=host.id,

@@ -21,6 +21,7 @@ from odonata.wire.message import (
     EmptyTask,
     Failed,
     Finished,
+    HeldTask,
     Host,
     HostType,
     MetadataOnly,
@@ -53,7 +54,10 @@ from scheduler.core.effect import (
 )
 from scheduler.core.event import (
     HostAnnounced,
+    HostContacted,
     HostDeleted,
+    HostLost,
+    HostUnreachable,
     PeerDeleted,
     PeerSpoke,
     SchedulerEvent,
@@ -61,6 +65,7 @@ from scheduler.core.event import (
     SeedFinished,
     StreamClosed,
     TaskDeleted,
+    TasksHeld,
     Ticked,
 )
 from scheduler.core.invariant import check
@@ -131,6 +136,7 @@ class World:
         self.now = 0.0
         self.homes: dict[str, tuple[str, str]] = {}
         self.ours: set[str] = set()  # peers that write their own pieces
+        self.resuming: set[str] = set()  # peers that come in the middle of a download
         self.records: list[Record] = []
 
     def handle(self, event: SchedulerEvent) -> list[SchedulerEffect]:
@@ -143,11 +149,15 @@ class World:
     def feed(self, event: SchedulerEvent) -> list[SchedulerEffect]:
         return self.core.handle(event, self.now)
 
-    def announce(self, *hosts: Host, interval_s: float = 300.0) -> list[SchedulerEffect]:
+    def announce(
+        self, *hosts: Host, interval_s: float = 300.0, returns: bool = False
+    ) -> list[SchedulerEffect]:
         return [
             effect
             for one in hosts
-            for effect in self.handle(HostAnnounced(host=one, interval_s=interval_s))
+            for effect in self.handle(
+                HostAnnounced(host=one, interval_s=interval_s, returns=returns)
+            )
         ]
 
     def register(
@@ -165,6 +175,7 @@ class World:
                 peer_id=peer_id,
                 message=message,
                 is_ours=peer_id in self.ours,
+                resumes=peer_id in self.resuming,
                 writes_pieces=peer_id in self.ours,
             )
         )
@@ -225,6 +236,18 @@ class World:
 
     def leave(self, host_id: str) -> list[SchedulerEffect]:
         return self.handle(HostDeleted(host_id=host_id))
+
+    def contacted(self, *host_ids: str) -> list[SchedulerEffect]:
+        return [effect for one in host_ids for effect in self.handle(HostContacted(host_id=one))]
+
+    def lost(self, host_id: str) -> list[SchedulerEffect]:
+        return self.handle(HostLost(host_id=host_id))
+
+    def unreachable(self, host_id: str) -> list[SchedulerEffect]:
+        return self.handle(HostUnreachable(host_id=host_id))
+
+    def tells(self, host_id: str, *held: HeldTask) -> list[SchedulerEffect]:
+        return self.handle(TasksHeld(host_id=host_id, held=held))
 
     def delete_task(self, host_id: str, task_id: str = "t") -> list[SchedulerEffect]:
         return self.handle(TaskDeleted(host_id=host_id, task_id=task_id))

@@ -17,8 +17,9 @@ WRITES_PIECES = "writes-pieces"
 
 # Said by a scheduler of ours: it serves `odonata.wire.contact`.
 HOLDS_CONTACT = "holds-contact"
-# Said by a peer of ours on its stream: it was in the middle of this download when it lost its
-# scheduler, and brings the pieces that it holds.
+# Said by a peer of ours on its stream: this download had a scheduler and lost it. Once it is
+# answered it tells which pieces it holds. And of a host that announces itself: it had found this
+# scheduler before, and lost it.
 RESUMES = "resumes"
 
 

@@ -357,12 +357,12 @@ def test_refused_before_the_first_answer_is_the_source_at_once() -> None:
     assert kinds(script(refused)) == ["FetchSource"]
 
 
-def test_found_before_anything_came_registers_as_if_for_the_first_time() -> None:
+def test_found_before_anything_came_registers_as_one_who_comes_from_elsewhere() -> None:
     script = Script()
     script.begin()
     script(SchedulerLost(reason="broken"))
     (send,) = script(SchedulerFound())
-    assert send == Send(message=Register(download=Download(url=URL)))
+    assert send == Send(message=Register(download=Download(url=URL), resumes=True))
     assert script.core.state is State.REGISTERING
     assert kinds(script.name("a")) == ["Send", "ConnectParent"]
 
