@@ -106,7 +106,7 @@ def configure(settings: LogSettings | None = None, *, program: str = "") -> None
     """Set up logging for this process; again, to change it. Default: info, for the console."""
     settings = settings or LogSettings()
     structlog.configure(
-        processors=_processors(settings.format, program),
+        processors=_processors(settings.format, program, settings.worker),
         wrapper_class=structlog.make_filtering_bound_logger(_level(settings.level)),
         # Write and flush are all that it calls.
         logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Stderr())),
@@ -124,12 +124,12 @@ def _level(level: LogLevel) -> int:
     return {"debug": 10, "info": 20, "warning": 30, "error": 40}[level]
 
 
-def _processors(log_format: LogFormat, program: str) -> list[Processor]:
+def _processors(log_format: LogFormat, program: str, worker: int | None) -> list[Processor]:
     return [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-        _named(program),
+        _named(program, worker),
         structlog.processors.format_exc_info,
         hide_secrets,
         *_renderers(log_format),
@@ -151,11 +151,15 @@ def _renderers(log_format: LogFormat) -> list[Processor]:
     ]
 
 
-def _named(program: str) -> Processor:
+def _named(program: str, worker: int | None) -> Processor:
+    who: dict[str, Any] = {"program": program} if program else {}
+    if worker is not None:
+        who["worker"] = worker
+
     def name(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         """Time, level and event first, as people read them."""
         ordered = {key: event.pop(key) for key in ("time", "level", "event") if key in event}
-        return {**ordered, **({"program": program} if program else {}), **event}
+        return {**ordered, **who, **event}
 
     return name
 

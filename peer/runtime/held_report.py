@@ -69,7 +69,7 @@ class HeldReporter:
         for scheduler in self._link.schedulers:
             self._begin(scheduler)
 
-    def report_finished(self, task_id: str, told: bool) -> None:  # noqa: FBT001  # a callback's
+    def report_finished(self, task_id: str, told: bool) -> None:  # a callback's
         """A download has ended: alone, or maybe under another scheduler than its task's of now."""
         scheduler = self._link.of_task(task_id)
         if scheduler is not None and (not told or len(self._link.schedulers) > 1):

@@ -7,9 +7,9 @@ of bytes yet. There is no artificial delay.
 
 Except for peers that had a scheduler and lost it. The first of them find nobody here, though among
 the next may be the seed that serves them all; who was sent to the source then would fetch a second
-copy. So for `learning_s` they wait for each other. If hosts return to a scheduler that has only just
-begun, it had died, and for as long whoever asks for something new waits as well: the seeds and the
-holders are not back yet.
+copy. So for `learning_s` they wait for each other. If hosts return to a scheduler that has only
+just begun, it had died, and for as long whoever asks for something new waits as well: the seeds and
+the holders are not back yet.
 """
 
 from __future__ import annotations
