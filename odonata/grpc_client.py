@@ -64,6 +64,9 @@ def _options(dead_after_s: float | None) -> tuple[tuple[str, int], ...]:
     quick = {
         "grpc.keepalive_time_ms": half_ms,
         "grpc.keepalive_timeout_ms": half_ms,
+        # A ping of another kind may be under way (one for flow control, at just the wrong moment);
+        # then this is what bounds the wait, not the above.
+        "grpc.http2.ping_timeout_ms": half_ms,
         "grpc.http2.max_pings_without_data": 0,
     }
     return tuple((dict(CHANNEL_OPTIONS) | quick).items())

@@ -174,6 +174,9 @@ def _options(dead_after_s: float | None) -> tuple[tuple[str, int], ...]:
     quick = {
         "grpc.keepalive_time_ms": half_ms,
         "grpc.keepalive_timeout_ms": half_ms,
+        # A ping of another kind may be under way (one for flow control, at just the wrong moment);
+        # then this is what bounds the wait, not the above.
+        "grpc.http2.ping_timeout_ms": half_ms,
         # Idle connections are left alone: a stock client keeps up to ten.
         "grpc.keepalive_permit_without_calls": 0,
         "grpc.http2.max_pings_without_data": 0,

@@ -86,8 +86,8 @@ class Workers:
     async def run(self) -> None:
         """Raises UnavailableError if a worker can't even start."""
         loop = asyncio.get_running_loop()
-        for number in _SIGNALS:
-            loop.add_signal_handler(number, self._stop, number)
+        for each in _SIGNALS:
+            loop.add_signal_handler(each, self._stop, each)
         try:
             async with asyncio.TaskGroup() as tasks:
                 for number, words in enumerate(self._command_lines, start=1):
@@ -95,8 +95,8 @@ class Workers:
         except* UnavailableError as failed:
             raise failed.exceptions[0] from None
         finally:
-            for number in _SIGNALS:
-                loop.remove_signal_handler(number)
+            for each in _SIGNALS:
+                loop.remove_signal_handler(each)
         _log.info("workers_stopped", count=len(self._command_lines))
 
     def _stop(self, number: signal.Signals) -> None:

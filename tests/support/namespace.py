@@ -12,11 +12,15 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 
 import pytest
 
 _NET = 231
 """10.231.x.y: an address that no test host is likely to use."""
+
+
+_numbers = count()
 
 
 def _ip(*words: str) -> None:
@@ -29,15 +33,17 @@ class Namespace:
     it."""
 
     def __init__(self, number: int) -> None:
-        own = os.getpid() % 62  # test processes that run at the same time keep apart
+        place = (os.getpid() * 16 + number) % (1 << 14)  # test processes keep apart
+        net = f"10.{_NET}.{place >> 6}.{(place & 63) << 2}".rpartition(".")
         self.name = f"odonata-{os.getpid()}-{number}"
-        self.host_ip = f"10.{_NET}.{own * 4 + number}.1"
-        self.ip = f"10.{_NET}.{own * 4 + number}.2"
+        self.host_ip = f"{net[0]}.{int(net[2]) + 1}"
+        self.ip = f"{net[0]}.{int(net[2]) + 2}"
         self._link = f"od{os.getpid() % 100_000}v{number}"
 
-    def words(self, *words: str) -> list[str]:
-        """The command line `words`, run in there."""
-        return ["ip", "netns", "exec", self.name, *words]
+    @property
+    def enter(self) -> list[str]:
+        """The start of a command line that runs in there."""
+        return ["ip", "netns", "exec", self.name]
 
     def make(self) -> None:
         _ip("netns", "add", self.name)
@@ -58,7 +64,8 @@ class Namespace:
         _ip("-n", self.name, "route", "del", "blackhole", f"{self.host_ip}/32")
 
     def remove(self) -> None:
-        subprocess.run(["ip", "netns", "del", self.name], check=False)
+        _ip("link", "del", self._link)  # the rest of a namespace may take a while to go
+        _ip("netns", "del", self.name)
 
 
 def _why_not() -> str:
@@ -69,12 +76,12 @@ def _why_not() -> str:
 
 
 @contextmanager
-def namespace(number: int = 0) -> Iterator[Namespace]:
-    """One of at most four of this process; skips the test where there can be none."""
+def namespace() -> Iterator[Namespace]:
+    """One of its own; skips the test where there can be none."""
     why_not = _why_not()
     if why_not:
         pytest.skip(why_not)
-    one = Namespace(number)
+    one = Namespace(next(_numbers))
     one.make()
     try:
         yield one

@@ -167,9 +167,8 @@ async def test_children_of_a_scheduler_that_dies_meet_again_at_the_next_on_the_r
         origin = await stack.enter_async_context(Origin())
         victim = await stack.enter_async_context(scheduler_process())
         apps = [await stack.enter_async_context(scheduler_at(0)) for _ in range(others)]
-        owner, *rest = (
-            Address(ip="127.0.0.1", port=port_of(one.address)) for one in (victim, *apps)
-        )
+        targets = [victim.address, *(app.address for app in apps)]
+        owner, *rest = (Address(ip="127.0.0.1", port=port_of(one)) for one in targets)
         path = hot_path(owner, rest, origin)
         content = make_content(20 * MIB)
         url = origin.add(path, content, Manners(rate_bytes_per_s=2 * MIB))

@@ -392,7 +392,6 @@ def test_found_in_the_middle_goes_on_with_its_parents_and_tells_what_it_holds() 
     assert not register.download.need_back_to_source
     assert register.download.actual_content_length == 4 * PIECE
     script.stored("a", 2)  # while the scheduler thinks about it
-    assert script.core.state is State.REGISTERING
     script.name("b")
     assert kinds(script.said[before + 1 :]) == [
         "PieceFinished",
