@@ -9,6 +9,7 @@ line with its worker's number.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -57,7 +58,7 @@ def _words(
     }
     ip, page = split_listen_address(settings.metrics.addr)
     shown = f"[{ip}]" if ":" in ip else ip
-    own["metrics.addr"] = f"{shown}:{_port(page, number, 'metrics.addr')}"
+    own["metrics.addr"] = json.dumps(f"{shown}:{_port(page, number, 'metrics.addr')}")
     given = {**overrides, **own}
     words = [] if config is None else ["--config", str(config)]
     return [*words, *(f"--set={key}={value}" for key, value in given.items())]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationInfo
@@ -70,7 +70,7 @@ def _spread_ports(value: object) -> object:
     if not isinstance(value, list | tuple):
         return value
     spread: list[object] = []
-    for one in value:
+    for one in cast("list[object]", value):
         found = _PORT_RANGE.fullmatch(one) if isinstance(one, str) else None
         if found is None:
             spread.append(one)

@@ -16,7 +16,7 @@ import grpc.aio
 from odonata.errors import UnavailableError
 from odonata.grpc_client import closing_is_unavailable
 from odonata.grpc_status import error_of
-from odonata.wire.contact import HELD_PER_REQUEST, hold_stub, request_to_wire
+from odonata.wire.contact import HELD_PER_REQUEST, HoldResponse, hold_stub, request_to_wire
 from odonata.wire.message import HeldTask
 
 ANSWER_S: Final = 10.0
@@ -32,7 +32,10 @@ class Contact:
         self._host_id = host_id
         self._asking = asyncio.Lock()
         self.ended = asyncio.Event()
-        self._call.add_done_callback(lambda _: self.ended.set())
+        self._call.add_done_callback(self._ended)
+
+    def _ended(self, _call: object) -> None:
+        self.ended.set()
 
     async def open(self) -> None:
         """Say who holds it. Raises OdonataError."""
@@ -56,7 +59,7 @@ class Contact:
             raise UnavailableError(f"the contact with {self._who} is lost") from None
         except grpc.aio.AioRpcError as failure:
             raise error_of(failure, self._who) from failure
-        if answer is grpc.aio.EOF:
+        if not isinstance(answer, HoldResponse):  # the end of the stream
             raise UnavailableError(f"{self._who} ended the contact")
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from itertools import count
 
@@ -76,7 +76,7 @@ def _why_not() -> str:
 
 
 @contextmanager
-def namespace() -> Iterator[Namespace]:
+def namespace() -> Generator[Namespace]:
     """One of its own; skips the test where there can be none."""
     why_not = _why_not()
     if why_not:
