@@ -9,7 +9,6 @@ line with its worker's number.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -57,8 +56,12 @@ def _words(
         "log.worker": number,
     }
     ip, page = split_listen_address(settings.metrics.addr)
-    shown = f"[{ip}]" if ":" in ip else ip
-    own["metrics.addr"] = json.dumps(f"{shown}:{_port(page, number, 'metrics.addr')}")
+    if ":" in ip:  # its brackets would be read as a YAML list
+        raise SettingsError(
+            f"metrics.addr {settings.metrics.addr} is IPv6, which several workers can't be given: "
+            f"use an IPv4 address, or :{page} for all"
+        )
+    own["metrics.addr"] = f"{ip}:{_port(page, number, 'metrics.addr')}"
     given = {**overrides, **own}
     words = [] if config is None else ["--config", str(config)]
     return [*words, *(f"--set={key}={value}" for key, value in given.items())]
