@@ -67,8 +67,12 @@ _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 class GrpcServer:
     """A grpc.aio server: add services, bind, start, stop. For the event loop it is made on."""
 
-    def __init__(self) -> None:
-        self._server = grpc.aio.server(options=SERVER_OPTIONS)
+    def __init__(self, *, dead_after_s: float | None = None) -> None:
+        """None: a connection is taken for dead, and its calls are cancelled, after 80 s of silence.
+
+        `dead_after_s`: after so many seconds, if it carries a call.
+        """
+        self._server = grpc.aio.server(options=_options(dead_after_s))
         self._health = _health_api.aio.HealthServicer()
         self._names = [health.SERVICE_NAME, reflection.SERVICE_NAME, _REFLECTION_V1]
         self._unix_path: Path | None = None
@@ -163,6 +167,23 @@ class GrpcServer:
             tasks.create_task(self._calls.end(grace_s))
         if self._unix_path is not None:
             self._unix_path.unlink(missing_ok=True)
+
+
+def _options(dead_after_s: float | None) -> tuple[tuple[str, int], ...]:
+    if dead_after_s is None:
+        return SERVER_OPTIONS
+    half_ms = int(dead_after_s * 500)
+    quick = {
+        "grpc.keepalive_time_ms": half_ms,
+        "grpc.keepalive_timeout_ms": half_ms,
+        # A ping of another kind may be under way (one for flow control, at just the wrong moment);
+        # then this is what bounds the wait, not the above.
+        "grpc.http2.ping_timeout_ms": half_ms,
+        # Idle connections are left alone: a stock client keeps up to ten.
+        "grpc.keepalive_permit_without_calls": 0,
+        "grpc.http2.max_pings_without_data": 0,
+    }
+    return tuple((dict(SERVER_OPTIONS) | quick).items())
 
 
 class _Calls:

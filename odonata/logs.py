@@ -90,6 +90,7 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "exc_info": "an exception, shown with its traceback",
     "signal": "name of the signal that came",
     "setting": "what is to be said about a setting",
+    "worker": "number of a worker among those of one `--workers`, from 1",
     "unreachable": "true if nobody answered at all",
     "library": "name of a library's logger",
     "message": "text of a library's own log line",
@@ -121,7 +122,7 @@ def configure(settings: LogSettings | None = None, *, program: str = "") -> None
     settings = settings or LogSettings()
     _shown["level"] = _level(settings.level)
     structlog.configure(
-        processors=_processors(settings.format, program),
+        processors=_processors(settings.format, program, settings.worker),
         wrapper_class=structlog.make_filtering_bound_logger(_level(settings.level)),
         # Write and flush are all that it calls.
         logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Stderr())),
@@ -147,12 +148,12 @@ def _level(level: LogLevel) -> int:
     return _LEVELS[level]
 
 
-def _processors(log_format: LogFormat, program: str) -> list[Processor]:
+def _processors(log_format: LogFormat, program: str, worker: int | None) -> list[Processor]:
     return [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-        _named(program),
+        _named(program, worker),
         structlog.processors.format_exc_info,
         hide_secrets,
         *_renderers(log_format),
@@ -174,11 +175,15 @@ def _renderers(log_format: LogFormat) -> list[Processor]:
     ]
 
 
-def _named(program: str) -> Processor:
+def _named(program: str, worker: int | None) -> Processor:
+    who: dict[str, Any] = {"program": program} if program else {}
+    if worker is not None:
+        who["worker"] = worker
+
     def name(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         """Time, level and event first, as people read them."""
         ordered = {key: event.pop(key) for key in ("time", "level", "event") if key in event}
-        return {**ordered, **({"program": program} if program else {}), **event}
+        return {**ordered, **who, **event}
 
     return name
 

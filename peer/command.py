@@ -15,7 +15,9 @@ from odonata.cli import SettingsOptions, settings_options
 @click.command()
 @settings_options
 @click.option("--seed", is_flag=True, default=None, help="Be a seed peer: go to sources for all.")
-@click.option("--scheduler", multiple=True, metavar="HOST:PORT", help="A scheduler. Repeatable.")
+@click.option("--scheduler", multiple=True, metavar="HOST:PORT",
+    help="A scheduler; HOST:8002-8005 for several workers. Repeatable.",
+)  # fmt: skip
 @click.option("--ip", help="Address of this host that others connect to. Default: found out.")
 @click.option("--hostname", help="Name of this host. Default: the system's.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where content is kept.")

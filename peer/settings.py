@@ -27,6 +27,7 @@ from odonata.settings.value import (
     Count,
     FilePath,
     HostPort,
+    HostPorts,
     HttpUrl,
     Ip,
     Pattern,
@@ -112,8 +113,9 @@ class UploadSettings(Section):
 class SchedulerLinkSettings(Section):
     """The schedulers and how patient we are with them."""
 
-    addrs: tuple[HostPort, ...] = ()
-    """host:port of each. None: `dynconfig.file` names them, or every download goes to its source.
+    addrs: HostPorts = ()
+    """host:port of each, or host:8002-8005 for several on one host. None: `dynconfig.file` names
+    them, or every download goes to its source.
     """
     announce_interval_s: Seconds = 300.0
     """How often the host says that it lives. Dragonfly's default; a scheduler forgets a host after
@@ -326,7 +328,7 @@ class DaemonSettings(ProgramSettings):
 class DynconfigSchedulerSettings(Section):
     addr: HostPort | None = None
     """A name is resolved to all its addresses."""
-    addrs: tuple[HostPort, ...] = ()
+    addrs: HostPorts = ()
     """Wins over `addr`."""
 
 

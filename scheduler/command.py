@@ -27,19 +27,38 @@ _STATUS = click.option(
 @settings_options
 @click.option("--listen-ip", help="Address to listen on. Default: 0.0.0.0, all of them.")
 @click.option("--port", type=int, help="Port to listen on; 0: any free one. Default: 8002.")
-def scheduler(options: SettingsOptions, listen_ip: str | None, port: int | None) -> None:
+@click.option(
+    "--workers", type=int, help="Schedulers, on consecutive ports from --port on. Default: 1."
+)
+def scheduler(
+    options: SettingsOptions, listen_ip: str | None, port: int | None, workers: int | None
+) -> None:
     """Run a scheduler: it tells each peer from whom to download.
 
     Peers (ours and Dragonfly's) reach it by gRPC. Its state is soft: after a restart it learns
-    again from the peers who holds what. SIGTERM or Ctrl-C stops it.
+    again from the peers who holds what. Several workers are several schedulers: tell daemons all
+    their addresses (--scheduler HOST:8002-8005). SIGTERM or Ctrl-C stops it.
     """
     import uvloop
 
-    from scheduler.runtime.app import run
     from scheduler.settings import SchedulerSettings
 
-    flags = {"server.listenIP": listen_ip, "server.port": port}
-    uvloop.run(run(options.apply(SchedulerSettings, flags)))
+    flags: dict[str, object] = {
+        "server.listenIP": listen_ip,
+        "server.port": port,
+        "server.workers": workers,
+    }
+    settings = options.apply(SchedulerSettings, flags)
+    if settings.server.workers > 1:
+        from scheduler import workers as several
+
+        given = {**(options.overrides or {}), **{k: v for k, v in flags.items() if v is not None}}
+        lines = several.command_lines(settings, options.config, given)
+        uvloop.run(several.run(lines))
+        return
+    from scheduler.runtime.app import run
+
+    uvloop.run(run(settings))
 
 
 @click.command()

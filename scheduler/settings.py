@@ -50,7 +50,10 @@ class ServerSettings(Section):
     listen_ip: Ip = "0.0.0.0"
     """Every address: peers of other hosts must reach it."""
     port: Port = 8002
-    """Dragonfly's default."""
+    """Dragonfly's default. With several workers that of the first; the next follow it."""
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """Independent schedulers on consecutive ports (the status pages likewise), each a process. One
+    uses one core; clients spread their tasks over all addresses they are told."""
     advertise_ip: Ip | None = None
     """What others are told. None: the runtime finds it."""
     advertise_port: Port | None = None

@@ -29,6 +29,7 @@ from peer.core.effect import (
     GiveUp,
     LearnMeta,
     OpenSource,
+    SeekScheduler,
     Send,
     StopSource,
     WakeAt,
@@ -82,9 +83,13 @@ class Surroundings:
         task_id: str,
         recorder: Recorder,
         say: Callable[[SimulatedDownload, PeerMessage], None],
+        seek: Callable[[SimulatedDownload, float], None],
         on_end: Callable[[SimulatedDownload], None],
     ) -> None:
-        """`nodes` by host id; `say` brings a message to the scheduler; `on_end`: it is over."""
+        """`nodes` by host id; `say` brings a message to the scheduler; `on_end`: it is over.
+
+        `seek`: after a pause, tell the download of a scheduler that answers, if there is one.
+        """
         self.world = world
         self.network = network
         self.wire = wire
@@ -94,6 +99,7 @@ class Surroundings:
         self.task_id = task_id
         self.recorder = recorder
         self.say = say
+        self.seek = seek
         self.on_end = on_end
 
 
@@ -153,10 +159,10 @@ class SimulatedDownload:
         for effect in self._core.handle(event, self.node.clock.now):
             self._perform(effect)
 
-    def stream_ended(self, reason: str) -> None:
-        """The scheduler ended the stream, or is gone."""
+    def stream_ended(self, reason: str, *, refused: bool = False) -> None:
+        """The scheduler ended the stream, or is gone; `refused`: it does not want the download."""
         if not self._closed:
-            self.give(SchedulerLost(reason=reason))
+            self.give(SchedulerLost(reason=reason, refused=refused))
 
     def cancel(self) -> None:
         """Nobody wants it any more."""
@@ -192,6 +198,8 @@ class SimulatedDownload:
                 self._around.say(self, effect.message)
             case CloseStream():
                 self._closed = True
+            case SeekScheduler():
+                self._around.seek(self, effect.pause_s)
             case LearnMeta():
                 self.node.learn(effect.content_length, effect.piece_length)
             case OpenSource() | FetchSource() | StopSource():

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Protocol
 from msgspec.structs import replace
 
 from models.dragonfly import DragonflyRanker
+from odonata.errors import CapacityError, NotFoundError, UnavailableError
 from odonata.telemetry.record import NoRecorder, Recorder
-from peer.core.event import SchedulerAnswered
+from peer.core.event import SchedulerAnswered, SchedulerFound
 from scheduler.core.effect import Answer, CloseStream, TriggerSeed, WakeAt, WriteRecord
 from scheduler.core.event import HostAnnounced, PeerSpoke, Ticked
 from scheduler.core.limits import Limits
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     from simulator.download import SimulatedDownload
     from simulator.host import SimulatedHost
     from simulator.scenario import Scenario
+
+
+_PASSING = (NotFoundError, CapacityError, UnavailableError)
+"""Errors that a download meets by registering anew."""
 
 
 class SwarmOfTask(Protocol):
@@ -161,6 +166,14 @@ class Place:
             )
         )
 
+    def seek(self, run: SimulatedDownload, pause_s: float) -> None:
+        """After a pause and a round trip the download finds the scheduler, if it answers."""
+        self.world.after(pause_s + 2 * self.scenario.delay_s, partial(self._found_by, run))
+
+    def _found_by(self, run: SimulatedDownload) -> None:
+        if self.scheduler is not None:
+            run.give(SchedulerFound())
+
     def tell_later(self, event: SchedulerEvent) -> None:
         """It hears of it a delay later."""
         self.world.after(self.scenario.delay_s, lambda: self.tell(event))
@@ -189,7 +202,8 @@ class Place:
         elif isinstance(effect, CloseStream):
             run = self.downloads[effect.peer_id]
             reason = "ended" if effect.error is None else effect.error.detail
-            self.world.after(delay_s, lambda: run.stream_ended(reason))
+            refused = not isinstance(effect.error, _PASSING)
+            self.world.after(delay_s, lambda: run.stream_ended(reason, refused=refused))
         elif isinstance(effect, TriggerSeed):
             swarm = self.swarms[effect.task_id]
             self.world.after(delay_s, lambda: swarm.trigger(effect))

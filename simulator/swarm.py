@@ -65,6 +65,7 @@ class TaskSwarm:
             task_id=self.task_id,
             recorder=place.recorder,
             say=place.say,
+            seek=place.seek,
             on_end=self._on_end,
         )
         place.swarms[self.task_id] = self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 KIB: Final = 1024
@@ -62,6 +62,10 @@ class H2Limits:
     this and `keepalive_timeout_s`, not after two hours."""
     keepalive_timeout_s: float = 20.0
     """For any sign of life after the ping."""
+    call_keepalive_time_s: float = 60.0
+    call_keepalive_timeout_s: float = 20.0
+    """The same of a connection with a call at work. Idle ones may be left alone longer: a stock
+    client keeps up to ten."""
     max_idle_s: float = 600.0
     """A connection without a call is closed. Dragonfly's server: 10 min."""
     max_age_s: float = 12 * 3600.0
@@ -70,3 +74,8 @@ class H2Limits:
     """For its calls to end then. Dragonfly's server: 5 min."""
     handshake_timeout_s: float = 20.0
     """For preface and SETTINGS: who connects and says nothing goes."""
+
+    def noticing(self, dead_after_s: float) -> H2Limits:
+        """The same, but a client that vanishes in the middle of a call is noticed after so long."""
+        half_s = dead_after_s / 2
+        return replace(self, call_keepalive_time_s=half_s, call_keepalive_timeout_s=half_s)

@@ -223,18 +223,23 @@ class H2Protocol(asyncio.Protocol):
                 self.abort()
             # Once it is ready, keepalive counts.
             return min(until_s, now + limits.keepalive_time_s)
+        is_busy = bool(self._h2.streams)
+        time_s = limits.call_keepalive_time_s if is_busy else limits.keepalive_time_s
+        timeout_s = limits.call_keepalive_timeout_s if is_busy else limits.keepalive_timeout_s
         if self._pinged_s is not None and self._read_s >= self._pinged_s:
             self._pinged_s = None
-        if self._pinged_s is None and now >= self._read_s + limits.keepalive_time_s:
+        if self._pinged_s is None and now >= self._read_s + time_s:
             self._h2.ping()
             self._pinged_s = now
+        # A call may begin at any moment: it is looked after from then on.
+        soon_s = now + limits.call_keepalive_time_s
         if self._pinged_s is None:
-            return self._read_s + limits.keepalive_time_s
-        until_s = self._pinged_s + limits.keepalive_timeout_s
+            return min(self._read_s + time_s, soon_s)
+        until_s = self._pinged_s + timeout_s
         if now >= until_s:
             _log.info("connection_silent", client=self.peer)
             self.abort()
-        return min(until_s, now + limits.keepalive_time_s)
+        return min(until_s, soon_s)
 
     def _watch_age(self, now: float) -> float:
         limits = self._owner.limits

@@ -16,6 +16,8 @@ class LogSettings(Section):
     level: LogLevel = "info"
     format: LogFormat = "console"
     """"console" for people, "json" for collectors (one object on each line)."""
+    worker: int | None = None
+    """Set by `odonata scheduler --workers`: told in each line, since all workers share a stderr."""
 
 
 class ProgramSettings(Settings):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationInfo
@@ -23,6 +23,9 @@ _SOCKET_PATH_BYTES = 107
 # A pattern is matched against every URL that passes the proxy; a longer one is a mistake.
 _PATTERN_CHARS = 4096
 
+
+_PORT_RANGE = re.compile(r"(.+):([0-9]{1,5})-([0-9]{1,5})", re.ASCII)
+_PORT_RANGE_MAX = 64  # as many as a scheduler may have workers
 
 # Validation context of values that a person wrote in a file, a variable or a flag.
 WRITTEN = {"written": True}
@@ -45,8 +48,11 @@ def _rate(value: object) -> object:
     return parse_rate(value) if isinstance(value, str) else value
 
 
+PORT_MAX = 65535
+
+
 def _port(value: int) -> int:
-    if not 0 <= value <= 65535:
+    if not 0 <= value <= PORT_MAX:
         raise ValueError(f"{value} is not a port: use 1 to 65535, or 0 to let the system choose")
     return value
 
@@ -57,6 +63,26 @@ def _address(value: str) -> str:
     if not colon or bad_host or not port.isdecimal() or not 1 <= int(port) <= 65535:
         raise ValueError(f"{value!r} is not an address: write host:port, such as 10.0.0.1:8002")
     return value
+
+
+def _spread_ports(value: object) -> object:
+    """`host:8002-8005` in a list stands for four addresses."""
+    if not isinstance(value, list | tuple):
+        return value
+    spread: list[object] = []
+    for one in cast("list[object]", value):
+        found = _PORT_RANGE.fullmatch(one) if isinstance(one, str) else None
+        if found is None:
+            spread.append(one)
+            continue
+        first, last = int(found[2]), int(found[3])
+        if not 1 <= first <= last <= PORT_MAX or last - first >= _PORT_RANGE_MAX:
+            raise ValueError(
+                f"{one!r} is no range of ports: write host:FIRST-LAST, such as 10.0.0.1:8002-8005, "
+                f"of at most {_PORT_RANGE_MAX} ports"
+            )
+        spread += [f"{found[1]}:{port}" for port in range(first, last + 1)]
+    return spread
 
 
 def _listen_address(value: str) -> str:
@@ -141,6 +167,9 @@ Port = Annotated[int, AfterValidator(_port)]
 
 HostPort = Annotated[str, AfterValidator(_address)]
 """Where to connect: host:port, [v6]:port."""
+
+HostPorts = Annotated[tuple[HostPort, ...], BeforeValidator(_spread_ports)]
+"""Several of them; `host:8002-8005` stands for one address of each port."""
 
 ListenAddress = Annotated[str, AfterValidator(_listen_address)]
 """Where to listen, as Dragonfly's Go programs have it: "127.0.0.1:8000", ":8000" (every address),

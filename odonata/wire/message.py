@@ -174,10 +174,25 @@ class SourceAnswer(Value, frozen=True, kw_only=True):
 # --- peer -> scheduler, inside AnnouncePeer -------------------------------------------------------
 
 
+class HeldTask(Value, frozen=True, kw_only=True):
+    """A task that a host holds whole, and the peer id it is to be known by. Lengths in bytes."""
+
+    task_id: str
+    peer_id: str
+    url: str
+    content_length: int
+    piece_length: int
+
+
 class Register(Value, frozen=True, kw_only=True, tag=True):
-    """First message of every stream."""
+    """First message of every stream.
+
+    `resumes`: the download had a scheduler that was lost, and comes to this one. It is no
+    field of Dragonfly's message; see `odonata.wire.dragonfly.feature`.
+    """
 
     download: Download
+    resumes: bool = False
 
 
 class Started(Value, frozen=True, kw_only=True, tag=True):

@@ -19,16 +19,23 @@ from peer.core.effect import CloseStream, DownloadEffect, Send
 
 
 class Conversation:
-    """One AnnouncePeer stream. Before `register` and after `end` or `lose`, nothing is said."""
+    """One AnnouncePeer stream at a time.
+
+    Before `register` and after `end` or `lose`, nothing is said.
+    """
 
     def __init__(self) -> None:
         self.open = False
         self._started = False
         self._at_source = False
 
-    def register(self, download: Download, out: list[DownloadEffect]) -> None:
+    def register(
+        self, download: Download, out: list[DownloadEffect], *, resumes: bool = False
+    ) -> None:
+        """Begin; again after `lose`, with another scheduler or the same. See `Register.resumes`."""
         self.open = True
-        out.append(Send(message=Register(download=download)))
+        self._started = self._at_source = False
+        out.append(Send(message=Register(download=download, resumes=resumes)))
 
     def say(self, message: PeerMessage, out: list[DownloadEffect]) -> None:
         if self.open:

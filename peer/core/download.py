@@ -41,7 +41,15 @@ from odonata.wire.message import (
 )
 from peer.core.content import Content
 from peer.core.conversation import Conversation
-from peer.core.effect import CancelReason, Complete, DownloadEffect, GiveUp, WakeAt
+from peer.core.effect import (
+    CancelReason,
+    Complete,
+    DownloadEffect,
+    GiveUp,
+    SeekScheduler,
+    Send,
+    WakeAt,
+)
 from peer.core.event import (
     Begun,
     Cancelled,
@@ -55,6 +63,7 @@ from peer.core.event import (
     PieceStored,
     ReaderWaiting,
     SchedulerAnswered,
+    SchedulerFound,
     SchedulerLost,
     SourceEnded,
     SourceFailed,
@@ -69,7 +78,8 @@ from peer.core.fetching import Fetching
 from peer.core.lifecycle import Lifecycle, State, Step
 from peer.core.limits import DownloadLimits
 from peer.core.parents import ParentState
-from peer.core.registration import introduction, why_not_register
+from peer.core.registration import held_reports, introduction, why_not_register
+from peer.core.search import Search
 from peer.core.selection import Reader
 from peer.core.source_plan import SourcePlan
 from peer.core.source_share import Grid, SharedSource
@@ -93,6 +103,7 @@ _OtherEvent = (
     | ReaderWaiting
     | SchedulerAnswered
     | SchedulerLost
+    | SchedulerFound
     | StorageFailed
     | Cancelled
     | Ticked
@@ -114,6 +125,7 @@ class DownloadCore:
         self._life = Lifecycle()
         self._content = Content(piece_length=download.piece_length, wanted=download.range)
         self._conversation = Conversation()
+        self._search = Search(limits, rng)
         share = download.source_share
         self._source = SourcePlan(
             limits=limits,
@@ -133,6 +145,9 @@ class DownloadCore:
         )
         self._scheduler = False
         self._needs_size = False
+        self._was_alone = False  # it may have parents before the scheduler has answered
+        self._was_lost = False  # the scheduler, at least once
+        self._owes_pieces = False  # the scheduler was not told yet what is held
         self._may_use_source = download.need_back_to_source or not download.disable_back_to_source
         self._cancelled_early = False
         self._lost_because = ""
@@ -204,12 +219,37 @@ class DownloadCore:
             else:
                 self._finish(now, out)
         elif not self._scheduler:
-            self._go_to_source("there is no scheduler", now, out)
+            self._begin_without_scheduler(event.lost_s, now, out)
         elif self._content.content_length is None and (triggered or self._needs_size):
             self._life.take(Step.SIZE, now)
             self._open_source(now, out)
         else:
             self._ask_scheduler(now, out)
+
+    def _begin_without_scheduler(
+        self, lost_s: float | None, now: float, out: list[DownloadEffect]
+    ) -> None:
+        """One that was lost a moment ago may be back soon; who was triggered need not wait."""
+        if lost_s is None or lost_s >= self._limits.scheduler_patience_s:
+            self._go_to_source("there is no scheduler", now, out)
+            return
+        self._lost_because = "the scheduler is gone"
+        if self._download.need_back_to_source:
+            self._go_to_source(self._lost_because, now, out)
+        else:
+            self._go_alone(now)
+        self._seek(now, out, lost_s)
+
+    def _go_alone(self, now: float) -> None:
+        self._was_alone = True
+        self._progress_at = now
+        self._life.take(Step.GO_ALONE, now)
+
+    def _seek(self, now: float, out: list[DownloadEffect], lost_s: float = 0.0) -> None:
+        self._was_lost = True
+        pause_s = self._search.lose(now, lost_s)
+        if pause_s is not None:
+            out.append(SeekScheduler(pause_s=pause_s))
 
     def _ask_scheduler(self, now: float, out: list[DownloadEffect]) -> None:
         """Register, unless that is of no use."""
@@ -231,8 +271,13 @@ class DownloadCore:
         self, now: float, out: list[DownloadEffect], *, metadata_only: bool = False
     ) -> None:
         self._asked_at = now
-        download = introduction(self._download, self._content, metadata_only=metadata_only)
-        self._conversation.register(download, out)
+        download = introduction(
+            self._download,
+            self._content,
+            metadata_only=metadata_only,
+            at_source=self.state is State.SOURCING,
+        )
+        self._conversation.register(download, out, resumes=self._was_lost)
 
     # --- readers, storage, the scheduler --------------------------------------------------------
 
@@ -247,7 +292,9 @@ class DownloadCore:
             case SchedulerAnswered():
                 self._on_answer(event.answer, now, out)
             case SchedulerLost():
-                self._on_lost(event.reason, now, out)
+                self._on_lost(event, now, out)
+            case SchedulerFound():
+                self._on_found(needs_size=event.needs_size, now=now, out=out)
             case StorageFailed():
                 error_type = DiskFullError if event.disk_full else StorageError
                 self._give_up(error_type(event.reason), Failed(description=event.reason), now, out)
@@ -280,10 +327,9 @@ class DownloadCore:
         if self.state is State.REPORTING:
             self._finish(now, out)
             return
-        if self.state is State.SOURCING and isinstance(answer, NormalTask):
-            self._fetching.connect(answer.parents, self._decisions, now, out)
-            if self._source.shared is not None and self._fetching.has_seeds:
-                self._source.shared.named(now)
+        self._search.succeed()
+        if self.state is State.SOURCING:
+            self._on_answer_at_source(answer, now, out)
         if self.state not in _WAITING and self.state is not State.SWARMING:
             return  # too late: decided otherwise meanwhile
         match answer:
@@ -298,6 +344,17 @@ class DownloadCore:
             case _:
                 assert_never(answer)
 
+    def _on_answer_at_source(
+        self, answer: SchedulerAnswer, now: float, out: list[DownloadEffect]
+    ) -> None:
+        """Parents bring what the source need not; whoever found a scheduler says what it holds."""
+        if isinstance(answer, NormalTask):
+            self._fetching.connect(answer.parents, self._decisions, now, out)
+            if self._source.shared is not None and self._fetching.has_seeds:
+                self._source.shared.named(now)
+        self._conversation.start_source("it was there already", out)
+        self._tell_held(out)
+
     def _on_parents_named(self, answer: NormalTask, now: float, out: list[DownloadEffect]) -> None:
         was_asked = self.state in _WAITING
         if was_asked:
@@ -305,6 +362,7 @@ class DownloadCore:
             self._progress_at = now
         self._life.take(Step.SWARM, now)
         self._conversation.start(out)
+        self._tell_held(out)
         self._source.close(out)
         if answer.parents:
             self._fetching.let_go(answer.parents)
@@ -320,16 +378,43 @@ class DownloadCore:
             out.append(learned)
         self._finish(now, out)
 
-    def _on_lost(self, reason: str, now: float, out: list[DownloadEffect]) -> None:
+    def _on_lost(self, event: SchedulerLost, now: float, out: list[DownloadEffect]) -> None:
         self._conversation.lose()
         self._scheduler = False
-        self._lost_because = f"the scheduler is gone: {reason}"
+        self._lost_because = f"the scheduler is gone: {event.reason}"
         if self.state is State.REPORTING:
             self._finish(now, out)
-        elif self.state is State.REGISTERING:
+            return
+        triggered = self._download.need_back_to_source
+        in_vain = triggered or (event.refused and not len(self._fetching.parents))
+        if self.state is State.REGISTERING and in_vain:
             self._go_to_source(self._lost_because, now, out)
-        elif self.state in {State.SWARMING, State.RESCHEDULING}:
-            self._life.take(Step.GO_ALONE, now)
+        elif self.state in {State.REGISTERING, State.SWARMING, State.RESCHEDULING}:
+            self._go_alone(now)
+        if not event.refused:
+            self._seek(now, out)
+
+    def _on_found(self, *, needs_size: bool, now: float, out: list[DownloadEffect]) -> None:
+        """Register anew, and tell what is held once that was answered."""
+        if self._conversation.open:
+            return
+        self._scheduler = True
+        self._needs_size = needs_size
+        if self.state not in {State.ALONE, State.SOURCING}:
+            return  # it will register in its turn
+        if needs_size and self._content.content_length is None:
+            return  # it can't be told what it must be told
+        self._owes_pieces = True
+        if self.state is State.ALONE:
+            self._life.take(Step.REGISTER, now)
+        self._register(now, out)
+
+    def _tell_held(self, out: list[DownloadEffect]) -> None:
+        """A scheduler that this download came to in its middle knows nothing of its pieces."""
+        if self._owes_pieces:
+            self._owes_pieces = False
+            reports = held_reports(self._content, self._limits.max_held_report)
+            out.extend(Send(message=report) for report in reports)
 
     # --- parents --------------------------------------------------------------------------------
 
@@ -520,6 +605,7 @@ class DownloadCore:
         if self._source.shared is not None:
             self._source.shared.begin(now)
         self._conversation.start_source(why, out)
+        self._tell_held(out)
 
     # --- after every event ----------------------------------------------------------------------
 
@@ -544,7 +630,7 @@ class DownloadCore:
             self._open_source(now, out)
 
     def _steer_swarm(self, now: float, out: list[DownloadEffect]) -> None:
-        if self.state is not State.REGISTERING:
+        if self.state is not State.REGISTERING or self._was_alone:
             if self._content.complete:
                 self._finish(now, out)
                 return
@@ -570,7 +656,8 @@ class DownloadCore:
     ) -> None:
         """These parents do not suffice: others, or the source."""
         if self.state is State.ALONE:
-            self._go_to_source(self._lost_because, now, out)
+            if not self._search.is_patient(now):
+                self._go_to_source(self._lost_because, now, out)
         elif self._rounds >= self._limits.max_schedule_count:
             why = f"{why}; {self._rounds} answers of the scheduler brought no piece"
             self._conversation.end(Failed(description=why), out)
@@ -655,6 +742,8 @@ class DownloadCore:
     def _deadlines(self, now: float) -> list[float]:
         limits = self._limits
         moments = [self._source.next_wake(), self._fetching.next_wake(now)]
+        if self.state is State.ALONE:
+            moments.append(self._search.next_wake(now))
         if self.state is State.REPORTING:
             moments.append(self._asked_at + limits.report_timeout_s)
         elif self.state in _WAITING:

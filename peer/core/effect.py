@@ -22,9 +22,18 @@ class CancelReason(StrEnum):
 
 
 class Send(Value, frozen=True, kw_only=True, tag=True):
-    """Say `message` to the scheduler; the first Send (a Register) opens the stream."""
+    """Say `message` to the scheduler; a Register opens a new stream."""
 
     message: PeerMessage
+
+
+class SeekScheduler(Value, frozen=True, kw_only=True, tag=True):
+    """After `pause_s`, find a scheduler for the task that answers (answer: SchedulerFound).
+
+    However long that takes: the core minds its own patience.
+    """
+
+    pause_s: float
 
 
 class CloseStream(Value, frozen=True, kw_only=True, tag=True):
@@ -156,6 +165,7 @@ class WakeAt(Value, frozen=True, kw_only=True, tag=True):
 DownloadEffect = (
     Send
     | CloseStream
+    | SeekScheduler
     | ConnectParent
     | AskParentMeta
     | DropParent

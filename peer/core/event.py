@@ -27,14 +27,15 @@ class Begun(Value, frozen=True, kw_only=True, tag=True):
     """First event. What storage already holds, and which world the download lives in.
 
     `content_length` None: unknown yet. `held` are finished piece numbers. `scheduler` False: there
-    is none to ask. `needs_size`: the scheduler is not ours and must be told the size when a peer
-    registers.
+    is none to ask; `lost_s` seconds ago there still was one (None: there never was). `needs_size`:
+    the scheduler is not ours and must be told the size when a peer registers.
     """
 
     content_length: int | None = None
     piece_length: int | None = None
     held: tuple[int, ...] = ()
     scheduler: bool = True
+    lost_s: float | None = None
     needs_size: bool = False
 
 
@@ -59,9 +60,19 @@ class SchedulerAnswered(Value, frozen=True, kw_only=True, tag=True):
 
 
 class SchedulerLost(Value, frozen=True, kw_only=True, tag=True):
-    """The stream broke, was refused, or ended before a terminal message of ours."""
+    """The stream broke, was refused, or ended before a terminal message of ours.
+
+    `refused`: the scheduler is there, and does not want this download.
+    """
 
     reason: str
+    refused: bool = False
+
+
+class SchedulerFound(Value, frozen=True, kw_only=True, tag=True):
+    """A scheduler answers that this download may register with: the answer to SeekScheduler."""
+
+    needs_size: bool = False
 
 
 class ParentConnected(Value, frozen=True, kw_only=True, tag=True):
@@ -183,6 +194,7 @@ DownloadEvent = (
     | ReaderWaiting
     | SchedulerAnswered
     | SchedulerLost
+    | SchedulerFound
     | ParentConnected
     | ParentHolds
     | ParentEnded

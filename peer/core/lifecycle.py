@@ -16,11 +16,19 @@ download to the source (SOURCING), or says that there is nothing to fetch (COMPL
 
 SWARMING: pieces come from parents. When they can't bring what is missing, others are asked for
 (RESCHEDULING); whoever is still connected goes on bringing meanwhile, and the answer leads back to
-SWARMING. If the scheduler is lost, the parents that are left are all there will be: ALONE.
+SWARMING.
+
+If the scheduler is lost, the download is ALONE: it goes on with the parents it has, if any, and
+looks for a scheduler (`search`): the same one after its restart, or the next on the ring. When one
+is found it registers anew, is REGISTERING again, and goes on with its parents while it waits; once
+it was answered it tells which pieces it holds. If its parents bring nothing and its patience is at
+an end, it goes to the source. A download that begins while the scheduler is away begins ALONE. A
+scheduler that does not want the download is not looked for again.
 
 SOURCING: the source brings what no parent brings. There is no way back from it, since a download
 that has asked the source knows that the swarm could not help; pieces that connected parents offer
-are still taken from them.
+are still taken from them. If the scheduler is lost, another is looked for here as well, and told
+that this download is at the source: it may be the one that all others feed on.
 
 The scheduler may answer at any time, asked or not: it replaces a parent that fails its children,
 and adds parents as peers join. What an answer does depends on where the download stands:
@@ -76,7 +84,7 @@ class Step(StrEnum):
     REGISTER = "register"  # ask the scheduler
     SWARM = "swarm"  # parents were named
     ASK_AGAIN = "ask_again"  # these parents do not suffice
-    GO_ALONE = "go_alone"  # the scheduler is lost
+    GO_ALONE = "go_alone"  # the scheduler is lost, and another is looked for
     GO_TO_SOURCE = "go_to_source"
     FINISH = "finish"
     GIVE_UP = "give_up"
@@ -90,12 +98,18 @@ TRANSITIONS: dict[State, dict[Step, State]] = {
         Step.REPORT: State.REPORTING,
         Step.SIZE: State.SIZING,
         Step.REGISTER: State.REGISTERING,
+        Step.GO_ALONE: State.ALONE,
         **_SOURCE,
         **_END,
     },
     State.REPORTING: {**_END},
     State.SIZING: {Step.REGISTER: State.REGISTERING, **_SOURCE, **_END},
-    State.REGISTERING: {Step.SWARM: State.SWARMING, **_SOURCE, **_END},
+    State.REGISTERING: {
+        Step.SWARM: State.SWARMING,
+        Step.GO_ALONE: State.ALONE,
+        **_SOURCE,
+        **_END,
+    },
     State.SWARMING: {
         Step.SWARM: State.SWARMING,
         Step.ASK_AGAIN: State.RESCHEDULING,
@@ -109,7 +123,7 @@ TRANSITIONS: dict[State, dict[Step, State]] = {
         **_SOURCE,
         **_END,
     },
-    State.ALONE: {**_SOURCE, **_END},
+    State.ALONE: {Step.REGISTER: State.REGISTERING, **_SOURCE, **_END},
     State.SOURCING: {**_END},
     State.COMPLETE: {},
     State.FAILED: {},

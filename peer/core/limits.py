@@ -130,6 +130,22 @@ class DownloadLimits(Value, frozen=True, kw_only=True):
     """Under a scheduler that is not ours: what is no longer than this is not worth asking it, and
     its other clients do not either (Dragonfly's rule)."""
 
+    scheduler_patience_s: float = 16.0
+    """Longest wait for a scheduler that was lost, while no parent brings anything; then the source.
+    Each download draws between half of it and all. A restart takes 2 to 5 s, and finding the new
+    one as long again on a busy machine; and the first that goes to the source serves the others
+    before their own patience ends."""
+    search_pause_s: float = 0.5
+    """Before another scheduler is looked for, at most: peers of one burst come one after the other.
+    It doubles with each loss in a row..."""
+    search_pause_max_s: float = 4.0
+    """...up to this."""
+    max_registrations: int = 16
+    """Schedulers lost in one download before no more is looked for: something else is wrong."""
+    max_held_report: int = 4096
+    """Pieces that a download in its middle tells a scheduler it holds: a content of 16 GiB, and
+    half of what may wait to be sent. More would only tell it what it can guess."""
+
     # --- the source ---------------------------------------------------------------------------
     source_streams: int = 1
     """Runs at once from the source. One connection fills most links, and sources count requests."""

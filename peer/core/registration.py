@@ -8,20 +8,44 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from odonata.wire.message import Download
+from odonata.wire.message import Download, Piece, PieceFinished, TrafficType
 from peer.core.content import Content
 
 
-def introduction(download: Download, content: Content, *, metadata_only: bool) -> Download:
-    """What the Register says: the request, and what is known of the content by now."""
+def introduction(
+    download: Download, content: Content, *, metadata_only: bool = False, at_source: bool = False
+) -> Download:
+    """What the Register says: the request, and what is known of the content by now.
+
+    `at_source`: the download is at the source already, and does not ask for parents.
+    """
     known = content.content_length is not None
     return replace(
         download,
+        need_back_to_source=download.need_back_to_source or at_source,
         metadata_only=metadata_only,
         actual_content_length=content.content_length,
         actual_piece_length=content.piece_length if known else None,
         actual_piece_count=content.count,
     )
+
+
+def held_reports(content: Content, at_most: int) -> list[PieceFinished]:
+    """The pieces that are here already, as news for a scheduler that does not know of them."""
+    numbers = sorted(content.held)[:at_most]
+    spans = ((number, *content.span(number)) for number in numbers)
+    return [
+        PieceFinished(
+            piece=Piece(
+                number=number,
+                offset=offset,
+                length=length,
+                traffic_type=TrafficType.LOCAL_PEER,
+            )
+        )
+        for number, offset, length in spans
+        if offset is not None and length is not None
+    ]
 
 
 def why_not_register(

@@ -21,6 +21,11 @@ MAX_IDLE_CHANNELS: Final = 64
 IDLE_S: Final = 60.0
 """How long an unused channel stays open: longer than the gap between two layers of an image."""
 
+DEAD_AFTER_S: Final = 4.0
+"""Silence of a parent that vanished: then its streams break, and its pieces are asked elsewhere.
+One that is only slow answers pings all the same. Costs a ping every 2 s while a parent is
+connected."""
+
 
 class _Shared:
     """One channel and how many use it."""
@@ -48,7 +53,9 @@ class ChannelPool:
         """Lend the channel to `address` (host:port)."""
         shared = self._shared.get(address)
         if shared is None:
-            shared = self._shared[address] = _Shared(open_channel(address))
+            shared = self._shared[address] = _Shared(
+                open_channel(address, dead_after_s=DEAD_AFTER_S)
+            )
         if shared.closing is not None:
             shared.closing.cancel()
             shared.closing = None

@@ -19,8 +19,8 @@ from odonata.grpc_client import closing_is_unavailable
 from odonata.grpc_stub import scheduler_stub
 from odonata.tracing.span import carried
 from odonata.wire.dragonfly import PeerRequest, answer_from_wire, request_to_wire
-from odonata.wire.dragonfly.feature import FEATURES_KEY
-from odonata.wire.message import NormalTask, Parent, PeerMessage, SchedulerAnswer
+from odonata.wire.dragonfly.feature import FEATURES_KEY, RESUMES
+from odonata.wire.message import NormalTask, Parent, PeerMessage, Register, SchedulerAnswer
 
 MAX_UNSENT: Final = 8192
 """Messages that wait for a scheduler that does not read. A task has at most a few thousand pieces;
@@ -28,6 +28,20 @@ a scheduler further behind than this is as good as lost."""
 
 CLOSE_S: Final = 5.0
 """How long to wait for the scheduler to end the stream after our last word."""
+
+_REFUSALS: Final = frozenset(
+    {
+        grpc.StatusCode.OK,
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.INTERNAL,
+    }
+)
+"""What a scheduler says that is there: asking it once more would not change its mind. UNKNOWN is
+also what gRPC calls a stream whose connection broke at a bad moment."""
 
 Hear = Callable[[SchedulerAnswer], Awaitable[None]]
 
@@ -64,9 +78,14 @@ class Conversation:
         self._answered = False
         self._finished = False
         self._parents: dict[str, Parent] = {}
+        self._resumes = False
+        self.refused = False
+        """The scheduler is there, and does not want this."""
 
     def say(self, message: PeerMessage) -> None:
         """Send `message` after all earlier ones. Raises UnavailableError if too many wait."""
+        if isinstance(message, Register):
+            self._resumes = message.resumes
         try:
             self._unsent.put_nowait(message)
         except asyncio.QueueFull:
@@ -97,6 +116,7 @@ class Conversation:
             if self._answered or error.code() is not grpc.StatusCode.NOT_FOUND:
                 raise self._translated(error) from error
             await self._scheduler.announce()
+            self._resumes = True  # it has lost its memory, and others like us are on their way
             try:
                 await self._attempt(hear)
             except grpc.aio.AioRpcError as again:
@@ -105,8 +125,8 @@ class Conversation:
     async def _attempt(self, hear: Hear) -> None:
         stub = scheduler_stub(self._scheduler.channel)
         # A scheduler that does not know the key ignores it.
-        features = (FEATURES_KEY, ",".join(self._scheduler.features))
-        call = stub.AnnouncePeer(metadata=(features, *carried()))
+        able = (*self._scheduler.features, *((RESUMES,) if self._resumes else ()))
+        call = stub.AnnouncePeer(metadata=((FEATURES_KEY, ",".join(able)), *carried()))
         writer = asyncio.get_running_loop().create_task(self._write(call))
         try:
             with closing_is_unavailable("the scheduler"):  # it may be taken off the list
@@ -146,6 +166,7 @@ class Conversation:
     def _translated(self, error: grpc.aio.AioRpcError) -> OdonataError:
         code = error.code()
         reason = f"the scheduler's stream ended with {code.name}: {error.details()}"
+        self.refused = code in _REFUSALS
         if code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND}:
             self._scheduler.suspect(reason)
         return UnavailableError(reason)

@@ -165,6 +165,8 @@ class Daemon:
         self._prepare_socket()
         reports = HeldReporter(hub, link, self._facts)
         link.on_found = reports.report
+        link.on_moved = reports.report_moved
+        hub.on_finished = reports.report_finished
         stack.push_async_callback(link.leave, self._facts.id)
         stack.push_async_callback(reports.close)
         await link.start()
@@ -230,6 +232,10 @@ class Daemon:
         parents = ChannelPool()
         self._stack.push_async_callback(parents.close)
         buffers = BufferPool()
+
+        async def find_scheduler(task_id: str) -> bool:
+            return not (await link.find(task_id)).takes_unsized
+
         return RunTools(
             facts=facts,
             fetcher=PieceClient(buffers, limit=download_limit),
@@ -238,6 +244,7 @@ class Daemon:
             buffers=buffers,
             parents=parents,
             converse=lambda task_id, peer_id: link.converse(facts.id, task_id, peer_id),
+            find_scheduler=find_scheduler,
             recorder=recorder,
             tracer=self._tracer,
         )

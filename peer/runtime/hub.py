@@ -45,6 +45,10 @@ class Schedulers(Protocol):
         """There is one to ask about this task."""
         ...
 
+    def lost_s(self) -> float | None:
+        """How long ago the last one was lost; None if there was none, or there is one."""
+        ...
+
     def needs_size(self, task_id: str) -> bool:
         """It must be told the content's length when a peer registers."""
         ...
@@ -70,6 +74,8 @@ class Hub:
         self._shared: dict[str, SharedTask] = {}
         self._arrived = asyncio.Event()
         self._work = Supervised("hub")
+        self.on_finished: Callable[[str, bool], None] | None = None
+        """Called when a whole task is here: with its id, and whether a scheduler was told of it."""
         self.known_as: dict[str, str] = {}
         """Task id -> the peer id under which a scheduler knows that the whole task is here. At most
         as many as there are tasks on this disk."""
@@ -190,12 +196,15 @@ class Hub:
             piece_length=task.piece_length,
             held=task.held(),
             scheduler=self._schedulers.available(task.task_id),
+            lost_s=self._schedulers.lost_s(),
             needs_size=self._schedulers.needs_size(task.task_id),
         )
 
-    def finished(self, task_id: str, peer_id: str) -> None:
+    def finished(self, task_id: str, peer_id: str, *, told: bool) -> None:
         """See `Household.finished`."""
         self.known_as[task_id] = peer_id
+        if self.on_finished is not None:
+            self.on_finished(task_id, told)
         if len(self.known_as) > len(self.storage.tasks()):  # some were collected since
             held = {known: name for known, name in self.known_as.items() if self.storage.get(known)}
             self.known_as = held

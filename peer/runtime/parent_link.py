@@ -49,6 +49,7 @@ class ParentLink:
         self._target = target_of(parent.host.ip, parent.host.port)
         self.address: tuple[str, int] | None = None
         """Where its pieces are served (Vortex over TCP); None until it offered one."""
+        self._has_told_all = False
 
     @property
     def host(self) -> Host:
@@ -57,6 +58,7 @@ class ParentLink:
 
     async def follow(self, interested: tuple[int, ...]) -> None:
         """Connect, then report what it holds and how busy it is."""
+        self._has_told_all = False
         async with self._pool.use(self._target) as channel, asyncio.TaskGroup() as group:
             stub = upload_stub(channel)
             wanted = WantedPieces(host_id=self._host_id, task_id=self._task_id, numbers=interested)
@@ -104,6 +106,7 @@ class ParentLink:
         except grpc.aio.AioRpcError as error:
             await self._tell(self._ended(error))
             return False
+        self._has_told_all = True
         await self._tell(ParentEnded(peer_id=self._parent.peer_id, finished=True))
         return True
 
@@ -126,8 +129,11 @@ class ParentLink:
         try:
             async for host in call:
                 await self._loaded(host)
-        except grpc.aio.AioRpcError:
-            return  # what it said last stands; the list of pieces tells whether it lives
+        except grpc.aio.AioRpcError as error:
+            # What it said last stands. Its list of pieces tells whether it lives; once that is at
+            # its end, only this stream does.
+            if self._has_told_all and error.code() is grpc.StatusCode.UNAVAILABLE:
+                await self._tell(self._ended(error))
         finally:
             call.cancel()
 

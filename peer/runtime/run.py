@@ -25,7 +25,7 @@ from odonata.errors import (
     UnavailableError,
 )
 from odonata.tracing.span import spanning
-from odonata.wire.message import ByteRange, Download, SchedulerAnswer
+from odonata.wire.message import ByteRange, Download, Register, SchedulerAnswer
 from peer.core.effect import (
     CloseStream,
     Complete,
@@ -34,6 +34,7 @@ from peer.core.effect import (
     GiveUp,
     LearnMeta,
     OpenSource,
+    SeekScheduler,
     Send,
     StopSource,
     WakeAt,
@@ -44,6 +45,7 @@ from peer.core.event import (
     DownloadEvent,
     ReaderWaiting,
     SchedulerAnswered,
+    SchedulerFound,
     SchedulerLost,
     Ticked,
     Wanted,
@@ -81,6 +83,7 @@ class Run:
         self._peer_id = peer_id
         self._converse = tools.converse
         self._tracer = tools.tracer
+        self._find_scheduler = tools.find_scheduler
         self._loop = asyncio.get_running_loop()
         self._events: deque[tuple[DownloadEvent, asyncio.Future[None] | None]] = deque()
         self._news = asyncio.Event()
@@ -110,6 +113,11 @@ class Run:
     @property
     def peer_id(self) -> str:
         return self._peer_id
+
+    @property
+    def told(self) -> bool:
+        """A scheduler was told how it ended."""
+        return self._conversation is not None and self._conversation.finished
 
     @property
     def ended(self) -> bool:
@@ -236,6 +244,8 @@ class Run:
             await self._give_up(effect.error)
         elif isinstance(effect, Send | CloseStream):
             self._speak(effect)
+        elif isinstance(effect, SeekScheduler):
+            self._start("search for a scheduler", self._seek(effect.pause_s))
         elif isinstance(effect, OpenSource | FetchSource | StopSource):
             self._sources.perform(effect, self._download)
         elif isinstance(effect, WakeAt):
@@ -298,21 +308,28 @@ class Run:
                 self._conversation.finish()
             return
         try:
-            if self._conversation is None:
+            if isinstance(effect.message, Register):
                 self._conversation = self._converse(self._task.task_id, self._peer_id)
                 self._listener = self._start("scheduler stream", self._listen(self._conversation))
+            assert self._conversation is not None, "the first word is a Register"
             self._conversation.say(effect.message)
         except UnavailableError as error:
             self._put(SchedulerLost(reason=error.detail))
 
     async def _listen(self, conversation: Conversation) -> None:
-        reason = "the scheduler ended the stream"
+        reason, refused = "the scheduler ended the stream", True
         try:
             await conversation.listen(self._hear)
         except OdonataError as error:
-            reason = error.detail
+            reason, refused = error.detail, conversation.refused
         if not conversation.finished:
-            self._put(SchedulerLost(reason=reason))
+            self._put(SchedulerLost(reason=reason, refused=refused))
+
+    async def _seek(self, pause_s: float) -> None:
+        """However long it takes; ends with the run."""
+        await asyncio.sleep(pause_s)
+        needs_size = await self._find_scheduler(self._task.task_id)
+        self._put(SchedulerFound(needs_size=needs_size))
 
     async def _hear(self, answer: SchedulerAnswer) -> None:
         if not self.outcome.done():

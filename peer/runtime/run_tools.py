@@ -26,6 +26,11 @@ Tell = Callable[[DownloadEvent], Awaitable[None]]
 """Hand in an event; returns when its effects were carried out."""
 
 
+async def _never(_task_id: str) -> bool:
+    await asyncio.Event().wait()
+    return False
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunTools:
     """What all downloads of a daemon share."""
@@ -39,6 +44,9 @@ class RunTools:
     parents: ChannelPool
     converse: Callable[[str, str], Conversation]
     """(task id, peer id) -> a new stream to the scheduler of that task."""
+    find_scheduler: Callable[[str], Awaitable[bool]] = _never
+    """task id -> waits until its scheduler answers; whether it must be told the content's
+    length."""
     recorder: Recorder = field(default_factory=NoRecorder)
     tracer: Tracer = NO_TRACER
 

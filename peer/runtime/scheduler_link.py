@@ -1,16 +1,19 @@
 """The schedulers: who is there, who answers, and which one a task belongs to.
 
 Each known address has a keeper that asks its health, announces this host, and does so again every
-announce interval, or soon (1 to 10 s) while it is unreachable. A task's scheduler is the one that
-the hash ring names among those that answer, as every other peer computes it. No scheduler at all is
-a warning: downloads go to their sources until one is found.
+announce interval, or soon (1 to 5 s) while it is unreachable. With a scheduler of ours it holds
+contact (`contact`), so that each side notices within seconds when the other is gone. A task's
+scheduler is the one that the hash ring names among those that answer, as every other peer computes
+it. One that a download could not reach is in doubt until it has answered again: it stays on the
+ring for that moment, lest the peers of a task part over a hiccup. No scheduler at all is a warning:
+downloads go to their sources until one is found.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -20,7 +23,7 @@ import structlog
 from dragonfly_api import common_pb2, scheduler_pb2
 from grpc_health.v1 import health_pb2
 
-from odonata.errors import OdonataError, UnavailableError
+from odonata.errors import CapacityError, OdonataError, UnavailableError
 from odonata.grpc_client import (
     CONNECT_TIMEOUT_S,
     REQUEST_TIMEOUT_S,
@@ -32,7 +35,15 @@ from odonata.grpc_stub import health_stub, scheduler_stub
 from odonata.ring import Address, SchedulerRing
 from odonata.tracing.span import carried
 from odonata.wire.dragonfly import duration_to_wire
-from odonata.wire.dragonfly.feature import FEATURES_KEY, UNSIZED_REGISTER
+from odonata.wire.dragonfly.feature import (
+    FEATURES_KEY,
+    HOLDS_CONTACT,
+    RESUMES,
+    UNSIZED_REGISTER,
+    features_in,
+)
+from odonata.wire.message import HeldTask
+from peer.runtime.contact import Contact
 from peer.runtime.conversation import Conversation
 from peer.runtime.supervise import Supervised
 
@@ -42,8 +53,15 @@ FIRST_ROUND_S: Final = 3.0
 LEAVE_S: Final = 2.0
 """How long a stopping daemon waits for its schedulers to hear that it leaves."""
 
-_BACKOFF_FIRST_S: Final = 1.0
-_BACKOFF_MAX_S: Final = 10.0
+DEAD_AFTER_S: Final = 4.0
+"""Silence of a scheduler of ours before it is taken for dead. With the health check that follows,
+a task's next owner is asked within 8 s."""
+
+_BACKOFF_FIRST_S: Final = 0.75
+_BACKOFF_MAX_S: Final = 5.0
+"""A restart takes a few seconds, and downloads wait for its end. Ten thousand hosts that look every
+5 s are 2,000 connections a second on a machine where nobody listens, or three calls each on one
+that has just come back."""
 
 _ROUND_MIN_S: Final = 0.5
 """Between two looks at a scheduler: one that answers us and fails every download is suspected by
@@ -71,7 +89,14 @@ class Scheduler:
         self.healthy = False
         self.takes_unsized = False
         """A peer may register before it knows the content's length."""
+        self.in_doubt = False
+        """A download could not reach it, and it has not answered since."""
         self.channel = open_channel(str(address))
+        self._is_ours = False
+        self._returns = False
+        """It was found before, and is being looked for again."""
+        self._holds_contact = False
+        self._contact: Contact | None = None
         self._host = host
         self._interval_s = announce_interval_s
         self._on_change = on_change
@@ -92,13 +117,18 @@ class Scheduler:
             try:
                 await self._check_health()
                 await self.announce()
+                await self._hold_contact()
+                self._set_healthy(healthy=True)
+                self._returns = False
                 if not found:
                     self._on_found(self)
                 found = True
                 backoff_s = _BACKOFF_FIRST_S
                 pause_s = self._interval_s
             except OdonataError as error:
+                self._returns = self._returns or self.healthy
                 self._set_healthy(healthy=False, why=error.detail)
+                await self._drop_connection()
                 found = False
                 # Drawn, lest all peers come back to a restarted scheduler at one moment.
                 pause_s = backoff_s * random.uniform(0.75, 1.25)  # noqa: S311  # no secret
@@ -106,14 +136,19 @@ class Scheduler:
             self.tried.set()
             if await self._pause(pause_s):
                 found = False
+                self._doubt()
                 await asyncio.sleep(began_s + _ROUND_MIN_S - loop.time())
 
     async def _pause(self, pause_s: float) -> bool:
         """Wait, but not when it seems to be gone or new. Whether that was so."""
         loop = asyncio.get_running_loop()
         lost = loop.create_task(self._connection_lost()) if self.healthy else None
-        suspected = loop.create_task(self._suspected.wait())
-        waiting = [suspected] if lost is None else [suspected, lost]
+        waiting: list[asyncio.Task[bool]] = []
+        waiting.append(loop.create_task(self._until(self._suspected)))
+        if lost is not None:
+            waiting.append(lost)
+        if self._contact is not None:
+            waiting.append(loop.create_task(self._until(self._contact.ended)))
         try:
             done, _ = await asyncio.wait(
                 waiting, timeout=pause_s, return_when=asyncio.FIRST_COMPLETED
@@ -123,6 +158,10 @@ class Scheduler:
                 one.cancel()
             await asyncio.wait(waiting)
         return bool(done)
+
+    @staticmethod
+    async def _until(event: asyncio.Event) -> bool:
+        return await event.wait()
 
     async def _connection_lost(self) -> bool:
         """Return when the connection breaks: a scheduler that restarts has forgotten everybody."""
@@ -136,14 +175,60 @@ class Scheduler:
             request = scheduler_pb2.AnnounceHostRequest(
                 host=self._host(), interval=duration_to_wire(self._interval_s)
             )
+            able = (*self.features, *((RESUMES,) if self._returns else ()))
             call = scheduler_stub(self.channel).AnnounceHost(
                 request,
                 timeout=REQUEST_TIMEOUT_S,
-                metadata=((FEATURES_KEY, ",".join(self.features)), *carried()),
+                metadata=((FEATURES_KEY, ",".join(able)), *carried()),
             )
             await self._answer(call)
-            self.takes_unsized = _takes_unsized(await self._answer(call.initial_metadata()))
-        self._set_healthy(healthy=True)
+            features = features_in(await self._answer(call.initial_metadata()))
+        self.takes_unsized = UNSIZED_REGISTER in features
+        self._holds_contact = HOLDS_CONTACT in features
+
+    async def _hold_contact(self) -> None:
+        """Hold contact, if it is one of ours that takes that. Raises OdonataError.
+
+        Then the connection is looked after closely, which another's would not bear.
+        """
+        if self._contact is not None and not self._contact.ended.is_set():
+            return
+        self._contact = None
+        if self._holds_contact is not self._is_ours:
+            self._is_ours = self._holds_contact
+            await self._renew_channel()
+        if self._is_ours:
+            contact = Contact(self.channel, f"scheduler {self.address}", self._host().id)
+            try:
+                await contact.open()
+            except CapacityError as error:  # it goes without
+                _log.info("contact_refused", scheduler=str(self.address), error=error.detail)
+                return
+            self._contact = contact
+
+    async def _drop_connection(self) -> None:
+        """After a failure: the next attempt shall not wait for gRPC's own back-off."""
+        if self._contact is not None:
+            self._contact.close()
+            self._contact = None
+        if self.channel.get_state() is not grpc.ChannelConnectivity.READY:
+            await self._renew_channel()
+
+    async def _renew_channel(self) -> None:
+        old = self.channel
+        dead_after_s = DEAD_AFTER_S if self._is_ours else None
+        self.channel = open_channel(str(self.address), dead_after_s=dead_after_s)
+        await old.close()
+
+    async def tell_held(self, held: Sequence[HeldTask]) -> bool:
+        """Tell it what is held here, all at once; False if it must be told one by one.
+
+        Raises OdonataError.
+        """
+        if self._contact is None:
+            return False
+        await self._contact.tell_held(held)
+        return True
 
     async def leave(self, host_id: str) -> None:
         """Say that this host is going. Raises OdonataError."""
@@ -185,7 +270,11 @@ class Scheduler:
     def suspect(self, reason: str) -> None:
         """It did not answer a download: ask it at once how it is."""
         _log.info("scheduler_suspected", scheduler=str(self.address), reason=reason)
+        self._doubt()
         self._suspected.set()
+
+    def _doubt(self) -> None:
+        self.in_doubt = self._returns = True
 
     async def _check_health(self) -> None:
         request = health_pb2.HealthCheckRequest(service="")
@@ -195,7 +284,10 @@ class Scheduler:
             raise UnavailableError(f"scheduler {self.address} is there, but not serving")
 
     def _set_healthy(self, *, healthy: bool, why: str = "") -> None:
+        was_in_doubt, self.in_doubt = self.in_doubt, False
         if healthy is self.healthy and (healthy or self.tried.is_set()):
+            if was_in_doubt:
+                self._on_change()
             return
         self.healthy = healthy
         if healthy:
@@ -228,8 +320,13 @@ class SchedulerLink:
         self._features = features
         self._schedulers: dict[Address, tuple[Scheduler, asyncio.Task[None]]] = {}
         self._ring = SchedulerRing(())
+        self._members: frozenset[Address] = frozenset()
         self._work = Supervised("schedulers")
         self._looked_up = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._lost_at_s: float | None = None
+        self.on_moved: Callable[[], None] | None = None
+        """Called when tasks may have another scheduler than before."""
         self.on_found: Callable[[Scheduler], None] | None = None
         """Called when a scheduler answers for the first time, or again: it may be a new one."""
 
@@ -291,6 +388,25 @@ class SchedulerLink:
         owner = self._ring.owner(task_id)
         return None if owner is None else self._schedulers[owner][0]
 
+    def lost_s(self) -> float | None:
+        """How long ago the last scheduler was lost; None if there was none, or one answers."""
+        if self._lost_at_s is None or len(self._ring):
+            return None
+        return asyncio.get_running_loop().time() - self._lost_at_s
+
+    async def find(self, task_id: str) -> Scheduler:
+        """Wait until the scheduler of a task answers, for as long as that takes."""
+        while True:
+            scheduler = self.of_task(task_id)
+            if scheduler is not None and not scheduler.in_doubt:
+                return scheduler
+            await self._changed.wait()
+
+    @property
+    def schedulers(self) -> tuple[Scheduler, ...]:
+        """Those that answer."""
+        return tuple(one for one, _ in self._schedulers.values() if one.healthy)
+
     def converse(self, host_id: str, task_id: str, peer_id: str) -> Conversation:
         """A stream for one download. Raises UnavailableError if no scheduler answers."""
         scheduler = self.of_task(task_id)
@@ -341,13 +457,17 @@ class SchedulerLink:
             self.on_found(scheduler)
 
     def _rebuild(self) -> None:
-        self._ring = SchedulerRing(a for a, (one, _) in self._schedulers.items() if one.healthy)
+        members = frozenset(a for a, (one, _) in self._schedulers.items() if one.healthy)
+        if self._members and not members:
+            self._lost_at_s = asyncio.get_running_loop().time()
+        moved = members != self._members
+        self._members = members
+        self._ring = SchedulerRing(members)
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+        if moved and self.on_moved is not None:
+            self.on_moved()
 
 
 async def _close(scheduler: Scheduler) -> None:
     await scheduler.channel.close()
-
-
-def _takes_unsized(metadata: Any) -> bool:  # grpc.aio.Metadata, which ships without types
-    features = [value for key, value in metadata or () if key == FEATURES_KEY]
-    return any(UNSIZED_REGISTER in str(value).split(",") for value in features)

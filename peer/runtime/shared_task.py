@@ -43,8 +43,8 @@ class Household(Protocol):
         """The first event of a run."""
         ...
 
-    def finished(self, task_id: str, peer_id: str) -> None:
-        """The whole task is here, and its scheduler knows it by `peer_id`."""
+    def finished(self, task_id: str, peer_id: str, *, told: bool) -> None:
+        """The whole task is here, by the name of `peer_id`. `told`: a scheduler knows that."""
         ...
 
     def start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
@@ -220,7 +220,7 @@ class SharedTask:
 
     def _finished(self, run: Run) -> None:
         if self.task.finished:
-            self._house.finished(self.task_id, run.peer_id)
+            self._house.finished(self.task_id, run.peer_id, told=run.told)
         pieces = [piece for number in self.task.held() if (piece := self.task.piece(number))]
         from_source = sum(
             piece.length for piece in pieces if piece.traffic_type is TrafficType.BACK_TO_SOURCE

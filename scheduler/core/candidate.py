@@ -39,6 +39,7 @@ class Drop(StrEnum):
     SAME_HOST = "runs on the child's own host"
     NOT_SHARED = "its host does not share"
     STATE = "is in no state to serve"
+    OUT_OF_CONTACT = "nothing is heard of its host any more"
     NO_SOURCE = "has nobody to get the bytes from"
     BLOCKED = "failed this child before"
     OTHER_RANGE = "fetches another part of the content"
@@ -91,6 +92,8 @@ def why_useless(peer: Peer) -> Drop | None:
         return Drop.STATE
     if peer.host.announced.disable_shared:
         return Drop.NOT_SHARED
+    if peer.host.is_lost:
+        return Drop.OUT_OF_CONTACT
     return None if is_supplied(peer) else Drop.NO_SOURCE
 
 
@@ -181,11 +184,12 @@ def has_hope(child: Peer) -> bool:
     """Whether somebody who suits the child is about to become useful.
 
     That is a triggered seed, or a peer that was sent to the source or was given parents and has not
-    started yet. All of these are bounded in time, and none of them is itself waiting: hope never
-    runs in a circle. Peers below the child don't count, for they wait for the child's own bytes.
+    started yet, or somebody who comes from another scheduler with the bytes. All of these are
+    bounded in time, and none of them is itself waiting: hope never runs in a circle. Peers below
+    the child don't count, for they wait for the child's own bytes.
     """
     task = child.task
-    if _seed_may_come(child):
+    if _seed_may_come(child) or task.learning_until_s is not None:
         return True
     if not task.to_source and not task.starting:
         return False

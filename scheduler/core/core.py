@@ -30,6 +30,7 @@ from odonata.wire.message import (
 )
 from scheduler.core import (
     account,
+    contact,
     departure,
     gc,
     judgement,
@@ -45,7 +46,10 @@ from scheduler.core.effect import CloseStream, SchedulerEffect, WakeAt
 from scheduler.core.event import (
     ClusterConfigured,
     HostAnnounced,
+    HostContacted,
     HostDeleted,
+    HostLost,
+    HostUnreachable,
     PeerDeleted,
     PeerSpoke,
     PiecesFinished,
@@ -54,11 +58,12 @@ from scheduler.core.event import (
     SeedFinished,
     StreamClosed,
     TaskDeleted,
+    TasksHeld,
     Ticked,
 )
 from scheduler.core.lifecycle import IllegalTransitionError
 from scheduler.core.limits import Limits
-from scheduler.core.register import register
+from scheduler.core.register import hold, register
 from scheduler.core.reschedule import reschedule
 from scheduler.core.state import SchedulerState
 from scheduler.core.story import Decision, Story
@@ -83,6 +88,7 @@ class SchedulerCore:
         self._story = Story(limits.story_decision_limit)
         self._sweeps: gc.SweepTimes | None = None
         self._wake_at_s: float | None = None
+        self._event_at_s = 0.0
 
     @property
     def wake_at_s(self) -> float | None:
@@ -96,6 +102,8 @@ class SchedulerCore:
         )
         if self._sweeps is None:
             self._sweeps = gc.first_sweeps(self.state.limits, now)
+            self.state.began_at_s = now
+        self._mind_pause(now)
         self._dispatch(turn, event)
         state = self.state
         if state.restless:
@@ -109,7 +117,7 @@ class SchedulerCore:
             waiting.settle_restless(turn)
         if state.fresh:
             rota.call_hungry(turn)
-        if not self._alarm_stands():
+        if not self._alarm_stands(now):
             self._set_alarm(turn)
         return turn.effects
 
@@ -150,10 +158,8 @@ class SchedulerCore:
                 _listen(turn, event)
             case PiecesFinished():
                 _take_pieces(turn, event)
-            case HostAnnounced():
-                self.state.announce(
-                    event.host, event.interval_s, turn.now, shares_source=event.shares_source
-                )
+            case HostAnnounced() | HostContacted() | HostLost() | HostUnreachable() | TasksHeld():
+                _hear_of_host(turn, event)
             case StreamClosed():
                 departure.close_stream(turn, event)
             case Ticked():
@@ -167,18 +173,29 @@ class SchedulerCore:
             case _:
                 assert_never(event)
 
+    def _mind_pause(self, now: float) -> None:
+        """Nothing happened although an alarm was long due: this scheduler was suspended."""
+        if self._wake_at_s is not None:
+            pause_s = now - max(self._wake_at_s, self._event_at_s)
+            if pause_s > contact.PAUSE_S:
+                contact.paused(self.state, pause_s, now)
+        self._event_at_s = now
+
     def _tick(self, turn: Turn) -> None:
         self._wake_at_s = None
         assert self._sweeps is not None, "handle() sets the first sweeps"
         judgement.end_terms(turn)
+        contact.tick(turn)
         gc.sweep(turn, self._sweeps)
         for task in tuple(self.state.waiting_tasks.values()):
             waiting.expire(turn, task)
 
-    def _alarm_stands(self) -> bool:
+    def _alarm_stands(self, now: float) -> bool:
         """Whether nothing can have come up that needs an earlier alarm: so after most events."""
         at_s, state = self._wake_at_s, self.state
         if at_s is None or state.expecting or state.terms or state.bereft:
+            return False
+        if state.losing or state.orphaning or (state.contacts and at_s > now + contact.BEAT_S):
             return False
         if state.reviews and state.reviews[0][0] < at_s:
             return False
@@ -200,6 +217,9 @@ class SchedulerCore:
         state.expecting = {}
         if state.terms:
             deadlines.append(state.terms[0][0])
+        contact_s = contact.next_deadline_s(state, turn.now)
+        if contact_s is not None:
+            deadlines.append(contact_s)
         if state.bereft:
             deadlines.append(turn.now + replacement.PAUSE_S)
         review_at_s = rota.next_at_s(turn)
@@ -254,6 +274,8 @@ def _speaker(turn: Turn, event: PeerSpoke | PiecesFinished) -> Peer | None:
         )
         turn.fail(peer, PreconditionError(detail))
         return None
+    if peer.host.is_lost:
+        contact.heard(turn, peer.host)
     # Else it was under way when the stream ended.
     return peer if peer.stream_is_open else None
 
@@ -288,6 +310,23 @@ def _take_terminal(turn: Turn, peer: Peer, event: PeerSpoke) -> None:
             report.back_to_source_failed(turn, peer)
         case _:
             raise AssertionError(f"{type(event.message).__name__} is handled elsewhere")
+
+
+def _hear_of_host(
+    turn: Turn,
+    event: HostAnnounced | HostContacted | HostLost | HostUnreachable | TasksHeld,
+) -> None:
+    match event:
+        case HostAnnounced():
+            contact.announced(turn, event)
+        case HostContacted():
+            contact.contacted(turn, event)
+        case HostLost():
+            contact.lost(turn, event)
+        case HostUnreachable():
+            contact.unreachable(turn, event)
+        case TasksHeld():
+            hold(turn, event)
 
 
 def _hear_of_seed(turn: Turn, event: SeedFinished | SeedFailed) -> None:

@@ -35,6 +35,12 @@ class TriggerSeed(Value, frozen=True, kw_only=True, tag=True):
     download: Download
 
 
+class ProbeHost(Value, frozen=True, kw_only=True, tag=True):
+    """Try to connect to `host`; HostUnreachable follows if nobody answers, else nothing."""
+
+    host: Host
+
+
 class WakeAt(Value, frozen=True, kw_only=True, tag=True):
     """Hand in `Ticked` at `at_s` (same clock as `now`). A later WakeAt replaces an earlier one."""
 
@@ -47,4 +53,4 @@ class WriteRecord(Value, frozen=True, kw_only=True, tag=True):
     record: Record
 
 
-SchedulerEffect = Answer | CloseStream | Refuse | TriggerSeed | WakeAt | WriteRecord
+SchedulerEffect = Answer | CloseStream | Refuse | TriggerSeed | ProbeHost | WakeAt | WriteRecord

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from odonata.wire.message import (
+    HeldTask,
     Host,
     PeerMessage,
     PieceBackToSourceFinished,
@@ -17,12 +18,13 @@ class HostAnnounced(Value, frozen=True, kw_only=True, tag=True):
     """A host said hello, maybe again. `interval_s` is how often it will (0: it did not say).
 
     `shares_source`: a seed that said that it can fetch a part of a content
-    (`odonata.wire.dragonfly.feature`).
+    (`odonata.wire.dragonfly.feature`). `returns`: it had found this scheduler before, and lost it.
     """
 
     host: Host
     interval_s: float = 0.0
     shares_source: bool = False
+    returns: bool = False
 
 
 class HostDeleted(Value, frozen=True, kw_only=True, tag=True):
@@ -31,12 +33,37 @@ class HostDeleted(Value, frozen=True, kw_only=True, tag=True):
     host_id: str
 
 
+class HostContacted(Value, frozen=True, kw_only=True, tag=True):
+    """Host `host_id` holds contact from now on (`contact`), until HostLost."""
+
+    host_id: str
+
+
+class HostLost(Value, frozen=True, kw_only=True, tag=True):
+    """Host `host_id` holds contact no more: it has died, or the way to it."""
+
+    host_id: str
+
+
+class HostUnreachable(Value, frozen=True, kw_only=True, tag=True):
+    """Nobody answered at host `host_id` when it was probed."""
+
+    host_id: str
+
+
+class TasksHeld(Value, frozen=True, kw_only=True, tag=True):
+    """Host `host_id` holds these tasks whole."""
+
+    host_id: str
+    held: tuple[HeldTask, ...]
+
+
 class PeerSpoke(Value, frozen=True, kw_only=True, tag=True):
     """A message arrived on the AnnouncePeer stream of `peer_id`.
 
     `is_ours`: the peer said that it is one of ours (`odonata.wire.dragonfly.feature`): it takes
     answers it did not ask for, and leaves parents that an answer does not name. `writes_pieces`: it
-    writes piece records itself.
+    writes piece records itself. `resumes`: it had a scheduler for this download, and lost it.
     """
 
     host_id: str
@@ -45,6 +72,7 @@ class PeerSpoke(Value, frozen=True, kw_only=True, tag=True):
     message: PeerMessage
     is_ours: bool = False
     writes_pieces: bool = False
+    resumes: bool = False
 
 
 class PiecesFinished(Value, frozen=True, kw_only=True, tag=True):
@@ -113,6 +141,10 @@ class Ticked(Value, frozen=True, kw_only=True, tag=True):
 SchedulerEvent = (
     HostAnnounced
     | HostDeleted
+    | HostContacted
+    | HostLost
+    | HostUnreachable
+    | TasksHeld
     | PeerSpoke
     | PiecesFinished
     | StreamClosed

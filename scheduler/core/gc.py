@@ -67,6 +67,8 @@ def sweep_hosts(turn: Turn) -> None:
     """Forget hosts that missed their announcements; without a rhythm, after `host_ttl_s`."""
     limits = turn.limits
     for host in tuple(turn.state.hosts.values()):
+        if host.id in turn.state.contacts:
+            continue
         silent_s = turn.now - host.updated_at_s
         allowed_s = limits.missed_announcements * host.announce_interval_s or limits.host_ttl_s
         if silent_s > allowed_s:
@@ -94,7 +96,7 @@ def _why_forget(turn: Turn, peer: Peer) -> str:
         return f"no piece for more than {limits.piece_timeout_s:.0f} s"
     if now - peer.updated_at_s > limits.peer_ttl_s:
         return f"nothing new for more than {limits.peer_ttl_s:.0f} s"
-    if _is_stale(peer.host, now, limits):
+    if peer.host.id not in turn.state.contacts and _is_stale(peer.host, now, limits):
         return f"its host was silent for more than {limits.host_ttl_s:.0f} s"
     return _why_surplus(peer, limits)
 

@@ -37,6 +37,7 @@ class KnownHost:
     its peers; `upload_count` and `upload_failed_count` only ever grow. `history` is what it gave to
     others, `received` what it got from them; `swarm_share` is its part in the swarm's rate.
     `standing` is what it is worth as a parent. `shares_source`: it can fetch a part of a content.
+    Of one that `is_lost` nobody hears any more, and nobody is sent to it (`contact`).
     `reported_child_count`: children it had when it said `announced`. `row` is what rankers may know
     of it, packed (`facts`), None: it has changed since; `changes` counts how often it did
     (`shortlist`).
@@ -57,6 +58,11 @@ class KnownHost:
     is_unreachable: bool = (
         False  # a call to this seed failed, and it has not announced itself since
     )
+    is_lost: bool = False
+    holds_contact: bool = False  # it does, or did: what else is heard of it proves little
+    failed_child_host_id: str = ""  # where a child failed at it last, and when
+    failed_at_s: float = 0.0
+    served_at_s: float = -1.0  # when somebody last told of a piece that it gave
     upload_count: int = 0
     upload_failed_count: int = 0
     concurrent_upload_count: int = 0

@@ -41,6 +41,7 @@ def check(core: SchedulerCore) -> None:
     _check_standings(core)
     _check_bereft(core)
     _check_rows(state)
+    _check_contacts(core)
     for task in state.tasks.values():
         _check_edges(task)
         _check_acyclic(task)
@@ -119,6 +120,19 @@ def _check_bereft(core: SchedulerCore) -> None:
         _require(core.state.peers.get(peer.id) is peer, f"bereft peer {peer.id} is gone")
     if core.state.bereft:
         _require(core.wake_at_s is not None, "there are bereft peers, and no alarm is set")
+
+
+def _check_contacts(core: SchedulerCore) -> None:
+    """Who holds contact is not lost, and what is to happen to the lost has an alarm."""
+    state = core.state
+    for host in state.hosts.values():
+        in_contact = host.id in state.contacts
+        _require(not (in_contact and host.is_lost), f"host {host.id} is in contact, and lost")
+        _require(host.is_lost or host.id not in state.orphaning, f"{host.id} loses its children")
+    for deadlines in (state.losing, state.orphaning):
+        for host_id, at_s in deadlines.items():
+            _require(host_id in state.hosts, f"host {host_id} is to be lost, and gone")
+            _require_alarm(core, at_s, f"what happens to host {host_id}")
 
 
 def _require_alarm(core: SchedulerCore, at_s: float, what: str) -> None:

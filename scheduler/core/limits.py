@@ -75,6 +75,10 @@ class Limits:
     start_timeout_s: float = 1.0
     """How long a child that was given parents may take to say that it started, before others stop
     counting on it. It says so at once: a round trip, and 1 s is a long one."""
+    learning_s: float = 8.0
+    """How long children of a task wait for holders of it to come, when the first that came had
+    already begun with another scheduler, or with this one before its restart. Peers that lost their
+    scheduler are back within 5 s, a crowd in 8; meanwhile they go on with the parents they have."""
     admission: bool = True
     """While a task has as many children on their way as parents to offer, the next newcomer waits
     for one of them to start (at most `start_timeout_s`). So a burst of N grows a graph that doubles

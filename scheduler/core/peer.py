@@ -45,7 +45,8 @@ class Peer:
     where the farthest of its pieces ends, in bytes. `is_ours`: it takes answers it did not ask for,
     and leaves parents that an answer does not name. `is_source` and `supplier` are `supply`'s.
     `review_at_s`: when its parents are looked at anew (`rota`), None: not at all; `arrivals_seen`:
-    the task's `arrival_count` when they last were.
+    the task's `arrival_count` when they last were. `resumes`: it had another scheduler for this
+    download, or this one before a restart.
     In this life it got `decision_count` answers with parents and was sent to the source
     `source_count` times. `account` is kept of peers that don't write telemetry themselves.
     `named_at_turn` is the number of the latest edge to a child, among all edges that the scheduler
@@ -76,6 +77,7 @@ class Peer:
     supplier: Peer | None = None
     review_at_s: float | None = None
     arrivals_seen: int = 0
+    resumes: bool = False
     is_asking: bool = True  # whether it asked for the answer that it waits for
     decision_count: int = 0
     source_count: int = 0
@@ -90,11 +92,15 @@ class Peer:
         self.row = None
         self.changes += 1
 
-    def got_piece(self, number: int, end: int, cost_s: float, now: float) -> None:
-        """Piece `number`, which ends at byte `end` of the content, arrived and took `cost_s`."""
+    def got_piece(self, number: int, end: int, cost_s: float | None, now: float) -> None:
+        """Piece `number`, which ends at byte `end` of the content, arrived and took `cost_s`.
+
+        None: it was on this host's disk already.
+        """
         self.pieces.add(number)
         self.content_end = max(self.content_end, end)
-        self.costs.append(cost_s)
+        if cost_s is not None:
+            self.costs.append(cost_s)
         self.updated_at_s = self.piece_at_s = now
         self.changed()
 

@@ -155,7 +155,9 @@ def _by_ring(wanted: dict[str, Download], hosts: Sequence[Host]) -> list[Assignm
 
 
 def _is_good(host: KnownHost) -> bool:
-    return not host.is_unreachable and host.standing.state is not HostState.EVICTED
+    if host.is_unreachable or host.is_lost:
+        return False
+    return host.standing.state is not HostState.EVICTED
 
 
 def _draw(salt: str, host: Host) -> bytes:

@@ -59,7 +59,8 @@ class HostStatus(Value, frozen=True, kw_only=True):
     """A host as ListHosts tells it, with what this scheduler has handed out on it.
 
     `standing` is what it is worth as a parent, `is_liar` that it is evicted or tried for the wrong
-    bytes it sent; `served_rate_bytes_per_s` is NaN if it never served.
+    bytes it sent; if it `is_lost`, nobody hears of it and nobody is sent to it;
+    `served_rate_bytes_per_s` is NaN if it never served.
     """
 
     host: Host
@@ -74,6 +75,7 @@ class HostStatus(Value, frozen=True, kw_only=True):
     standing: HostState
     standing_since_s: float
     is_liar: bool
+    is_lost: bool
     served_rate_bytes_per_s: float
     created_at_s: float
     updated_at_s: float
@@ -156,6 +158,7 @@ def _host_status(host: KnownHost) -> HostStatus:
         standing=host.standing.state,
         standing_since_s=host.standing.since_s,
         is_liar=host.standing.is_liar,
+        is_lost=host.is_lost,
         served_rate_bytes_per_s=host.history.rate_bytes_per_s,
         created_at_s=host.created_at_s,
         updated_at_s=host.updated_at_s,

@@ -5,6 +5,12 @@ only"), a peer that asks for the source itself. Everybody else asks for parents 
 once the priority of the download has been looked at: its own, or that of its application
 (`application`); it matters only when the task has no source of bytes yet. What the operator has
 forbidden is turned away first (`block_list`). There is no artificial delay.
+
+Except for peers that had a scheduler and lost it. The first of them find nobody here, though among
+the next may be the seed that serves them all; who was sent to the source then would fetch a second
+copy. So for `learning_s` they wait for each other. If hosts return to a scheduler that has only
+just begun, it had died, and for as long whoever asks for something new waits as well: the seeds and
+the holders are not back yet.
 """
 
 from __future__ import annotations
@@ -14,7 +20,8 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from odonata.errors import NotFoundError, OdonataError, PreconditionError
-from odonata.wire.message import EmptyTask, MetadataOnly, TaskType
+from odonata.piece import piece_count
+from odonata.wire.message import Download, EmptyTask, MetadataOnly, TaskType
 from scheduler.core import seed, seed_team, waiting
 from scheduler.core.account import Account
 from scheduler.core.decision import tell
@@ -23,8 +30,9 @@ from scheduler.core.lifecycle import PeerTrigger, TaskState, TaskTrigger
 from scheduler.core.story import Outcome
 
 if TYPE_CHECKING:
-    from odonata.wire.message import Register
-    from scheduler.core.event import PeerSpoke
+    from odonata.wire.message import HeldTask, Register
+    from scheduler.core.event import PeerSpoke, TasksHeld
+    from scheduler.core.host import KnownHost
     from scheduler.core.peer import Peer
     from scheduler.core.task import Task
     from scheduler.core.turn import Turn
@@ -59,10 +67,45 @@ def register(turn: Turn, event: PeerSpoke, message: Register) -> None:
         turn.state.remove_peer(earlier, turn.now)
     task = turn.state.open_task(event.task_id, download, turn.now)
     peer = turn.state.add_peer(event.peer_id, task, host, download, turn.now, is_ours=event.is_ours)
+    peer.resumes = event.resumes
     if turn.limits.records and not (event.writes_pieces or download.metadata_only):
         peer.account = Account(peer.id)
     host.updated_at_s = turn.now
     _answer(turn, peer)
+
+
+def hold(turn: Turn, event: TasksHeld) -> None:
+    """A host tells what it holds whole: each task as if a peer had registered it, and ended.
+
+    Who is known already stays as it is.
+    """
+    host = turn.state.hosts.get(event.host_id)
+    if host is None:
+        detail = f"host {event.host_id} not found: announce it before telling what it holds"
+        turn.refuse(NotFoundError(detail))
+        return
+    host.updated_at_s = turn.now
+    for held in event.held:
+        if held.peer_id not in turn.state.peers:
+            _add_holder(turn, host, held)
+
+
+def _add_holder(turn: Turn, host: KnownHost, held: HeldTask) -> None:
+    state, length = turn.state, held.content_length
+    download = Download(
+        url=held.url,
+        metadata_only=True,
+        actual_content_length=length,
+        actual_piece_length=held.piece_length or None,
+        actual_piece_count=piece_count(length, held.piece_length) if length else 0,
+    )
+    task = state.open_task(held.task_id, download, turn.now)
+    peer = state.add_peer(held.peer_id, task, host, download, turn.now, is_ours=True)
+    peer.stream_is_open = False
+    state.move_peer(peer, PeerTrigger.REGISTER_NORMAL, turn.now)
+    start_task(turn, task)
+    seed.arrived(task, host)
+    _end_holder(turn, peer)
 
 
 def start_task(turn: Turn, task: Task) -> None:
@@ -125,9 +168,13 @@ def _take_holder(turn: Turn, peer: Peer) -> None:
     start_task(turn, task)
     seed.arrived(task, peer.host)
     turn.answer(peer, MetadataOnly())
-    state.move_peer(peer, PeerTrigger.DOWNLOAD_SUCCEEDED, turn.now)
-    if task.state is not TaskState.SUCCEEDED:
-        task.move(TaskTrigger.DOWNLOAD_SUCCEEDED, turn.now)
+    _end_holder(turn, peer)
+
+
+def _end_holder(turn: Turn, peer: Peer) -> None:
+    turn.state.move_peer(peer, PeerTrigger.DOWNLOAD_SUCCEEDED, turn.now)
+    if peer.task.state is not TaskState.SUCCEEDED:
+        peer.task.move(TaskTrigger.DOWNLOAD_SUCCEEDED, turn.now)
 
 
 def _obey(turn: Turn, peer: Peer) -> None:
@@ -148,6 +195,7 @@ def _obey(turn: Turn, peer: Peer) -> None:
 def _admit(turn: Turn, peer: Peer) -> None:
     turn.state.move_peer(peer, PeerTrigger.REGISTER_NORMAL, turn.now)
     waiting.expire(turn, peer.task)
+    _learn_from_the_others(turn, peer)
     refusal = _priority_refusal(peer)
     if refusal is not None:
         tell(turn, peer, Outcome.REFUSED, refusal.detail, None)
@@ -155,6 +203,15 @@ def _admit(turn: Turn, peer: Peer) -> None:
         return
     start_task(turn, peer.task)
     waiting.ask(turn, peer)
+
+
+def _learn_from_the_others(turn: Turn, peer: Peer) -> None:
+    if peer.task.useful:
+        return
+    if peer.resumes:
+        peer.task.begin_learning(turn.now + turn.limits.learning_s)
+    elif turn.now < turn.state.restarting_until_s:
+        peer.task.begin_learning(turn.state.restarting_until_s)
 
 
 def _priority_refusal(peer: Peer) -> OdonataError | None:

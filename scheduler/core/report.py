@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from odonata.wire.message import TrafficType
-from scheduler.core import accusation, judgement, seed_team, waiting
+from scheduler.core import accusation, contact, judgement, seed_team, waiting
 from scheduler.core.lifecycle import PeerState, PeerTrigger, TaskState, TaskTrigger
 from scheduler.core.reschedule import block
 
@@ -39,7 +39,9 @@ def piece_finished(turn: Turn, peer: Peer, piece: Piece) -> None:
     now, limits = turn.now, turn.limits
     if not 0 <= piece.number < limits.piece_number_limit:
         return
-    peer.got_piece(piece.number, piece.offset + piece.length, piece.cost_s, now)
+    is_local = piece.traffic_type is TrafficType.LOCAL_PEER
+    cost_s = None if is_local else piece.cost_s
+    peer.got_piece(piece.number, piece.offset + piece.length, cost_s, now)
     host, task = peer.host, peer.task
     host.updated_at_s = task.updated_at_s = now
     if task.piece_length is None or not task.content_length or not task.piece_count:
@@ -49,12 +51,14 @@ def piece_finished(turn: Turn, peer: Peer, piece: Piece) -> None:
         accusation.piece_told(turn, peer, None, piece)
     parent = task.peers.get(piece.parent_id)
     if parent is not None:
-        parent.updated_at_s = parent.host.updated_at_s = now
+        parent.updated_at_s = parent.host.updated_at_s = parent.host.served_at_s = now
+        if parent.host.is_lost:
+            contact.heard(turn, parent.host)
         edge = task.graph.edge(parent.id, peer.id)
         if edge is not None:
             edge.piece_at_s = now
             edge.piece_count += 1
-        if parent.host is not host and piece.traffic_type is not TrafficType.LOCAL_PEER:
+        if parent.host is not host and not is_local:
             accusation.piece_told(turn, peer, parent, piece)
             judgement.piece_served(turn, peer, parent, piece)
 
@@ -72,6 +76,7 @@ def piece_failed(turn: Turn, peer: Peer, message: PieceFailed) -> None:
         turn.state.disturb(peer.task)
         if parent.host is not peer.host:
             judgement.piece_failed(turn, peer, parent)
+            contact.suspect(turn, peer, parent)
         if peer.is_ours:
             turn.state.bereave(peer, parent)
 

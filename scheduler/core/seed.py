@@ -4,9 +4,10 @@ A seed is picked on a consistent-hash ring, so that the same task meets the same
 lives. At most one trigger per task and seed is in flight, and while one is, no child's asking
 starts another: only the seed itself can bring in others, to fetch the task together with it
 (`seed_team`). A seed whose call could not be delivered leaves the ring at once, until it announces
-itself again; a seed that failed a task is not asked for that task for a while; the next seed on the
-ring is asked instead. A seed that already has a live peer on the task is not asked again: whoever
-could not use that peer will not like another one better.
+itself again, and so does one that is out of contact; a seed that failed a task is not asked for
+that task for a while; the next seed on the ring is asked instead. A seed that already has a live
+peer on the task is not asked again: whoever could not use that peer will not like another one
+better.
 """
 
 from __future__ import annotations
@@ -90,7 +91,9 @@ def in_ring_order(hosts: list[KnownHost], task_id: str, count: int) -> list[Know
 
 def can_be_asked(turn: Turn, task: Task, host: KnownHost) -> bool:
     """Whether the seed can be reached, has not failed the task lately, and is not at it."""
-    if host.is_unreachable or host.announced.disable_shared or host.id in task.seed_flights:
+    if host.is_unreachable or host.is_lost or host.announced.disable_shared:
+        return False
+    if host.id in task.seed_flights:
         return False
     if task.seed_refused.get(host.id, turn.now) > turn.now:
         return False
@@ -156,6 +159,12 @@ def host_evicted(turn: Turn, host_id: str) -> None:
         if flight is not None:
             flight.is_overdue = True
             turn.state.disturb(task)
+
+
+def host_lost(turn: Turn, host_id: str) -> None:
+    """Hope for no trigger of a seed that nobody hears of any more. It may come back."""
+    for task in turn.state.tasks.values():
+        land(turn, task, host_id, has_failed=False)
 
 
 def host_left(turn: Turn, host_id: str) -> None:

@@ -67,11 +67,13 @@ class _Claims:
 class SchedulerState:
     """Hosts, tasks and peers by id, in the order they came.
 
-    `terms` is a heap of when which eviction ends, `trials` are the hosts on probation. `bereft`
-    holds peers that lost a parent and have not been looked after yet, in the order they did;
-    `reviews` is a heap of whose parents are looked at anew when, `fresh` are tasks in which
-    somebody became useful while others were short of parents (`rota`). `turn_count` numbers the
-    edges that were ever made.
+    `contacts` are hosts that hold contact, `losing` those whose loss takes effect at a time, and
+    `orphaning` lost ones that lose their children at a time (`contact`). It began at `began_at_s`;
+    while it is `restarting_until_s`, others are still to come (`register`). `terms` is a heap of
+    when which eviction ends, `trials` are the hosts on probation. `bereft` holds peers that lost a
+    parent and have not been looked after yet, in the order they did; `reviews` is a heap of whose
+    parents are looked at anew when, `fresh` are tasks in which somebody became useful while others
+    were short of parents (`rota`). `turn_count` numbers the edges that were ever made.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -95,6 +97,12 @@ class SchedulerState:
         self.turn_count = 0
         self._standard = Standard()
         self._claims = _Claims()
+        self.contacts: set[str] = set()
+        self.losing: dict[str, float] = {}
+        self.orphaning: dict[str, float] = {}
+        self.grace_until_s = 0.0
+        self.began_at_s = 0.0
+        self.restarting_until_s = 0.0
         self._lives = 0
 
     def configure(self, cluster: Cluster) -> None:
@@ -122,6 +130,7 @@ class SchedulerState:
             self.hosts[host.id] = known
         known.announce(host, interval_s, now)
         known.shares_source = shares_source
+        known.is_lost = False
         self._claims.add(host.max_tx_bandwidth_bits_per_s)
         self.standard()
         if known.is_seed:
@@ -139,6 +148,8 @@ class SchedulerState:
         del self.hosts[host.id]
         self.seeds.pop(host.id, None)
         self.trials.pop(host.id, None)
+        self.losing.pop(host.id, None)
+        self.orphaning.pop(host.id, None)
         self.swarm_rate.forget(host.swarm_share)
         self._claims.forget(host.announced.max_tx_bandwidth_bits_per_s)
 

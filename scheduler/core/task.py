@@ -7,7 +7,10 @@ that have not landed yet. A flight has a deadline, after which nobody counts on 
 
 - `starting`: peers that were given parents and have not said yet that they started;
 - `to_source`: peers that were sent to the source and have not said yet that they started;
-- `seed_flights`: triggers of seed peers, one for each seed.
+- `seed_flights`: triggers of seed peers, one for each seed;
+- `learning_until_s`: peers that come from another scheduler, or from before a restart, in the
+  middle of their downloads: those who hold or bring the bytes are among them, and will be here
+  soon.
 
 Entries of one kind share one time-out, so each dict is in the order of its deadlines.
 """
@@ -89,6 +92,8 @@ class Task:
     to_source: dict[str, float] = field(default_factory=dict[str, float])
     source_failure_count: int = 0  # peers in a row that failed at the source
     seed_flights: dict[str, SeedFlight] = field(default_factory=dict[str, SeedFlight])
+    learning_until_s: float | None = None
+    has_learned: bool = False
     seed_refused: dict[str, float] = field(default_factory=dict[str, float])
     digests: PieceDigests = field(default_factory=PieceDigests)
     liars: dict[str, float] = field(default_factory=dict[str, float])
@@ -108,6 +113,12 @@ class Task:
             content_length=self.content_length,
             piece_count=self.piece_count,
         )
+
+    def begin_learning(self, until_s: float) -> None:
+        """Its peers come from elsewhere, in the middle of their downloads. Once is enough."""
+        if not self.has_learned:
+            self.has_learned = True
+            self.learning_until_s = until_s
 
     def learn(self, download: Download) -> None:
         """Fill in what a peer knows of the content and the task did not.
@@ -160,6 +171,9 @@ class Task:
             if flight.is_hope() and flight.deadline_s <= now:
                 flight.is_overdue = True
                 expired = True
+        if self.learning_until_s is not None and self.learning_until_s <= now:
+            self.learning_until_s = None
+            expired = True
         for flights in (self.starting, self.to_source):
             while flights:
                 peer_id, deadline_s = next(iter(flights.items()))
@@ -173,6 +187,8 @@ class Task:
         """Return when the earliest flight stops being a hope."""
         deadlines = [next(iter(f.values())) for f in (self.starting, self.to_source) if f]
         deadlines += [one.deadline_s for one in self.seed_flights.values() if one.is_hope()]
+        if self.learning_until_s is not None:
+            deadlines.append(self.learning_until_s)
         return min(deadlines, default=None)
 
     def _set_length(self, content_length: int) -> None:

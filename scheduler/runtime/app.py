@@ -17,11 +17,13 @@ from google.protobuf.internal import api_implementation
 from odonata.call_limit import CallLimit
 from odonata.errors import OdonataError
 from odonata.grpc_client import target_of
+from odonata.grpc_h2.limits import H2Limits
 from odonata.grpc_h2.server import H2GrpcServer
 from odonata.grpc_server import GrpcServer
 from odonata.service_run import run_until_stopped
 from odonata.telemetry.segment import Origin
 from odonata.telemetry.writer import open_recorder
+from odonata.wire.contact import SERVICE as CONTACT
 from odonata.wire.message import Host
 from scheduler.core.cluster import ClusterConfig
 from scheduler.core.core import SchedulerCore
@@ -30,6 +32,7 @@ from scheduler.core.graph import GraphKind
 from scheduler.core.limits import Limits
 from scheduler.core.preheat import Assignment
 from scheduler.runtime.cluster_watch import ClusterWatch
+from scheduler.runtime.contact import ContactService
 from scheduler.runtime.daemon_calls import DaemonCalls
 from scheduler.runtime.executor import Executor
 from scheduler.runtime.metrics import RankingTime, SchedulerMetrics, Sources
@@ -45,6 +48,10 @@ from scheduler.settings import SchedulerSettings
 
 # Streams are told at once that the scheduler goes; this is for the last words to leave.
 STOP_GRACE_S = 2.0
+
+DEAD_AFTER_S = 4.0
+"""Silence of a connection that carries a stream: with what the core then does, a vanished machine
+is left to itself within 5 s. Costs a ping and its answer every 2 s and connection."""
 
 _log = structlog.get_logger(__name__)
 
@@ -86,7 +93,11 @@ class SchedulerApp:
     def __init__(self, settings: SchedulerSettings, rng: Random | None = None) -> None:
         self._settings = settings
         # Both carry the same services; see odonata.grpc_service.
-        self._server = H2GrpcServer() if settings.server.transport == "h2" else GrpcServer()
+        self._server = (
+            H2GrpcServer(H2Limits().noticing(DEAD_AFTER_S))
+            if settings.server.transport == "h2"
+            else GrpcServer(dead_after_s=DEAD_AFTER_S)
+        )
         ranking_time = RankingTime()
         self.ranker = LiveRanker(settings, ranking_time.observe)
         rng = rng or Random()  # noqa: S311  # no secret is drawn
@@ -122,6 +133,7 @@ class SchedulerApp:
             unary_metadata=FEATURES,
             watches=self.observation.watches,
         )
+        self._server.add_service(CONTACT, ContactService(self.executor))
 
     def _admit(self) -> None:
         self._limit.take(self.executor.now)

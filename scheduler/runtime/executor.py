@@ -21,10 +21,11 @@ from odonata.errors import (
 )
 from odonata.logs import shows
 from odonata.telemetry.record import NoRecorder, Recorder
-from odonata.wire.message import NeedBackToSource, NormalTask, SchedulerAnswer
+from odonata.wire.message import Host, NeedBackToSource, NormalTask, SchedulerAnswer
 from scheduler.core.effect import (
     Answer,
     CloseStream,
+    ProbeHost,
     Refuse,
     SchedulerEffect,
     TriggerSeed,
@@ -32,12 +33,14 @@ from scheduler.core.effect import (
     WriteRecord,
 )
 from scheduler.core.event import (
+    HostUnreachable,
     SchedulerEvent,
     SeedFailed,
     SeedFinished,
     StreamClosed,
     Ticked,
 )
+from scheduler.runtime.probe import MAX_PROBES, Probe, connects
 from scheduler.runtime.stream import PeerStream
 
 # About 25 KiB each with its queue and tasks: 2.5 GiB at the very most. A cluster far beyond that
@@ -70,13 +73,21 @@ class Seeds(Protocol):
 class Executor:
     """Feeds events to the core and carries out the effects."""
 
-    def __init__(self, core: Core, seeds: Seeds, recorder: Recorder | None = None) -> None:
+    def __init__(
+        self,
+        core: Core,
+        seeds: Seeds,
+        recorder: Recorder | None = None,
+        probe: Probe = connects,
+    ) -> None:
         """`recorder` takes the records of the core's decisions; None: nobody does."""
         self._core = core
         self._seeds = seeds
         self._recorder = recorder or NoRecorder()
         self._loop = asyncio.get_running_loop()
         self._streams: dict[str, PeerStream] = {}
+        self._probe = probe
+        self._probes: set[asyncio.Task[None]] = set()
         self._triggers: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         # Of nobody: what the timer brings about is not part of the call that happened to set it.
@@ -117,13 +128,17 @@ class Executor:
             )
             raise refusal
 
-    def _carry_out(self, effect: Answer | CloseStream | TriggerSeed | WakeAt | WriteRecord) -> None:
+    def _carry_out(
+        self, effect: Answer | CloseStream | TriggerSeed | ProbeHost | WakeAt | WriteRecord
+    ) -> None:
         if isinstance(effect, Answer):
             self._answer(effect)
         elif isinstance(effect, CloseStream):
             self._close(effect)
         elif isinstance(effect, TriggerSeed):
             self._trigger(effect)
+        elif isinstance(effect, ProbeHost):
+            self._find_out(effect.host)
         elif isinstance(effect, WriteRecord):
             self._recorder.write(effect.record)
         else:
@@ -212,6 +227,21 @@ class Executor:
             _log.info("seed_finished", task_id=outcome.task_id, host_id=outcome.host_id)
         self._apply_alone(outcome)
 
+    # --- hosts ------------------------------------------------------------------------------------
+
+    def _find_out(self, host: Host) -> None:
+        if len(self._probes) >= MAX_PROBES:
+            _log.info("probe_skipped", host_id=host.id, limit=MAX_PROBES)
+            return
+        task = self._loop.create_task(self._run_probe(host))
+        self._probes.add(task)
+        task.add_done_callback(self._probes.discard)
+
+    async def _run_probe(self, host: Host) -> None:
+        if not await self._probe(host):
+            _log.warning("host_unreachable", host_id=host.id, ip=host.ip)
+            self._apply_alone(HostUnreachable(host_id=host.id))
+
     # --- the timer --------------------------------------------------------------------------------
 
     def _wake_at(self, at_s: float) -> None:
@@ -248,11 +278,11 @@ class Executor:
             stream.close(UnavailableError(_SHUTTING_DOWN))
         if self._timer is not None:
             self._timer.cancel()
-        triggers = tuple(self._triggers)
-        for task in triggers:
+        running = (*self._triggers, *self._probes)
+        for task in running:
             task.cancel()
-        if triggers:
-            await asyncio.wait(triggers)
+        if running:
+            await asyncio.wait(running)
 
 
 def _told(answer: SchedulerAnswer) -> dict[str, object]:

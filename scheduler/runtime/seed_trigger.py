@@ -29,6 +29,10 @@ from scheduler.core.event import SeedFailed, SeedFinished
 # milliseconds.
 MAX_IDLE_CHANNELS = 64
 
+# A seed that vanished while it was connected is found out after so much silence; one that is slow
+# answers pings all the same.
+DEAD_AFTER_S = 4.0
+
 # The deadline of the call is later than our own: a seed that is slow is not one that is gone, and
 # at the very deadline both sides may end the stream, in either's words.
 _BACKSTOP_S = 30.0
@@ -165,7 +169,7 @@ class _Channels:
     async def use(self, target: str) -> AsyncGenerator[grpc.aio.Channel]:
         entry = self._entries.get(target)
         if entry is None:
-            entry = self._entries[target] = _Entry(open_channel(target))
+            entry = self._entries[target] = _Entry(open_channel(target, dead_after_s=DEAD_AFTER_S))
         self._entries.move_to_end(target)
         entry.users += 1
         try:

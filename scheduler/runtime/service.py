@@ -27,6 +27,8 @@ from odonata.wire.dragonfly import (
 )
 from odonata.wire.dragonfly.feature import (
     FEATURES_KEY,
+    HOLDS_CONTACT,
+    RESUMES,
     SHARES_SOURCE,
     TAKES_NEWS,
     UNSIZED_REGISTER,
@@ -55,7 +57,7 @@ from scheduler.runtime.executor import Executor
 from scheduler.runtime.status import WallClock, host_status_to_wire, peer_to_wire, task_to_wire
 from scheduler.runtime.stream import PeerStream
 
-FEATURES: Final = ((FEATURES_KEY, UNSIZED_REGISTER),)
+FEATURES: Final = ((FEATURES_KEY, f"{UNSIZED_REGISTER},{HOLDS_CONTACT}"),)
 
 _log = structlog.get_logger(__name__)
 
@@ -91,6 +93,7 @@ class SchedulerService:
                 host=host,
                 interval_s=interval_s,
                 shares_source=host.is_seed and SHARES_SOURCE in able,
+                returns=RESUMES in able,
             )
         )
         if shows("debug"):
@@ -160,7 +163,15 @@ class SchedulerService:
 class Conversation:
     """The listening side of one AnnouncePeer stream."""
 
-    __slots__ = ("_executor", "_is_ours", "_stream", "_watch", "_who", "_writes_pieces")
+    __slots__ = (
+        "_executor",
+        "_is_ours",
+        "_resumes",
+        "_stream",
+        "_watch",
+        "_who",
+        "_writes_pieces",
+    )
 
     def __init__(self, executor: Executor, outlet: Outlet, observer: Observer) -> None:
         able = features_in(outlet.invocation_metadata())
@@ -169,6 +180,7 @@ class Conversation:
         self._watch = observer.watch(self._stream)
         self._is_ours = TAKES_NEWS in able
         self._writes_pieces = WRITES_PIECES in able
+        self._resumes = RESUMES in able
         self._who: tuple[str, str, str] | None = None
 
     def on_messages(self, requests: Sequence[scheduler_pb2.AnnouncePeerRequest]) -> None:
@@ -231,6 +243,7 @@ class Conversation:
             message=request.message,
             is_ours=self._is_ours,
             writes_pieces=self._writes_pieces,
+            resumes=self._resumes,
         )
         if isinstance(request.message, Register | Reschedule):
             with self._watch.asking(request):

@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,19 @@ class Process:
     def address(self) -> str:
         return str(self.started["address"])
 
+    async def until(self, name: str) -> dict[str, Any]:
+        """The next event of that name that it logs."""
+        assert self._process.stderr is not None
+        async with asyncio.timeout(PATIENCE_S):
+            async for line in self._process.stderr:
+                event: dict[str, Any] = json.loads(line)
+                if event["event"] == name:
+                    return event
+        raise AssertionError(f"it ended without {name}")
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
     async def kill(self) -> None:
         """End it as a power cut does."""
         if self._process.returncode is None:
@@ -148,9 +161,13 @@ def environment() -> dict[str, str]:
 
 
 @asynccontextmanager
-async def process(*arguments: str) -> AsyncGenerator[Process]:
-    """A daemon or scheduler that runs; killed at the end if it still does."""
+async def process(*arguments: str, within: Sequence[str] = ()) -> AsyncGenerator[Process]:
+    """A daemon or scheduler that runs; killed at the end if it still does.
+
+    `within`: a program that runs it in other surroundings.
+    """
     child = await asyncio.create_subprocess_exec(
+        *within,
         *command(*arguments, "--log-format=json"),
         stderr=asyncio.subprocess.PIPE,
         env=environment(),

@@ -21,6 +21,7 @@ from odonata.wire.message import (
     EmptyTask,
     Failed,
     Finished,
+    HeldTask,
     Host,
     HostType,
     MetadataOnly,
@@ -44,6 +45,7 @@ from scheduler.core.core import SchedulerCore
 from scheduler.core.effect import (
     Answer,
     CloseStream,
+    ProbeHost,
     Refuse,
     SchedulerEffect,
     TriggerSeed,
@@ -52,7 +54,10 @@ from scheduler.core.effect import (
 )
 from scheduler.core.event import (
     HostAnnounced,
+    HostContacted,
     HostDeleted,
+    HostLost,
+    HostUnreachable,
     PeerDeleted,
     PeerSpoke,
     SchedulerEvent,
@@ -60,6 +65,7 @@ from scheduler.core.event import (
     SeedFinished,
     StreamClosed,
     TaskDeleted,
+    TasksHeld,
     Ticked,
 )
 from scheduler.core.invariant import check
@@ -130,6 +136,7 @@ class World:
         self.now = 0.0
         self.homes: dict[str, tuple[str, str]] = {}
         self.ours: set[str] = set()  # peers that are ours, and write their own pieces
+        self.resuming: set[str] = set()  # peers that come in the middle of a download
         self.records: list[Record] = []
 
     def handle(self, event: SchedulerEvent) -> list[SchedulerEffect]:
@@ -143,13 +150,19 @@ class World:
         return self.core.handle(event, self.now)
 
     def announce(
-        self, *hosts: Host, interval_s: float = 300.0, shares_source: bool = False
+        self,
+        *hosts: Host,
+        interval_s: float = 300.0,
+        shares_source: bool = False,
+        returns: bool = False,
     ) -> list[SchedulerEffect]:
         return [
             effect
             for one in hosts
             for effect in self.handle(
-                HostAnnounced(host=one, interval_s=interval_s, shares_source=shares_source)
+                HostAnnounced(
+                    host=one, interval_s=interval_s, shares_source=shares_source, returns=returns
+                )
             )
         ]
 
@@ -168,6 +181,7 @@ class World:
                 peer_id=peer_id,
                 message=message,
                 is_ours=peer_id in self.ours,
+                resumes=peer_id in self.resuming,
                 writes_pieces=peer_id in self.ours,
             )
         )
@@ -238,6 +252,18 @@ class World:
 
     def leave(self, host_id: str) -> list[SchedulerEffect]:
         return self.handle(HostDeleted(host_id=host_id))
+
+    def contacted(self, *host_ids: str) -> list[SchedulerEffect]:
+        return [effect for one in host_ids for effect in self.handle(HostContacted(host_id=one))]
+
+    def lost(self, host_id: str) -> list[SchedulerEffect]:
+        return self.handle(HostLost(host_id=host_id))
+
+    def unreachable(self, host_id: str) -> list[SchedulerEffect]:
+        return self.handle(HostUnreachable(host_id=host_id))
+
+    def tells(self, host_id: str, *held: HeldTask) -> list[SchedulerEffect]:
+        return self.handle(TasksHeld(host_id=host_id, held=held))
 
     def delete_task(self, host_id: str, task_id: str = "t") -> list[SchedulerEffect]:
         return self.handle(TaskDeleted(host_id=host_id, task_id=task_id))
@@ -347,7 +373,9 @@ def told(effects: Iterable[SchedulerEffect]) -> list[str]:
     return [_told(effect) for effect in effects if not isinstance(effect, WriteRecord)]
 
 
-def _told(effect: Answer | CloseStream | Refuse | TriggerSeed | WakeAt) -> str:
+def _told(  # noqa: PLR0911  # one line for each kind
+    effect: Answer | CloseStream | Refuse | TriggerSeed | ProbeHost | WakeAt,
+) -> str:
     match effect:
         case Answer(peer_id=peer_id, answer=answer):
             return f"{peer_id} <- {_answer_told(answer)}"
@@ -360,6 +388,8 @@ def _told(effect: Answer | CloseStream | Refuse | TriggerSeed | WakeAt) -> str:
             return f"refused: {error.code}: {error.detail}"
         case TriggerSeed(task_id=task_id, host=seed):
             return f"trigger {seed.id} to fetch {task_id}"
+        case ProbeHost(host=host):
+            return f"probe {host.id}"
         case WakeAt(at_s=at_s):
             return f"alarm at {at_s:g}"
 

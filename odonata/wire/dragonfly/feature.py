@@ -18,6 +18,12 @@ TAKES_NEWS = "takes-news"
 # ... and writes a piece record for each piece itself, so that the scheduler need not.
 WRITES_PIECES = "writes-pieces"
 
+# Said by a scheduler of ours: it serves `odonata.wire.contact`.
+HOLDS_CONTACT = "holds-contact"
+# Said by a peer of ours on its stream: this download had a scheduler and lost it. Once it is
+# answered it tells which pieces it holds. And of a host that announces itself: it had found this
+# scheduler before, and lost it.
+RESUMES = "resumes"
 # Said by a seed of ours when it announces itself: it can fetch a part of a content from the source
 # and leave the rest to other seeds (SHARE_KEY).
 SHARES_SOURCE = "shares-source"

@@ -45,6 +45,9 @@ class NoSchedulers:
     def available(self, task_id: str) -> bool:
         return False
 
+    def lost_s(self) -> float | None:
+        return None
+
     def needs_size(self, task_id: str) -> bool:
         return False
 

@@ -204,6 +204,21 @@ class SchedulerMachine(RuleBasedStateMachine):
         )
         self.heed(self.world.handle(ClusterConfigured(config=config)))
 
+    @rule(host_id=st.sampled_from(HOSTS), again=st.booleans())
+    def contact(self, host_id: str, again: bool) -> None:
+        self.heed(self.world.contacted(host_id))
+        if again:
+            self.heed(self.world.lost(host_id))
+            self.heed(self.world.contacted(host_id))
+
+    @rule(host_id=st.sampled_from(HOSTS))
+    def lose_contact(self, host_id: str) -> None:
+        self.heed(self.world.lost(host_id))
+
+    @rule(host_id=st.sampled_from(HOSTS))
+    def nobody_answers(self, host_id: str) -> None:
+        self.heed(self.world.unreachable(host_id))
+
     # --- asking ---
 
     @rule(target=peers, host_id=st.sampled_from(HOSTS), what=st.sampled_from(DOWNLOADS))
@@ -229,10 +244,12 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.heed(self.world.register(peer_id, host_id, what, task_id))
         return peer_id
 
-    @rule(target=peers, peer_id=consumes(peers))
-    def register_again(self, peer_id: str) -> str:
+    @rule(target=peers, peer_id=consumes(peers), resumes=st.booleans())
+    def register_again(self, peer_id: str, resumes: bool) -> str:
         """The peer's stream broke and it comes back on another one: old complaints are void."""
         client = self.clients[peer_id]
+        if resumes:
+            self.world.resuming.add(peer_id)
         for other in self.clients.values():
             other.complained_about.discard(peer_id)
         self.clients[peer_id] = Client(client.host_id, client.task_id, client.is_ours)

@@ -55,6 +55,7 @@ from peer.core.effect import (
     GiveUp,
     LearnMeta,
     OpenSource,
+    SeekScheduler,
     Send,
     StopSource,
     WakeAt,
@@ -73,6 +74,7 @@ from peer.core.event import (
     PieceStored,
     ReaderWaiting,
     SchedulerAnswered,
+    SchedulerFound,
     SchedulerLost,
     SourceEnded,
     SourceFailed,
@@ -121,6 +123,7 @@ class DownloadMachine(RuleBasedStateMachine):
         self.decisions = 0
         self.reported_at: dict[str, float] = {}  # connected parents, found past hope
         self.registered = self.terminal = self.closed = self.ended = False
+        self.sought = False
 
     # --- the model ------------------------------------------------------------------------------
 
@@ -140,6 +143,11 @@ class DownloadMachine(RuleBasedStateMachine):
                 assert self.terminal
                 assert not self.closed
                 self.closed = True
+            case SeekScheduler():
+                assert self.lost
+                assert not self.sought
+                assert 0 <= effect.pause_s <= LIMITS.search_pause_max_s
+                self.sought = True
             case ConnectParent():
                 assert effect.parent.peer_id not in self.blamed
                 self.connected.add(effect.parent.peer_id)
@@ -186,7 +194,12 @@ class DownloadMachine(RuleBasedStateMachine):
 
     def hear(self, message: PeerMessage) -> None:
         assert not self.terminal, f"{message} after the last word"
-        assert isinstance(message, Register) is not self.registered, message
+        if isinstance(message, Register):
+            assert not self.registered
+            assert not message.resumes or self.was_lost
+        else:
+            assert self.registered, message
+            assert not self.lost, message
         self.registered = True
         self.terminal = isinstance(message, TERMINAL)
         if isinstance(message, PieceFailed) and message.parent_id in self.connected:
@@ -268,6 +281,7 @@ class DownloadMachine(RuleBasedStateMachine):
         held=st.sets(numbers),
         knows=st.booleans(),
         scheduler=st.booleans() | st.just(True),
+        lost_s=st.none() | st.sampled_from([0.0, 5.0, 100.0]),
         needs_size=st.booleans(),
         triggered=st.booleans(),
         disable=st.booleans(),
@@ -280,6 +294,7 @@ class DownloadMachine(RuleBasedStateMachine):
         held: set[int],
         knows: bool,
         scheduler: bool,
+        lost_s: float | None,
         needs_size: bool,
         triggered: bool,
         disable: bool,
@@ -287,6 +302,7 @@ class DownloadMachine(RuleBasedStateMachine):
     ) -> None:
         self.length = length
         self.lost = not scheduler
+        self.was_lost = False
         self.may_use_source = triggered or not disable
         self.wanted = [wanted]
         self.held = {n for n in held if n < self.count()}
@@ -305,6 +321,7 @@ class DownloadMachine(RuleBasedStateMachine):
                 piece_length=PIECE if knows or self.held else None,
                 held=tuple(sorted(self.held)),
                 scheduler=scheduler,
+                lost_s=lost_s,
                 needs_size=needs_size,
             )
         )
@@ -340,11 +357,20 @@ class DownloadMachine(RuleBasedStateMachine):
         self.give(SchedulerAnswered(answer=answer))
         assert self.core.decisions == self.decisions
 
-    @precondition(lambda self: self.registered and not self.lost)
-    @rule()
-    def scheduler_is_lost(self) -> None:
-        self.lost = True
-        self.give(SchedulerLost(reason="broken"))
+    @precondition(lambda self: self.registered and not self.lost and not self.closed)
+    @rule(refused=st.booleans())
+    def scheduler_is_lost(self, refused: bool) -> None:
+        self.lost = self.was_lost = True
+        self.registered = False
+        self.give(SchedulerLost(reason="broken", refused=refused))
+        assert not (refused and self.sought)
+
+    @precondition(lambda self: self.sought)
+    @rule(needs_size=st.booleans())
+    def scheduler_is_found(self, needs_size: bool) -> None:
+        self.sought = self.lost = False
+        self.was_lost = True
+        self.give(SchedulerFound(needs_size=needs_size))
 
     @rule(who=names, knows=st.booleans())
     def parent_connects(self, who: str, knows: bool) -> None:

@@ -427,7 +427,7 @@ def test_the_scheduler_has_bounds_of_its_own(tmp_path: Path) -> None:
     )
     assert refusal(SchedulerSettings, "scheduler: {algorithm: magic}", tmp_path) == (
         "test.yaml:1: scheduler.algorithm: 'magic' is not one of "
-        "'default', 'dragonfly', 'rule', 'random' or 'learned'"
+        "'default', 'dragonfly', 'rule', 'random', 'round_robin' or 'learned'"
     )
 
 

@@ -37,6 +37,8 @@ from peer.core.effect import (
     GiveUp,
     LearnMeta,
     OpenSource,
+    SeekScheduler,
+    Send,
     StopSource,
 )
 from peer.core.event import (
@@ -47,6 +49,7 @@ from peer.core.event import (
     ParentHolds,
     PieceStored,
     ReaderWaiting,
+    SchedulerFound,
     SchedulerLost,
     SourceEnded,
     SourceFailed,
@@ -327,15 +330,139 @@ def test_dead_source_does_not_end_what_parents_bring() -> None:
 def test_lost_before_the_first_answer() -> None:
     script = Script()
     script.begin()
-    assert runs(script(SchedulerLost(reason="broken"))) == [(0, None)]
+    assert kinds(script(SchedulerLost(reason="broken"))) == ["SeekScheduler"]
+    assert script.core.state is State.ALONE
+    lost_at = script.now
+    assert script.tick_until(FetchSource).first == 0
+    assert 8.0 <= script.now - lost_at <= 16.0
     assert kinds(script.said) == ["Register"]
+
+
+def test_each_of_a_burst_has_a_patience_of_its_own() -> None:
+    patiences: set[float] = set()
+    for seed in range(20):
+        script = Script(seed=seed)
+        script.begin()
+        script(SchedulerLost(reason="broken"))
+        script.tick_until(FetchSource)
+        patiences.add(script.now)
+    assert len(patiences) == 20
+    assert max(patiences) - min(patiences) > 4.0
+
+
+def test_refused_before_the_first_answer_is_the_source_at_once() -> None:
+    script = Script()
+    script.begin()
+    refused = SchedulerLost(reason="priority 1 may not", refused=True)
+    assert kinds(script(refused)) == ["FetchSource"]
+
+
+def test_found_before_anything_came_registers_as_one_who_comes_from_elsewhere() -> None:
+    script = Script()
+    script.begin()
+    script(SchedulerLost(reason="broken"))
+    (send,) = script(SchedulerFound())
+    assert send == Send(message=Register(download=Download(url=URL), resumes=True))
+    assert script.core.state is State.REGISTERING
+    assert kinds(script.name("a")) == ["Send", "ConnectParent"]
+
+
+def test_begins_alone_while_the_scheduler_is_away() -> None:
+    script = Script()
+    assert kinds(script.begin(scheduler=False, lost_s=2.0)) == ["SeekScheduler"]
+    assert kinds(script(SchedulerFound())) == ["Send"]
+    assert script.core.state is State.REGISTERING
+
+    late = Script()
+    assert runs(late.begin(scheduler=False, lost_s=100.0)) == [(0, None)]
+
+
+def test_found_in_the_middle_goes_on_with_its_parents_and_tells_what_it_holds() -> None:
+    script = Script(length=4 * PIECE)
+    script.swarm("a")
+    script.holds("a", 0, 1, 2, 3)
+    script.stored("a", 0)
+    script.stored("a", 1)
+    script(SchedulerLost(reason="broken"))
+    before = len(script.said)
+    script(SchedulerFound())
+    (register,) = script.said[before:]
+    assert isinstance(register, Register)
+    assert register.resumes
+    assert not register.download.need_back_to_source
+    assert register.download.actual_content_length == 4 * PIECE
+    script.stored("a", 2)  # while the scheduler thinks about it
+    script.name("b")
+    assert kinds(script.said[before + 1 :]) == [
+        "PieceFinished",
+        "Started",
+        "PieceFinished",
+        "PieceFinished",
+        "PieceFinished",
+    ]
+    held = [m.piece for m in script.said[before + 3 :] if isinstance(m, PieceFinished)]
+    assert [piece.number for piece in held] == [0, 1, 2]
+    assert {piece.traffic_type for piece in held} == {TrafficType.LOCAL_PEER}
+    assert [piece.length for piece in held] == [PIECE] * 3
+    script.stored("a", 3)
+    assert script.core.state is State.COMPLETE
+    assert kinds(script.said)[-1] == "Finished"
+
+
+def test_found_in_the_middle_may_be_done_before_it_is_answered() -> None:
+    script = Script(length=2 * PIECE)
+    script.swarm("a")
+    script.holds("a", 0, 1)
+    script.stored("a", 0)
+    script(SchedulerLost(reason="broken"))
+    script(SchedulerFound())
+    script.stored("a", 1)
+    assert script.core.state is State.COMPLETE
+    assert kinds(script.said)[-2:] == ["Started", "Finished"]
+
+
+def test_found_at_the_source_says_that_it_is_there() -> None:
+    script = Script(length=2 * PIECE)
+    script.begin()
+    script.answer(NeedBackToSource())
+    script.opened()
+    script.from_source(0)
+    assert kinds(script(SchedulerLost(reason="broken"))) == ["SeekScheduler"]
+    before = len(script.said)
+    script(SchedulerFound())
+    (register,) = script.said[before:]
+    assert isinstance(register, Register)
+    assert register.resumes
+    assert register.download.need_back_to_source
+    script.answer(NeedBackToSource(description="as it asked"))
+    assert kinds(script.said[before + 1 :]) == ["BackToSourceStarted", "PieceFinished"]
+    script.from_source(1)
+    assert kinds(script.said[before + 3 :])[0] == "PieceBackToSourceFinished"
+
+
+def test_lost_again_and_again_without_an_answer_patience_still_ends() -> None:
+    script = Script()
+    script.begin()
+    lost_at = script.now
+    for _ in range(100):
+        effects = script(SchedulerLost(reason="broken"))
+        seek = next((one for one in effects if isinstance(one, SeekScheduler)), None)
+        if seek is None:
+            break
+        script.now += seek.pause_s
+        script(SchedulerFound())
+    else:
+        raise AssertionError("it looks for ever")
+    if script.core.state is State.ALONE:
+        script.tick_until(FetchSource)
+    assert script.now - lost_at < 60.0
 
 
 def test_lost_while_swarming_goes_on_with_the_parents() -> None:
     script = Script(length=2 * PIECE)
     script.swarm("a")
     script.holds("a", 0)
-    assert script(SchedulerLost(reason="broken")) == []
+    assert kinds(script(SchedulerLost(reason="broken"))) == ["SeekScheduler"]
     assert script.core.state is State.ALONE
     script.stored("a", 0)
     assert asked(script.holds("a", 1)) == [("a", 1)]
@@ -349,7 +476,8 @@ def test_lost_and_the_parents_end_then_the_source_brings_the_rest() -> None:
     script.holds("a", 0)
     script.stored("a", 0)
     script(SchedulerLost(reason="broken"))
-    assert runs(script.ended("a")) == [(1, None)]
+    assert runs(script.ended("a")) == []
+    assert script.tick_until(FetchSource).first == 1
 
 
 def test_lost_and_the_parents_stall_then_the_source() -> None:
@@ -363,18 +491,18 @@ def test_lost_with_the_source_disabled_names_the_scheduler() -> None:
     script = Script(length=2 * PIECE, download=NO_SOURCE)
     script.swarm("a")
     script(SchedulerLost(reason="connection reset"))
-    (_, gave_up) = script.ended("a")
-    assert isinstance(gave_up, GiveUp)
+    script.ended("a")
+    gave_up = script.tick_until(GiveUp)
     assert isinstance(gave_up.error, UnavailableError)
     assert "connection reset" in script.error
 
 
-def test_lost_at_the_source_changes_nothing() -> None:
+def test_lost_at_the_source_goes_on_there() -> None:
     script = Script(length=PIECE)
     script.begin()
     script.answer(NeedBackToSource())
     script.opened()
-    assert script(SchedulerLost(reason="broken")) == []
+    assert kinds(script(SchedulerLost(reason="broken"))) == ["SeekScheduler"]
     assert kinds(script.from_source(0)) == ["StopSource", "Complete"]
 
 
@@ -666,7 +794,7 @@ def test_every_event_is_told_in_the_story_without_secrets() -> None:
     script = Script(download=Download(url=URL, request_header={"Authorization": "Bearer s3cret"}))
     script.swarm("a")
     assert not any("s3cret" in line for line in script.core.story())
-    assert len(get_args(DownloadEvent)) == 19
+    assert len(get_args(DownloadEvent)) == 20
 
 
 def test_close_stream_is_the_last_word() -> None:

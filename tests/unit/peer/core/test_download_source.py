@@ -175,7 +175,7 @@ def test_a_reader_who_may_ask_the_source_lets_the_download_ask_it() -> None:
     script.begin()
     script(Wanted(disable_back_to_source=True))
     assert script(Wanted()) == []
-    assert runs(script(SchedulerLost(reason="refused"))) == [(0, None)]
+    assert runs(script(SchedulerLost(reason="refused", refused=True))) == [(0, None)]
 
 
 def test_a_range_of_unknown_content_asks_for_the_head_first() -> None:
@@ -355,7 +355,7 @@ def test_open_source_that_breaks_while_waiting_is_opened_anew() -> None:
 def test_seed_without_a_scheduler_goes_on_with_the_open_request() -> None:
     script = Script(download=SEED)
     script.begin()
-    assert script(SchedulerLost(reason="connect refused")) == []
+    assert kinds(script(SchedulerLost(reason="connect refused"))) == ["SeekScheduler"]
     assert kinds(script.opened()) == ["LearnMeta", "FetchSource"]
 
 

@@ -25,7 +25,7 @@ def test_failed_peers_go_at_the_next_sweep() -> None:
 def test_a_download_without_pieces_is_given_up() -> None:
     world = world_of(1)
     world.origin_fetcher("p", "h0")
-    world.now = 100.0
+    world.advance(100.0)
     world.piece("p", 0)
     world.advance(1900.0)
     assert "p" in world.core.state.peers
