@@ -276,6 +276,7 @@ def _at_once(implementation: Callable[[Any, Context], Any]) -> Any:
 
 def _unimplemented(rpc: Rpc) -> Callable[[Any, Context], Awaitable[None]]:
     async def unimplemented(_request: Any, context: Context) -> None:
+        rpc.implementation(context)
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, rpc.missing)
 
     return unimplemented

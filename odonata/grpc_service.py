@@ -15,9 +15,10 @@ No transport is named here, and nothing is served.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, aclosing
+from contextlib import AbstractContextManager, ExitStack, aclosing, suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -103,7 +104,10 @@ class Form(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rpc:
-    """One rpc of a service. `implementation` is a coroutine function where the form says so."""
+    """One rpc of a service. `implementation` is a coroutine function where the form says so.
+
+    Of an absent one it is told of each call that is refused for it, with the context.
+    """
 
     service: str
     name: str
@@ -148,7 +152,7 @@ def _rpc(method: MethodDescriptor, implementation: Any, watches: Sequence[Watch]
         form = Form.LISTENER if method.client_streaming else Form.AT_ONCE
         if method.client_streaming is not method.server_streaming:
             raise TypeError(f"{method.full_name}: a plain method has to be a coroutine here")
-    if watches and form is not Form.ABSENT:
+    if watches or form is Form.ABSENT:
         around = [watch(method) for watch in watches]
         implementation = _WATCHED[form](implementation, around)
     return Rpc(
@@ -196,11 +200,21 @@ def _watched_at_once(implementation: Any, watches: Sequence[Callable[..., Watche
     return watched
 
 
+def _watched_absence(_: None, watches: Sequence[Callable[..., Watched]]) -> Any:
+    def refused(context: Any) -> None:
+        for watch in watches:
+            with suppress(NotImplementedError), watch(None, context):
+                raise NotImplementedError
+
+    return refused
+
+
 def _watched_listener(implementation: Any, watches: Sequence[Callable[..., Watched]]) -> Any:
     return lambda outlet: _WatchedListener(implementation, outlet, watches)
 
 
 _WATCHED: Final[dict[Form, Callable[[Any, Sequence[Callable[..., Watched]]], Any]]] = {
+    Form.ABSENT: _watched_absence,
     Form.COROUTINE: _watched_coroutine,
     Form.AT_ONCE: _watched_at_once,
     Form.LISTENER: _watched_listener,
@@ -214,13 +228,14 @@ class _WatchedListener:
     current) holds in one of its own, where all of the listener's work is done.
     """
 
-    __slots__ = ("_context", "_error", "_listener", "_outlet", "_stack")
+    __slots__ = ("_context", "_error", "_has_ended", "_listener", "_outlet", "_stack")
 
     def __init__(
         self, implementation: Any, outlet: Outlet, watches: Sequence[Callable[..., Watched]]
     ) -> None:
         self._outlet = outlet
-        self._error: OdonataError | None = None
+        self._error: BaseException | None = asyncio.CancelledError()  # unless it ends otherwise
+        self._has_ended = False
         self._context = copy_context()
         self._stack = ExitStack()
         for watch in watches:
@@ -238,14 +253,18 @@ class _WatchedListener:
         return self._outlet.write(response)
 
     def end(self, error: OdonataError | None = None) -> None:
-        self._error = self._error or error
+        self._note_end(error)
         self._outlet.end(error)
+
+    def _note_end(self, error: OdonataError | None) -> None:
+        if not self._has_ended:
+            self._has_ended, self._error = True, error
 
     def on_messages(self, requests: Sequence[Any]) -> None:
         try:
             self._context.run(self._listener.on_messages, requests)
         except OdonataError as error:
-            self._error = self._error or error
+            self._note_end(error)
             raise
 
     def on_end(self) -> None:

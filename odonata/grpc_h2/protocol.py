@@ -222,7 +222,7 @@ class H2Protocol(asyncio.Protocol):
             if now >= until_s:
                 self.abort()
             # Once it is ready, keepalive counts.
-            return min(until_s, now + limits.keepalive_time_s)
+            return min(until_s, now + self._shortest_silence_s)
         is_busy = bool(self._h2.streams)
         time_s = limits.call_keepalive_time_s if is_busy else limits.keepalive_time_s
         timeout_s = limits.call_keepalive_timeout_s if is_busy else limits.keepalive_timeout_s
@@ -231,8 +231,8 @@ class H2Protocol(asyncio.Protocol):
         if self._pinged_s is None and now >= self._read_s + time_s:
             self._h2.ping()
             self._pinged_s = now
-        # A call may begin at any moment: it is looked after from then on.
-        soon_s = now + limits.call_keepalive_time_s
+        # A call may begin at any moment, and is looked after from then on.
+        soon_s = now + self._shortest_silence_s
         if self._pinged_s is None:
             return min(self._read_s + time_s, soon_s)
         until_s = self._pinged_s + timeout_s
@@ -240,6 +240,11 @@ class H2Protocol(asyncio.Protocol):
             _log.info("connection_silent", client=self.peer)
             self.abort()
         return min(until_s, soon_s)
+
+    @property
+    def _shortest_silence_s(self) -> float:
+        limits = self._owner.limits
+        return min(limits.keepalive_time_s, limits.call_keepalive_time_s)
 
     def _watch_age(self, now: float) -> float:
         limits = self._owner.limits

@@ -20,6 +20,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from odonata.errors import SettingsError
 from odonata.grpc_h2.call import (
+    Call,
     ListeningCall,
     PlainCall,
     Route,
@@ -239,6 +240,7 @@ class H2GrpcServer:
         elif route.rpc.form is Form.COROUTINE:
             TaskCall(carrier, stream, route)
         else:
+            route.rpc.implementation(Call(carrier, stream, route))
             refuse_unknown(stream, route.rpc.missing)
 
 

@@ -93,6 +93,15 @@ async def test_a_silent_client_is_pinged_and_dropped() -> None:
     assert frame.PING in kinds
 
 
+async def test_a_client_that_vanishes_in_the_middle_of_a_call_is_noticed_sooner() -> None:
+    """Also on a connection that was looked at before its handshake was over."""
+    limits = H2Limits(keepalive_time_s=60.0, handshake_timeout_s=60.0).noticing(0.4)
+    async with serving(limits) as (port, service), raw_http2("127.0.0.1", port) as raw:
+        await raw.call(1, ANNOUNCE)
+        await raw.until(HEADERS, 1)  # and answers nothing from now on
+        await asyncio.wait_for(service.closed.wait(), PATIENCE_S)
+
+
 async def test_a_client_that_answers_pings_stays() -> None:
     limits = H2Limits(keepalive_time_s=0.1, keepalive_timeout_s=5.0)
     async with serving(limits) as (port, service):
