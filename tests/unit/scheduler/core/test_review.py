@@ -5,6 +5,8 @@ from __future__ import annotations
 from support.scheduler_world import PIECE_LENGTH, World, answers, download, host, parents
 
 from odonata.wire.message import NormalTask
+from scheduler.core.cluster import ClusterConfig
+from scheduler.core.event import ClusterConfigured
 from scheduler.core.graph import GraphKind
 from scheduler.core.limits import Limits
 
@@ -54,6 +56,26 @@ def test_nothing_is_computed_while_nobody_joins() -> None:
     assert world.peer("c").review_at_s is None
     assert not world.core.state.reviews
     assert "c" in world.task().hungry
+
+
+def test_whoever_got_enough_by_another_way_is_not_hungry_any_more() -> None:
+    """A loaded host is free again, which is no arrival; then the child asks by itself."""
+    world = World(Limits(mesh_parent_limit=2, candidate_parent_limit=1, exploration=0.0))
+    world.announce(*(host(f"k{number}") for number in range(3)), host("hc"))
+    world.handle(ClusterConfigured(config=ClusterConfig(peer_load_limit=1)))
+    for number in (1, 2):
+        holder(world, f"q{number}", f"k{number}")
+    world.register("x", "k0", download(size=90 * PIECE_LENGTH))
+    world.ours.add("c")
+    world.register("c", "hc", download(size=90 * PIECE_LENGTH))
+    world.advance(1.0)
+    assert len(of_child(world)) == 1
+    assert "c" in world.task().hungry
+    world.failed("x")
+    world.reschedule("c")
+    assert len(of_child(world)) == 2
+    assert "c" not in world.task().hungry
+    assert world.peer("c").review_at_s is not None
 
 
 def test_a_dag_reviews_nobody() -> None:
