@@ -165,8 +165,11 @@ class Ledger:
                 pass
 
     def _register(self, event: PeerSpoke, download: Download) -> None:
-        """A new life, also of a peer that was there before; strangers' hosts are turned away."""
-        if event.host_id not in self._hosts:
+        """A new life, also of a peer that was there before.
+
+        Strangers' hosts are turned away, and what the operator has forbidden.
+        """
+        if event.host_id not in self._hosts or self._is_forbidden(event):
             return
         self._drop_all(event.peer_id)
         self._lives += 1
@@ -375,15 +378,17 @@ class Ledger:
 
     def _check_blocked(self, event: SchedulerEvent, effects: list[SchedulerEffect]) -> None:
         """What the operator has forbidden is answered by closing the stream."""
-        if not isinstance(event, PeerSpoke) or not isinstance(event.message, Register):
-            return
-        host = self._hosts.get(event.host_id)
-        if host is None:
-            return
-        lists = (self._config.peer_block_list, self._config.seed_block_list)
-        if event.message.download.priority in lists[host.is_seed].priorities:
+        if isinstance(event, PeerSpoke) and self._is_forbidden(event):
             answered = {one.peer_id for one in effects if isinstance(one, Answer)}
             assert event.peer_id not in answered, f"{event.peer_id} got what is forbidden"
+
+    def _is_forbidden(self, event: PeerSpoke) -> bool:
+        """It registers for what is on the block list of its kind of host."""
+        host = self._hosts.get(event.host_id)
+        if host is None or not isinstance(event.message, Register):
+            return False
+        lists = (self._config.peer_block_list, self._config.seed_block_list)
+        return event.message.download.priority in lists[host.is_seed].priorities
 
     def _check_introduction(self, child_id: str, parents: tuple[Parent, ...]) -> None:
         """A seed at the source is named other seeds, if they fetch the task together. No edges."""
