@@ -102,6 +102,26 @@ def test_an_idle_parent_is_exchanged_in_the_middle_of_a_download() -> None:
     assert not world.peer("c").blocks(world.peer(idle)), "nobody is to blame"
 
 
+def test_an_idle_parent_is_not_exchanged_for_one_that_gets_its_bytes_through_it() -> None:
+    """The child feeds d, so d brings nothing new: both would have nobody but each other."""
+    world = World(Limits(mesh_parent_limit=1, candidate_parent_limit=1, exploration=0.0))
+    world.announce(host("k1"), host("hc"), host("hd"))
+    holder(world, "q1", "k1")
+    world.ours |= {"c", "d"}
+    world.register("c", "hc", download(size=90 * PIECE_LENGTH))
+    world.started("c")
+    assert of_child(world) == {"q1"}
+    world.register("d", "hd", download(size=90 * PIECE_LENGTH))
+    world.reschedule("d", "q1")
+    world.started("d")
+    assert world.core.stat_peer("d").parent_ids == ("c",)
+    for number in range(20):
+        world.now += 0.1
+        world.piece("c", number, "q1")
+    world.advance(world.now + 10.0)
+    assert of_child(world) == {"q1"}
+
+
 def test_a_parent_that_gives_its_share_stays() -> None:
     world = mesh(holders=PLACES + 1)
     before = of_child(world)
