@@ -13,8 +13,9 @@ what a simulated and measured swarm asks for (order is worth more than the choic
    8 and 16 peers: the median falls from 1.3 and 1.6 times the bound to 1.05; with a seed of one
    uplink nothing changes.)
 4. So may the link to another data centre. A parent there is asked for what no near one holds, and
-   for the rest only when nothing has been on its way for `far_patience_s`: the near ones may be
-   busy for a moment, but a content shall cross such a link once.
+   for the rest only when nothing has been on its way for `far_patience_s`, or to bring a piece that
+   is late where no near one can: the near ones may be busy for a moment, but a content shall cross
+   such a link once.
 
 Three limits (`order`, `first`, `weight`) turn all this into the rules of Dragonfly's own client, so
 that a simulation can tell what ours are worth. Nothing else uses them.
@@ -101,9 +102,9 @@ def choose_helper(
         p
         for p in situation.parents
         if p is not slow and number in p.offers and has_room(p, situation.limits, now)
-        if slow.is_far or not p.is_far
     ]
-    return _first(_shuffle(situation, able, rng))
+    near = [] if slow.is_far else [p for p in able if not p.is_far]
+    return _first(_shuffle(situation, near or able, rng))
 
 
 def by_spare_rate(

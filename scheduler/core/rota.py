@@ -75,5 +75,6 @@ def next_at_s(turn: Turn) -> float | None:
 
 def _plan(turn: Turn, child: Peer, interval_s: float) -> None:
     """At a time of its own within the second half of the interval, lest all come at once."""
+    child.task.hungry.pop(child.id, None)
     child.review_at_s = turn.now + interval_s * (0.5 + 0.5 * turn.rng.random())
     heappush(turn.state.reviews, (child.review_at_s, child.serial, child))

@@ -155,12 +155,18 @@ def top_up(turn: Turn, child: Peer) -> None:
 
 
 def exchange(turn: Turn, child: Peer, parent: Peer) -> None:
-    """Give the child somebody else in the place of this parent, if anybody is eligible."""
+    """Give the child somebody else in the place of this parent, if anybody is eligible.
+
+    Who gets its bytes through the child by this very parent is not.
+    """
     seen = _look_beyond(turn, child)
     if not seen.eligible:
         return
     turn.state.unlink(parent, child)
-    if not _give_parents(turn, child, seen, 1):
+    useless = {peer.id: why for peer in seen.eligible if (why := why_useless(peer)) is not None}
+    seen.dropped.update(useless)
+    seen.eligible = [peer for peer in seen.eligible if peer.id not in useless]
+    if not seen.eligible or not _give_parents(turn, child, seen, 1):
         turn.state.link(child, [parent], turn.now)
 
 

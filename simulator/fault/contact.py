@@ -78,7 +78,9 @@ class Contact:
                 return
             used = int(host.link.used * BITS) if host.told_up else 0
             said = replace(host.host, tx_bandwidth_bits_per_s=used)
-            place.tell(HostAnnounced(host=said, interval_s=place.scenario.announce_interval_s))
+            shares = place.scenario.seeds_share and host.is_seed and host.is_ours
+            interval_s = place.scenario.announce_interval_s
+            place.tell(HostAnnounced(host=said, interval_s=interval_s, shares_source=shares))
             place.world.after(delay_s, lambda: answer(True))
 
         if place.wire.joins(host.name, SCHEDULER):

@@ -10,7 +10,10 @@ from collections.abc import Callable
 from random import Random
 from typing import Final, Literal
 
-from odonata.piece import PIECE_LENGTH_MIN
+from msgspec.structs import replace
+
+from odonata.piece import PIECE_LENGTH_MIN, SHARE_PIECES_MIN
+from scheduler.core.graph import GraphKind
 from simulator.fault.plan import (
     AnyFault,
     Cancel,
@@ -34,6 +37,8 @@ from simulator.wire import SCHEDULER, SOURCE
 PIECES_MAX: Final = 12
 """Enough for a swarm to have pieces of different rarity; a run takes some 50 ms."""
 PEERS_MAX: Final = 9
+TEAM_SHARE: Final = 0.12
+"""Worlds in which two seeds of ours have enough pieces to fetch the content together."""
 FAULTS_MAX: Final = 6
 QUIET_SHARE: Final = 0.08
 """Worlds without a fault: there the source must be asked but once."""
@@ -62,6 +67,15 @@ def draw_plan(seed: int) -> Plan:
     """The plan of that seed."""
     dice = Random(f"faults/{seed}")  # noqa: S311  # chance, not secrecy
     scenario = _scenario(dice)
+    # Dice of their own, lest the worlds of all seeds become other ones.
+    more = Random(f"faults/{seed}/more")  # noqa: S311  # chance, not secrecy
+    is_team = more.random() < TEAM_SHARE
+    if is_team:
+        length = PIECE_LENGTH_MIN
+        size = more.randint(2 * SHARE_PIECES_MIN, PIECES_MAX) * length - more.choice(
+            (0, 1, length // 2)
+        )
+        scenario = replace(scenario, seeds=2, size=size)
     peers = [f"peer{number}" for number in range(1, scenario.peers + 1)]
     seeds = [f"seed{number}" for number in range(1, scenario.seeds + 1)]
     stock_share = dice.choice((0.0, 0.0, 0.5, 1.0))
@@ -69,9 +83,15 @@ def draw_plan(seed: int) -> Plan:
         seed=seed,
         scenario=scenario,
         policy=dice.choice(POLICIES),
-        stock=tuple(name for name in peers + seeds if dice.random() < stock_share),
+        stock=tuple(
+            name
+            for name in peers + seeds
+            if dice.random() < stock_share and not (is_team and name in seeds)
+        ),
         private=tuple(name for name in peers if dice.random() < 0.1),
         sized=dice.random() < 0.5,
+        graph=more.choices((GraphKind.MESH, GraphKind.DAG), (3, 1))[0],
+        mesh_parents=more.choice((8, 8, 4, 2)),
         faults=_Faults(dice, scenario, peers, seeds).draw(),
     )
 

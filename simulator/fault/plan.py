@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from odonata.units import format_size
 from odonata.wire.message import Value
+from scheduler.core.graph import GraphKind
 from simulator.node import Lie, UploadTrouble
 from simulator.scenario import Scenario
 from simulator.source import SourceMood
@@ -280,7 +281,8 @@ class Plan(Value, frozen=True, kw_only=True):
     """A world and its faults. `stock` hosts follow the rules of Dragonfly's client.
 
     `private` hosts may not ask the source. `sized`: stock hosts learn the length before they
-    register, as Dragonfly's do.
+    register, as Dragonfly's do. `graph`: what the scheduler keeps acyclic; `mesh_parents`: how many
+    a peer of ours may have in a mesh.
     """
 
     seed: int
@@ -289,6 +291,8 @@ class Plan(Value, frozen=True, kw_only=True):
     stock: tuple[str, ...]
     private: tuple[str, ...]
     sized: bool
+    graph: GraphKind = GraphKind.MESH
+    mesh_parents: int = 8
     faults: tuple[AnyFault, ...]
 
     def only(self, numbers: Iterable[int]) -> Plan:
@@ -303,7 +307,8 @@ class Plan(Value, frozen=True, kw_only=True):
         ranges = "" if world.source_ranges else ", no ranges"
         hosts = f"{world.peers} peers and {world.seeds} seeds in {world.idcs} data centres"
         content = f"{format_size(world.size)} in {-(-world.size // length)} pieces{told}{ranges}"
-        lines = [f"seed {self.seed}: {hosts}, {content}; ranker {self.policy}"]
+        graph = f"{self.graph} of {self.mesh_parents}" if self.graph is GraphKind.MESH else "dag"
+        lines = [f"seed {self.seed}: {hosts}, {content}; ranker {self.policy}, {graph}"]
         if self.stock:
             lines.append(f"stock: {', '.join(self.stock)}{' (sized)' if self.sized else ''}")
         if self.private:

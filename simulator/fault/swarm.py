@@ -81,7 +81,7 @@ class HarshSwarm(TaskSwarm):
         place = HarshPlace(
             plan.scenario,
             seed=plan.seed,
-            limits=Limits(records=False),
+            limits=Limits(records=False, graph=plan.graph, mesh_parent_limit=plan.mesh_parents),
             ranker=make_ranker(plan.policy),
             parts=parts or Parts(),
             thorough=thorough,

@@ -60,7 +60,9 @@ CHANGED: Final = "source failed: the content changed at the source"
 
 def findings_of(swarm: HarshSwarm) -> list[str]:
     """All that is wrong, in the order it is found."""
-    findings = [finding for ending in swarm.endings if (finding := of_ending(swarm.plan, ending))]
+    thinnest_s = swarm.scenario.size / min(node.link.up for node in swarm.nodes.values())
+    found = [of_ending(swarm.plan, ending, thinnest_s=thinnest_s) for ending in swarm.endings]
+    findings = [finding for finding in found if finding]
     findings += _of_users(swarm)
     findings += _of_scheduler(swarm)
     findings += _of_copies(swarm)
@@ -70,10 +72,14 @@ def findings_of(swarm: HarshSwarm) -> list[str]:
 # --- downloads ------------------------------------------------------------------------------------
 
 
-def of_ending(plan: Plan, ending: Ending) -> str:
-    """What is wrong with how one download ended; "" if nothing is."""
+def of_ending(plan: Plan, ending: Ending, *, thinnest_s: float = 0.0) -> str:
+    """What is wrong with how one download ended; "" if nothing is.
+
+    The content takes `thinnest_s` through the thinnest uplink: whoever comes first, and is the only
+    one that has it for a while, may be the host with that.
+    """
     who = f"{ending.host} ({ending.peer_id[-12:]})"
-    late_s = _late_s(plan, ending)
+    late_s = _late_s(plan, ending, thinnest_s)
     if late_s > 0:
         return f"{who} ended, but {late_s:.0f} s too late"
     if ending.wrong:
@@ -88,13 +94,12 @@ def of_ending(plan: Plan, ending: Ending) -> str:
     return "" if _is_honest(plan, ending) else f"{who} failed without a cause: {ending.detail}"
 
 
-def _late_s(plan: Plan, ending: Ending) -> float:
+def _late_s(plan: Plan, ending: Ending, thinnest_s: float) -> float:
     """How much longer it took than it may, after the last thing that happened to the world."""
     if ending.ended_at_s is None:
         return 0.0
     if not plan.faults:
-        bound_s = plan.scenario.bound_s()
-        allowed_s = QUIET_FACTOR * bound_s + QUIET_S
+        allowed_s = QUIET_FACTOR * plan.scenario.bound_s() + QUIET_S + thinnest_s
     else:
         allowed_s = STOCK_S if ending.host in plan.stock else OWN_S
     moments = [moment for fault in plan.faults for moment in fault.moments()]
@@ -117,10 +122,11 @@ def _is_honest(plan: Plan, ending: Ending) -> bool:
     is_private = "disable_back_to_source" in detail and host in plan.private
     # Who may not ask the source depends on others, and whatever hits them may hit it.
     world = plan.scenario
-    # A stock peer does not register without a length.
-    is_unsized = host in plan.stock and plan.sized and not world.source_says_length
+    # A stock peer does not register without a length, nor does a stock seed.
+    mute = plan.stock if plan.sized and not world.source_says_length else ()
+    seeds = {f"seed{number}" for number in range(1, world.seeds + 1)} - set(mute)
     is_deprived = any(_deprives(fault, host) for fault in hits)
-    return is_private and (is_deprived or is_unsized or not world.seeds)
+    return is_private and (is_deprived or host in mute or not seeds)
 
 
 def _deprives(fault: AnyFault, host: str) -> bool:

@@ -20,7 +20,7 @@ from simulator.fault.run import run_plan
 from simulator.fault.shrink import shrink
 from simulator.parts import Parts
 
-SEEDS = range(1, 61)
+SEEDS = range(1, 101)
 """Each mutant must be caught within these."""
 
 

@@ -1,10 +1,12 @@
 """A naive second opinion on a scheduler: what follows from its conversations, worked out slowly.
 
 The ledger hears every event and every effect, in their order, and keeps by itself who was given
-whom as a parent, who is on the way to the source, whom each child has blamed, and which seeds were
-triggered. It never looks into the core's state. What no conversation tells, because it is the
-scheduler's own choice (whom it forgot, whom it evicted, how far a peer's life has got), it asks for
-as anybody may: StatPeer and ListHosts. All is computed anew each time, by loops over all peers.
+whom as a parent, who is on the way to the source, whom each child has blamed, who crosses between
+data centres, and which seeds were triggered. It never looks into the core's state. What no
+conversation tells, because it is the scheduler's own choice (whom it forgot, whom it evicted, which
+accusation it believed, how far a peer's life has got), it asks for as anybody may: StatPeer,
+StatTask and ListHosts. All is computed anew each time, by loops over all peers; above all, by whom
+bytes can reach a peer.
 
 After each event it must agree with what the scheduler says of its edges, its counters and its
 waiting children, and must find every single answer allowed.
@@ -21,14 +23,17 @@ from odonata.wire.message import (
     Host,
     NeedBackToSource,
     NormalTask,
+    Parent,
     PieceBackToSourceFailed,
     PieceFailed,
     Register,
     Reschedule,
 )
+from scheduler.core.cluster import ClusterConfig
 from scheduler.core.core import SchedulerCore
 from scheduler.core.effect import Answer, CloseStream, SchedulerEffect, TriggerSeed
 from scheduler.core.event import (
+    ClusterConfigured,
     HostAnnounced,
     PeerSpoke,
     SchedulerEvent,
@@ -36,6 +41,7 @@ from scheduler.core.event import (
     SeedFinished,
     StreamClosed,
 )
+from scheduler.core.graph import GraphKind
 from scheduler.core.limits import Limits
 from scheduler.core.query import HostStatus, PeerStatus
 from scheduler.core.standing import HostState
@@ -46,7 +52,10 @@ NOBODY_HELPS = "no parent and no seed can help"
 
 @dataclass
 class Entry:
-    """One peer, as its conversation tells it. `told_source_s`, `told_parents_s`: when, if so."""
+    """One peer, as its conversation tells it.
+
+    `told_source_s`, `told_parents_s`: when, if so; `told_again_s`: when it got parents last.
+    """
 
     host_id: str
     task_id: str
@@ -59,12 +68,22 @@ class Entry:
     is_waiting: bool = False
     told_source_s: float | None = None
     told_parents_s: float | None = None
+    told_again_s: float | None = None
     blamed: dict[str, int] = field(default_factory=dict[str, int])  # peer id -> its life
     parents: dict[str, int] = field(default_factory=dict[str, int])  # peer id -> pieces booked
 
     @property
     def range(self) -> ByteRange | None:
         return None if self.download.metadata_only else self.download.range
+
+
+@dataclass
+class Flight:
+    """A seed that was triggered at `at_s`; `number`: which one of several, if so."""
+
+    at_s: float
+    number: int | None
+    has_arrived: bool = False
 
 
 class Ledger:
@@ -78,19 +97,27 @@ class Ledger:
         self._standing: dict[str, HostState] = {}
         self._failures: dict[str, int] = {}
         self.peers: dict[str, Entry] = {}
-        self._triggered: dict[str, str] = {}  # task id -> host id of its seed
-        self._arrived: set[str] = set()  # tasks whose seed has come
+        self._flights: dict[tuple[str, str], Flight] = {}  # by task id and host id of the seed
+        self._liars: set[tuple[str, str]] = set()  # task id, host id
+        self._suspects: set[tuple[str, str]] = set()  # they may be liars
+        self._convicts: set[str] = set()  # host ids
+        self._gateways: dict[tuple[str, str], list[str]] = {}  # by task id and data centre
+        self._config = ClusterConfig()
+        self._new_waiters: set[str] = set()  # with this event
 
     def hear(self, event: SchedulerEvent, effects: list[SchedulerEffect], now: float) -> None:
         """Take an event in, judge its effects, and compare."""
         statuses = {status.host.id: status for status in self._core.list_hosts()}
         self._take_event(event)
         self._take_evictions(statuses)
+        self._take_ban(event, effects)
         self._take_states()
+        self._forget_tasks()
+        self._check_blocked(event, effects)
         for effect in effects:
             self._take_effect(effect, now)
         self._compare(statuses)
-        self._check_acyclic()
+        self._check_order()
         self._check_waiters(now)
 
     # --- events ---------------------------------------------------------------------------------
@@ -105,8 +132,9 @@ class Ledger:
                 if peer_id in self.peers:
                     self.peers[peer_id].is_open = False
             case SeedFinished() | SeedFailed():
-                if self._triggered.get(event.task_id) == event.host_id:
-                    self._land(event.task_id)
+                self._flights.pop((event.task_id, event.host_id), None)
+            case ClusterConfigured(config=config):
+                self._config = config
             case _:
                 pass
 
@@ -119,6 +147,7 @@ class Ledger:
                 if entry.state in ("ReceivedNormal", "Running"):
                     entry.parents.clear()
                     entry.told_source_s = entry.told_parents_s = None  # it asks for others
+                    entry.told_again_s = None
                     self._blame(event.peer_id, entry, *parent_ids)
             case PieceFailed(parent_id=parent_id, temporary=True) if entry and entry.is_open:
                 self._blame(event.peer_id, entry, parent_id)
@@ -136,8 +165,11 @@ class Ledger:
                 pass
 
     def _register(self, event: PeerSpoke, download: Download) -> None:
-        """A new life, also of a peer that was there before; strangers' hosts are turned away."""
-        if event.host_id not in self._hosts:
+        """A new life, also of a peer that was there before.
+
+        Strangers' hosts are turned away, and what the operator has forbidden.
+        """
+        if event.host_id not in self._hosts or self._is_forbidden(event):
             return
         self._drop_all(event.peer_id)
         self._lives += 1
@@ -145,8 +177,9 @@ class Ledger:
             event.host_id, event.task_id, download, event.is_ours, self._lives
         )
         is_sent = download.need_back_to_source or download.metadata_only
-        if is_sent and self._triggered.get(event.task_id) == event.host_id:
-            self._arrived.add(event.task_id)
+        flight = self._flights.get((event.task_id, event.host_id))
+        if is_sent and flight is not None:
+            flight.has_arrived = True
 
     def _of_task(self, entry: Entry, peer_id: str) -> Entry | None:
         other = self.peers.get(peer_id)
@@ -173,8 +206,49 @@ class Ledger:
         for host_id in self._hosts.keys() - statuses.keys():
             del self._hosts[host_id]
             self._failures.pop(host_id, None)
-            for task_id in [t for t, h in self._triggered.items() if h == host_id]:
-                self._land(task_id)
+            for key in [key for key in self._flights if key[1] == host_id]:
+                del self._flights[key]
+        self._convicts = {
+            host_id
+            for host_id, one in statuses.items()
+            if one.is_liar and one.standing is HostState.EVICTED
+        }
+
+    def _take_ban(self, event: SchedulerEvent, effects: list[SchedulerEffect]) -> None:
+        """Who was accused of wrong bytes has lost all children in the task, or none.
+
+        Whether it was believed is told by a child that lost it and was not answered. If there is
+        none, nobody can tell.
+        """
+        if not isinstance(event, PeerSpoke) or not isinstance(event.message, PieceFailed):
+            return
+        child, accused = self.peers.get(event.peer_id), event.message
+        parent = None if child is None else self._of_task(child, accused.parent_id)
+        if child is None or parent is None or not child.is_open:
+            return
+        if not (accused.temporary and accused.wrong_digest):
+            return
+        key = (parent.task_id, parent.host_id)
+        self._suspects.add(key)
+        answered = {one.peer_id for one in effects if isinstance(one, Answer)}
+        edges = [
+            (peer_id, parent_id)
+            for peer_id, entry in self.peers.items()
+            for parent_id in entry.parents
+            if (self.peers[parent_id].task_id, self.peers[parent_id].host_id) == key
+        ]
+        plain = [edge for edge in edges if edge[0] not in answered]
+        lost = [edge for edge in plain if edge[1] not in self._parents_told(edge[0])]
+        if not lost:
+            return
+        assert lost == plain, f"{key} lies, and keeps some of its children"
+        self._liars.add(key)
+        for peer_id, parent_id in edges:
+            del self.peers[peer_id].parents[parent_id]
+
+    def _parents_told(self, peer_id: str) -> tuple[str, ...]:
+        status = self._status(peer_id)
+        return () if status is None else status.parent_ids
 
     def _take_states(self) -> None:
         """How far everybody's life has got, and what that does to edges."""
@@ -188,26 +262,37 @@ class Ledger:
                 self._drop_all(peer_id)
                 del self.peers[peer_id]
                 continue
+            if status.is_waiting and not entry.is_waiting:
+                self._new_waiters.add(peer_id)
             entry.state, entry.is_waiting = status.state, status.is_waiting
             if entry.state in ("BackToSource", "Succeeded", "Failed", "Leave"):
                 entry.parents.clear()
-                entry.told_source_s = entry.told_parents_s = None
+                entry.told_source_s = entry.told_parents_s = entry.told_again_s = None
             if entry.state in ("Failed", "Leave"):
                 self._drop_children(peer_id)
             if entry.state == "Running":
-                entry.told_parents_s = None
+                entry.told_parents_s = entry.told_again_s = None
             if entry.is_waiting:
-                entry.told_source_s = entry.told_parents_s = None
+                entry.told_source_s = entry.told_parents_s = entry.told_again_s = None
 
     def _miss_seed(self, entry: Entry) -> None:
         """A peer failed: if it was the triggered seed's, the trigger has come to nothing."""
-        is_seed = self._triggered.get(entry.task_id) == entry.host_id
-        if is_seed and entry.task_id in self._arrived:
-            self._land(entry.task_id)
+        key = (entry.task_id, entry.host_id)
+        flight = self._flights.get(key)
+        if flight is not None and flight.has_arrived:
+            del self._flights[key]
 
-    def _land(self, task_id: str) -> None:
-        del self._triggered[task_id]
-        self._arrived.discard(task_id)
+    def _forget_tasks(self) -> None:
+        """What is known of tasks that the scheduler has forgotten counts no more."""
+        named = {task_id for task_id, _ in (*self._flights, *self._suspects, *self._gateways)}
+        for task_id in named:
+            try:
+                self._core.stat_task(task_id)
+            except NotFoundError:
+                self._flights = {k: v for k, v in self._flights.items() if k[0] != task_id}
+                self._gateways = {k: v for k, v in self._gateways.items() if k[0] != task_id}
+                self._suspects = {key for key in self._suspects if key[0] != task_id}
+                self._liars = {key for key in self._liars if key[0] != task_id}
 
     def _status(self, peer_id: str) -> PeerStatus | None:
         try:
@@ -229,32 +314,139 @@ class Ledger:
     def _take_effect(self, effect: SchedulerEffect, now: float) -> None:
         match effect:
             case Answer(peer_id=peer_id, answer=NormalTask() as answer):
-                for parent in answer.parents:
-                    self._check_parent(peer_id, parent.peer_id)
-                entry = self.peers[peer_id]
-                booked = entry.download.concurrent_piece_count
-                pieces = booked or self._limits.default_concurrent_piece_count
-                if entry.state == "ReceivedNormal" and not entry.parents:
-                    entry.told_parents_s = now  # else it was given some more
-                entry.parents.update((parent.peer_id, pieces) for parent in answer.parents)
+                if self.peers[peer_id].state == "BackToSource":
+                    self._check_introduction(peer_id, answer.parents)
+                else:
+                    self._take_parents(peer_id, [one.peer_id for one in answer.parents], now)
             case Answer(peer_id=peer_id, answer=NeedBackToSource() as answer):
                 self._check_source(peer_id, answer.description, now)
                 self.peers[peer_id].told_source_s = now
-            case TriggerSeed(task_id=task_id, host=seed):
-                assert task_id not in self._triggered, f"task {task_id} has two seeds under way"
-                self._triggered[task_id] = seed.id
+            case TriggerSeed():
+                self._take_trigger(effect, now)
             case CloseStream(peer_id=peer_id):
                 if peer_id in self.peers:
                     self.peers[peer_id].is_open = False
             case _:
                 pass
 
+    def _take_parents(self, child_id: str, named: list[str], now: float) -> None:
+        """Parents of a peer of ours are those that were named; a stock peer has them in addition.
+
+        What was on the way from others is none of the ledger's business.
+        """
+        child = self.peers[child_id]
+        assert child.is_open, f"{child_id} was answered, and is gone"
+        if child.is_ours:
+            child.parents = {p: pieces for p, pieces in child.parents.items() if p in named}
+            for parent_id in child.parents:
+                self._check_kept(child_id, parent_id)
+            added = [parent_id for parent_id in named if parent_id not in child.parents]
+        else:
+            added = named
+        assert added, f"{child_id} was answered, and got nobody new"
+        for parent_id in added:
+            self._check_parent(child_id, parent_id)
+        self._check_gateway(child_id, added)
+        pieces = (
+            child.download.concurrent_piece_count or self._limits.default_concurrent_piece_count
+        )
+        child.parents.update((parent_id, pieces) for parent_id in added)
+        if child.state == "ReceivedNormal":
+            child.told_again_s = now
+            if child.told_parents_s is None:
+                child.told_parents_s = now
+
+    def _take_trigger(self, trigger: TriggerSeed, now: float) -> None:
+        """One seed for a task; others only to share it with the first, once that has come."""
+        bound_s = self._limits.seed_flight_timeout_s
+        self._flights = {k: v for k, v in self._flights.items() if now < v.at_s + bound_s}
+        task_id, share = trigger.task_id, trigger.download.source_share
+        under_way = [one for (other_id, _), one in self._flights.items() if other_id == task_id]
+        if share is None or share.index == 0:
+            assert not under_way, f"task {task_id} has two seeds under way"
+            what = trigger.download.priority
+            assert what not in self._config.seed_block_list.priorities, f"seeds may not: {what}"
+        else:
+            firsts = [one for one in under_way if one.number == 0]
+            assert firsts, f"task {task_id} has seed {share.index}, and no first one"
+            assert firsts[0].has_arrived, f"task {task_id} has others before the first has come"
+            assert share.index not in {one.number for one in under_way}
+            assert len(under_way) < share.count, f"task {task_id} has too many seeds"
+        key = (task_id, trigger.host.id)
+        assert key not in self._flights, f"{key} is under way already"
+        self._flights[key] = Flight(now, None if share is None else share.index)
+
+    def _check_blocked(self, event: SchedulerEvent, effects: list[SchedulerEffect]) -> None:
+        """What the operator has forbidden is answered by closing the stream."""
+        if isinstance(event, PeerSpoke) and self._is_forbidden(event):
+            answered = {one.peer_id for one in effects if isinstance(one, Answer)}
+            assert event.peer_id not in answered, f"{event.peer_id} got what is forbidden"
+
+    def _is_forbidden(self, event: PeerSpoke) -> bool:
+        """It registers for what is on the block list of its kind of host."""
+        host = self._hosts.get(event.host_id)
+        if host is None or not isinstance(event.message, Register):
+            return False
+        lists = (self._config.peer_block_list, self._config.seed_block_list)
+        return event.message.download.priority in lists[host.is_seed].priorities
+
+    def _check_introduction(self, child_id: str, parents: tuple[Parent, ...]) -> None:
+        """A seed at the source is named other seeds, if they fetch the task together. No edges."""
+        child = self.peers[child_id]
+        flight = self._flights.get((child.task_id, child.host_id))
+        assert flight is not None, f"{child_id} is at the source, and was given {parents}"
+        assert flight.number is not None, f"{child_id} fetches alone, and was given {parents}"
+        assert child.is_ours
+        assert child.is_open
+        for parent in parents:
+            assert self._hosts[parent.host.id].is_seed, f"{child_id} was given {parent.peer_id}"
+            assert self.is_useful(parent.peer_id), f"{child_id} was given useless {parent.peer_id}"
+            assert self.suits(child_id, parent.peer_id), f"{child_id} was given {parent.peer_id}"
+
+    def _check_kept(self, child_id: str, parent_id: str) -> None:
+        """It may be named once more."""
+        assert self.is_useful(parent_id), f"{child_id} was told to keep useless {parent_id}"
+        child, parent = self.peers[child_id], self.peers[parent_id]
+        assert child.blamed.get(parent_id) != parent.life, f"{child_id} was to keep {parent_id}"
+        assert not self._lies(parent), f"{child_id} was told to keep the liar {parent_id}"
+
     def _check_parent(self, child_id: str, parent_id: str) -> None:
-        """It may be one: useful, suited, new to the child, and not below it."""
+        """It may be one: useful, suited, new to the child, and in order."""
         assert self.is_useful(parent_id), f"{child_id} was given {parent_id}, who is useless"
         assert self.suits(child_id, parent_id), f"{child_id} was given {parent_id}"
         assert parent_id not in self.peers[child_id].parents, f"{child_id} has {parent_id} already"
-        assert parent_id not in self.below(child_id), f"{child_id} is above {parent_id}"
+        assert self.is_in_order(child_id, parent_id), f"{child_id} must not be below {parent_id}"
+        assert self.peers[parent_id].host_id not in self._convicts, f"{parent_id} is convicted"
+
+    def _check_gateway(self, child_id: str, added: list[str]) -> None:
+        """Few peers of a data centre get parents in another one.
+
+        Hosts that are no good are another matter: somebody must try them out, or nobody else is
+        left. So it is with seeds and stock peers.
+        """
+        child = self.peers[child_id]
+        host = self._hosts[child.host_id]
+        far = [parent_id for parent_id in added if self._is_far(child_id, parent_id)]
+        if not far:
+            return
+        key = (child.task_id, host.idc)
+        reached = self.reached()
+        at_work = [p for p in self._gateways.get(key, []) if self._is_at_work(p, reached)]
+        is_bound = child.is_ours and not host.is_seed and self._is_mesh
+        if is_bound and child_id not in at_work and any(map(self._is_good, far)):
+            assert len(at_work) < self._limits.gateway_count, f"{child_id} is one gateway too many"
+        self._gateways[key] = [p for p in at_work if p != child_id] + [child_id]
+
+    def _is_at_work(self, peer_id: str, reached: set[str]) -> bool:
+        entry = self.peers.get(peer_id)
+        if entry is None or entry.is_waiting:
+            return False
+        is_fetching = entry.state in ("ReceivedNormal", "Running") and peer_id in reached
+        return entry.state == "Succeeded" or is_fetching
+
+    def _is_far(self, child_id: str, parent_id: str) -> bool:
+        ours, theirs = (self._hosts[self.peers[p].host_id].idc for p in (child_id, parent_id))
+        return bool(ours and theirs) and ours != theirs
 
     def _check_source(self, child_id: str, why: str, now: float) -> None:
         """There is room at the source, and nobody else is about to bring the bytes."""
@@ -263,41 +455,54 @@ class Ledger:
             others = [p for p in self._at_source(child.task_id, now) if p != child_id]
             assert len(others) < self._limits.back_to_source_limit, f"{others} are at the source"
         if why == NOBODY_HELPS:
-            hopes = [p for p in self._on_way(child.task_id, now) if self.suits(child_id, p)]
-            hopes = [p for p in hopes if p not in self.below(child_id) and self._is_good(p)]
-            # Who was given parents and lost them all again is on its way to nothing.
-            hopes = [
-                p
-                for p in hopes
-                if self.peers[p].told_source_s is not None
-                or (self.peers[p].parents and not self._is_search_cut(child_id))
-            ]
+            hopes = [p for p in self._hopes(child_id, now, certain=True) if self._is_good(p)]
             assert not hopes, f"{child_id} was sent to the source, though {hopes} are on their way"
 
     # --- the rules, said anew -------------------------------------------------------------------
 
-    def is_useful(self, peer_id: str) -> bool:
-        """Somebody could get bytes from it now."""
+    @property
+    def _is_mesh(self) -> bool:
+        return self._limits.graph is GraphKind.MESH
+
+    def reached(self) -> set[str]:
+        """Whom bytes can reach: sources, and everybody below them, whatever circles there are."""
+        found = {peer_id for peer_id in self.peers if self._is_source(peer_id)}
+        while True:
+            more = {p for p, entry in self.peers.items() if found & entry.parents.keys()} - found
+            if not more:
+                return found
+            found |= more
+
+    def _is_source(self, peer_id: str) -> bool:
+        """Bytes come from it without anybody else."""
         entry = self.peers[peer_id]
-        host = self._hosts[entry.host_id]
-        if host.disable_shared or not self._is_host_known(entry):
-            return False
         match entry.state:
             case "Succeeded":
                 return True
             case "BackToSource":
                 return not entry.is_refused
             case "Running":
-                return bool(entry.parents) or (host.is_seed and not entry.is_waiting)
+                # While answers are looked at it may not have begun to wait.
+                waits = entry.is_waiting and peer_id not in self._new_waiters
+                return self._hosts[entry.host_id].is_seed and not waits
             case _:
                 return False
+
+    def is_useful(self, peer_id: str, reached: set[str] | None = None) -> bool:
+        """Somebody could get bytes from it now."""
+        entry = self.peers[peer_id]
+        if entry.state not in ("Running", "BackToSource", "Succeeded"):
+            return False
+        if self._hosts[entry.host_id].disable_shared:
+            return False
+        return peer_id in (self.reached() if reached is None else reached)
 
     def suits(self, child_id: str, parent_id: str) -> bool:
         """It could serve this child, if it were useful. Standing is not looked at."""
         child, parent = self.peers[child_id], self.peers[parent_id]
         if child.task_id != parent.task_id or child.host_id == parent.host_id:
             return False
-        if self._hosts[parent.host_id].disable_shared:
+        if self._hosts[parent.host_id].disable_shared or self._lies(parent):
             return False
         if child.blamed.get(parent_id) == parent.life:
             return False
@@ -308,6 +513,24 @@ class Ledger:
             return False
         ends = (wanted.start + wanted.length, parent.range.start + parent.range.length)
         return parent.range.start <= wanted.start and ends[0] <= ends[1]
+
+    def _lies(self, parent: Entry) -> bool:
+        """It sends wrong bytes of this task, for all that can be told."""
+        return (parent.task_id, parent.host_id) in self._liars
+
+    def _may_lie(self, parent: Entry) -> bool:
+        return (parent.task_id, parent.host_id) in self._suspects
+
+    def is_in_order(self, child_id: str, parent_id: str) -> bool:
+        """An edge between them would close no circle that may not be.
+
+        In a mesh none may lead through a stock peer, and one that still fetches serves stock peers.
+        """
+        child, parent = self.peers[child_id], self.peers[parent_id]
+        if not self._is_mesh or not child.is_ours:
+            return parent_id not in self.below(child_id)
+        ends = parent.state in ("BackToSource", "Succeeded")
+        return parent_id != child_id and (parent.is_ours or ends)
 
     def below(self, peer_id: str) -> set[str]:
         """The peer, its children, their children, ..."""
@@ -321,20 +544,27 @@ class Ledger:
     def _is_good(self, peer_id: str) -> bool:
         return self._standing[self.peers[peer_id].host_id] is HostState.GOOD
 
-    def _is_host_known(self, entry: Entry) -> bool:
-        return entry.host_id in self._hosts
+    def _hopes(self, child_id: str, now: float, *, certain: bool) -> list[str]:
+        """Who was told to go to the source, or given parents, may yet start, and suits the child.
 
-    def _on_way(self, task_id: str, now: float) -> list[str]:
-        """Who was told to go to the source, or given parents, and may yet say that it began."""
-        return [
-            peer_id
-            for peer_id, entry in self.peers.items()
-            if entry.task_id == task_id
-            and (
-                _is_young(entry.told_source_s, now, self._limits.source_start_timeout_s)
-                or _is_young(entry.told_parents_s, now, self._limits.start_timeout_s)
-            )
-        ]
+        `certain`: those that the scheduler must count on, too; else those that it may.
+        """
+        limits, reached = self._limits, self.reached()
+        hopes: list[str] = []
+        for peer_id, entry in self.peers.items():
+            if not self.suits(child_id, peer_id) or (certain and self._may_lie(entry)):
+                continue
+            told_s = entry.told_parents_s if certain else entry.told_again_s
+            is_starting = _is_young(told_s, now, limits.start_timeout_s) and peer_id in reached
+            # Whoever counts as below the child is on its way to nothing.
+            is_out = certain and bool(entry.parents) and self._is_search_cut(child_id)
+            if _is_young(entry.told_source_s, now, limits.source_start_timeout_s):
+                is_free = self._is_mesh and self.peers[child_id].is_ours
+                if not is_out and (is_free or peer_id not in self.below(child_id)):
+                    hopes.append(peer_id)
+            elif is_starting and not is_out and self.is_in_order(child_id, peer_id):
+                hopes.append(peer_id)
+        return hopes
 
     def _at_source(self, task_id: str, now: float) -> list[str]:
         timeout_s = self._limits.source_start_timeout_s
@@ -349,6 +579,8 @@ class Ledger:
 
     def _compare(self, statuses: dict[str, HostStatus]) -> None:
         """Edges and counters are those of the conversations."""
+        self._new_waiters.clear()
+        reached = self.reached()
         for peer_id, entry in self.peers.items():
             said = self._core.stat_peer(peer_id).parent_ids
             assert set(said) == entry.parents.keys(), f"parents of {peer_id}"
@@ -369,50 +601,69 @@ class Ledger:
             members = [p for p, entry in self.peers.items() if entry.task_id == task_id]
             task = self._core.stat_task(task_id)
             assert task.peer_count == len(members), f"peers of {task_id}"
-            assert task.has_available_peer == any(map(self.is_useful, members)), task_id
+            is_there = any(self.is_useful(member, reached) for member in members)
+            assert task.has_available_peer == is_there, task_id
 
-    def _check_acyclic(self) -> None:
+    def _check_order(self) -> None:
+        """Nobody is its own ancestor; in a mesh no stock peer is, nor feeds it ours on the way."""
         for peer_id, entry in self.peers.items():
+            if not self._is_mesh or not entry.is_ours:
+                for parent_id in entry.parents:
+                    assert parent_id not in self.below(peer_id), f"{peer_id} is its own ancestor"
+                continue
             for parent_id in entry.parents:
-                assert parent_id not in self.below(peer_id), f"{peer_id} is its own ancestor"
+                parent = self.peers[parent_id]
+                ends = parent.state in ("BackToSource", "Succeeded")
+                assert parent.is_ours or ends, f"{peer_id} of ours hangs on {parent_id}"
 
     def _check_waiters(self, now: float) -> None:
-        """Who waits has no parent to be had, a hope, and an alarm that bounds it."""
+        """Who waits gets no bytes, has no parent to be had, a hope, and an alarm that bounds it."""
         alarm_s = self._core.wake_at_s
         longest_s = max(self._limits.seed_start_timeout_s, self._limits.source_start_timeout_s)
+        reached = self.reached()
         for peer_id, entry in self.peers.items():
             if not entry.is_waiting:
                 continue
-            assert not entry.parents, f"{peer_id} waits, and has parents"
+            assert peer_id not in reached, f"{peer_id} waits, and bytes reach it"
             assert alarm_s is not None, f"{peer_id} waits without an alarm"
             assert alarm_s <= now + longest_s, f"{peer_id} waits until {alarm_s}"
             if alarm_s > now:  # else the alarm is about to ring, and all is decided anew
                 self._check_waiter(peer_id, entry, now)
 
     def _check_waiter(self, peer_id: str, entry: Entry, now: float) -> None:
-        hopes = [p for p in self._on_way(entry.task_id, now) if self.suits(peer_id, p)]
         evicted = HostState.EVICTED
+        hopes = self._hopes(peer_id, now, certain=False)
         hopes = [p for p in hopes if self._standing[self.peers[p].host_id] is not evicted]
-        seed = self._triggered.get(entry.task_id)
-        is_hopeful = bool(hopes) or (seed is not None and seed != entry.host_id)
-        assert is_hopeful, f"{peer_id} waits for nobody"
+        timeout_s = self._limits.seed_start_timeout_s
+        seeds = [
+            host_id
+            for (task_id, host_id), flight in self._flights.items()
+            if task_id == entry.task_id and host_id != entry.host_id
+            if not flight.has_arrived and now < flight.at_s + timeout_s
+        ]
+        assert hopes or seeds, f"{peer_id} waits for nobody"
         if entry.state == "ReceivedNormal" and hopes:
             return  # a newcomer may be held until those before it have started
-        able = [p for p in self.peers if self._could_serve(peer_id, p)]
+        reached = self.reached()
+        able = [p for p in self.peers if self._could_serve(peer_id, p, reached)]
         assert not able, f"{peer_id} waits while {able} could serve it"
 
-    def _could_serve(self, child_id: str, parent_id: str) -> bool:
+    def _could_serve(self, child_id: str, parent_id: str, reached: set[str]) -> bool:
         """It must have been offered, whatever the ranker thinks of it."""
-        if not self.is_useful(parent_id) or not self.suits(child_id, parent_id):
+        if not self.is_useful(parent_id, reached) or not self.suits(child_id, parent_id):
             return False
-        if not self._is_good(parent_id):
+        if not self._is_good(parent_id) or self._may_lie(self.peers[parent_id]):
             return False
+        if self._is_far(child_id, parent_id) and self._is_mesh and self.peers[child_id].is_ours:
+            return False  # there may be gateways
         if self._is_search_cut(child_id) and self.peers[parent_id].parents:
             return False
-        return parent_id not in self.below(child_id)
+        return self.is_in_order(child_id, parent_id)
 
     def _is_search_cut(self, child_id: str) -> bool:
         """So many are below the child that whoever has parents counts as one of them."""
+        if self._is_mesh and self.peers[child_id].is_ours:
+            return False
         return len(self.below(child_id)) > self._limits.descendant_search_limit
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from odonata.errors import AlreadyExistsError, NotFoundError, PreconditionError
+from scheduler.core.lifecycle import IllegalTransitionError
 from scheduler.core.persistent.effect import AnswerTask, CountReplicas
 from scheduler.core.persistent.lifecycle import (
     TASK_TRANSITIONS,
@@ -67,6 +68,7 @@ def finished(turn: Turn, event: UploadFinished) -> None:
     task = turn.need_task()
     told = (task.state, peer.state) == (TaskState.SUCCEEDED, PeerState.SUCCEEDED)
     if not told:
+        _check_uploads(turn, peer)
         for other in tuple(turn.peers.values()):
             if other is not peer:
                 turn.drop_peer(other)
@@ -84,6 +86,7 @@ def failed(turn: Turn, event: UploadFailed) -> None:
     peer = _uploader(turn, event.host_id, event.peer_id)
     if (turn.need_task().state, peer.state) == (TaskState.FAILED, PeerState.FAILED):
         return
+    _check_uploads(turn, peer)
     turn.move_peer(peer, PeerTrigger.FAIL)
     turn.move_task(TaskTrigger.FAIL)
 
@@ -98,3 +101,11 @@ def _uploader(turn: Turn, host_id: str, peer_id: str) -> Peer:
             f"{turn.kind} peer {peer_id} is one of host {peer.host_id}, not of {host_id}"
         )
     return peer
+
+
+def _check_uploads(turn: Turn, peer: Peer) -> None:
+    """Of how the upload went only the uploader can tell, not one that downloads meanwhile."""
+    if peer.state is not PeerState.UPLOADING:
+        raise IllegalTransitionError(
+            f"{turn.kind} peer {peer.id} is {peer.state}: it has no upload to end"
+        )

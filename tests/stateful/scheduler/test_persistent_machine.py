@@ -117,11 +117,13 @@ class PersistentMachine(RuleBasedStateMachine):
     def fail_upload(self, peer: str) -> None:
         effects = self.world.upload_failed(peer)
         copy = self.copies.get(peer)
-        if copy is not None and copy.phase == "uploading":
+        if copy is None or copy.host != self.world.home(peer):
+            assert code(effects) in {"not_found", "failed_precondition"}
+        elif copy.phase == "uploading":
             assert effects == []
             self.task, copy.phase = "Failed", "failed"
-        elif copy is None or copy.phase != "failed":
-            assert isinstance(effects[0], Refuse)
+        elif not (copy.phase == "failed" and self.task == "Failed"):
+            assert code(effects) == "illegal_transition"
 
     @rule(peer=a_peer, host=a_host, replicas=st.integers(1, 4))
     def upload(self, peer: str, host: str, replicas: int) -> None:

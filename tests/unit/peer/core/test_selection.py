@@ -189,6 +189,18 @@ def test_helper_is_another_holder_with_room() -> None:
     assert choose_helper(swarm.situation(), 0, slow, Random(0), 10.0) is away
 
 
+def test_helper_is_far_away_only_if_nobody_near_can_help() -> None:
+    """Else a whole data centre may wait for the thinnest uplink in it, which got a piece first."""
+    swarm = Swarm()
+    slow = swarm.add("slow", 0)
+    far = swarm.add("far", 0, rate=1e9)
+    far.is_far = True
+    assert choose_helper(swarm.situation(), 0, slow, Random(0), 0.0) is far
+    near = swarm.add("near", 0)
+    helpers = [choose_helper(swarm.situation(), 0, slow, Random(n), 0.0) for n in range(20)]
+    assert all(helper is near for helper in helpers)
+
+
 # --- the rules of Dragonfly's client --------------------------------------------------------------
 
 STOCK = DownloadLimits(

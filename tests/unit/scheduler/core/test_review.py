@@ -5,6 +5,8 @@ from __future__ import annotations
 from support.scheduler_world import PIECE_LENGTH, World, answers, download, host, parents
 
 from odonata.wire.message import NormalTask
+from scheduler.core.cluster import ClusterConfig
+from scheduler.core.event import ClusterConfigured
 from scheduler.core.graph import GraphKind
 from scheduler.core.limits import Limits
 
@@ -56,6 +58,26 @@ def test_nothing_is_computed_while_nobody_joins() -> None:
     assert "c" in world.task().hungry
 
 
+def test_whoever_got_enough_by_another_way_is_not_hungry_any_more() -> None:
+    """A loaded host is free again, which is no arrival; then the child asks by itself."""
+    world = World(Limits(mesh_parent_limit=2, candidate_parent_limit=1, exploration=0.0))
+    world.announce(*(host(f"k{number}") for number in range(3)), host("hc"))
+    world.handle(ClusterConfigured(config=ClusterConfig(peer_load_limit=1)))
+    for number in (1, 2):
+        holder(world, f"q{number}", f"k{number}")
+    world.register("x", "k0", download(size=90 * PIECE_LENGTH))
+    world.ours.add("c")
+    world.register("c", "hc", download(size=90 * PIECE_LENGTH))
+    world.advance(1.0)
+    assert len(of_child(world)) == 1
+    assert "c" in world.task().hungry
+    world.failed("x")
+    world.reschedule("c")
+    assert len(of_child(world)) == 2
+    assert "c" not in world.task().hungry
+    assert world.peer("c").review_at_s is not None
+
+
 def test_a_dag_reviews_nobody() -> None:
     world = mesh(holders=1, graph=GraphKind.DAG)
     holder(world, "q2", "k2")
@@ -78,6 +100,26 @@ def test_an_idle_parent_is_exchanged_in_the_middle_of_a_download() -> None:
     assert given == {"c": [spare, *busy]} or set(given["c"]) == {spare, *busy}
     assert of_child(world) == {spare, *busy}
     assert not world.peer("c").blocks(world.peer(idle)), "nobody is to blame"
+
+
+def test_an_idle_parent_is_not_exchanged_for_one_that_gets_its_bytes_through_it() -> None:
+    """The child feeds d, so d brings nothing new: both would have nobody but each other."""
+    world = World(Limits(mesh_parent_limit=1, candidate_parent_limit=1, exploration=0.0))
+    world.announce(host("k1"), host("hc"), host("hd"))
+    holder(world, "q1", "k1")
+    world.ours |= {"c", "d"}
+    world.register("c", "hc", download(size=90 * PIECE_LENGTH))
+    world.started("c")
+    assert of_child(world) == {"q1"}
+    world.register("d", "hd", download(size=90 * PIECE_LENGTH))
+    world.reschedule("d", "q1")
+    world.started("d")
+    assert world.core.stat_peer("d").parent_ids == ("c",)
+    for number in range(20):
+        world.now += 0.1
+        world.piece("c", number, "q1")
+    world.advance(world.now + 10.0)
+    assert of_child(world) == {"q1"}
 
 
 def test_a_parent_that_gives_its_share_stays() -> None:

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from odonata.piece import PIECE_LENGTH_MIN
+from scheduler.core.graph import GraphKind
 from simulator.fault.draw import draw_plan
 from simulator.fault.plan import Crash, Cut, Jump, Plan
 from simulator.scenario import Scenario
@@ -44,6 +45,12 @@ def test_every_kind_of_world_and_fault_is_drawn() -> None:
     assert {plan.scenario.seeds for plan in PLANS} == {0, 1, 2}
     assert any(plan.stock and len(plan.stock) < plan.scenario.peers for plan in PLANS)
     assert any(not plan.faults for plan in PLANS)
+    assert {plan.graph for plan in PLANS} == set(GraphKind)
+    assert any(plan.scenario.seeds == 2 and not _stock_seeds(plan) for plan in PLANS)
+
+
+def _stock_seeds(plan: Plan) -> set[str]:
+    return {name for name in plan.stock if name.startswith("seed")}
 
 
 def test_faults_hit_who_is_there() -> None:
@@ -64,8 +71,9 @@ def test_a_plan_is_told_in_words_with_the_numbers_of_its_faults() -> None:
     cut = Cut(at_s=2.0, one=("peer1",), other=("scheduler",), lasts_s=None, one_way=True)
     jump = Jump(at_s=4.0, who="scheduler", by_s=1900.0)
     plan = plan_of(crash, cut, jump)
+    hosts = "3 peers and 1 seeds in 1 data centres"
     assert plan.lines() == [
-        "seed 7: 3 peers and 1 seeds in 1 data centres, 12.0 MiB in 4 pieces; ranker rule",
+        f"seed 7: {hosts}, 12.0 MiB in 4 pieces; ranker rule, mesh of 8",
         "stock: peer2 (sized)",
         "may not ask the source: peer3",
         "  2.     2.0 s  cut peer1 -> scheduler, for good",
