@@ -217,8 +217,8 @@ class Ledger:
     def _take_ban(self, event: SchedulerEvent, effects: list[SchedulerEffect]) -> None:
         """Who was accused of wrong bytes has lost all children in the task, or none.
 
-        Whether it was believed is told by a child that lost it and was given nobody else. If there is
-        none, nobody can tell.
+        Whether it was believed is told by a child that lost it and was given nobody else. If there
+        is none, nobody can tell.
         """
         if not isinstance(event, PeerSpoke) or not isinstance(event.message, PieceFailed):
             return
