@@ -217,8 +217,8 @@ class Ledger:
     def _take_ban(self, event: SchedulerEvent, effects: list[SchedulerEffect]) -> None:
         """Who was accused of wrong bytes has lost all children in the task, or none.
 
-        Whether it was believed is told by a child that lost it and was not answered. If there is
-        none, nobody can tell.
+        Whether it was believed is told by a child that lost it and was given nobody else. If there
+        is none, nobody can tell.
         """
         if not isinstance(event, PeerSpoke) or not isinstance(event.message, PieceFailed):
             return
@@ -230,7 +230,11 @@ class Ledger:
             return
         key = (parent.task_id, parent.host_id)
         self._suspects.add(key)
-        answered = {one.peer_id for one in effects if isinstance(one, Answer)}
+        answered = {
+            one.peer_id
+            for one in effects
+            if isinstance(one, Answer) and isinstance(one.answer, NormalTask)
+        }
         edges = [
             (peer_id, parent_id)
             for peer_id, entry in self.peers.items()
