@@ -5,9 +5,12 @@ It carries out the scheduler's effects as `Place` does, over lines that fail, an
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol
 
 from odonata.ids import peer_id
+from odonata.wire.message import Register
+from peer.core.event import SchedulerFound
 from scheduler.core.effect import Answer, CloseStream
 from scheduler.core.invariant import check
 from simulator.fault.contact import Contact, HeldReport
@@ -29,6 +32,10 @@ if TYPE_CHECKING:
     from simulator.parts import Parts
     from simulator.scenario import Scenario
     from simulator.wire import Wire
+
+
+SEEK_INTERVAL_S: Final = 1.0
+"""How often a daemon asks a scheduler whether it is there again."""
 
 
 class Tenant(Protocol):
@@ -115,16 +122,29 @@ class HarshPlace(Place):
 
     # --- streams --------------------------------------------------------------------------------
 
-    def open_stream(self, speaker: Speaker) -> Stream:
-        """A peer begins to talk."""
-        stream = self.streams[speaker.peer_id] = Stream(self, speaker)
+    def open_stream(self, speaker: Speaker, *, resumes: bool = False) -> Stream:
+        """A peer begins to talk; `resumes`: about a download whose scheduler it has lost."""
+        stream = self.streams[speaker.peer_id] = Stream(self, speaker, resumes=resumes)
         return stream
 
     def say(self, run: SimulatedDownload, message: PeerMessage) -> None:
         """Bring a message of a peer to the scheduler."""
         self.world.note(run.node.name, f"says {type(message).__name__}")
-        stream = self.streams.get(run.peer_id) or self.open_stream(run)
+        stream = self.streams.get(run.peer_id)
+        if stream is None:
+            stream = self.open_stream(run)
+        elif isinstance(message, Register) and not stream.is_open:
+            stream = self.open_stream(run, resumes=True)
         stream.say(message)
+
+    def _found_by(self, run: SimulatedDownload) -> None:
+        """A daemon asks again and again, and finds the scheduler once a word gets through."""
+        if run.over:
+            return
+        if self.scheduler is not None and self.wire.joins(run.node.name, SCHEDULER):
+            run.give(SchedulerFound())
+        else:
+            self.world.after(SEEK_INTERVAL_S, partial(self._found_by, run))
 
     def report_held(self, host: SimulatedHost) -> None:
         """A host has found a scheduler: it tells what it holds, unless that is known."""

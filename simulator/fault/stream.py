@@ -48,8 +48,9 @@ class Speaker(Protocol):
 class Stream:
     """One AnnouncePeer stream."""
 
-    def __init__(self, place: HarshPlace, speaker: Speaker) -> None:
+    def __init__(self, place: HarshPlace, speaker: Speaker, *, resumes: bool = False) -> None:
         self.place = place
+        self._resumes = resumes
         self.speaker = speaker
         self.is_open = True  # for the peer
         self.life = NEVER  # of the scheduler that took it
@@ -147,6 +148,7 @@ class Stream:
                 message=message,
                 is_ours=speaker.node.is_ours,
                 writes_pieces=True,
+                resumes=self._resumes and speaker.node.is_ours,
             )
         )
 
