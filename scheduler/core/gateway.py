@@ -34,24 +34,37 @@ def is_far(child: Peer, parent: Peer) -> bool:
 
 def stays_near(child: Peer) -> bool:
     """Whether the child must not be given parents in other data centres."""
-    task, idc = child.task, child.host.announced.idc.casefold()
-    if not idc or not child.is_ours or child.host.is_seed:
+    if not _is_bound(child):
         return False
-    if task.graph.kind is not GraphKind.MESH or task.gateway_count == 0:
-        return False
-    at_work = [peer for peer in task.gateways.get(idc, ()) if _is_at_work(peer)]
+    task = child.task
+    at_work = [peer for peer in _gateways(child).values() if _is_at_work(peer)]
     return child not in at_work and len(at_work) >= task.gateway_count
 
 
 def note_parents(child: Peer, parents: Iterable[Peer]) -> None:
     """The child was given these: if one is far, it is a gateway from now on."""
-    task, idc = child.task, child.host.announced.idc.casefold()
-    if not any(is_far(child, parent) for parent in parents):
+    if not _is_bound(child) or not any(is_far(child, parent) for parent in parents):
         return
-    at_work = [peer for peer in task.gateways.get(idc, ()) if _is_at_work(peer)]
-    if child not in at_work:
-        at_work.append(child)
-    task.gateways[idc] = at_work
+    at_work = {peer.id: peer for peer in _gateways(child).values() if _is_at_work(peer)}
+    at_work[child.id] = child
+    child.task.gateways[child.host.announced.idc.casefold()] = at_work
+
+
+def forget(peer: Peer) -> None:
+    """The peer is gone."""
+    _gateways(peer).pop(peer.id, None)
+
+
+def _is_bound(child: Peer) -> bool:
+    """Whether the rule is for this child: a peer of ours in a mesh that says where it is."""
+    task = child.task
+    if not child.host.announced.idc or not child.is_ours or child.host.is_seed:
+        return False
+    return task.graph.kind is GraphKind.MESH and task.gateway_count > 0
+
+
+def _gateways(child: Peer) -> dict[str, Peer]:
+    return child.task.gateways.get(child.host.announced.idc.casefold(), {})
 
 
 def _is_at_work(peer: Peer) -> bool:

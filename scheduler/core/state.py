@@ -14,7 +14,7 @@ from math import log, nan
 from msgspec.structs import replace
 
 from odonata.wire.message import Download, Host
-from scheduler.core import supply
+from scheduler.core import gateway, supply
 from scheduler.core.candidate import why_useless
 from scheduler.core.cluster import Cluster, ClusterConfig
 from scheduler.core.cost import CostWindow
@@ -271,6 +271,7 @@ class SchedulerState:
             self.move_peer(peer, PeerTrigger.LEAVE, now)
         peer.task.graph.remove(peer.id)
         self.bereft.pop(peer.id, None)
+        gateway.forget(peer)
         del self.peers[peer.id]
         del peer.task.peers[peer.id]
         del peer.host.peers[peer.id]

@@ -84,7 +84,7 @@ class Task:
     arrival_count: int = 0  # how often a peer became useful
     hungry: dict[str, Peer] = field(default_factory=dict[str, "Peer"])
     gateway_count: int = 0
-    gateways: dict[str, list[Peer]] = field(default_factory=dict[str, "list[Peer]"])
+    gateways: dict[str, dict[str, Peer]] = field(default_factory=dict[str, "dict[str, Peer]"])
     shortlist: Shortlist = field(default_factory=Shortlist)
     waiting: dict[str, Peer] = field(default_factory=dict[str, "Peer"])
     at_source: dict[str, Peer] = field(default_factory=dict[str, "Peer"])
