@@ -319,5 +319,5 @@ def test_a_pairs_rate_lies_among_its_pieces(pieces: list[tuple[float, float]]) -
 def test_costs_that_no_clock_can_tell_say_nothing_of_a_usual_piece() -> None:
     history = HostHistory()
     for number in range(USUAL_PIECES):
-        history.served(float(number), 4_194_304, 1e-320)
+        history.served(float(number), 4_194_304, 1e-208)
     assert isnan(history.usual_piece_rate_bytes_per_s(1))
