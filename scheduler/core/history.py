@@ -140,7 +140,7 @@ class HostHistory:
             self.recent.content_bytes += length
             self.pieces.value += 1.0
         self.finished_at_s = self.heard_at_s = now
-        if length > 0 and cost_s > 0:
+        if length > 0 and cost_s >= SHORTEST_BUSY_S:
             self.measured_count = min(self.measured_count + 1, USUAL_PIECES)
             step = log(length / cost_s) - self.log_piece_rate
             self.log_piece_rate += step / self.measured_count
@@ -224,8 +224,11 @@ class PairRates:
         return len(self._pairs)
 
     def served(self, now: float, giver: str, taker: str, length: int, cost_s: float) -> None:
-        """A piece of `length` bytes took `cost_s` from the one to the other; 0 says nothing."""
-        if not (giver and taker and length > 0 and 0 < cost_s <= LONGEST_COST_S):
+        """A piece of `length` bytes took `cost_s` from the one to the other.
+
+        Less than a clock can tell says nothing.
+        """
+        if not (giver and taker and length > 0 and SHORTEST_BUSY_S <= cost_s <= LONGEST_COST_S):
             return
         log_rate = log(length / cost_s)
         self.overall.add(now, log_rate)

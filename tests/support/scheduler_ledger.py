@@ -5,8 +5,9 @@ whom as a parent, who is on the way to the source, whom each child has blamed, w
 data centres, and which seeds were triggered. It never looks into the core's state. What no
 conversation tells, because it is the scheduler's own choice (whom it forgot, whom it evicted, which
 accusation it believed, how far a peer's life has got), it asks for as anybody may: StatPeer,
-StatTask and ListHosts. All is computed anew each time, by loops over all peers; above all, by whom
-bytes can reach a peer.
+StatTask and ListHosts. Who is out of contact (`ledger_contact`) and which tasks wait for those who
+come from another scheduler (`ledger_learning`) it knows from the events. All is computed anew each
+time, by loops over all peers; above all, by whom bytes can reach a peer.
 
 After each event it must agree with what the scheduler says of its edges, its counters and its
 waiting children, and must find every single answer allowed.
@@ -15,6 +16,9 @@ waiting children, and must find every single answer allowed.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+
+from support.ledger_contact import Contacts
+from support.ledger_learning import Learning
 
 from odonata.errors import NotFoundError
 from odonata.wire.message import (
@@ -26,20 +30,23 @@ from odonata.wire.message import (
     Parent,
     PieceBackToSourceFailed,
     PieceFailed,
+    PieceFinished,
     Register,
     Reschedule,
 )
 from scheduler.core.cluster import ClusterConfig
 from scheduler.core.core import SchedulerCore
-from scheduler.core.effect import Answer, CloseStream, SchedulerEffect, TriggerSeed
+from scheduler.core.effect import Answer, CloseStream, ProbeHost, SchedulerEffect, TriggerSeed
 from scheduler.core.event import (
     ClusterConfigured,
     HostAnnounced,
     PeerSpoke,
+    PiecesFinished,
     SchedulerEvent,
     SeedFailed,
     SeedFinished,
     StreamClosed,
+    TasksHeld,
 )
 from scheduler.core.graph import GraphKind
 from scheduler.core.limits import Limits
@@ -103,18 +110,24 @@ class Ledger:
         self._convicts: set[str] = set()  # host ids
         self._gateways: dict[tuple[str, str], list[str]] = {}  # by task id and data centre
         self._config = ClusterConfig()
+        self._contacts = Contacts()
+        self._learning = Learning(limits)
         self._new_waiters: set[str] = set()  # with this event
 
     def hear(self, event: SchedulerEvent, effects: list[SchedulerEffect], now: float) -> None:
         """Take an event in, judge its effects, and compare."""
         statuses = {status.host.id: status for status in self._core.list_hosts()}
-        self._take_event(event)
+        self._take_contact(event, statuses, now)
+        self._learning.hear(event, now)
+        self._take_event(event, now)
         self._take_evictions(statuses)
         self._take_ban(event, effects)
         self._take_states()
         self._forget_tasks()
         self._check_blocked(event, effects)
         for effect in effects:
+            if isinstance(effect, ProbeHost):
+                self._check_probe(event, effect.host.id, now)
             self._take_effect(effect, now)
         self._compare(statuses)
         self._check_order()
@@ -122,12 +135,46 @@ class Ledger:
 
     # --- events ---------------------------------------------------------------------------------
 
-    def _take_event(self, event: SchedulerEvent) -> None:
+    def _take_contact(
+        self, event: SchedulerEvent, statuses: dict[str, HostStatus], now: float
+    ) -> None:
+        """A seed that is lost is on the way no more; children are told a moment later."""
+        lost, orphaned = self._contacts.hear(event, self._heard(event), statuses, now)
+        for key in [key for key in self._flights if key[1] in lost]:
+            if self._hosts[key[1]].is_seed:
+                del self._flights[key]
+        for entry in self.peers.values():
+            for parent_id in list(entry.parents):
+                if self.peers[parent_id].host_id in orphaned:
+                    del entry.parents[parent_id]
+
+    def _heard(self, event: SchedulerEvent) -> list[str]:
+        """The hosts that must be there: of who speaks, and of who gave it a piece."""
+        if not isinstance(event, PeerSpoke | PiecesFinished):
+            return []
+        messages = (event.message,) if isinstance(event, PeerSpoke) else event.messages
+        entry = self.peers.get(event.peer_id)
+        if entry is None or any(isinstance(one, Register) for one in messages):
+            return []
+        named = [one.piece.parent_id for one in messages if isinstance(one, PieceFinished)]
+        parents = [self._of_task(entry, peer_id) for peer_id in named if entry.is_open]
+        return [entry.host_id, *(parent.host_id for parent in parents if parent is not None)]
+
+    def _check_probe(self, event: SchedulerEvent, host_id: str, now: float) -> None:
+        assert isinstance(event, PeerSpoke), f"{host_id} is probed, and nobody has said a word"
+        assert isinstance(event.message, PieceFailed), f"{host_id} is probed, and failed at nothing"
+        parent = self.peers[event.message.parent_id]
+        assert parent.host_id == host_id, f"{host_id} is probed in the place of {parent.host_id}"
+        self._contacts.check_probe(host_id, event.host_id, now)
+
+    def _take_event(self, event: SchedulerEvent, now: float) -> None:
         match event:
             case HostAnnounced(host=host):
                 self._hosts[host.id] = host
             case PeerSpoke():
-                self._take_words(event)
+                self._take_words(event, now)
+            case TasksHeld(host_id=host_id) if host_id in self._hosts:
+                self._take_holdings(event)
             case StreamClosed(peer_id=peer_id):
                 if peer_id in self.peers:
                     self.peers[peer_id].is_open = False
@@ -138,11 +185,29 @@ class Ledger:
             case _:
                 pass
 
-    def _take_words(self, event: PeerSpoke) -> None:
+    def _take_holdings(self, event: TasksHeld) -> None:
+        """Whole copies are peers that nobody needs to have a stream for."""
+        for held in event.held:
+            if held.peer_id in self.peers:
+                continue
+            self._lives += 1
+            self.peers[held.peer_id] = Entry(
+                event.host_id,
+                held.task_id,
+                Download(url=held.url, metadata_only=True),
+                is_ours=True,
+                life=self._lives,
+                is_open=False,
+            )
+            flight = self._flights.get((held.task_id, event.host_id))
+            if flight is not None:
+                flight.has_arrived = True
+
+    def _take_words(self, event: PeerSpoke, now: float) -> None:
         entry = self.peers.get(event.peer_id)
         match event.message:
             case Register(download=download):
-                self._register(event, download)
+                self._register(event, download, now)
             case Reschedule(parent_ids=parent_ids) if entry is not None and entry.is_open:
                 if entry.state in ("ReceivedNormal", "Running"):
                     entry.parents.clear()
@@ -155,6 +220,7 @@ class Ledger:
                 if parent is not None and parent is not entry:
                     count = self._failures.get(parent.host_id, 0)
                     self._failures[parent.host_id] = count + 1
+                    self._contacts.complain(parent.host_id, entry.host_id, now)
                     if entry.is_ours:
                         entry.parents.pop(parent_id, None)
             case PieceBackToSourceFailed(answer=answer) if entry is not None and entry.is_open:
@@ -164,7 +230,7 @@ class Ledger:
             case _:
                 pass
 
-    def _register(self, event: PeerSpoke, download: Download) -> None:
+    def _register(self, event: PeerSpoke, download: Download, now: float) -> None:
         """A new life, also of a peer that was there before.
 
         Strangers' hosts are turned away, and what the operator has forbidden.
@@ -180,6 +246,10 @@ class Ledger:
         flight = self._flights.get((event.task_id, event.host_id))
         if is_sent and flight is not None:
             flight.has_arrived = True
+        is_empty = self._core.stat_task(event.task_id).content_length == 0
+        members = [p for p, entry in self.peers.items() if entry.task_id == event.task_id]
+        if not (is_sent or is_empty or any(map(self.is_useful, members))):
+            self._learning.ask(event.task_id, resumes=event.resumes, now=now)
 
     def _of_task(self, entry: Entry, peer_id: str) -> Entry | None:
         other = self.peers.get(peer_id)
@@ -289,7 +359,7 @@ class Ledger:
     def _forget_tasks(self) -> None:
         """What is known of tasks that the scheduler has forgotten counts no more."""
         named = {task_id for task_id, _ in (*self._flights, *self._suspects, *self._gateways)}
-        for task_id in named:
+        for task_id in named | self._learning.task_ids:
             try:
                 self._core.stat_task(task_id)
             except NotFoundError:
@@ -297,6 +367,7 @@ class Ledger:
                 self._gateways = {k: v for k, v in self._gateways.items() if k[0] != task_id}
                 self._suspects = {key for key in self._suspects if key[0] != task_id}
                 self._liars = {key for key in self._liars if key[0] != task_id}
+                self._learning.forget(task_id)
 
     def _status(self, peer_id: str) -> PeerStatus | None:
         try:
@@ -340,21 +411,20 @@ class Ledger:
         """
         child = self.peers[child_id]
         assert child.is_open, f"{child_id} was answered, and is gone"
+        added = [p for p in named if not (child.is_ours and p in child.parents)]
+        self._check_gateway(child_id, added)
         if child.is_ours:
             child.parents = {p: pieces for p, pieces in child.parents.items() if p in named}
             for parent_id in child.parents:
                 self._check_kept(child_id, parent_id)
-            added = [parent_id for parent_id in named if parent_id not in child.parents]
-        else:
-            added = named
         assert added, f"{child_id} was answered, and got nobody new"
         for parent_id in added:
             self._check_parent(child_id, parent_id)
-        self._check_gateway(child_id, added)
         pieces = (
             child.download.concurrent_piece_count or self._limits.default_concurrent_piece_count
         )
         child.parents.update((parent_id, pieces) for parent_id in added)
+        self._note_gateway(child_id, added)
         if child.state == "ReceivedNormal":
             child.told_again_s = now
             if child.told_parents_s is None:
@@ -370,12 +440,14 @@ class Ledger:
             assert not under_way, f"task {task_id} has two seeds under way"
             what = trigger.download.priority
             assert what not in self._config.seed_block_list.priorities, f"seeds may not: {what}"
+            assert not self._learning.is_on(task_id, now), f"holders of {task_id} are to come"
         else:
             firsts = [one for one in under_way if one.number == 0]
             assert firsts, f"task {task_id} has seed {share.index}, and no first one"
             assert firsts[0].has_arrived, f"task {task_id} has others before the first has come"
             assert share.index not in {one.number for one in under_way}
             assert len(under_way) < share.count, f"task {task_id} has too many seeds"
+        assert trigger.host.id not in self._contacts.lost, f"{trigger.host.id} is lost"
         key = (task_id, trigger.host.id)
         assert key not in self._flights, f"{key} is under way already"
         self._flights[key] = Flight(now, None if share is None else share.index)
@@ -426,20 +498,28 @@ class Ledger:
         """Few peers of a data centre get parents in another one.
 
         Hosts that are no good are another matter: somebody must try them out, or nobody else is
-        left. So it is with seeds and stock peers.
+        left. So it is with seeds and stock peers. Whether it is a gateway already is told by the
+        parents it had, for one of them may just be exchanged.
         """
         child = self.peers[child_id]
         host = self._hosts[child.host_id]
         far = [parent_id for parent_id in added if self._is_far(child_id, parent_id)]
-        if not far:
-            return
-        key = (child.task_id, host.idc)
-        reached = self.reached()
-        at_work = [p for p in self._gateways.get(key, []) if self._is_at_work(p, reached)]
         is_bound = child.is_ours and not host.is_seed and self._is_mesh
+        at_work = self._at_work((child.task_id, host.idc))
         if is_bound and child_id not in at_work and any(map(self._is_good, far)):
             assert len(at_work) < self._limits.gateway_count, f"{child_id} is one gateway too many"
-        self._gateways[key] = [p for p in at_work if p != child_id] + [child_id]
+
+    def _note_gateway(self, child_id: str, added: list[str]) -> None:
+        if any(self._is_far(child_id, parent_id) for parent_id in added):
+            child = self.peers[child_id]
+            key = (child.task_id, self._hosts[child.host_id].idc)
+            at_work = self._at_work(key)
+            self._gateways[key] = [p for p in at_work if p != child_id] + [child_id]
+
+    def _at_work(self, key: tuple[str, str]) -> list[str]:
+        """The gateways of a task and a data centre that fetch, or have everything."""
+        reached = self.reached()
+        return [p for p in self._gateways.get(key, []) if self._is_at_work(p, reached)]
 
     def _is_at_work(self, peer_id: str, reached: set[str]) -> bool:
         entry = self.peers.get(peer_id)
@@ -461,6 +541,8 @@ class Ledger:
         if why == NOBODY_HELPS:
             hopes = [p for p in self._hopes(child_id, now, certain=True) if self._is_good(p)]
             assert not hopes, f"{child_id} was sent to the source, though {hopes} are on their way"
+            is_early = self._learning.is_on(child.task_id, now)
+            assert not is_early, f"{child_id} was sent to the source, and holders are to come"
 
     # --- the rules, said anew -------------------------------------------------------------------
 
@@ -497,7 +579,7 @@ class Ledger:
         entry = self.peers[peer_id]
         if entry.state not in ("Running", "BackToSource", "Succeeded"):
             return False
-        if self._hosts[entry.host_id].disable_shared:
+        if self._hosts[entry.host_id].disable_shared or entry.host_id in self._contacts.lost:
             return False
         return peer_id in (self.reached() if reached is None else reached)
 
@@ -645,7 +727,8 @@ class Ledger:
             if task_id == entry.task_id and host_id != entry.host_id
             if not flight.has_arrived and now < flight.at_s + timeout_s
         ]
-        assert hopes or seeds, f"{peer_id} waits for nobody"
+        is_early = self._learning.is_on(entry.task_id, now)
+        assert hopes or seeds or is_early, f"{peer_id} waits for nobody"
         if entry.state == "ReceivedNormal" and hopes:
             return  # a newcomer may be held until those before it have started
         reached = self.reached()

@@ -7,6 +7,7 @@ returns the effects; `told` puts effects into words, one line each.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import starmap
 from random import Random
 
 from models.dragonfly import DragonflyRanker
@@ -60,6 +61,7 @@ from scheduler.core.event import (
     HostUnreachable,
     PeerDeleted,
     PeerSpoke,
+    PiecesFinished,
     SchedulerEvent,
     SeedFailed,
     SeedFinished,
@@ -202,19 +204,21 @@ class World:
         cost_s: float = 0.1,
         digest: str = "",
     ) -> list[SchedulerEffect]:
-        traffic = TrafficType.REMOTE_PEER if parent_id else TrafficType.BACK_TO_SOURCE
-        piece = Piece(
-            number=number,
-            offset=number * PIECE_LENGTH,
-            length=length,
-            digest=digest,
-            parent_id=parent_id,
-            traffic_type=traffic,
-            cost_s=cost_s,
+        return self.say(
+            peer_id, _finished_piece(number, parent_id, length=length, cost_s=cost_s, digest=digest)
         )
-        if parent_id:
-            return self.say(peer_id, PieceFinished(piece=piece))
-        return self.say(peer_id, PieceBackToSourceFinished(piece=piece))
+
+    def pieces(self, peer_id: str, parent_ids: dict[int, str]) -> list[SchedulerEffect]:
+        """Pieces arrive, each from a parent ("": the source), and are reported together."""
+        host_id, task_id = self.homes[peer_id]
+        return self.handle(
+            PiecesFinished(
+                host_id=host_id,
+                task_id=task_id,
+                peer_id=peer_id,
+                messages=tuple(starmap(_finished_piece, parent_ids.items())),
+            )
+        )
 
     def piece_failed(
         self,
@@ -326,6 +330,26 @@ class World:
 
     def task(self, task_id: str = "t") -> Task:
         return self.core.state.tasks[task_id]
+
+
+def _finished_piece(
+    number: int,
+    parent_id: str,
+    *,
+    length: int = PIECE_LENGTH,
+    cost_s: float = 0.1,
+    digest: str = "",
+) -> PieceFinished | PieceBackToSourceFinished:
+    piece = Piece(
+        number=number,
+        offset=number * PIECE_LENGTH,
+        length=length,
+        digest=digest,
+        parent_id=parent_id,
+        traffic_type=TrafficType.REMOTE_PEER if parent_id else TrafficType.BACK_TO_SOURCE,
+        cost_s=cost_s,
+    )
+    return PieceFinished(piece=piece) if parent_id else PieceBackToSourceFinished(piece=piece)
 
 
 def _source_answer(status_code: int | None) -> SourceAnswer | None:

@@ -29,13 +29,14 @@ from hypothesis.stateful import (
 from msgspec.structs import replace
 from support.decision_record import bad, chosen_rows, doubles, slots
 from support.scheduler_ledger import Ledger
-from support.scheduler_world import World, download, host
+from support.scheduler_world import PIECE_LENGTH, World, download, host
 
 from models.dragonfly import DragonflyRanker
 from odonata.telemetry.record import DecisionRecord
 from odonata.wire.message import (
     ByteRange,
     Download,
+    HeldTask,
     Host,
     NeedBackToSource,
     NormalTask,
@@ -169,6 +170,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         changes=st.sampled_from((False, False, True)),
         interval_s=st.sampled_from((60, 60, 0)),
         sharing=st.booleans(),
+        returns=st.sampled_from((False, False, True)),
     )
     def announce(
         self,
@@ -178,12 +180,15 @@ class SchedulerMachine(RuleBasedStateMachine):
         changes: bool,
         interval_s: float,
         sharing: bool,
+        returns: bool,
     ) -> None:
         """A host says hello again: as before, from another address, or as the other type."""
         one = self.host(host_id, seed=(host_id in SEED_HOSTS) != changes, shared=shared)
         if moves:
             one = replace(one, ip="10.1.1.1", port=one.port + 1)
-        self.heed(self.world.announce(one, interval_s=interval_s, shares_source=sharing))
+        self.heed(
+            self.world.announce(one, interval_s=interval_s, shares_source=sharing, returns=returns)
+        )
 
     @rule(
         parents=st.sampled_from((None, 1, 2)),
@@ -218,6 +223,27 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(host_id=st.sampled_from(HOSTS))
     def nobody_answers(self, host_id: str) -> None:
         self.heed(self.world.unreachable(host_id))
+
+    @rule(target=peers, host_id=st.sampled_from(HOSTS), task_id=st.sampled_from(("t", "t", "u")))
+    def hold(self, host_id: str, task_id: str) -> str:
+        """A host says what it has had for long; no stream belongs to it."""
+        self.born += 1
+        peer_id = f"p{self.born}"
+        self.world.ours.add(peer_id)
+        self.world.homes[peer_id] = (host_id, task_id)
+        self.clients[peer_id] = Client(
+            host_id, task_id, is_ours=True, has_asked=False, is_open=False
+        )
+        held = HeldTask(
+            task_id=task_id,
+            peer_id=peer_id,
+            url="http://origin/blob",
+            content_length=3 * PIECE_LENGTH,
+            piece_length=PIECE_LENGTH,
+        )
+        for _ in range(2):  # the second time that is no news
+            self.heed(self.world.tells(host_id, held))
+        return peer_id
 
     # --- asking ---
 
@@ -325,6 +351,11 @@ class SchedulerMachine(RuleBasedStateMachine):
     ) -> None:
         parent_id = "" if from_source else parent_id
         self.heed(self.world.piece(peer_id, number, parent_id, cost_s=cost_s, digest=digest))
+
+    @rule(peer_id=peers, parent_id=peers, count=st.integers(1, 4))
+    def finish_pieces(self, peer_id: str, parent_id: str, count: int) -> None:
+        """Several reports arrive together, some of them from the source."""
+        self.heed(self.world.pieces(peer_id, {n: (parent_id, "")[n % 2] for n in range(count)}))
 
     @rule(peer_id=peers, parent_id=peers, wrong_digest=st.booleans())
     def fail_piece(self, peer_id: str, parent_id: str, wrong_digest: bool = False) -> None:

@@ -284,6 +284,7 @@ def test_a_pairs_rate_is_the_geometric_mean_of_its_pieces() -> None:
         ("a", "b", 0, 1.0),
         ("a", "b", 1, 0.0),
         ("a", "b", 1, nan),
+        ("a", "b", 4_194_304, 1e-208),  # no clock can tell, and the rate would not fit a float32
     ],
 )
 def test_what_names_no_pair_or_no_rate_is_no_piece(
@@ -313,3 +314,10 @@ def test_a_pairs_rate_lies_among_its_pieces(pieces: list[tuple[float, float]]) -
         rate.add(now, log(bytes_per_s))
     rates = [bytes_per_s for _, bytes_per_s in pieces]
     assert min(rates) * (1 - 1e-9) <= rate.bytes_per_s <= max(rates) * (1 + 1e-9)
+
+
+def test_costs_that_no_clock_can_tell_say_nothing_of_a_usual_piece() -> None:
+    history = HostHistory()
+    for number in range(USUAL_PIECES):
+        history.served(float(number), 4_194_304, 1e-208)
+    assert isnan(history.usual_piece_rate_bytes_per_s(1))
