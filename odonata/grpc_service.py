@@ -210,7 +210,10 @@ def _watched_absence(_: None, watches: Sequence[Callable[..., Watched]]) -> Any:
 
 
 def _watched_listener(implementation: Any, watches: Sequence[Callable[..., Watched]]) -> Any:
-    return lambda outlet: _WatchedListener(implementation, outlet, watches)
+    def watched(outlet: Outlet) -> Listener:
+        return _WatchedListener(implementation, outlet, watches)
+
+    return watched
 
 
 _WATCHED: Final[dict[Form, Callable[[Any, Sequence[Callable[..., Watched]]], Any]]] = {
