@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING
 
 from scheduler.core import rota, waiting
 from scheduler.core.candidate import why_out_of_order, why_unsuited
+from scheduler.core.gateway import is_far, stays_near
 from scheduler.core.reschedule import RESCHEDULABLE
 from scheduler.core.supply import is_supplied
 
@@ -95,6 +96,8 @@ def _find_child(host: KnownHost, limits: Limits) -> tuple[Peer, Peer] | None:
         if len(parents) > rota.places_of(child, limits):
             continue  # it tries out somebody already
         if why_unsuited(child, peer) is not None:
+            continue
+        if is_far(child, peer) and stays_near(child):
             continue
         if why_out_of_order(child, peer, graph.below(child.id)) is None:
             return child, peer

@@ -11,7 +11,8 @@ from support.standing_load import LoadSettings, StandingLoad
 from scheduler.core.standing import HostState
 
 HOUR_S = 3600.0
-SEEDS = range(1, 6)
+SEEDS = [1, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 6))]
+"""One in every run: each takes a minute. The others on request."""
 
 
 @pytest.mark.parametrize("sigma", [0.8, 1.0])

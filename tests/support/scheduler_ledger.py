@@ -108,7 +108,6 @@ class Ledger:
         self._liars: set[tuple[str, str]] = set()  # task id, host id
         self._suspects: set[tuple[str, str]] = set()  # they may be liars
         self._convicts: set[str] = set()  # host ids
-        self._gateways: dict[tuple[str, str], list[str]] = {}  # by task id and data centre
         self._config = ClusterConfig()
         self._contacts = Contacts()
         self._learning = Learning(limits)
@@ -358,13 +357,12 @@ class Ledger:
 
     def _forget_tasks(self) -> None:
         """What is known of tasks that the scheduler has forgotten counts no more."""
-        named = {task_id for task_id, _ in (*self._flights, *self._suspects, *self._gateways)}
+        named = {task_id for task_id, _ in (*self._flights, *self._suspects)}
         for task_id in named | self._learning.task_ids:
             try:
                 self._core.stat_task(task_id)
             except NotFoundError:
                 self._flights = {k: v for k, v in self._flights.items() if k[0] != task_id}
-                self._gateways = {k: v for k, v in self._gateways.items() if k[0] != task_id}
                 self._suspects = {key for key in self._suspects if key[0] != task_id}
                 self._liars = {key for key in self._liars if key[0] != task_id}
                 self._learning.forget(task_id)
@@ -412,7 +410,6 @@ class Ledger:
         child = self.peers[child_id]
         assert child.is_open, f"{child_id} was answered, and is gone"
         added = [p for p in named if not (child.is_ours and p in child.parents)]
-        self._check_gateway(child_id, added)
         if child.is_ours:
             child.parents = {p: pieces for p, pieces in child.parents.items() if p in named}
             for parent_id in child.parents:
@@ -424,7 +421,6 @@ class Ledger:
             child.download.concurrent_piece_count or self._limits.default_concurrent_piece_count
         )
         child.parents.update((parent_id, pieces) for parent_id in added)
-        self._note_gateway(child_id, added)
         if child.state == "ReceivedNormal":
             child.told_again_s = now
             if child.told_parents_s is None:
@@ -493,40 +489,6 @@ class Ledger:
         assert parent_id not in self.peers[child_id].parents, f"{child_id} has {parent_id} already"
         assert self.is_in_order(child_id, parent_id), f"{child_id} must not be below {parent_id}"
         assert self.peers[parent_id].host_id not in self._convicts, f"{parent_id} is convicted"
-
-    def _check_gateway(self, child_id: str, added: list[str]) -> None:
-        """Few peers of a data centre get parents in another one.
-
-        Hosts that are no good are another matter: somebody must try them out, or nobody else is
-        left. So it is with seeds and stock peers. Whether it is a gateway already is told by the
-        parents it had, for one of them may just be exchanged.
-        """
-        child = self.peers[child_id]
-        host = self._hosts[child.host_id]
-        far = [parent_id for parent_id in added if self._is_far(child_id, parent_id)]
-        is_bound = child.is_ours and not host.is_seed and self._is_mesh
-        at_work = self._at_work((child.task_id, host.idc))
-        if is_bound and child_id not in at_work and any(map(self._is_good, far)):
-            assert len(at_work) < self._limits.gateway_count, f"{child_id} is one gateway too many"
-
-    def _note_gateway(self, child_id: str, added: list[str]) -> None:
-        if any(self._is_far(child_id, parent_id) for parent_id in added):
-            child = self.peers[child_id]
-            key = (child.task_id, self._hosts[child.host_id].idc)
-            at_work = self._at_work(key)
-            self._gateways[key] = [p for p in at_work if p != child_id] + [child_id]
-
-    def _at_work(self, key: tuple[str, str]) -> list[str]:
-        """The gateways of a task and a data centre that fetch, or have everything."""
-        reached = self.reached()
-        return [p for p in self._gateways.get(key, []) if self._is_at_work(p, reached)]
-
-    def _is_at_work(self, peer_id: str, reached: set[str]) -> bool:
-        entry = self.peers.get(peer_id)
-        if entry is None or entry.is_waiting:
-            return False
-        is_fetching = entry.state in ("ReceivedNormal", "Running") and peer_id in reached
-        return entry.state == "Succeeded" or is_fetching
 
     def _is_far(self, child_id: str, parent_id: str) -> bool:
         ours, theirs = (self._hosts[self.peers[p].host_id].idc for p in (child_id, parent_id))
