@@ -45,9 +45,11 @@ class Files:
     def __init__(self, origin: Origin, folder: Path) -> None:
         self._origin = origin
         self._folder = folder
-        contents = {f"/{n}": make_content(size, n) for n, size in enumerate(SIZES)}
-        self.urls = {path: origin.add(path, content) for path, content in contents.items()}
-        self._digests = {path: hashlib.sha256(one).hexdigest() for path, one in contents.items()}
+        self._contents = {f"/{n}": make_content(size, n) for n, size in enumerate(SIZES)}
+        self.urls = {path: origin.add(path, one) for path, one in self._contents.items()}
+        self._digests = {
+            path: hashlib.sha256(one).hexdigest() for path, one in self._contents.items()
+        }
         self.arrived = 0
 
     async def all_to(self, name: str, peer: Process, tag: str) -> list[BaseException]:
@@ -64,6 +66,13 @@ class Files:
         assert await asyncio.to_thread(sha256, output) == self._digests[path]
         self.arrived += 1
 
+    def hold_back_largest(self) -> asyncio.Event:
+        """The origin sends half of it, and the rest when the event is set."""
+        gate = asyncio.Event()
+        path, content = max(self._contents.items(), key=lambda item: len(item[1]))
+        self._origin.add(path, content, Manners(gate=gate))
+        return gate
+
     def copied_more_than(self, times: float) -> dict[str, float]:
         """Files that the origin sent more often, and how often it did."""
         copies = {path: self._origin.copies(path) for path in self.urls}
@@ -75,9 +84,11 @@ def descriptors(peer: Process) -> int:
 
 
 async def kill_in_the_middle(files: Files, victim: Process) -> None:
-    before = files.arrived
+    """Of all the victim gets, one file cannot have arrived yet."""
+    before, gate = files.arrived, files.hold_back_largest()
     await eventually(lambda: files.arrived >= before + len(SIZES), timeout_s=PATIENCE_S)
     await victim.kill()
+    gate.set()
 
 
 async def test_everything_ends_right_though_a_peer_is_killed(tmp_path: Path) -> None:
@@ -102,12 +113,11 @@ async def test_everything_ends_right_though_a_peer_is_killed(tmp_path: Path) -> 
         before = {name: descriptors(one) for name, one in peers.items()}
 
         victim = peers.pop("peer3")
-        killing = asyncio.ensure_future(kill_in_the_middle(files, victim))
-        lost, *failed = await asyncio.gather(
+        _, lost, *failed = await asyncio.gather(
+            kill_in_the_middle(files, victim),
             files.all_to("victim", victim, "second"),
             *(files.all_to(name, one, "second") for name, one in peers.items()),
         )
-        await killing
         assert lost, "it was killed in the middle"
         assert all(isinstance(error, OdonataError) for error in lost)
         assert failed == [[]] * len(peers)
