@@ -42,8 +42,8 @@ from support.scheduler_client import connected, settings  # noqa: E402
 from support.scheduler_client import host as wire_host  # noqa: E402
 from support.scheduler_world import PIECE_LENGTH, World, download, host, parents  # noqa: E402
 
-from models.rule import RuleRanker  # noqa: E402
-from odonata import logs  # noqa: E402
+from models.rule_ranker import RuleRanker  # noqa: E402
+from odonata import collector, logs  # noqa: E402
 from odonata.wire.message import (  # noqa: E402
     BackToSourceStarted,
     Download,
@@ -132,6 +132,7 @@ def decisions(rounds: int) -> dict[str, Any]:
         costs = decision_costs_s(world, rounds)
         by_peers[str(count)] = round(sum(costs) / len(costs) * 1e6, 1)
     world = crowd(PEERS)
+    collector.look_seldom()  # as the scheduler does
     decision_costs_s(world, 200)
     costs = sorted(decision_costs_s(world, 2 * rounds))
     return {
