@@ -157,23 +157,22 @@ def column_of(name: str) -> int:
 class Packed(NamedTuple):
     """Facts of n candidates as they are kept: three rows of doubles for each, in their order.
 
-    In a peer's row stands the turn at which it was named last, in the place of the turns since
-    then: these are counted from `turn_count`.
+    In a peer's row nothing stands in the place of the turns since it was named: these pass for all
+    alike, and a row shall be kept. They are in `turns`.
     """
 
     hosts: Sequence[bytes]
     peers: Sequence[bytes]
     pairs: Sequence[bytes]
+    turns: Sequence[float]
     common: tuple[float, ...]
-    turn_count: float = 0.0
 
     def row_bytes(self) -> bytes:
         """All n x len(FACTS) of them, row by row."""
         common = repeat(COMMON_ROW.pack(*self.common), len(self.hosts))
         parts = zip(self.hosts, self.peers, self.pairs, common, strict=True)
         rows = bytearray().join(chain.from_iterable(parts))
-        turns = np.frombuffer(rows, dtype=_DOUBLE)[_TURNS :: len(FACTS)]
-        np.subtract(self.turn_count, turns, out=turns)
+        np.frombuffer(rows, dtype=_DOUBLE)[_TURNS :: len(FACTS)] = self.turns
         return bytes(rows)
 
     def facts(self) -> FloatArray:
@@ -266,12 +265,14 @@ class CandidateBatch:
 def _packed(facts: FloatArray) -> Packed:
     """The rows that make these facts: equal ones are equal byte for byte."""
     rows = facts.astype(_DOUBLE, order="C")  # a copy
-    np.negative(rows[:, _TURNS], out=rows[:, _TURNS])
+    turns: list[float] = rows[:, _TURNS].tolist()
+    rows[:, _TURNS] = 0.0
     peers_end = HOST_FACT_COUNT + PEER_FACT_COUNT
     common = rows[0, _ROW_COUNT:].tolist() if len(rows) else [nan] * COMMON_FACT_COUNT
     return Packed(
         hosts=[row[:HOST_FACT_COUNT].tobytes() for row in rows],
         peers=[row[HOST_FACT_COUNT:peers_end].tobytes() for row in rows],
         pairs=[row[peers_end:_ROW_COUNT].tobytes() for row in rows],
+        turns=turns,
         common=tuple(common),
     )

@@ -7,14 +7,13 @@ decides.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from models.facts import BoolArray, CandidateBatch, FloatArray
+from odonata.wire.message import Value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Ranking:
+class Ranking(Value, frozen=True, kw_only=True, eq=False):
     """Scores of a batch, higher is better; `bad` marks candidates better left alone.
 
     Both have shape (n,); scores are finite. `ranked_by` names who ranked in the end; `fallback`

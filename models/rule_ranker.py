@@ -9,6 +9,7 @@ equals are equal everywhere.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from math import exp2, log
 from typing import NamedTuple, TypeVar
@@ -19,9 +20,9 @@ from models.facts import (
     CLAIM_LIMIT,
     COMMON_FACT_COUNT,
     FACT_NAMES,
-    HOST_ROW,
+    HOST_FACT_COUNT,
     PAIR_ROW,
-    PEER_ROW,
+    PEER_FACT_COUNT,
     CandidateBatch,
     Packed,
 )
@@ -46,6 +47,33 @@ from models.rule import (
 
 T = TypeVar("T")
 
+
+def _only(names: tuple[str, ...], first: int, count: int) -> struct.Struct:
+    """Reads these facts, in their order, from a row of `count` facts that begin at the `first`."""
+    row = FACT_NAMES[first : first + count]
+    assert [name for name in row if name in names] == list(names)
+    return struct.Struct("<" + "".join("d" if name in names else "8x" for name in row))
+
+
+_OF_HOST = _only(
+    (
+        "max_tx_bits_per_s",
+        "reported_tx_bits_per_s",
+        "upload_slots",
+        "child_count",
+        "reported_child_count",
+        "served_rate_bytes_per_s",
+        "served_piece_count",
+        "served_failure_count",
+        "report_age_s",
+    ),
+    0,
+    HOST_FACT_COUNT,
+)
+_OF_PEER = _only(
+    ("is_finished", "can_serve", "finished_piece_count", "depth"), HOST_FACT_COUNT, PEER_FACT_COUNT
+)
+
 ROWS_REMEMBERED = 16_384
 """Of hosts, of peers, and of pairs; some 6 MiB each. Rows come and go as what they tell of changes;
 when there are so many, all are forgotten."""
@@ -66,7 +94,7 @@ class RuleRanker:
         scores, bad = row_scores(batch.packed)
         return Ranking(
             scores=np.array(scores),
-            bad=np.array(bad),
+            bad=np.array(bad) if True in bad else np.zeros(len(bad), dtype=np.bool_),
             ranked_by=self.name,
             temperature=TEMPERATURE,
         )
@@ -111,27 +139,28 @@ def row_scores(packed: Packed) -> tuple[list[float], list[bool]]:
     total = _claim(packed.common[_TOTAL])
     finished_weight = FINISHED_WEIGHT / max(total, 1.0) if total else 0.0
     ways = {row: _way_over(_WAY_PARTS[row], log_pairs) for row in set(packed.pairs)}
+    most, trust, of_known = RATIO_LIMIT, CLAIM_TRUST, PAIR_OF_KNOWN
     scores: list[float] = []
-    for (weight, log_served, log_uplink, rest), peer, row in zip(
+    for (weight, log_served, log_uplink, rest), (finished, least, more, _), row in zip(
         hosts, peers, packed.pairs, strict=True
     ):
         expected, (way, near) = 0.0, ways[row]
         if log_uplink is not None:
             ratio = log_uplink - mean_log_uplink
-            if ratio > RATIO_LIMIT or ratio < -RATIO_LIMIT:
-                ratio = RATIO_LIMIT if ratio > 0.0 else -RATIO_LIMIT
-            expected = CLAIM_TRUST * ratio
-        if log_swarm is not None and weight:
+            if not -most <= ratio <= most:
+                ratio = most if ratio > 0.0 else -most
+            expected = trust * ratio
+        if weight and log_swarm is not None:
             ratio = log_served - log_swarm
-            if ratio > RATIO_LIMIT or ratio < -RATIO_LIMIT:
-                ratio = RATIO_LIMIT if ratio > 0.0 else -RATIO_LIMIT
+            if not -most <= ratio <= most:
+                ratio = most if ratio > 0.0 else -most
             expected += weight * (ratio - expected)
-            way *= 1.0 - PAIR_OF_KNOWN * weight
-        own = finished_weight * peer.finished
-        if own < peer.least or own > FINISHED_WEIGHT:
-            own = peer.least if own < peer.least else FINISHED_WEIGHT
-        scores.append(expected + way + rest + own + peer.rest + near)
-    return scores, [peer.is_unable for peer in peers]
+            way *= 1.0 - of_known * weight
+        own = finished_weight * finished
+        if not least <= own <= FINISHED_WEIGHT:
+            own = least if own < least else FINISHED_WEIGHT
+        scores.append(expected + way + rest + own + more + near)
+    return scores, [is_unable for *_, is_unable in peers]
 
 
 class PeerPart(NamedTuple):
@@ -152,10 +181,8 @@ class WayPart(NamedTuple):
 
 
 def _host_part(row: bytes) -> HostPart:
-    told = [x if 0.0 <= x <= CLAIM_LIMIT else _claim(x) for x in HOST_ROW.unpack(row)]
-    uplink, reported, _, slots, _, _, _, children, before, served, _, pieces, failures, age_s, _ = (
-        told
-    )
+    told = [x if 0.0 <= x <= CLAIM_LIMIT else _claim(x) for x in _OF_HOST.unpack(row)]
+    uplink, reported, slots, children, before, served, pieces, failures, age_s = told
     log_places = log(children + 1.0)
     share = -log_places
     if reported > 0.0 and uplink > 0.0:
@@ -168,10 +195,10 @@ def _host_part(row: bytes) -> HostPart:
     if slots > 0.0:
         rest -= SLOT_WEIGHT * min(max(log_places - log(max(slots, LEAST)), 0.0), RATIO_LIMIT)
     return HostPart(
-        weight=pieces / (pieces + PRIOR_PIECES) if served > 0.0 else 0.0,
-        log_served=log(max(served, LEAST)),
-        log_uplink=log(uplink) if uplink >= 1.0 else None,
-        rest=rest,
+        pieces / (pieces + PRIOR_PIECES) if served > 0.0 else 0.0,
+        log(max(served, LEAST)),
+        log(uplink) if uplink >= 1.0 else None,
+        rest,
     )
 
 
@@ -189,13 +216,10 @@ def _mean_log_uplink(parts: list[HostPart]) -> float:
 
 
 def _peer_part(row: bytes) -> PeerPart:
-    _, _, is_finished, can_serve, finished, _, depth, *_ = PEER_ROW.unpack(row)
-    return PeerPart(
-        finished=_claim(finished),
-        least=FINISHED_WEIGHT * min(_claim(is_finished), 1.0),
-        rest=-DEPTH_WEIGHT * _claim(depth),
-        is_unable=not can_serve > 0.0,
-    )
+    told = [x if 0.0 <= x <= CLAIM_LIMIT else _claim(x) for x in _OF_PEER.unpack(row)]
+    is_finished, can_serve, finished, depth = told
+    least = FINISHED_WEIGHT * min(is_finished, 1.0) if is_finished else 0.0
+    return PeerPart(finished, least, -DEPTH_WEIGHT * depth, not can_serve)
 
 
 def _way_part(row: bytes) -> WayPart:

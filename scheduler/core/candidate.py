@@ -148,16 +148,17 @@ def survey(child: Peer, among: Iterable[Peer] | None = None, enough: int | None 
     has_children = bool(task.graph.children(child.id))  # without, only it is below it
     is_simple = not is_near_only and not task.liars
     keeps_stock = child.is_ours and task.graph.kind is GraphKind.MESH
+    good = HostState.GOOD
     for parent in task.useful.values() if among is None else among:
         host = parent.host
         if (  # nothing that could speak against it: most are so, and need no closer look
             is_simple
             and host is not home
-            and (parent.is_ours or not keeps_stock or parent.state in _WITHOUT_PARENTS)
-            and host.standing.state is HostState.GOOD
+            and host.standing.state is good
             and parent.range is None
             and not host.announced.disable_shared
-            and parent.id not in blocked
+            and (not keeps_stock or parent.is_ours or parent.state in _WITHOUT_PARENTS)
+            and not (blocked and parent.id in blocked)
             and not (has_children and parent.id in below)
         ):
             seen.eligible.append(parent)

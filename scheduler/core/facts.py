@@ -112,8 +112,10 @@ def facts(
         hosts.append(host_row(host, now) if row is None or host.row_at_s < packed_since_s else row)
         peers.append(peer.row or peer_row(peer))
         pairs.append(ways[host.place])
+    turn = state.turn_count
+    turns = [turn - peer.named_at_turn for peer in candidates]
     common = _common(child, candidates, state)
-    return CandidateBatch(packed=Packed(hosts, peers, pairs, common, state.turn_count))
+    return CandidateBatch(packed=Packed(hosts, peers, pairs, turns, common))
 
 
 def host_row(host: KnownHost, now: float) -> bytes:
@@ -150,7 +152,7 @@ def peer_row(peer: Peer) -> bytes:
         graph.depth(peer.id),
         len(peer.costs),
         *peer.costs.latest_and_others(),
-        peer.named_at_turn,
+        0.0,  # the turns since it was named, in `Packed.turns`
     )
     return peer.row
 

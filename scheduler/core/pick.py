@@ -31,18 +31,18 @@ are equal at a border have equal parts of what is left there. The sum over all c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import pairwise
 from math import exp, floor
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from models.facts import BoolArray, FloatArray
+from odonata.wire.message import Value
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from random import Random
 
-    from models.facts import BoolArray, FloatArray
     from models.ranker import Ranking
 
 REACH = 2
@@ -55,10 +55,6 @@ SEED_BITS = 63
 _SEEDS = float(2**SEED_BITS)
 STEPS_MAX = 100
 """Of the search for t, by Newton's method from below; it takes about ten."""
-
-
-Key = tuple[float, float]
-"""By what candidates are ordered: score, downwards, and children."""
 
 
 class Lots:
@@ -89,8 +85,7 @@ class Lots:
         return self._rng
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Pick:
+class Pick(Value, frozen=True, kw_only=True, eq=False):
     """Who was taken. `rows` are the chosen ones, in the order of the answer.
 
     `order` has all rows, the best first; `left_out` marks who was left out as bad, `propensities`
@@ -112,11 +107,11 @@ def pick(
     """Take at most `places` of the n ranked; `children` are those of each one's host now."""
     count = len(children)
     left_out, bad = ranking.bad, ranking.bad.tolist()
-    if all(bad):
+    if True in bad and False not in bad:
         left_out, bad = np.zeros_like(left_out), [False] * count
-    keys = [(-score, load) for score, load in zip(ranking.scores.tolist(), children, strict=True)]
-    order = _in_order(keys, lots)
-    good = [row for row in order if not bad[row]] if any(bad) else order
+    scores: list[float] = ranking.scores.tolist()
+    order = _in_order(scores, children, lots)
+    good = [row for row in order if not bad[row]] if True in bad else order
     places = min(places, len(good))
     is_explored = lots.explores(exploration)
     if len(good) == places:
@@ -128,7 +123,7 @@ def pick(
         chosen = _draw(good, reach, places, lots.rng)
     else:
         chosen = good[:places]
-    chances = reach if len(reach) == len(good) else _beyond(keys, good, reach)
+    chances = reach if len(reach) == len(good) else _beyond(scores, children, good, reach)
     uniform = exploration * places / len(good)
     propensities = [0.0] * count
     for row, chance in zip(good, chances, strict=True):
@@ -143,27 +138,35 @@ def pick(
     )
 
 
-def _in_order(keys: list[Key], lots: Lots) -> list[int]:
+def _in_order(scores: list[float], children: Sequence[float], lots: Lots) -> list[int]:
     """All rows, the best first."""
-    order = sorted(range(len(keys)), key=keys.__getitem__)
-    if all(keys[row] != keys[following] for row, following in pairwise(order)):
-        return order
+    if len(set(scores)) == len(scores):
+        return sorted(range(len(scores)), key=scores.__getitem__, reverse=True)
+    keys = [(-score, load) for score, load in zip(scores, children, strict=True)]
+    if len(set(keys)) == len(keys):
+        return sorted(range(len(keys)), key=keys.__getitem__)
     dice = [lots.rng.random() for _ in keys]
-    return sorted(order, key=lambda row: (keys[row], dice[row]))
+    return sorted(range(len(keys)), key=lambda row: (keys[row], dice[row]))
 
 
-def _beyond(keys: list[Key], good: list[int], reach: list[float]) -> list[float]:
+def _beyond(
+    scores: list[float], children: Sequence[float], good: list[int], reach: list[float]
+) -> list[float]:
     """The chances of all: who is equal to the last one within reach has an equal part in it.
 
     That he stood before the border and they behind it was a throw of the dice.
     """
     count, last = len(good), len(reach) - 1
     chances = reach + [0.0] * (count - len(reach))
-    border = keys[good[last]]
+    score, load = scores[good[last]], children[good[last]]
+
+    def is_equal(place: int) -> bool:
+        return scores[good[place]] == score and children[good[place]] == load
+
     first = end = last
-    while end + 1 < count and keys[good[end + 1]] == border:
+    while end + 1 < count and is_equal(end + 1):
         end += 1
-    while end > last and first > 0 and keys[good[first - 1]] == border:
+    while end > last and first > 0 and is_equal(first - 1):
         first -= 1
     equal = end + 1 - first
     chances[first : end + 1] = [sum(chances[first : end + 1]) / equal] * equal

@@ -272,7 +272,10 @@ def _take_best(
         level = levels[number]
         size = len(level)
         if size > 2 * room:
-            drawn.update(dict.fromkeys(dice.choices(level, k=room)))
+            # Evenly apart, from anywhere on: everybody is as likely as anybody.
+            apart, start = size // room, int(dice.random() * size)
+            some = level[start::apart][:room]
+            drawn.update(dict.fromkeys(some + level[start % apart :: apart][: room - len(some)]))
             for _ in range(2 * (count - len(drawn))):  # some of them had been drawn already
                 drawn[level[int(dice.random() * size)]] = None
                 if len(drawn) >= count:

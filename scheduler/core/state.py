@@ -367,7 +367,6 @@ class SchedulerState:
         for parent in linked:
             self.turn_count += 1
             parent.named_at_turn = self.turn_count
-            parent.changed()
             parent.host.book(booking)
             if parent.listing is not None:
                 task.shortlist.put(parent, self._standard)

@@ -1,6 +1,5 @@
 """Taking the best of a ranking, and exploring: what is taken, and how likely that was."""
 
-from dataclasses import replace
 from math import sqrt
 from random import Random
 
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from models.ranker import Ranking
 from scheduler.core.pick import SEED_BITS, Lots, Pick, pick
