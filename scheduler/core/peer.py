@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from odonata.wire.message import ByteRange, Download
 from scheduler.core.finished_pieces import FinishedPieces
 from scheduler.core.lifecycle import PEER_TRANSITIONS, PeerState, PeerTrigger, next_peer_state
+from scheduler.core.steps import told, with_step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from scheduler.core.cost import CostWindow
     from scheduler.core.host import KnownHost
     from scheduler.core.shortlist import Listing
-    from scheduler.core.steps import Steps
     from scheduler.core.task import Task
 
 UNKNOWN_RANGE = ByteRange(start=0, length=0)
@@ -62,11 +62,11 @@ class Peer:
     range: ByteRange | None
     concurrent_piece_count: int
     costs: CostWindow
-    steps: Steps
     created_at_s: float
     updated_at_s: float
     piece_at_s: float  # when the latest piece arrived; at first, when the peer came
     state: PeerState = PeerState.PENDING
+    steps: bytes = b""
     stream_is_open: bool = True
     source_refused: bool = False  # the source answered this peer with an error
     pieces: FinishedPieces = field(default_factory=FinishedPieces)
@@ -110,7 +110,7 @@ class Peer:
         if target is None:
             next_peer_state(self.state, trigger, self.story())  # raises
             return
-        self.steps.add(now, trigger, self.state, target)
+        self.steps = with_step(self.steps, now, trigger, self.state, target)
         self.state = target
         self.updated_at_s = now
         self.changed()
@@ -118,7 +118,7 @@ class Peer:
     def story(self) -> str:
         """Tell this peer's latest transitions in one line."""
         where = f"peer {self.id} of task {self.task.id} on host {self.host.id}"
-        return f"{where}: {self.steps.told()}"
+        return f"{where}: {told(self.steps)}"
 
     def blocks(self, parent: Peer) -> bool:
         """Whether `parent` failed this child in its present life, and must not be named to it."""

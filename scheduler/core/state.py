@@ -26,7 +26,6 @@ from scheduler.core.limits import Limits
 from scheduler.core.peer import Peer, requested_range
 from scheduler.core.shortlist import Standard
 from scheduler.core.standing import HostState
-from scheduler.core.steps import Steps
 from scheduler.core.task import Task
 
 BITS_PER_BYTE = 8
@@ -166,7 +165,6 @@ class SchedulerState:
                 id=task_id,
                 download=_without_secrets(download),
                 graph=DownloadGraph(self.limits.descendant_search_limit, self.limits.graph),
-                steps=Steps(self.limits.history_limit),
                 created_at_s=now,
                 updated_at_s=now,
                 gateway_count=self.limits.gateway_count,
@@ -226,7 +224,6 @@ class SchedulerState:
                 download.concurrent_piece_count or limits.default_concurrent_piece_count
             ),
             costs=CostWindow(limits.cost_window),
-            steps=Steps(limits.history_limit),
             created_at_s=now,
             updated_at_s=now,
             piece_at_s=now,

@@ -24,11 +24,11 @@ from odonata.wire.message import Download, Piece, SourceShare, TaskFacts
 from scheduler.core.lifecycle import TaskState, TaskTrigger, next_task_state
 from scheduler.core.piece_digests import PieceDigests
 from scheduler.core.shortlist import Shortlist
+from scheduler.core.steps import told, with_step
 
 if TYPE_CHECKING:
     from scheduler.core.graph import DownloadGraph
     from scheduler.core.peer import Peer
-    from scheduler.core.steps import Steps
 
 MAX_CONTENT_LENGTH = 2**63 - 1
 MAX_PIECE_COUNT = 2**32 - 1
@@ -72,10 +72,10 @@ class Task:
     id: str
     download: Download
     graph: DownloadGraph
-    steps: Steps
     created_at_s: float
     updated_at_s: float
     state: TaskState = TaskState.PENDING
+    steps: bytes = b""
     content_length: int | None = None
     piece_length: int | None = None
     piece_count: int = 0
@@ -100,8 +100,8 @@ class Task:
 
     def move(self, trigger: TaskTrigger, now: float) -> None:
         """Take `trigger`; IllegalTransitionError tells the story if there is no such step."""
-        target = next_task_state(self.state, trigger, f"task {self.id}: {self.steps.told()}")
-        self.steps.add(now, trigger, self.state, target)
+        target = next_task_state(self.state, trigger, f"task {self.id}: {told(self.steps)}")
+        self.steps = with_step(self.steps, now, trigger, self.state, target)
         self.state = target
         self.updated_at_s = now
 
