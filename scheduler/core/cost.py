@@ -1,19 +1,24 @@
 """The rolling window of a peer's piece costs, with mean and deviation at no cost per question.
 
-Costs are kept as whole nanoseconds and summed as Python integers, so that thousands of additions
-and removals leave no rounding behind.
+Costs are kept as whole microseconds, four bytes each, and summed as Python integers, so that
+thousands of additions and removals leave no rounding behind. A microsecond is a thousandth of what
+the smallest piece takes.
 """
 
 from __future__ import annotations
 
 from array import array
 from math import sqrt
+from struct import Struct
 
-NS_PER_S = 1_000_000_000
-_MAX_NS = 2**63 - 1
+from scheduler.core.history import LONGEST_COST_S
 
-
-_NO_COSTS = array("q")
+US_PER_S = 1_000_000
+_LONGEST = round(LONGEST_COST_S * US_PER_S)
+_NO_COSTS = array("I")
+assert _LONGEST < 2 ** (8 * _NO_COSTS.itemsize)
+_TOLD = Struct("=3d")
+_NOTHING = _TOLD.pack(0.0, 0.0, 0.0)
 
 
 class CostWindow:
@@ -23,12 +28,12 @@ class CostWindow:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._costs = _NO_COSTS  # 8 bytes a cost; once full, a ring
+        self._costs = _NO_COSTS  # 4 bytes a cost; once full, a ring
         self._count = 0
         self._latest = -1
         self._sum = 0
         self._sum_of_squares = 0
-        self._told: tuple[float, float, float] | None = (0.0, 0.0, 0.0)
+        self._told: bytes | None = _NOTHING
 
     def __len__(self) -> int:
         return self._count
@@ -40,18 +45,16 @@ class CostWindow:
         self._sum = self._sum_of_squares = 0
 
     def append(self, cost_s: float) -> None:
-        """Add a cost in seconds; the oldest one falls out of a full window.
+        """Add a cost in seconds, at most `LONGEST_COST_S`; the oldest falls out of a full window.
 
         After `close` the window begins anew: a peer that has ended reports no pieces.
         """
         if len(self._costs) != self._count:
             self._count, self._latest = 0, -1
         if self._count == 0:
-            self._costs = array("q")
+            self._costs = array("I")
         self._told = None
-        cost = round(cost_s * NS_PER_S)
-        if not 0 <= cost <= _MAX_NS:
-            cost = min(max(0, cost), _MAX_NS)
+        cost = round(min(max(0.0, cost_s), LONGEST_COST_S) * US_PER_S)
         self._latest = (self._latest + 1) % self.limit
         if self._count < self.limit:
             self._costs.append(cost)
@@ -71,8 +74,11 @@ class CostWindow:
         more often than it finishes a piece.
         """
         if self._told is None:
-            self._told = self._compute()
-        return self._told
+            told = self._compute()
+            self._told = _TOLD.pack(*told)  # less than half of what a tuple of three floats takes
+            return told
+        last, mean, deviation = _TOLD.unpack(self._told)
+        return last, mean, deviation
 
     def _compute(self) -> tuple[float, float, float]:
         count = len(self._costs) - 1
@@ -82,4 +88,4 @@ class CostWindow:
         total = self._sum - last
         squares = self._sum_of_squares - last * last
         variance = (squares * count - total * total) / (count * count)
-        return last / NS_PER_S, total / count / NS_PER_S, sqrt(max(0.0, variance)) / NS_PER_S
+        return last / US_PER_S, total / count / US_PER_S, sqrt(max(0.0, variance)) / US_PER_S

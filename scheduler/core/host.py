@@ -38,6 +38,7 @@ class KnownHost:
     others, `received` what it got from them; `swarm_share` is its part in the swarm's rate.
     `standing` is what it is worth as a parent. `shares_source`: it can fetch a part of a content.
     Of one that `is_lost` nobody hears any more, and nobody is sent to it (`contact`).
+    `region` is the name of its data centre whatever its case, one string for all its peers.
     `reported_child_count`: children it had when it said `announced`. `row` is what rankers may know
     of it, packed (`facts`), None: it has changed since; `changes` counts how often it did
     (`shortlist`).
@@ -51,6 +52,7 @@ class KnownHost:
     shares_source: bool = False
     is_seed: bool = False
     place: Place = NOWHERE
+    region: str = ""
     reported_child_count: int = 0
     row: bytes | None = None
     changes: int = 0
@@ -94,7 +96,7 @@ class KnownHost:
         self.reported_child_count = self.concurrent_upload_count
         place = Place(said.idc, said.location)
         if place != self.place:
-            self.place = place
+            self.place, self.region = place, said.idc.casefold()
         self.changed()
 
     def gave(self, now: float, length: int, cost_s: float) -> float:
