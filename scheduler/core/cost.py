@@ -16,7 +16,7 @@ from scheduler.core.history import LONGEST_COST_S
 US_PER_S = 1_000_000
 _LONGEST = round(LONGEST_COST_S * US_PER_S)
 _NO_COSTS = array("I")
-assert _LONGEST < 2 ** (8 * _NO_COSTS.itemsize)
+assert _LONGEST.bit_length() <= 8 * _NO_COSTS.itemsize
 _TOLD = Struct("=3d")
 _NOTHING = _TOLD.pack(0.0, 0.0, 0.0)
 

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from odonata.wire.message import ByteRange, Download
+from scheduler.core.credentials import joined
 from scheduler.core.finished_pieces import FinishedPieces
 from scheduler.core.lifecycle import PEER_TRANSITIONS, PeerState, PeerTrigger, next_peer_state
 from scheduler.core.steps import told, with_step
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from scheduler.core.account import Account
     from scheduler.core.cost import CostWindow
+    from scheduler.core.credentials import Credentials
     from scheduler.core.host import KnownHost
     from scheduler.core.shortlist import Listing
     from scheduler.core.task import Task
@@ -40,6 +42,7 @@ _CLOSED_RANGE = re.compile(
 class Peer:
     """A peer and what it reported.
 
+    `download` is what it wants, without the `credentials`; the peers of a task share it (`task`).
     `serial` tells lives apart that share an id. `blocked` maps parents this child must not be
     given to the serial they were blocked under. `range` None: the whole content. `content_end` is
     where the farthest of its pieces ends, in bytes. `is_ours`: it takes answers it did not ask for,
@@ -72,6 +75,7 @@ class Peer:
     pieces: FinishedPieces = field(default_factory=FinishedPieces)
     content_end: int = 0
     blocked: Mapping[str, int] = field(default_factory=lambda: NOBODY)
+    credentials: Credentials | None = None
     is_ours: bool = False
     is_source: bool = False
     supplier: Peer | None = None
@@ -114,6 +118,10 @@ class Peer:
         self.state = target
         self.updated_at_s = now
         self.changed()
+
+    def wanted(self) -> Download:
+        """Return what it asked for, with its credentials as long as it has not ended."""
+        return joined(self.download, self.credentials)
 
     def story(self) -> str:
         """Tell this peer's latest transitions in one line."""

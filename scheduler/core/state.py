@@ -11,13 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import log, nan
 
-from msgspec.structs import replace
-
 from odonata.wire.message import Download, Host
 from scheduler.core import gateway, supply
 from scheduler.core.candidate import why_useless
 from scheduler.core.cluster import Cluster, ClusterConfig
 from scheduler.core.cost import CostWindow
+from scheduler.core.credentials import credentials_of, public_part
 from scheduler.core.graph import Booking, DownloadGraph
 from scheduler.core.history import PairRates, SwarmRate
 from scheduler.core.host import KnownHost
@@ -163,7 +162,7 @@ class SchedulerState:
         if task is None:
             task = Task(
                 id=task_id,
-                download=_without_secrets(download),
+                download=public_part(download),
                 graph=DownloadGraph(self.limits.descendant_search_limit, self.limits.graph),
                 created_at_s=now,
                 updated_at_s=now,
@@ -171,7 +170,7 @@ class SchedulerState:
             )
             self.tasks[task_id] = task
         elif task.download.url != download.url:
-            task.download = _without_secrets(download)
+            task.download = public_part(download)
         task.updated_at_s = now
         task.learn(download)
         if task.content_length == 0:
@@ -218,7 +217,8 @@ class SchedulerState:
             serial=self._lives,
             task=task,
             host=host,
-            download=download,
+            download=task.shared(public_part(download)),
+            credentials=credentials_of(download),
             range=None if download.metadata_only else requested_range(download),
             concurrent_piece_count=(
                 download.concurrent_piece_count or limits.default_concurrent_piece_count
@@ -432,14 +432,6 @@ def _booking(child: Peer) -> Booking:
 
 
 def _close_books(peer: Peer) -> None:
-    """Keep of a download that has ended only what is still asked for.
-
-    Most peers of a task wanted just what the task says, and can share it.
-    """
-    what, common = _without_secrets(peer.download), peer.task.download
-    peer.download = common if what == common else what
+    """Keep of a download that has ended only what is still asked for."""
+    peer.credentials = None
     peer.costs.close()
-
-
-def _without_secrets(download: Download) -> Download:
-    return replace(download, request_header={}, extra=b"", output_path=None)

@@ -23,9 +23,7 @@ _STEP: Final = Struct("=dBBB")  # when, and three words
 _KEPT: Final = STEP_LIMIT * _STEP.size
 
 
-def with_step(
-    steps: bytes, now: float, trigger: StrEnum, state: StrEnum, target: StrEnum
-) -> bytes:
+def with_step(steps: bytes, now: float, trigger: StrEnum, state: StrEnum, target: StrEnum) -> bytes:
     """These steps, and that at `now` (seconds) `trigger` led from `state` to `target`.
 
     Of too many the oldest is forgotten.

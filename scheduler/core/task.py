@@ -66,7 +66,8 @@ class Task:
     centres to the peers there that were given parents elsewhere, at most `gateway_count` at work.
     `hungry` are those that have fewer parents than they may have, and are looked at again once
     somebody new can help (`rota`). `liars` are hosts that sent wrong bytes of it, and when that was
-    said (`accusation`).
+    said (`accusation`). `usual_download` is what the latest peer wanted that wanted something else
+    than the first: it came for the source, and the others for parents.
     """
 
     id: str
@@ -97,6 +98,7 @@ class Task:
     seed_refused: dict[str, float] = field(default_factory=dict[str, float])
     digests: PieceDigests = field(default_factory=PieceDigests)
     liars: dict[str, float] = field(default_factory=dict[str, float])
+    usual_download: Download | None = None
 
     def move(self, trigger: TaskTrigger, now: float) -> None:
         """Take `trigger`; IllegalTransitionError tells the story if there is no such step."""
@@ -113,6 +115,14 @@ class Task:
             content_length=self.content_length,
             piece_count=self.piece_count,
         )
+
+    def shared(self, public: Download) -> Download:
+        """Return what another peer wanted, if it is the same, so that it is kept once."""
+        for known in (self.usual_download, self.download):
+            if public == known:
+                return known
+        self.usual_download = public
+        return public
 
     def begin_learning(self, until_s: float) -> None:
         """Its peers come from elsewhere, in the middle of their downloads. Once is enough."""
