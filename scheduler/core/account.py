@@ -18,8 +18,9 @@ came, how many were in flight, and how long a failure took, is known to nobody b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec import Struct
 
 from odonata.telemetry.record import DownloadRecord, PieceRecord, decision_id
 from odonata.wire.message import (
@@ -64,8 +65,7 @@ _NOBODY = Named("", "", "", PEER)
 _SOURCE = Named("", "", "", SOURCE)
 
 
-@dataclass(slots=True, eq=False)
-class Account:
+class Account(Struct, eq=False, gc=False):
     """What one foreign peer has fetched so far; some 300 bytes with its parents.
 
     Of the parents it was given there are their ids, those of their hosts in the same order, and

@@ -19,8 +19,9 @@ peer, no circle can lead through one, and the search stays among them. A child o
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from odonata.errors import InternalError
 from odonata.wire.message import Value
@@ -33,7 +34,7 @@ class GraphKind(StrEnum):
     MESH = "mesh"
 
 
-class Booking(Value, frozen=True, kw_only=True):
+class Booking(Value, frozen=True, kw_only=True, gc=False):
     """What one child takes of its parent's host: uplink, pieces in flight, bytes still to send.
 
     Kept on the edge, so that taking it back subtracts exactly what was added, whatever the
@@ -45,8 +46,7 @@ class Booking(Value, frozen=True, kw_only=True):
     content_length: int = 0
 
 
-@dataclass(slots=True, eq=False)
-class Edge:
+class Edge(Struct, eq=False, gc=False):
     """One parent of one child, since `since_s`.
 
     `piece_count` pieces came over it, the latest at `piece_at_s`; at first: when it was added.
@@ -59,8 +59,7 @@ class Edge:
     piece_count: int = 0
 
 
-@dataclass(slots=True, eq=False)
-class _Node:
+class _Node(Struct, eq=False, gc=False):
     """A peer in the graph: the edges into it and out of it, in the order they were added.
 
     A peer has few parents, and a handful is looked through as fast as a dict, in a third of its

@@ -422,13 +422,17 @@ class SchedulerState:
 
 
 def _booking(child: Peer) -> Booking:
+    """What `child` takes of each of its parents; nearly all children of a task take the same."""
     task = child.task
     pieces = child.concurrent_piece_count
-    return Booking(
+    booking = Booking(
         tx_bits_per_s=(task.piece_length or 0) * pieces * BITS_PER_BYTE,
         piece_count=pieces,
         content_length=task.content_length or 0,
     )
+    if booking != task.usual_booking:
+        task.usual_booking = booking
+    return task.usual_booking
 
 
 def _close_books(peer: Peer) -> None:

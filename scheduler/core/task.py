@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from odonata.wire.message import Download, Piece, SourceShare, TaskFacts
+from scheduler.core.graph import Booking
 from scheduler.core.lifecycle import TaskState, TaskTrigger, next_task_state
 from scheduler.core.piece_digests import PieceDigests
 from scheduler.core.shortlist import Shortlist
@@ -67,7 +68,8 @@ class Task:
     `hungry` are those that have fewer parents than they may have, and are looked at again once
     somebody new can help (`rota`). `liars` are hosts that sent wrong bytes of it, and when that was
     said (`accusation`). `usual_download` is what the latest peer wanted that wanted something else
-    than the first: it came for the source, and the others for parents.
+    than the first: it came for the source, and the others for parents. `usual_booking` is what the
+    latest child booked, and most do.
     """
 
     id: str
@@ -99,6 +101,7 @@ class Task:
     digests: PieceDigests = field(default_factory=PieceDigests)
     liars: dict[str, float] = field(default_factory=dict[str, float])
     usual_download: Download | None = None
+    usual_booking: Booking = field(default_factory=Booking)
 
     def move(self, trigger: TaskTrigger, now: float) -> None:
         """Take `trigger`; IllegalTransitionError tells the story if there is no such step."""
