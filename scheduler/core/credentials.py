@@ -7,6 +7,8 @@ The rest is the same for nearly all peers of a task, and kept once for all of th
 
 from __future__ import annotations
 
+from sys import intern
+
 from msgspec.structs import replace
 
 from odonata.wire.message import Download, Value
@@ -26,11 +28,14 @@ def public_part(download: Download) -> Download:
 
 
 def credentials_of(download: Download) -> Credentials | None:
-    """The other part of it; None if there is nothing in it."""
+    """The other part of it; None if there is nothing in it.
+
+    Clients name the same few headers, and each name is kept once.
+    """
     headers, extra, path = download.request_header, download.extra, download.output_path
     if not headers and not extra and path is None:
         return None
-    flat = tuple([word for header in headers.items() for word in header])
+    flat = tuple([word for name, value in headers.items() for word in (intern(name), value)])
     return Credentials(headers=flat, extra=extra, output_path=path)
 
 

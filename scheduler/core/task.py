@@ -121,11 +121,11 @@ class Task:
 
     def shared(self, public: Download) -> Download:
         """Return what another peer wanted, if it is the same, so that it is kept once."""
-        for known in (self.usual_download, self.download):
-            if public == known:
-                return known
-        self.usual_download = public
-        return public
+        if public == self.download:
+            return self.download
+        if self.usual_download is None or public != self.usual_download:
+            self.usual_download = public
+        return self.usual_download
 
     def begin_learning(self, until_s: float) -> None:
         """Its peers come from elsewhere, in the middle of their downloads. Once is enough."""

@@ -28,6 +28,16 @@ def test_the_public_part_holds_no_secret() -> None:
     assert credentials_of(public_part(SECRET)) is None
 
 
+def test_names_of_headers_are_kept_once() -> None:
+    first, second = (
+        credentials_of(Download(url="http://x", request_header={name.lower(): "value"}))
+        for name in ("X-Some-HEADER", "x-SOME-header")
+    )
+    assert first is not None
+    assert second is not None
+    assert first.headers[0] is second.headers[0]
+
+
 @pytest.fixture
 def world() -> World:
     made = World()
