@@ -12,7 +12,7 @@ SECRET = Download(
     url="http://x/blob",
     request_header={"authorization": "Bearer x", "accept": "*/*"},
     extra=b"key",
-    output_path="/home/me/blob",
+    output_path="/out/blob",
     tag="t",
 )
 
