@@ -3,13 +3,19 @@
 Facts are raw and recorded as they are; what a ranker sees is computed from them by `features`, live
 and in training alike. This module measures nothing: `scheduler.core` fills a batch from its state,
 a data set fills it from recorded decisions.
+
+The scheduler keeps what it knows of each host, peer and pair of data centres packed, and a batch
+of its is first of all those rows (`Packed`). Whoever wants columns makes them of it once; our rule
+reads the rows as they are (`rule_row`), and most decisions need no more.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from itertools import chain, repeat
 from math import nan
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,11 +130,23 @@ FACTS: tuple[Fact, ...] = (
 """In the order in which the scheduler fills them: what is kept of a host, of a peer, of a pair of
 data centres, and what is the same for all."""
 
+HOST_FACT_COUNT, PEER_FACT_COUNT, PAIR_FACT_COUNT, COMMON_FACT_COUNT = 15, 12, 4, 6
+"""How many of `FACTS` are of a candidate's host, of itself, of a pair, and the same for all."""
+
+HOST_ROW = struct.Struct(f"<{HOST_FACT_COUNT}d")
+PEER_ROW = struct.Struct(f"<{PEER_FACT_COUNT}d")
+PAIR_ROW = struct.Struct(f"<{PAIR_FACT_COUNT}d")
+COMMON_ROW = struct.Struct(f"<{COMMON_FACT_COUNT}d")
+"""What is known of each, in the order of `FACTS`."""
+_DOUBLE = np.dtype("<f8")
+
 CLAIM_LIMIT = 1e15
 """More of anything than that nobody counted: it is a broken number."""
 
 FACT_NAMES: tuple[str, ...] = tuple(fact.name for fact in FACTS)
 _COLUMN = {fact.name: number for number, fact in enumerate(FACTS)}
+_ROW_COUNT = HOST_FACT_COUNT + PEER_FACT_COUNT + PAIR_FACT_COUNT
+_TURNS = _COLUMN["turns_since_named"]
 
 
 def column_of(name: str) -> int:
@@ -136,18 +154,72 @@ def column_of(name: str) -> int:
     return _COLUMN[name]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+class Packed(NamedTuple):
+    """Facts of n candidates as they are kept: three rows of doubles for each, in their order.
+
+    In a peer's row stands the turn at which it was named last, in the place of the turns since
+    then: these are counted from `turn_count`.
+    """
+
+    hosts: Sequence[bytes]
+    peers: Sequence[bytes]
+    pairs: Sequence[bytes]
+    common: tuple[float, ...]
+    turn_count: float = 0.0
+
+    def row_bytes(self) -> bytes:
+        """All n x len(FACTS) of them, row by row."""
+        common = repeat(COMMON_ROW.pack(*self.common), len(self.hosts))
+        parts = zip(self.hosts, self.peers, self.pairs, common, strict=True)
+        rows = bytearray().join(chain.from_iterable(parts))
+        turns = np.frombuffer(rows, dtype=_DOUBLE)[_TURNS :: len(FACTS)]
+        np.subtract(self.turn_count, turns, out=turns)
+        return bytes(rows)
+
+    def facts(self) -> FloatArray:
+        """All as columns, shape (n, len(FACTS)), contiguous by column."""
+        rows = np.frombuffer(self.row_bytes(), dtype=_DOUBLE).reshape(-1, len(FACTS))
+        return np.array(rows, dtype=np.float64, order="F")
+
+
 class CandidateBatch:
     """Facts of n candidates for one child: `facts` has shape (n, len(FACTS)), float64.
 
-    Columns are what rankers read, so a batch made here has them contiguous (Fortran order).
+    Columns are what most rankers read, so a batch made here has them contiguous (Fortran order).
     """
 
-    facts: FloatArray
+    __slots__ = ("_facts", "_packed")
+
+    def __init__(self, facts: FloatArray | None = None, packed: Packed | None = None) -> None:
+        """Either of the two; the other one is made of it when it is asked for."""
+        assert (facts is None) is not (packed is None), "one of them"
+        self._facts = facts
+        self._packed = packed
+
+    @property
+    def facts(self) -> FloatArray:
+        """By candidate and fact; leave it alone."""
+        if self._facts is None:
+            assert self._packed is not None
+            self._facts = self._packed.facts()
+        return self._facts
+
+    @property
+    def packed(self) -> Packed:
+        """The same as rows of what is known of each host, peer and pair."""
+        if self._packed is None:
+            self._packed = _packed(self.facts)
+        return self._packed
+
+    def row_bytes(self) -> bytes:
+        """All facts as little-endian doubles, row by row, as they are recorded."""
+        if self._packed is not None:
+            return self._packed.row_bytes()
+        return self.facts.astype(_DOUBLE, copy=False).tobytes()
 
     def __len__(self) -> int:
         """Return n."""
-        return int(self.facts.shape[0])
+        return len(self._packed.hosts) if self._packed is not None else len(self.facts)
 
     def __getitem__(self, name: str) -> FloatArray:
         """Return the column of fact `name`, shape (n,). It may be the batch's own: leave it alone.
@@ -189,3 +261,17 @@ class CandidateBatch:
         for number, fact in enumerate(FACTS):
             facts[:, number] = columns.get(fact.name, fact.unknown)
         return cls(facts)
+
+
+def _packed(facts: FloatArray) -> Packed:
+    """The rows that make these facts: equal ones are equal byte for byte."""
+    rows = facts.astype(_DOUBLE, order="C")  # a copy
+    np.negative(rows[:, _TURNS], out=rows[:, _TURNS])
+    peers_end = HOST_FACT_COUNT + PEER_FACT_COUNT
+    common = rows[0, _ROW_COUNT:].tolist() if len(rows) else [nan] * COMMON_FACT_COUNT
+    return Packed(
+        hosts=[row[:HOST_FACT_COUNT].tobytes() for row in rows],
+        peers=[row[HOST_FACT_COUNT:peers_end].tobytes() for row in rows],
+        pairs=[row[peers_end:_ROW_COUNT].tobytes() for row in rows],
+        common=tuple(common),
+    )

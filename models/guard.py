@@ -20,7 +20,8 @@ from models.facts import CandidateBatch, FloatArray
 from models.features import FEATURE_NAMES, feature_matrix
 from models.learned import Scorer
 from models.ranker import Ranking
-from models.rule import RuleRanker, unable
+from models.rule import unable
+from models.rule_ranker import RuleRanker
 
 Clock = Callable[[], float]
 """Seconds since some moment; never runs backwards."""

@@ -12,7 +12,7 @@ from models.learned import Scorer
 from models.random import RandomRanker
 from models.ranker import Ranker
 from models.round_robin import RoundRobinRanker
-from models.rule import RuleRanker
+from models.rule_ranker import RuleRanker
 from odonata.errors import CallerError
 
 RankerName = Literal["dragonfly", "rule", "random", "round_robin", "learned"]

@@ -1,4 +1,4 @@
-"""The hand-written ranker of ours: an estimate of the rate the child will get, in logarithms.
+"""The formula of our rule: an estimate of the rate the child will get, in logarithms.
 
     score = ln(expected rate of the host / rate of the swarm)
             + ln(share of it that one more child gets)
@@ -28,6 +28,9 @@ the scheduler's judgement of bad nodes.
 
 Load, slots and depth are costs without steps: whoever is full is still better than who is worse.
 Nothing here learns or remembers. Every score is finite, whatever is unknown.
+
+Here it is over columns, for those who look at many candidates at once; `rule_ranker` has it as a
+decision needs it.
 """
 
 from __future__ import annotations
@@ -38,7 +41,6 @@ import numpy as np
 
 from models.facts import FACTS, BoolArray, CandidateBatch, FloatArray, column_of
 from models.prior import PRIOR_FAILURES, PRIOR_PAIR_PIECES, PRIOR_PIECES, PRIOR_SUCCESSES
-from models.ranker import Ranking
 
 RATIO_LIMIT = 7.0
 """Logarithms of ratios are clipped to this, as the features are: a thousand times."""
@@ -89,22 +91,6 @@ _PAIR_PIECES = column_of("pair_piece_count")
 _SAME_IDC, _LOCATION = column_of("same_idc"), column_of("location_affinity")
 _FINISHED, _IS_FINISHED = column_of("finished_piece_count"), column_of("is_finished")
 _TOTAL, _DEPTH = column_of("total_piece_count"), column_of("depth")
-
-
-class RuleRanker:
-    """The `rule` ranker."""
-
-    name = "rule"
-
-    def rank(self, batch: CandidateBatch, seed: int) -> Ranking:
-        """Score by the formula above; bad is only who can't serve."""
-        del seed  # it draws no lots
-        return Ranking(
-            scores=rule_score(batch),
-            bad=unable(batch),
-            ranked_by=self.name,
-            temperature=TEMPERATURE,
-        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

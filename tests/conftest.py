@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import signal
 
+import hypothesis
 import pytest
 
 _skipped: list[str] = []
+
+# How long an example takes is the machine's affair: speed is shown by benchmarks.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 # A run that was started in the background by a shell ignores SIGINT, and so would all it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -29,7 +29,7 @@ from models.learned import LearnedRanker
 from models.prior import PRIOR_PIECES
 from models.random import RandomRanker
 from models.ranker import Ranker, Ranking
-from models.rule import RuleRanker
+from models.rule_ranker import RuleRanker
 from odonata.errors import CallerError
 from training.baseline import fit_linear
 from training.fit import FitConfig, Fitted, fit, log_goodput_ratio

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from scheduler.core.candidate import Drop, Survey, survey
 from scheduler.core.facts import facts
-from scheduler.core.pick import Chance, Pick, generator, pick
+from scheduler.core.pick import SEED_BITS, Lots, Pick, pick
 from scheduler.core.seed_share import spare_seeds
 
 if TYPE_CHECKING:
@@ -28,9 +28,6 @@ place (behind most others, after a part of the content) that no list by worth kn
 
 BLIND_FACTOR = 2
 """Useful peers in a blind sample per candidate scored: as a rule most of them are eligible."""
-
-DRAW_BITS = 63
-"""Of a decision's seed: as many as a signed number in a table holds."""
 
 ORDINARY_PRIORITIES = (0, 6)
 """Levels of downloads that may explore: what is sent when nobody asked for anything special (0 on
@@ -68,7 +65,7 @@ def look_around(turn: Turn, child: Peer) -> Survey:
     task, limit = child.task, turn.limits.candidate_batch_limit
     if not task.useful:
         return Survey()
-    draw_seed = turn.rng.getrandbits(DRAW_BITS)
+    draw_seed = turn.rng.getrandbits(SEED_BITS)
     seen = None
     if len(task.useful) > limit:
         seen = survey(child, _drawn(turn, child, limit), limit)
@@ -91,8 +88,8 @@ def choose(turn: Turn, child: Peer, seen: Survey, places: int | None = None) -> 
     ranking = turn.ranker.rank(batch, seen.draw_seed)
     picked = pick(
         ranking,
-        batch["child_count"],
-        generator(turn.rng, seen.draw_seed, Chance.PICK),
+        [peer.host.concurrent_upload_count for peer in candidates],
+        Lots(turn.rng, seen.draw_seed),
         places=turn.limits.candidate_parent_limit if places is None else places,
         exploration=turn.limits.exploration if may_explore(child) else 0.0,
     )

@@ -11,12 +11,9 @@ import struct
 from itertools import islice
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from models.facts import FACT_NAMES
 from models.features import FEATURE_NAMES, feature_matrix, schema_hash
 from odonata.telemetry.record import DecisionRecord, decision_id, source_decision_id
-from scheduler.core.candidate import Drop
 from scheduler.core.effect import WriteRecord
 from scheduler.core.story import Decision, Outcome, Passed, Ranked
 
@@ -72,16 +69,17 @@ def note_source(turn: Turn, child: Peer, reason: str, seen: Survey | None) -> No
 
 
 def note_choice(turn: Turn, child: Peer, choice: Choice, seen: Survey) -> None:
-    """Count, tell and record a choice whose parents were linked to the child."""
+    """Count, tell and record a choice whose parents were linked to the child.
+
+    The record is made in any case: it is what the story keeps.
+    """
     child.decision_count += 1
     if child.account is not None:
         child.account.name(child.decision_count, choice.parents)
-    peer_ids = tuple(peer.id for peer in choice.candidates)
     linked = _linked(choice)
-    features = _features(turn, choice)
-    _tell_choice(turn, child, choice, _ranked(turn, choice, seen, peer_ids, linked, features))
+    record = _record(turn, child, choice, linked)
+    turn.story.add_choice(_ranked(turn, choice, seen, record, linked))
     if turn.limits.records:
-        record = _record(turn, child, choice, peer_ids, linked, features)
         turn.effects.append(WriteRecord(record=record))
 
 
@@ -106,61 +104,25 @@ def _linked(choice: Choice) -> tuple[int, ...]:
     return tuple(row for row in picked if choice.candidates[row] in parents)
 
 
-def _tell_choice(turn: Turn, child: Peer, choice: Choice, told: Ranked) -> None:
-    ranking = choice.ranking
-    turn.story.add(
-        Decision(
-            at_s=turn.now,
-            task_id=child.task.id,
-            child_id=child.id,
-            outcome=Outcome.PARENTS,
-            reason=choice.reason,
-            decision_id=decision_id(child.id, child.decision_count),
-            ranker=turn.ranker.name,
-            ranked_by=ranking.ranked_by,
-            model_version=ranking.model_version,
-            fallback=ranking.fallback,
-            explored=choice.picked.explored,
-            useful_count=len(child.task.useful),
-            peer_count=len(child.task.peers),
-        ),
-        told,
-    )
-
-
 def _ranked(
-    turn: Turn,
-    choice: Choice,
-    seen: Survey,
-    peer_ids: tuple[str, ...],
-    linked: tuple[int, ...],
-    features: FloatArray | None,
+    turn: Turn, choice: Choice, seen: Survey, record: DecisionRecord, linked: tuple[int, ...]
 ) -> Ranked:
-    picked, ranking, limit = choice.picked, choice.ranking, turn.limits.story_candidate_limit
-    return Ranked(
-        peer_ids=peer_ids,
-        scores=ranking.scores,
-        facts=choice.batch.facts.astype(np.float32),
-        features=None if features is None else features.astype(np.float32),
-        order=picked.order,
-        chosen=linked,
-        unlinked=tuple(row for row in picked.rows if row not in linked),
-        left_out=picked.left_out,
-        others=Drop.NOT_DRAWN if picked.explored else Drop.OUTRANKED,
-        dropped=tuple(islice(seen.dropped.items(), limit)),
-        limit=limit,
-    )
+    picked, limit = choice.picked, turn.limits.story_candidate_limit
+    unlinked: tuple[int, ...] = ()
+    if linked is not picked.rows:
+        unlinked = tuple(row for row in picked.rows if row not in linked)
+    dropped = tuple(islice(seen.dropped.items(), limit)) if seen.dropped else ()
+    return Ranked(record, picked.order, unlinked, dropped, limit)
 
 
 def _record(
     turn: Turn,
     child: Peer,
     choice: Choice,
-    peer_ids: tuple[str, ...],
     linked: tuple[int, ...],
-    features: FloatArray | None,
 ) -> DecisionRecord:
     candidates, ranking, picked = choice.candidates, choice.ranking, choice.picked
+    features = _features(turn, choice)
     slots = [-1] * len(candidates)
     for slot, row in enumerate(linked):
         slots[row] = slot
@@ -184,13 +146,13 @@ def _record(
         feature_schema="" if features is None else _SCHEMA,
         fact_names=FACT_NAMES,
         feature_names=() if features is None else FEATURE_NAMES,
-        peer_ids=peer_ids,
-        host_ids=tuple(peer.host.announced.id for peer in candidates),
+        peer_ids=tuple([peer.id for peer in candidates]),
+        host_ids=tuple([peer.host.announced.id for peer in candidates]),
         scores=_doubles(ranking.scores),
         slots=struct.pack(f"<{len(slots)}i", *slots),
         propensities=_doubles(picked.propensities),
         bad=picked.left_out.tobytes(),
-        facts=_doubles(choice.batch.facts),
+        facts=choice.batch.row_bytes(),
         features=b"" if features is None else _doubles(features),
     )
 

@@ -3,29 +3,26 @@
 A decision among 25 candidates reads nearly a thousand numbers, and it does so while everybody
 waits, for the core is one. So what is known of a host and of a peer is kept packed, as a row of
 doubles; whoever changes them drops the row (`KnownHost.changed`, `Peer.changed`), and the next
-decision that looks at them packs it anew. What lies between two places is packed once for each pair
-of places. The rows are joined, and become the batch in one step; only what grows old by itself is
-computed then.
+decision that looks at them packs it anew. What lies between two places is kept by the pair of
+places. The rows themselves are the batch (`models.facts.Packed`).
+
+Some of it grows old by itself: ages, and counts that fade. It is told as it was when the row was
+packed, at most `ROW_AGE_S` ago.
 """
 
 from __future__ import annotations
 
-import struct
 from functools import lru_cache
-from math import inf, nan
+from math import nan
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from models.facts import FACT_NAMES, CandidateBatch, column_of
+from models.facts import FACT_NAMES, HOST_ROW, PAIR_ROW, PEER_ROW, CandidateBatch, Packed
 from models.features import location_affinity, same_idc
-from scheduler.core.history import LONG_HALF_LIFE_S, LONGEST_FADE
 from scheduler.core.lifecycle import SERVING, PeerState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from models.facts import FloatArray
     from scheduler.core.history import PairRates
     from scheduler.core.host import KnownHost, Place
     from scheduler.core.peer import Peer
@@ -78,18 +75,12 @@ SEED_SLOTS = 16
 """Pieces that a peer and a seed of ours send at a time, unless their settings say otherwise (the
 wire has no word for it). Stock peers have no such limit, but no more uplink either."""
 
-_HIDDEN = 2  # before the facts of a host: when its two counts were what they are
-_HOST = struct.Struct(f"={_HIDDEN + len(HOST_FACTS)}d")
-_PEER = struct.Struct(f"={len(PEER_FACTS)}d")
-_PAIR = struct.Struct(f"={len(PAIR_FACTS)}d")
-_COMMON_ROW = struct.Struct(f"={len(COMMON_FACTS)}d")
-_READ = len(HOST_FACTS) + len(PEER_FACTS) + len(PAIR_FACTS)
-_WIDTH = _HIDDEN + _READ
-
-_COUNTS = slice(column_of("served_piece_count"), column_of("served_failure_count") + 1)
-_AGES = slice(column_of("report_age_s"), column_of("served_age_s") + 1)
-_TURNS = column_of("turns_since_named")
-_COMMON = slice(_READ, len(FACT_NAMES))
+ROW_AGE_S = 1.0
+"""A row that was packed longer ago is packed anew. Ages matter on a scale of 20 s (the trust in a
+report), counts fade within 10 min; while many decisions are made, most find every row packed."""
+PLACES_KEPT = 256
+"""Places whose ways are kept, with the ways to as many from each: 8 MiB. Names are claims; of more,
+all are forgotten and begun anew."""
 
 _STATE_FACTS: dict[PeerState, tuple[bool, bool, bool, bool]] = {
     state: (
@@ -110,30 +101,26 @@ def facts(
     child: Peer, candidates: Sequence[Peer], now: float, state: SchedulerState
 ) -> CandidateBatch:
     """Read what a ranker may know of `candidates` for `child`, one row each, in their order."""
-    ways = _Ways(child.host.place, state.pairs, now)
-    parts: list[bytes] = []
+    ways = state.ways.of(child.host.place, now)
+    packed_since_s = now - ROW_AGE_S
+    hosts: list[bytes] = []
+    peers: list[bytes] = []
+    pairs: list[bytes] = []
     for peer in candidates:
         host = peer.host
-        parts += (host.row or host_row(host), peer.row or peer_row(peer), ways[host.place])
-    count = len(candidates)
-    rows = np.frombuffer(b"".join(parts), dtype=np.float64).reshape(count, _WIDTH).T
-    matrix = np.empty((len(FACT_NAMES), count))
-    matrix[:_READ] = rows[_HIDDEN:]
-    fade = np.fmin(np.fmax((now - rows[:_HIDDEN]) / LONG_HALF_LIFE_S, 0.0), LONGEST_FADE)
-    matrix[_COUNTS] *= np.exp2(-fade)
-    np.subtract(now, matrix[_AGES], out=matrix[_AGES])
-    np.subtract(state.turn_count, matrix[_TURNS], out=matrix[_TURNS])
-    matrix[_COMMON] = _common(child, candidates, state)
-    return CandidateBatch(matrix.T)
+        row = host.row
+        hosts.append(host_row(host, now) if row is None or host.row_at_s < packed_since_s else row)
+        peers.append(peer.row or peer_row(peer))
+        pairs.append(ways[host.place])
+    common = _common(child, candidates, state)
+    return CandidateBatch(packed=Packed(hosts, peers, pairs, common, state.turn_count))
 
 
-def host_row(host: KnownHost) -> bytes:
-    """What is known of a host, packed and kept until it changes."""
+def host_row(host: KnownHost, now: float) -> bytes:
+    """What is known of a host, packed and kept until it changes or has grown old."""
     said, history = host.announced, host.history
-    heard_at_s = history.heard_at_s
-    host.row = _HOST.pack(
-        history.pieces.at_s,
-        history.failures.at_s,
+    host.row_at_s = now
+    host.row = HOST_ROW.pack(
         said.max_tx_bandwidth_bits_per_s,
         said.tx_bandwidth_bits_per_s,
         said.is_seed,
@@ -145,10 +132,10 @@ def host_row(host: KnownHost) -> bytes:
         host.reported_child_count,
         history.rate_bytes_per_s,
         history.recent_rate_bytes_per_s,
-        history.pieces.value,
-        history.failures.value,
-        host.announced_at_s,
-        nan if heard_at_s == -inf else heard_at_s,
+        history.piece_count(now),
+        history.failure_count(now),
+        now - host.announced_at_s,
+        history.age_s(now),
     )
     return host.row
 
@@ -156,7 +143,7 @@ def host_row(host: KnownHost) -> bytes:
 def peer_row(peer: Peer) -> bytes:
     """What is known of a peer, packed and kept until it changes."""
     graph = peer.task.graph
-    peer.row = _PEER.pack(
+    peer.row = PEER_ROW.pack(
         *_STATE_FACTS[peer.state],
         len(peer.pieces),
         graph.parent_count(peer.id),
@@ -168,19 +155,38 @@ def peer_row(peer: Peer) -> bytes:
     return peer.row
 
 
+class WayRows:
+    """What lies between any two places, packed and kept by the place of the child."""
+
+    def __init__(self, pairs: PairRates) -> None:
+        self._pairs = pairs
+        self._ways: dict[Place, _Ways] = {}
+
+    def of(self, child: Place, now: float) -> Mapping[Place, bytes]:
+        """The rows by the candidate's place, none older than `ROW_AGE_S`."""
+        ways = self._ways.get(child)
+        if ways is None or ways.began_at_s < now - ROW_AGE_S:
+            if len(self._ways) >= PLACES_KEPT:
+                self._ways.clear()
+            ways = self._ways[child] = _Ways(child, self._pairs, now)
+        return ways
+
+
 class _Ways(dict["Place", bytes]):
-    """What lies between a place and the child's, packed once for each."""
+    """The rows of one child's place, as of one moment."""
 
     def __init__(self, child: Place, pairs: PairRates, now: float) -> None:
         super().__init__()
         self._child = child
         self._pairs = pairs
-        self._now = now
+        self.began_at_s = now
 
     def __missing__(self, place: Place) -> bytes:
         pair = self._pairs.between(place.idc, self._child.idc)
-        row = self[place] = _PAIR.pack(
-            *_nearness(self._child, place), pair.bytes_per_s, pair.piece_count(self._now)
+        if len(self) >= PLACES_KEPT:
+            self.clear()
+        row = self[place] = PAIR_ROW.pack(
+            *_nearness(self._child, place), pair.bytes_per_s, pair.piece_count(self.began_at_s)
         )
         return row
 
@@ -193,10 +199,10 @@ def _nearness(child: Place, parent: Place) -> tuple[float, float]:
     )
 
 
-def _common(child: Peer, candidates: Sequence[Peer], state: SchedulerState) -> FloatArray:
-    """The facts `COMMON_FACTS`, shape (k, 1)."""
+def _common(child: Peer, candidates: Sequence[Peer], state: SchedulerState) -> tuple[float, ...]:
+    """The facts `COMMON_FACTS`."""
     task = child.task
-    packed = _COMMON_ROW.pack(
+    return (
         candidates[0].costs.limit if candidates else nan,
         state.swarm_rate.bytes_per_s,
         state.pairs.overall.bytes_per_s,
@@ -204,4 +210,3 @@ def _common(child: Peer, candidates: Sequence[Peer], state: SchedulerState) -> F
         task.piece_length or 0,
         task.piece_count,
     )
-    return np.frombuffer(packed, dtype=np.float64).reshape(-1, 1)

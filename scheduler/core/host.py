@@ -17,6 +17,7 @@ from scheduler.core.standing import Standing
 if TYPE_CHECKING:
     from scheduler.core.graph import Booking
     from scheduler.core.peer import Peer
+    from scheduler.core.shortlist import Standard
 
 
 class Place(NamedTuple):
@@ -40,8 +41,9 @@ class KnownHost:
     Of one that `is_lost` nobody hears any more, and nobody is sent to it (`contact`).
     `region` is the name of its data centre whatever its case, one string for all its peers.
     `reported_child_count`: children it had when it said `announced`. `row` is what rankers may know
-    of it, packed (`facts`), None: it has changed since; `changes` counts how often it did
-    (`shortlist`).
+    of it, packed at `row_at_s` (`facts`), None: it has changed since; `changes` counts how often it
+    did; `log_rate_guess` is what it is thought to give by the standard `guessed_by`, None: to be
+    guessed anew (both `shortlist`).
     """
 
     announced: Host
@@ -55,7 +57,10 @@ class KnownHost:
     region: str = ""
     reported_child_count: int = 0
     row: bytes | None = None
+    row_at_s: float = 0.0
     changes: int = 0
+    log_rate_guess: float = 0.0
+    guessed_by: Standard | None = None
     peers: dict[str, Peer] = field(default_factory=dict[str, "Peer"])
     is_unreachable: bool = (
         False  # a call to this seed failed, and it has not announced itself since
@@ -94,6 +99,7 @@ class KnownHost:
         self.updated_at_s = self.announced_at_s = now
         self.is_unreachable = False
         self.reported_child_count = self.concurrent_upload_count
+        self.guessed_by = None
         place = Place(said.idc, said.location)
         if place != self.place:
             self.place, self.region = place, said.idc.casefold()
@@ -102,6 +108,7 @@ class KnownHost:
     def gave(self, now: float, length: int, cost_s: float) -> float:
         """It gave a piece to somebody; return the busy time that adds (see `HostHistory`)."""
         self.changed()
+        self.guessed_by = None
         return self.history.served(now, length, cost_s)
 
     def failed(self, now: float) -> None:

@@ -250,7 +250,9 @@ def _check_rows(state: SchedulerState) -> None:
         peer.row = row
     for host in state.hosts.values():
         row, host.row = host.row, None
-        _require(row in (None, host_row(host)), f"what is kept of host {host.id} is stale")
+        _require(
+            row in (None, host_row(host, host.row_at_s)), f"what is kept of host {host.id} is stale"
+        )
         host.row = row
 
 

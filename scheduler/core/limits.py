@@ -114,7 +114,8 @@ class Limits:
     """Parents one child may block; the oldest is forgotten first. A stock client leaves after five
     rounds, so it never comes near."""
     story_decision_limit: int = 2000
-    """Latest decisions kept for `explain`: 5 KiB each with 25 candidates, 10 MiB."""
+    """Latest decisions kept for `explain`: with 25 candidates 9 KiB each, 18 MiB in all; a ranker
+    that looks at features adds 6 KiB to each."""
     story_candidate_limit: int = 32
     """Candidates told per decision, the chosen ones first."""
 

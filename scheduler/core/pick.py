@@ -2,12 +2,12 @@
 
 It knows no peers, so that a decision can be made again from its record: the facts and the seed of
 the draw give the same ranking, and the same ranking, the same number of places and the same
-`exploration` give the same rows (`generator` says from which chances).
+`exploration` give the same rows (`Lots` says from which chances).
 
 The order is by score; equal scores by how few children their host has, so that a swarm whose hosts
 say nothing of their bandwidth spreads all the same; and what is equal even then, by a throw of the
-dice. Bad candidates are left out as long as anybody else is left; when all are bad the best of them
-still beats the source.
+dice, one for each candidate (not thrown where nobody is equal). Bad candidates are left out as long
+as anybody else is left; when all are bad the best of them still beats the source.
 
 Who is taken. Without a temperature the best m. With one, scores that differ by little are guesses,
 and always taking the best would send all children there at once: of the best 2 m each is taken with
@@ -32,13 +32,14 @@ are equal at a border have equal parts of what is left there. The sum over all c
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
+from itertools import pairwise
 from math import exp, floor
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from random import Random
 
     from models.facts import BoolArray, FloatArray
@@ -49,23 +50,43 @@ REACH = 2
 POWER_LIMIT = 14.0
 """Of e, on each side of the m-th best: a millionth of a chance. Keeps the search for t short."""
 SUM_ERROR = 1e-12
+SEED_BITS = 63
+"""Of a decision's seed: as many as a signed number in a table holds."""
+_SEEDS = float(2**SEED_BITS)
 STEPS_MAX = 100
 """Of the search for t, by Newton's method from below; it takes about ten."""
 
 
-class Chance(IntEnum):
-    """What a decision draws lots for; each has a generator of its own (1 was who is looked at)."""
-
-    PICK = 2
+Key = tuple[float, float]
+"""By what candidates are ordered: score, downwards, and children."""
 
 
-def generator(like: Random, draw_seed: int, chance: Chance) -> Random:
-    """The generator of one of a decision's chances, of the class of `like`.
+class Lots:
+    """The chances of one decision, all from its seed, of `SEED_BITS`.
 
-    That class must heed its seed, as `random.Random` does. The ranker is given `draw_seed` itself:
-    what it draws is none of these.
+    Whether it explores is read off the seed itself. Everything else is drawn from a generator of
+    the class of `like`, made when the first lot is drawn: seldom. (That class must heed its seed,
+    as `random.Random` does.) A ranker that draws lots is given the seed itself, and its generator
+    is another one.
     """
-    return type(like)(draw_seed << 2 | chance)
+
+    __slots__ = ("_like", "_rng", "_seed")
+
+    def __init__(self, like: Random, seed: int) -> None:
+        self._like = type(like)
+        self._seed = seed
+        self._rng: Random | None = None
+
+    def explores(self, exploration: float) -> bool:
+        """With this probability."""
+        return self._seed < exploration * _SEEDS
+
+    @property
+    def rng(self) -> Random:
+        """The generator, always the same one."""
+        if self._rng is None:
+            self._rng = self._like(self._seed << 1 | 1)
+        return self._rng
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -86,63 +107,63 @@ class Pick:
 
 
 def pick(
-    ranking: Ranking, children: FloatArray, rng: Random, *, places: int, exploration: float
+    ranking: Ranking, children: Sequence[float], lots: Lots, *, places: int, exploration: float
 ) -> Pick:
-    """Take at most `places` of the n ranked; `children` (n,) are those of each one's host now."""
+    """Take at most `places` of the n ranked; `children` are those of each one's host now."""
     count = len(children)
-    left_out, bad_count = ranking.bad, int(np.count_nonzero(ranking.bad))
-    if bad_count == count:
-        left_out, bad_count = np.zeros_like(left_out), 0
-    is_explored = rng.random() < exploration  # drawn always: what follows must not depend on it
-    dice = [rng.random() for _ in range(count)]
-    order: list[int] = np.lexsort((np.array(dice), children, -ranking.scores)).tolist()
-    good = order
-    if bad_count:
-        bad = left_out.tolist()
-        good = [row for row in order if not bad[row]]
+    left_out, bad = ranking.bad, ranking.bad.tolist()
+    if all(bad):
+        left_out, bad = np.zeros_like(left_out), [False] * count
+    keys = [(-score, load) for score, load in zip(ranking.scores.tolist(), children, strict=True)]
+    order = _in_order(keys, lots)
+    good = [row for row in order if not bad[row]] if any(bad) else order
     places = min(places, len(good))
+    is_explored = lots.explores(exploration)
     if len(good) == places:
         exploration, is_explored = 0.0, False
     reach = _within_reach(ranking, good, places)
     if is_explored:
-        chosen = rng.sample(sorted(good), places)
+        chosen = lots.rng.sample(sorted(good), places)
     elif len(reach) > places and not ranking.by_lot:
-        chosen = _draw(good, reach, places, rng)
+        chosen = _draw(good, reach, places, lots.rng)
     else:
         chosen = good[:places]
-    chances = reach if len(reach) == len(good) else _beyond(ranking, children, good, reach)
+    chances = reach if len(reach) == len(good) else _beyond(keys, good, reach)
     uniform = exploration * places / len(good)
-    propensities = np.zeros(count)
-    propensities[good] = [uniform + (1.0 - exploration) * chance for chance in chances]
+    propensities = [0.0] * count
+    for row, chance in zip(good, chances, strict=True):
+        propensities[row] = uniform + (1.0 - exploration) * chance
     return Pick(
         rows=tuple(chosen),
         order=tuple(order),
         left_out=left_out,
-        propensities=propensities,
+        propensities=np.array(propensities),
         exploration=exploration,
         explored=is_explored,
     )
 
 
-def _beyond(
-    ranking: Ranking, children: FloatArray, good: list[int], reach: list[float]
-) -> list[float]:
+def _in_order(keys: list[Key], lots: Lots) -> list[int]:
+    """All rows, the best first."""
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    if all(keys[row] != keys[following] for row, following in pairwise(order)):
+        return order
+    dice = [lots.rng.random() for _ in keys]
+    return sorted(order, key=lambda row: (keys[row], dice[row]))
+
+
+def _beyond(keys: list[Key], good: list[int], reach: list[float]) -> list[float]:
     """The chances of all: who is equal to the last one within reach has an equal part in it.
 
     That he stood before the border and they behind it was a throw of the dice.
     """
     count, last = len(good), len(reach) - 1
     chances = reach + [0.0] * (count - len(reach))
-    scores, loads = ranking.scores, children
-
-    def is_equal(place: int) -> bool:
-        row, border = good[place], good[last]
-        return bool(scores[row] == scores[border] and loads[row] == loads[border])
-
+    border = keys[good[last]]
     first = end = last
-    while end + 1 < count and is_equal(end + 1):
+    while end + 1 < count and keys[good[end + 1]] == border:
         end += 1
-    while end > last and first > 0 and is_equal(first - 1):
+    while end > last and first > 0 and keys[good[first - 1]] == border:
         first -= 1
     equal = end + 1 - first
     chances[first : end + 1] = [sum(chances[first : end + 1]) / equal] * equal

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 from odonata.wire.message import NormalTask, SourceShare
 from scheduler.core import seed, waiting
 from scheduler.core.candidate import Survey, why_unsuited
-from scheduler.core.choice import DRAW_BITS, choose
+from scheduler.core.choice import choose
 from scheduler.core.decision import note_choice
 from scheduler.core.lifecycle import PeerState
+from scheduler.core.pick import SEED_BITS
 from scheduler.core.standing import HostState
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def _listens(peer: Peer) -> bool:
 
 def _name(turn: Turn, child: Peer, parents: list[Peer]) -> None:
     """Name `parents` to `child`, and say so as of any decision; there is no edge between them."""
-    seen = Survey(eligible=parents, draw_seed=turn.rng.getrandbits(DRAW_BITS))
+    seen = Survey(eligible=parents, draw_seed=turn.rng.getrandbits(SEED_BITS))
     choice = choose(turn, child, seen, len(parents))
     known = child.task.facts()
     named = (waiting.parent_of(child, parent, known) for parent in choice.parents)

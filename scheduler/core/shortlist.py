@@ -221,7 +221,9 @@ class Shortlist:
 def level_of(peer: Peer, standard: Standard) -> int:
     """What one more child would get from a peer, in half doublings."""
     host = peer.host
-    worth = _log_rate(host, standard) - MIDDLE - log(host.concurrent_upload_count + 1)
+    if host.guessed_by is not standard:
+        host.log_rate_guess, host.guessed_by = _log_rate(host, standard), standard
+    worth = host.log_rate_guess - MIDDLE - log(host.concurrent_upload_count + 1)
     if peer.state is PeerState.SUCCEEDED:
         worth += FINISHED_WEIGHT
     elif peer.task.piece_count:

@@ -17,6 +17,7 @@ from scheduler.core.candidate import why_useless
 from scheduler.core.cluster import Cluster, ClusterConfig
 from scheduler.core.cost import CostWindow
 from scheduler.core.credentials import credentials_of, public_part
+from scheduler.core.facts import WayRows
 from scheduler.core.graph import Booking, DownloadGraph
 from scheduler.core.history import PairRates, SwarmRate
 from scheduler.core.host import KnownHost
@@ -92,6 +93,7 @@ class SchedulerState:
         self.reviews: list[tuple[float, int, Peer]] = []
         self.fresh: dict[str, Task] = {}
         self.pairs = PairRates()
+        self.ways = WayRows(self.pairs)
         self.turn_count = 0
         self._standard = Standard()
         self._claims = _Claims()

@@ -1,30 +1,26 @@
 """What the scheduler decided and why: a bounded record of its latest decisions, for `explain`.
 
 It is memory for people, not telemetry: it is lost at a restart and never leaves the process by
-itself. Decisions come often and are asked for seldom, so they are kept packed, and put into words,
-and into features, only when somebody asks.
+itself. Decisions come often and are asked for seldom, so a choice is kept as it is recorded, with
+the little that only people want to know, and put into words, and into features, only when somebody
+asks.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
-from typing import TYPE_CHECKING, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from msgspec.structs import replace
 
 from models.facts import CandidateBatch
 from models.features import FEATURE_NAMES, feature_matrix
+from odonata.telemetry.record import DecisionRecord
 from odonata.wire.message import Value
 from scheduler.core.candidate import Drop
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from models.facts import BoolArray, FloatArray
 
 
 class Outcome(StrEnum):
@@ -96,43 +92,34 @@ class Passed:
         return tuple(Considered(peer_id=one, dropped=why) for one, why in self._dropped)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Ranked:
-    """Candidates of a choice: the n that were scored, and the others.
+class Ranked(NamedTuple):
+    """Candidates of a choice: those of its record, who were scored, and the others.
 
-    Facts are kept in single precision, and `features` of a ranker that looked at any; of another
-    one they are computed when somebody asks, and nearly (to six digits) what they would have been.
-    With 25 candidates a decision takes about 5 KiB in all, 3.6 of them facts; the ids are the
-    peers' own while those live, 2 KiB more when they are gone.
+    A record with 25 candidates takes some 9 KiB, 7.4 of them facts (and 6 more if its ranker looked
+    at features); the ids are the peers' own while those live, 2 KiB more when they are gone.
     """
 
-    peer_ids: tuple[str, ...]
-    scores: FloatArray
-    facts: NDArray[np.float32]
-    features: NDArray[np.float32] | None
+    record: DecisionRecord
     order: tuple[int, ...]
     """All rows, the best first."""
-    chosen: tuple[int, ...]
-    """Rows in the order of the answer."""
     unlinked: tuple[int, ...]
     """Rows that were picked, and whose edge could not be added."""
-    left_out: BoolArray
-    others: str
-    """Why those who were neither picked nor left out as bad are not in the answer."""
     dropped: tuple[tuple[str, str], ...]
     limit: int
     """So many are told."""
 
     def candidates(self) -> tuple[Considered, ...]:
         """The chosen ones, then the other scored ones, both best first, then who was not scored."""
-        rows = (*self.chosen, *(row for row in self.order if row not in self.chosen))[: self.limit]
-        scores: list[float] = self.scores.tolist()
+        slots = np.frombuffer(self.record.slots, dtype="<i4").tolist()
+        chosen = sorted((row for row in self.order if slots[row] >= 0), key=slots.__getitem__)
+        rows = (*chosen, *(row for row in self.order if slots[row] < 0))[: self.limit]
+        scores: list[float] = np.frombuffer(self.record.scores, dtype="<f8").tolist()
         features = self._features()
         scored = tuple(
             Considered(
-                peer_id=self.peer_ids[row],
+                peer_id=self.record.peer_ids[row],
                 score=scores[row],
-                dropped=self._why(row),
+                dropped="" if slots[row] >= 0 else self._why(row),
                 features=dict(zip(FEATURE_NAMES, features[row], strict=True)),
             )
             for row in rows
@@ -140,26 +127,47 @@ class Ranked:
         return scored + Passed(self.dropped[: self.limit - len(rows)]).candidates()
 
     def _why(self, row: int) -> str:
-        if row in self.chosen:
-            return ""
         if row in self.unlinked:
             return Drop.NO_EDGE
-        return Drop.BAD if self.left_out[row] else self.others
+        if self.record.bad[row]:
+            return Drop.BAD
+        return Drop.NOT_DRAWN if self.record.explored else Drop.OUTRANKED
 
     def _features(self) -> list[list[float]]:
-        features = self.features
-        if features is None:
-            facts = self.facts.astype(np.float64, order="F")
-            features = feature_matrix(CandidateBatch(facts)).astype(np.float32)
-        rows: list[list[float]] = features.tolist()
+        record, count = self.record, len(self.record.peer_ids)
+        if record.features:
+            features = np.frombuffer(record.features, dtype="<f8").reshape(count, -1)
+        else:
+            facts = np.frombuffer(record.facts, dtype="<f8").reshape(count, -1)
+            features = feature_matrix(CandidateBatch(np.asfortranarray(facts, dtype=np.float64)))
+        rows: list[list[float]] = features.astype(np.float32).tolist()
         return rows
+
+
+def _in_words(record: DecisionRecord, told: Told) -> Decision:
+    return Decision(
+        at_s=record.at_s,
+        task_id=record.task_id,
+        child_id=record.child_id,
+        outcome=Outcome(record.outcome),
+        reason=record.reason,
+        decision_id=record.decision_id,
+        ranker=record.policy,
+        ranked_by=record.ranked_by,
+        model_version=record.model_version,
+        fallback=record.fallback,
+        explored=record.explored,
+        candidates=told.candidates(),
+        useful_count=record.useful_count,
+        peer_count=record.peer_count,
+    )
 
 
 class Story:
     """The latest `limit` decisions."""
 
     def __init__(self, limit: int) -> None:
-        self._decisions: deque[tuple[Decision, Told | None]] = deque(maxlen=limit)
+        self._decisions: deque[tuple[Decision, Told | None] | Ranked] = deque(maxlen=limit)
         self.counts: Counter[tuple[Outcome, str, str]] = Counter()
         """All decisions ever, by outcome, by who ranked ("": nobody) and by fallback."""
 
@@ -171,11 +179,17 @@ class Story:
         self._decisions.append((decision, told))
         self.counts[decision.outcome, decision.ranked_by, decision.fallback] += 1
 
+    def add_choice(self, choice: Ranked) -> None:
+        """Remember a decision that gave parents."""
+        self._decisions.append(choice)
+        record = choice.record
+        self.counts[Outcome.PARENTS, record.ranked_by, record.fallback] += 1
+
     def named(self, prefix: str) -> tuple[list[str], list[str]]:
         """The ids of children and of tasks, each once, that begin so and are remembered."""
         children: dict[str, None] = {}
         tasks: dict[str, None] = {}
-        for decision, _ in self._decisions:
+        for decision, *_ in self._decisions:
             if decision.child_id.startswith(prefix):
                 children[decision.child_id] = None
             if decision.task_id.startswith(prefix):
@@ -190,12 +204,15 @@ class Story:
         Of many only the `latest` ones: each takes some 0.1 ms to put into words.
         """
         found = (
-            (decision, told)
-            for decision, told in reversed(self._decisions)
-            if task_id in ("", decision.task_id) and child_id in ("", decision.child_id)
+            one
+            for one in reversed(self._decisions)
+            if task_id in ("", one[0].task_id) and child_id in ("", one[0].child_id)
         )
-        told_in_words = [
-            decision if told is None else replace(decision, candidates=told.candidates())
-            for decision, told in islice(found, latest)
-        ]
-        return told_in_words[::-1]
+        return [_told(one) for one in islice(found, latest)][::-1]
+
+
+def _told(kept: tuple[Decision, Told | None] | Ranked) -> Decision:
+    if isinstance(kept, Ranked):
+        return _in_words(kept.record, kept)
+    decision, told = kept
+    return decision if told is None else replace(decision, candidates=told.candidates())

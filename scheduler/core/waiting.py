@@ -50,11 +50,12 @@ from scheduler.core.candidate import (
     why_unsuited,
     why_useless,
 )
-from scheduler.core.choice import DRAW_BITS, choose, look_around
+from scheduler.core.choice import choose, look_around
 from scheduler.core.decision import note_choice, note_source, tell
 from scheduler.core.gateway import note_parents
 from scheduler.core.graph import GraphKind
 from scheduler.core.lifecycle import PeerState
+from scheduler.core.pick import SEED_BITS
 from scheduler.core.rota import places_of
 from scheduler.core.story import Outcome
 from scheduler.core.supply import is_supplied
@@ -172,13 +173,15 @@ def exchange(turn: Turn, child: Peer, parent: Peer) -> None:
 
 def give(turn: Turn, child: Peer, parent: Peer) -> None:
     """Give the child this one parent, in addition to those it has."""
-    seen = Survey(eligible=[parent], draw_seed=turn.rng.getrandbits(DRAW_BITS))
+    seen = Survey(eligible=[parent], draw_seed=turn.rng.getrandbits(SEED_BITS))
     _give_parents(turn, child, seen, 1)
 
 
 def _look_beyond(turn: Turn, child: Peer) -> Survey:
     """What the child sees besides its parents."""
     seen = look_around(turn, child)
+    if not child.task.graph.has_parents(child.id):
+        return seen
     known = frozenset(child.task.graph.parents(child.id))
     seen.dropped.update((peer.id, Drop.PARENT) for peer in seen.eligible if peer.id in known)
     seen.eligible = [peer for peer in seen.eligible if peer.id not in known]

@@ -14,6 +14,7 @@ import structlog
 from dragonfly_api import scheduler_pb2
 from google.protobuf.internal import api_implementation
 
+from odonata import collector
 from odonata.call_limit import CallLimit
 from odonata.errors import OdonataError
 from odonata.grpc_client import target_of
@@ -210,4 +211,5 @@ class SchedulerApp:
 
 async def run(settings: SchedulerSettings) -> None:
     """Run a scheduler until it is told to stop. Raises what `SchedulerApp.start` raises."""
+    collector.look_seldom()
     await run_until_stopped(SchedulerApp(settings))

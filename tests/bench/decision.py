@@ -24,13 +24,13 @@ from support.scheduler_world import World, download, host  # noqa: E402  # after
 
 from models.dragonfly import DragonflyRanker  # noqa: E402
 from models.features import feature_matrix  # noqa: E402
-from models.rule import RuleRanker  # noqa: E402
+from models.rule_ranker import RuleRanker  # noqa: E402
 from odonata.wire.message import Register  # noqa: E402
 from scheduler.core.candidate import survey  # noqa: E402
 from scheduler.core.event import PeerDeleted, PeerSpoke  # noqa: E402
 from scheduler.core.facts import facts  # noqa: E402
 from scheduler.core.limits import Limits  # noqa: E402
-from scheduler.core.pick import Chance, generator, pick  # noqa: E402
+from scheduler.core.pick import Lots, pick  # noqa: E402
 
 GIGABIT = 10**9
 MICRO = 1e6
@@ -100,8 +100,8 @@ def main() -> None:
         "rank, rule": lambda: rule.rank(batch, 1),
         "pick": lambda: pick(
             ranking,
-            batch["child_count"],
-            generator(Random(), 1, Chance.PICK),
+            batch["child_count"].tolist(),
+            Lots(Random(), 2**62),
             places=4,
             exploration=0.02,
         ),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from models.rule import RuleRanker
+from models.rule_ranker import RuleRanker
 from odonata.telemetry.parquet import write_tables
 from odonata.telemetry.record import ListRecorder
 from simulator.place import Place

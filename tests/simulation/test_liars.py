@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from models.rule import RuleRanker
+from models.rule_ranker import RuleRanker
 from odonata.piece import PIECE_LENGTH_MIN
 from scheduler.core.limits import Limits
 from scheduler.core.standing import HostState

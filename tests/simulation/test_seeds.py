@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from models.rule import RuleRanker
+from models.rule_ranker import RuleRanker
 from odonata.piece import MIB, PIECE_LENGTH_MIN
 from scheduler.core.limits import Limits
 from simulator.report import SwarmReport

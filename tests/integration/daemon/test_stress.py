@@ -83,9 +83,9 @@ def descriptors(peer: Process) -> int:
     return sum(1 for _ in Path(f"/proc/{peer.pid}/fd").iterdir())
 
 
-async def kill_in_the_middle(files: Files, victim: Process) -> None:
-    """Of all the victim gets, one file cannot have arrived yet."""
-    before, gate = files.arrived, files.hold_back_largest()
+async def kill_in_the_middle(files: Files, victim: Process, gate: asyncio.Event) -> None:
+    """Of all the victim gets, one file cannot have arrived yet: it is held back at the gate."""
+    before = files.arrived
     await eventually(lambda: files.arrived >= before + len(SIZES), timeout_s=PATIENCE_S)
     await victim.kill()
     gate.set()
@@ -113,11 +113,13 @@ async def test_everything_ends_right_though_a_peer_is_killed(tmp_path: Path) -> 
         before = {name: descriptors(one) for name, one in peers.items()}
 
         victim = peers.pop("peer3")
-        _, lost, *failed = await asyncio.gather(
-            kill_in_the_middle(files, victim),
+        gate = files.hold_back_largest()
+        killing = asyncio.ensure_future(kill_in_the_middle(files, victim, gate))
+        lost, *failed = await asyncio.gather(
             files.all_to("victim", victim, "second"),
             *(files.all_to(name, one, "second") for name, one in peers.items()),
         )
+        await killing
         assert lost, "it was killed in the middle"
         assert all(isinstance(error, OdonataError) for error in lost)
         assert failed == [[]] * len(peers)

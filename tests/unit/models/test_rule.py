@@ -9,15 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.facts import FACT_NAMES, FACTS, CandidateBatch
-from models.rule import (
-    DEPTH_WEIGHT,
-    SLOT_WEIGHT,
-    RuleRanker,
-    expected_rate,
-    rule_score,
-    terms,
-)
+from models.facts import FACT_NAMES, FACTS, CandidateBatch, column_of
+from models.rule import DEPTH_WEIGHT, SLOT_WEIGHT, expected_rate, rule_score, terms, unable
+from models.rule_ranker import RuleRanker
 
 MIB = 1024.0 * 1024.0
 
@@ -60,6 +54,24 @@ def test_scores_are_finite_whatever_stands_in_the_facts(rows: list[list[float]])
     assert ranking.scores.shape == ranking.bad.shape == (len(rows),)
     assert np.isfinite(ranking.scores).all()
     assert ranking.ranked_by == "rule"
+
+
+COMMON = column_of("cost_window")
+"""From here on a fact is the same for all candidates."""
+
+
+@given(ROWS)
+def test_candidate_by_candidate_and_over_columns_it_says_the_same(rows: list[list[float]]) -> None:
+    told = CandidateBatch.of_rows([row[:COMMON] + rows[0][COMMON:] for row in rows])
+    ranking = RuleRanker().rank(told, 0)
+    assert ranking.scores == pytest.approx(rule_score(told), rel=1e-9, abs=1e-9)
+    assert ranking.bad.tolist() == unable(told).tolist()
+
+
+@given(ROWS)
+def test_equals_have_equal_scores(rows: list[list[float]]) -> None:
+    ranking = RuleRanker().rank(CandidateBatch.of_rows([rows[0], *rows, rows[0]]), 0)
+    assert ranking.scores[0] == ranking.scores[1] == ranking.scores[-1]
 
 
 def test_bad_is_only_who_cannot_serve() -> None:

@@ -44,7 +44,7 @@ def turn(world: World, ranker: Favourite) -> Turn:
 
 
 def test_best_first_and_no_more_than_the_limit() -> None:
-    world = world_with_holders(6)
+    world = world_with_holders(6, Limits(exploration=0.0))
     world.register("x", "hx", download(source=True))
     seen = survey(world.peer("x"))
     choice = choose(turn(world, Favourite([3, 1, 6, 5, 2, 4])), world.peer("x"), seen)

@@ -12,12 +12,12 @@ from models.facts import FACT_NAMES, CandidateBatch
 from models.features import FEATURE_NAMES, FEATURES, feature_matrix, schema_hash
 from models.random import RandomRanker
 from models.ranker import Ranker, Ranking
-from models.rule import RuleRanker
+from models.rule_ranker import RuleRanker
 from odonata.telemetry.record import DecisionRecord
 from odonata.wire.message import Download
 from scheduler.core.choice import may_explore
 from scheduler.core.limits import Limits
-from scheduler.core.pick import Chance, generator, pick
+from scheduler.core.pick import Lots, pick
 from scheduler.core.story import Outcome
 
 
@@ -145,8 +145,8 @@ def test_a_decision_can_be_made_again_from_its_record(ranker: Ranker) -> None:
         ranking = ranker.rank(batch, record.draw_seed)
         again = pick(
             ranking,
-            batch["child_count"],
-            generator(Random(), record.draw_seed, Chance.PICK),
+            batch["child_count"].tolist(),
+            Lots(Random(), record.draw_seed),
             places=len(chosen_rows(record)),
             exploration=record.exploration,
         )

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.facts import FloatArray
 from models.ranker import Ranking
-from scheduler.core.pick import Chance, Pick, generator, pick
+from scheduler.core.pick import SEED_BITS, Lots, Pick, pick
 
 DRAWS = 2000
 """Seeds per frequency test."""
@@ -29,15 +28,16 @@ def ranking(scores: list[float], bad: list[bool] | None = None, *, by_lot: bool 
     )
 
 
-def children(counts: list[int]) -> FloatArray:
-    return np.array(counts, dtype=np.float64)
+def lots(number: int) -> Lots:
+    """Those of one decision of many, each with a seed of its own."""
+    return Lots(Random(), Random(number).getrandbits(SEED_BITS))
 
 
 def picked(
     ranked: Ranking, counts: list[int] | None = None, *, seed: int = 1, eps: float = 0.0
 ) -> Pick:
-    loads = children(counts or [0] * len(ranked.scores))
-    return pick(ranked, loads, Random(seed), places=4, exploration=eps)
+    loads = counts or [0] * len(ranked.scores)
+    return pick(ranked, loads, lots(seed), places=4, exploration=eps)
 
 
 def test_the_best_come_first_and_others_not_at_all() -> None:
@@ -98,11 +98,18 @@ def test_without_exploration_the_answer_is_always_the_best() -> None:
     assert {picked(ranked, seed=seed).rows for seed in range(50)} == {(7, 6, 5, 4)}
 
 
-def test_each_chance_has_a_generator_of_its_own() -> None:
-    draws = {generator(Random(), 77, chance).random() for chance in Chance}
-    assert len(draws | {Random(77).random()}) == len(Chance) + 1
-    again = generator(Random(5), 77, Chance.PICK).random()
-    assert again == generator(Random(6), 77, Chance.PICK).random()
+def test_the_chances_follow_from_the_seed_alone() -> None:
+    once, again = Lots(Random(5), 77), Lots(Random(6), 77)
+    assert once.rng.random() == again.rng.random()
+    assert Lots(Random(), 78).rng.random() != Lots(Random(), 77).rng.random()
+    assert Lots(Random(), 77).rng.random() != Random(77).random(), "that is the ranker's"
+
+
+def test_whether_it_explores_is_read_off_the_seed() -> None:
+    share = sum(lots(number).explores(0.3) for number in range(DRAWS)) / DRAWS
+    assert share == pytest.approx(0.3, abs=SIGMAS * sqrt(0.3 * 0.7 / DRAWS))
+    assert Lots(Random(), 2**SEED_BITS - 1).explores(1.0)
+    assert not Lots(Random(), 0).explores(0.0)
 
 
 @given(
@@ -121,7 +128,7 @@ def test_propensities_sum_to_the_places(
 ) -> None:
     scores, counts, bad = (list(column) for column in zip(*rows, strict=True))
     ranked = ranking(scores, bad, by_lot=by_lot)
-    found = pick(ranked, children(counts), Random(seed), places=places, exploration=eps)
+    found = pick(ranked, counts, Lots(Random(), seed), places=places, exploration=eps)
     is_good = ~found.left_out
     assert len(set(found.rows)) == len(found.rows) == min(places, int(is_good.sum()))
     assert found.propensities.sum() == pytest.approx(len(found.rows))
@@ -152,8 +159,7 @@ def test_the_frequencies_are_the_logged_propensities(
     hits = np.zeros(len(scores))
     found = None
     for seed in range(DRAWS):
-        rng = generator(Random(), seed * 2_654_435_761, Chance.PICK)
-        found = pick(ranked, children(counts), rng, places=4, exploration=eps)
+        found = pick(ranked, counts, lots(seed), places=4, exploration=eps)
         hits[list(found.rows)] += 1
     assert found is not None
     for hit, logged in zip(hits / DRAWS, found.propensities, strict=True):
@@ -232,8 +238,7 @@ def test_the_frequencies_of_a_warm_pick_are_the_logged_propensities(
     hits = np.zeros(len(scores))
     found = picked(ranked)
     for seed in range(DRAWS):
-        rng = generator(Random(), seed * 2_654_435_761, Chance.PICK)
-        found = pick(ranked, children([0] * len(scores)), rng, places=4, exploration=eps)
+        found = pick(ranked, [0] * len(scores), lots(seed), places=4, exploration=eps)
         hits[list(found.rows)] += 1
     for hit, logged in zip(hits / DRAWS, found.propensities, strict=True):
         bound = SIGMAS * sqrt(max(logged * (1 - logged), 0.0) / DRAWS)
@@ -250,9 +255,8 @@ def test_the_frequencies_of_a_warm_pick_are_the_logged_propensities(
 def test_warm_propensities_sum_to_the_places(
     scores: list[float], temperature: float, places: int, seed: int, eps: float
 ) -> None:
-    loads = children([0] * len(scores))
     ranked = warm(scores, temperature)
-    found = pick(ranked, loads, Random(seed), places=places, exploration=eps)
+    found = pick(ranked, [0] * len(scores), Lots(Random(), seed), places=places, exploration=eps)
     assert len(set(found.rows)) == len(found.rows) == min(places, len(scores))
     assert found.propensities.sum() == pytest.approx(len(found.rows))
     assert (found.propensities >= 0).all()

@@ -13,7 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from support.scheduler_world import World, download, host, parents
 
-from models.rule import RuleRanker
+from models.rule_ranker import RuleRanker
 from scheduler.core.effect import SchedulerEffect
 from scheduler.core.event import SchedulerEvent
 from scheduler.core.invariant import check

@@ -2,11 +2,11 @@
 
 import tracemalloc
 
-import numpy as np
 from support.scheduler_world import World, host
 
 from models.facts import FACT_NAMES
 from models.features import FEATURE_NAMES
+from odonata.telemetry.record import DecisionRecord
 from scheduler.core.limits import Limits
 from scheduler.core.story import Decision, Outcome, Ranked, Story
 
@@ -116,30 +116,36 @@ def test_what_begins_alike_is_found_once() -> None:
     assert world.core.named_in_story("nobody") == ([], [])
 
 
+def kept(number: int, count: int, ids: tuple[str, ...]) -> Ranked:
+    record = DecisionRecord(
+        decision_id=f"child#{number}",
+        at_s=float(number),
+        task_id="t",
+        child_id="child",
+        child_host_id="hx",
+        outcome="parents",
+        reason="rule",
+        policy="rule",
+        ranked_by="rule",
+        peer_ids=ids[:],
+        host_ids=ids[:],
+        scores=bytes(8 * count),
+        slots=bytes(4 * count),
+        propensities=bytes(8 * count),
+        bad=bytes(count),
+        facts=bytes(8 * len(FACT_NAMES) * count),
+    )
+    return Ranked(record, tuple(range(number, number + count)), (), (), count)
+
+
 def test_decisions_are_kept_small() -> None:
     """What `Limits.story_decision_limit` and `Ranked` say of the memory."""
     count = Limits().candidate_batch_limit
-    facts = np.zeros((count, len(FACT_NAMES)), order="F")
     ids = tuple(f"peer-{number}" for number in range(count))
     tracemalloc.start()
     try:
-        kept = [
-            Ranked(
-                peer_ids=ids,
-                scores=np.zeros(count),
-                facts=facts.astype(np.float32),
-                features=None,
-                order=tuple(range(number, number + count)),
-                chosen=(1, 2, 3, 4),
-                unlinked=(),
-                left_out=np.zeros(count, dtype=np.bool_),
-                others="",
-                dropped=(),
-                limit=count,
-            )
-            for number in range(100)
-        ]
+        decisions = [kept(number, count, ids) for number in range(100)]
         used, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert used / len(kept) < 5 * 1024
+    assert used / len(decisions) < 10 * 1024
