@@ -107,8 +107,9 @@ class Download(Value, frozen=True, kw_only=True):
     """What a user asked for. `actual_*` is what the peer learned of the content before registering.
 
     `revision` is the model hub's (hugging_face, model_scope, open_csg); it counts in the task id.
-    `extra` keeps the serialised original, so that fields which no core looks at (object storage
-    credentials, certificate chains, ...) survive on their way to a seed peer. It is never logged.
+    `extra` keeps the rest of the original, serialised, so that fields which no core looks at
+    (object storage credentials, certificate chains, ...) survive on their way to a seed peer. It is
+    never logged.
     `source_share` is no part of the message: a seed of ours is told it in metadata (`feature`).
     """
 

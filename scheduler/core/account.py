@@ -18,8 +18,9 @@ came, how many were in flight, and how long a failure took, is known to nobody b
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec import Struct
 
 from odonata.telemetry.record import DownloadRecord, PieceRecord, decision_id
 from odonata.wire.message import (
@@ -52,7 +53,7 @@ PEER, SEED, SOURCE = "remote_peer", "seed_peer", "back_to_source"
 
 
 class Named(NamedTuple):
-    """A parent as the child was told of it: in its `decision`-th answer, "" of nobody's."""
+    """A parent as the child was told of it: in which `decision`, "" if in none."""
 
     decision: str
     parent_id: str
@@ -64,36 +65,61 @@ _NOBODY = Named("", "", "", PEER)
 _SOURCE = Named("", "", "", SOURCE)
 
 
-@dataclass(slots=True, eq=False)
-class Account:
-    """What one foreign peer has fetched so far; about 1 KiB with its parents."""
+class Account(Struct, eq=False, gc=False):
+    """What one foreign peer has fetched so far; some 300 bytes with its parents.
 
-    child_id: str
-    named: dict[str, Named] = field(default_factory=dict[str, Named])
-    fetched_bytes: dict[str, int] = field(default_factory=lambda: {PEER: 0, SEED: 0, SOURCE: 0})
+    Of the parents it was given there are their ids, those of their hosts in the same order, and
+    which answer named them last: its number, doubled, and one more if the parent is a seed.
+    """
+
+    parent_ids: tuple[str, ...] = ()
+    host_ids: tuple[str, ...] = ()
+    answers: tuple[int, ...] = ()
+    from_peers_bytes: int = 0
+    from_seeds_bytes: int = 0
+    from_source_bytes: int = 0
     piece_count: int = 0
     first_piece_at_s: float | None = None
 
     def name(self, count: int, parents: list[Peer]) -> None:
         """The child's `count`-th answer named these parents; the oldest of too many go."""
-        decision = decision_id(self.child_id, count)
-        for parent in parents:
-            self.named.pop(parent.id, None)
-            self.named[parent.id] = _named(decision, parent)
-        while len(self.named) > NAMED_PARENT_LIMIT:
-            del self.named[next(iter(self.named))]
+        ids = tuple([parent.id for parent in parents])
+        if self.parent_ids:
+            self._forget(ids)
+        self.parent_ids = (self.parent_ids + ids)[-NAMED_PARENT_LIMIT:]
+        hosts = [parent.host for parent in parents]
+        self.host_ids = (self.host_ids + tuple([host.id for host in hosts]))[-NAMED_PARENT_LIMIT:]
+        answers = tuple([2 * count + host.is_seed for host in hosts])
+        self.answers = (self.answers + answers)[-NAMED_PARENT_LIMIT:]
 
     def giver(self, child: Peer, parent_id: str) -> Named:
         """Who a piece came from, as far as that is known here."""
-        named = self.named.get(parent_id)
-        if named is not None:
-            return named
+        if parent_id in self.parent_ids:
+            place = self.parent_ids.index(parent_id)
+            count, is_seed = divmod(self.answers[place], 2)
+            decision = decision_id(child.id, count)
+            traffic = SEED if is_seed else PEER
+            return Named(decision, self.parent_ids[place], self.host_ids[place], traffic)
         parent = child.task.peers.get(parent_id)
-        return _NOBODY if parent is None else _named("", parent)
+        if parent is None:
+            return _NOBODY
+        return Named("", parent.id, parent.host.id, SEED if parent.host.is_seed else PEER)
 
+    def fetched(self, traffic: str, length: int) -> None:
+        """A piece of `length` bytes came."""
+        self.piece_count += 1
+        if traffic == PEER:
+            self.from_peers_bytes += length
+        elif traffic == SEED:
+            self.from_seeds_bytes += length
+        else:
+            self.from_source_bytes += length
 
-def _named(decision: str, parent: Peer) -> Named:
-    return Named(decision, parent.id, parent.host.id, SEED if parent.host.is_seed else PEER)
+    def _forget(self, ids: tuple[str, ...]) -> None:
+        kept = [place for place, one in enumerate(self.parent_ids) if one not in ids]
+        self.parent_ids = tuple([self.parent_ids[place] for place in kept])
+        self.host_ids = tuple([self.host_ids[place] for place in kept])
+        self.answers = tuple([self.answers[place] for place in kept])
 
 
 def heard(turn: Turn, child: Peer, message: PeerMessage) -> None:
@@ -129,7 +155,7 @@ def ended(turn: Turn, child: Peer, result: str, reason: str = "") -> None:
     account, child.account = child.account, None
     if account is None:
         return
-    task, fetched = child.task, account.fetched_bytes
+    task = child.task
     first_s = account.first_piece_at_s
     record = DownloadRecord(
         at_s=turn.now,
@@ -140,9 +166,9 @@ def ended(turn: Turn, child: Peer, result: str, reason: str = "") -> None:
         is_seed=child.host.is_seed,
         content_length=UNKNOWN_LENGTH if task.content_length is None else task.content_length,
         piece_length=task.piece_length or 0,
-        from_peers_bytes=fetched[PEER],
-        from_seeds_bytes=fetched[SEED],
-        from_source_bytes=fetched[SOURCE],
+        from_peers_bytes=account.from_peers_bytes,
+        from_seeds_bytes=account.from_seeds_bytes,
+        from_source_bytes=account.from_source_bytes,
         piece_count=account.piece_count,
         decision_count=child.decision_count,
         first_piece_s=None if first_s is None else first_s - child.created_at_s,
@@ -157,8 +183,7 @@ def _finished(turn: Turn, child: Peer, piece: Piece, giver: Named) -> None:
     assert account is not None, "the caller has looked"
     if not 0 <= piece.number < turn.limits.piece_number_limit:
         return
-    account.fetched_bytes[giver.traffic] += piece.length
-    account.piece_count += 1
+    account.fetched(giver.traffic, piece.length)
     if account.first_piece_at_s is None:
         account.first_piece_at_s = turn.now
     _record(turn, child, giver, piece.number, piece.length, max(0.0, piece.cost_s), "ok", "")

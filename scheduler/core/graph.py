@@ -19,8 +19,9 @@ peer, no circle can lead through one, and the search stays among them. A child o
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from odonata.errors import InternalError
 from odonata.wire.message import Value
@@ -33,7 +34,7 @@ class GraphKind(StrEnum):
     MESH = "mesh"
 
 
-class Booking(Value, frozen=True, kw_only=True):
+class Booking(Value, frozen=True, kw_only=True, gc=False):
     """What one child takes of its parent's host: uplink, pieces in flight, bytes still to send.
 
     Kept on the edge, so that taking it back subtracts exactly what was added, whatever the
@@ -45,17 +46,31 @@ class Booking(Value, frozen=True, kw_only=True):
     content_length: int = 0
 
 
-@dataclass(slots=True, eq=False)
-class Edge:
+class Edge(Struct, eq=False, gc=False):
     """One parent of one child, since `since_s`.
 
     `piece_count` pieces came over it, the latest at `piece_at_s`; at first: when it was added.
     """
 
+    parent_id: str
     booking: Booking
     since_s: float
     piece_at_s: float
     piece_count: int = 0
+
+
+class _Node(Struct, eq=False, gc=False):
+    """A peer in the graph: the edges into it and out of it, in the order they were added.
+
+    A peer has few parents, and a handful is looked through as fast as a dict, in a third of its
+    memory; it may have hundreds of children, and most peers have none. `depth` is of when edges
+    came last. `is_free`: it may be its own ancestor.
+    """
+
+    parents: tuple[Edge, ...] = ()
+    children: dict[str, Edge] | None = None
+    depth: int = 0
+    is_free: bool = False
 
 
 class Descendants:
@@ -80,51 +95,46 @@ class DownloadGraph:
     def __init__(self, search_limit: int, kind: GraphKind = GraphKind.DAG) -> None:
         self.kind = kind
         self._search_limit = search_limit
-        self._parents: dict[str, dict[str, Edge]] = {}
-        self._children: dict[str, dict[str, Edge]] = {}
-        self._free: set[str] = set()  # who may be its own ancestor
-        self._depths: dict[str, int] = {}  # of those who have parents, or had
+        self._nodes: dict[str, _Node] = {}
 
     def add(self, peer_id: str, *, is_ours: bool = False) -> None:
         """Add a peer without edges. In a mesh one of ours may be its own ancestor."""
-        if peer_id in self._parents:
+        if peer_id in self._nodes:
             raise InternalError(f"peer {peer_id} is in the graph already")
-        self._parents[peer_id] = {}
-        self._children[peer_id] = {}
-        if is_ours and self.kind is GraphKind.MESH:
-            self._free.add(peer_id)
+        self._nodes[peer_id] = _Node(is_free=is_ours and self.kind is GraphKind.MESH)
 
     def remove(self, peer_id: str) -> None:
         """Remove a peer that has no edges left."""
-        if self._parents[peer_id] or self._children[peer_id]:
+        node = self._nodes[peer_id]
+        if node.parents or node.children:
             raise InternalError(f"peer {peer_id} still has edges")
-        del self._parents[peer_id]
-        del self._children[peer_id]
-        self._free.discard(peer_id)
-        self._depths.pop(peer_id, None)
+        del self._nodes[peer_id]
 
     def __contains__(self, peer_id: str) -> bool:
-        return peer_id in self._parents
+        return peer_id in self._nodes
 
     def is_free(self, peer_id: str) -> bool:
         """Whether this peer may be its own ancestor."""
-        return peer_id in self._free
+        return self._nodes[peer_id].is_free
 
     def has_parents(self, peer_id: str) -> bool:
         """Whether somebody was named as a parent of this peer, and still is."""
-        return bool(self._parents[peer_id])
+        return bool(self._nodes[peer_id].parents)
 
     def edge(self, parent_id: str, child_id: str) -> Edge | None:
         """Return the edge between these two, None if there is none."""
-        return self._parents[child_id].get(parent_id)
+        for edge in self._nodes[child_id].parents:
+            if edge.parent_id == parent_id:
+                return edge
+        return None
 
-    def edges_into(self, child_id: str) -> Mapping[str, Edge]:
-        """Return the edges into this peer by parent, in the order they were added."""
-        return self._parents[child_id]
+    def edges_into(self, child_id: str) -> tuple[Edge, ...]:
+        """Return the edges into this peer, in the order they were added."""
+        return self._nodes[child_id].parents
 
     def parent_count(self, peer_id: str) -> int:
         """Return how many parents this peer has."""
-        return len(self._parents[peer_id])
+        return len(self._nodes[peer_id].parents)
 
     def depth(self, peer_id: str) -> int:
         """Return how many hops it was from here to who has no parents, when edges came last.
@@ -132,36 +142,37 @@ class DownloadGraph:
         0 for who has none. What changed above since then is not followed: it is a hint for choosing
         among many, and following it would cost a walk over all below with every edge.
         """
-        return self._depths.get(peer_id, 0) if self._parents[peer_id] else 0
+        node = self._nodes[peer_id]
+        return node.depth if node.parents else 0
 
     def parents(self, peer_id: str) -> tuple[str, ...]:
         """Return the parents, in the order they were added (best first)."""
-        return tuple(self._parents[peer_id])
+        return tuple([edge.parent_id for edge in self._nodes[peer_id].parents])
 
     def children(self, peer_id: str) -> tuple[str, ...]:
         """Return the children, oldest edge first."""
-        return tuple(self._children[peer_id])
+        return tuple(self._nodes[peer_id].children or ())
 
     def edges(self) -> Iterable[tuple[str, str, Booking]]:
         """Yield (parent, child, booking) of every edge."""
-        for parent, children in self._children.items():
-            for child, edge in children.items():
+        for parent, node in self._nodes.items():
+            for child, edge in (node.children or {}).items():
                 yield parent, child, edge.booking
 
     def below(self, child_id: str) -> Descendants:
         """Return who can't be a parent of `child_id`: itself, and whoever would close a circle."""
-        if child_id in self._free:
+        if self._nodes[child_id].is_free:
             return Descendants(self, frozenset((child_id,)))
         return self.descendants(child_id)
 
     def descendants(self, child_id: str) -> Descendants:
         """Return `child_id` and everybody below it; costs one visit per edge below the child."""
-        if not self._children[child_id]:
+        if not self._nodes[child_id].children:
             return Descendants(self, frozenset((child_id,)))
         seen = {child_id: None}
         stack = [child_id]
         while stack:
-            for below in self._children[stack.pop()]:
+            for below in self._nodes[stack.pop()].children or ():
                 if below not in seen:
                     seen[below] = None
                     stack.append(below)
@@ -176,27 +187,34 @@ class DownloadGraph:
 
         Left out are parents that are unknown, have that edge already, or would close a circle.
         """
-        if child_id not in self._parents:
+        child = self._nodes.get(child_id)
+        if child is None:
             raise InternalError(f"peer {child_id} is not in the graph")
         below = self.below(child_id)
-        known = self._parents[child_id]
-        added: list[str] = []
+        known = self.parents(child_id)
+        added: list[Edge] = []
         for parent_id, booking in bookings.items():
-            if parent_id not in self._parents or parent_id in known:
+            parent = self._nodes.get(parent_id)
+            if parent is None or parent_id in known or parent is child or parent_id in below:
                 continue
-            if parent_id == child_id or parent_id in below:
-                continue
-            edge = Edge(booking, since_s=now, piece_at_s=now)
-            known[parent_id] = edge
-            self._children[parent_id][child_id] = edge
-            added.append(parent_id)
+            edge = Edge(parent_id, booking, since_s=now, piece_at_s=now)
+            if parent.children is None:
+                parent.children = {}
+            parent.children[child_id] = edge
+            added.append(edge)
         if added:
-            depths = (self.depth(parent_id) for parent_id in known)
+            child.parents += tuple(added)
+            depths = [self.depth(edge.parent_id) for edge in child.parents]
             # In a mesh the longest way has no end: the shortest counts.
-            self._depths[child_id] = 1 + (max if self.kind is GraphKind.DAG else min)(depths)
-        return tuple(added)
+            child.depth = 1 + (max if self.kind is GraphKind.DAG else min)(depths)
+        return tuple([edge.parent_id for edge in added])
 
     def remove_edge(self, parent_id: str, child_id: str) -> Booking:
         """Remove one edge and return what it had booked."""
-        del self._children[parent_id][child_id]
-        return self._parents[child_id].pop(parent_id).booking
+        parent, child = self._nodes[parent_id], self._nodes[child_id]
+        children = parent.children or {}
+        gone = children.pop(child_id)
+        if not children:
+            parent.children = None  # an empty dict keeps the room of its fullest hour
+        child.parents = tuple([edge for edge in child.parents if edge is not gone])
+        return gone.booking

@@ -39,6 +39,7 @@ class KnownHost:
     others, `received` what it got from them; `swarm_share` is its part in the swarm's rate.
     `standing` is what it is worth as a parent. `shares_source`: it can fetch a part of a content.
     Of one that `is_lost` nobody hears any more, and nobody is sent to it (`contact`).
+    `region` is the name of its data centre whatever its case, one string for all its peers.
     `reported_child_count`: children it had when it said `announced`. `row` is what rankers may know
     of it, packed at `row_at_s` (`facts`), None: it has changed since; `changes` counts how often it
     did; `log_rate_guess` is what it is thought to give by the standard `guessed_by`, None: to be
@@ -53,6 +54,7 @@ class KnownHost:
     shares_source: bool = False
     is_seed: bool = False
     place: Place = NOWHERE
+    region: str = ""
     reported_child_count: int = 0
     row: bytes | None = None
     row_at_s: float = 0.0
@@ -100,7 +102,7 @@ class KnownHost:
         self.guessed_by = None
         place = Place(said.idc, said.location)
         if place != self.place:
-            self.place = place
+            self.place, self.region = place, said.idc.casefold()
         self.changed()
 
     def gave(self, now: float, length: int, cost_s: float) -> float:

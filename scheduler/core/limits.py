@@ -118,8 +118,6 @@ class Limits:
     that looks at features adds 6 KiB to each."""
     story_candidate_limit: int = 32
     """Candidates told per decision, the chosen ones first."""
-    history_limit: int = 16
-    """Latest transitions kept per peer and task, for an error's story; a life has about five."""
 
     # --- forgetting ---
     peer_gc_interval_s: float = 10.0

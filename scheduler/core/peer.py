@@ -12,17 +12,19 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from odonata.wire.message import ByteRange, Download
+from scheduler.core.credentials import joined
 from scheduler.core.finished_pieces import FinishedPieces
 from scheduler.core.lifecycle import PEER_TRANSITIONS, PeerState, PeerTrigger, next_peer_state
+from scheduler.core.steps import told, with_step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from scheduler.core.account import Account
     from scheduler.core.cost import CostWindow
+    from scheduler.core.credentials import Credentials
     from scheduler.core.host import KnownHost
     from scheduler.core.shortlist import Listing
-    from scheduler.core.steps import Steps
     from scheduler.core.task import Task
 
 UNKNOWN_RANGE = ByteRange(start=0, length=0)
@@ -40,6 +42,7 @@ _CLOSED_RANGE = re.compile(
 class Peer:
     """A peer and what it reported.
 
+    `download` is what it wants, without the `credentials`; the peers of a task share it (`task`).
     `serial` tells lives apart that share an id. `blocked` maps parents this child must not be
     given to the serial they were blocked under. `range` None: the whole content. `content_end` is
     where the farthest of its pieces ends, in bytes. `is_ours`: it takes answers it did not ask for,
@@ -62,16 +65,17 @@ class Peer:
     range: ByteRange | None
     concurrent_piece_count: int
     costs: CostWindow
-    steps: Steps
     created_at_s: float
     updated_at_s: float
     piece_at_s: float  # when the latest piece arrived; at first, when the peer came
     state: PeerState = PeerState.PENDING
+    steps: bytes = b""
     stream_is_open: bool = True
     source_refused: bool = False  # the source answered this peer with an error
     pieces: FinishedPieces = field(default_factory=FinishedPieces)
     content_end: int = 0
     blocked: Mapping[str, int] = field(default_factory=lambda: NOBODY)
+    credentials: Credentials | None = None
     is_ours: bool = False
     is_source: bool = False
     supplier: Peer | None = None
@@ -110,15 +114,19 @@ class Peer:
         if target is None:
             next_peer_state(self.state, trigger, self.story())  # raises
             return
-        self.steps.add(now, trigger, self.state, target)
+        self.steps = with_step(self.steps, now, trigger, self.state, target)
         self.state = target
         self.updated_at_s = now
         self.changed()
 
+    def wanted(self) -> Download:
+        """Return what it asked for, with its credentials as long as it has not ended."""
+        return joined(self.download, self.credentials)
+
     def story(self) -> str:
         """Tell this peer's latest transitions in one line."""
         where = f"peer {self.id} of task {self.task.id} on host {self.host.id}"
-        return f"{where}: {self.steps.told()}"
+        return f"{where}: {told(self.steps)}"
 
     def blocks(self, parent: Peer) -> bool:
         """Whether `parent` failed this child in its present life, and must not be named to it."""

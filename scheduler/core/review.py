@@ -61,10 +61,10 @@ def _review(turn: Turn, child: Peer) -> None:
 def _idlest(turn: Turn, child: Peer) -> Peer | None:
     """The parent that has given nothing for longest, if that is more than chance."""
     edges = child.task.graph.edges_into(child.id)
-    parent_id, edge = min(edges.items(), key=lambda one: one[1].piece_at_s)
+    edge = min(edges, key=lambda one: one.piece_at_s)
     idle_s = turn.now - edge.piece_at_s
     if idle_s < turn.limits.idle_edge_s:
         return None
     rate_per_s = len(child.pieces) / max(turn.now - child.created_at_s, idle_s)
     is_idle = rate_per_s * idle_s / len(edges) >= IDLE_PIECES
-    return child.task.peers[parent_id] if is_idle else None
+    return child.task.peers[edge.parent_id] if is_idle else None

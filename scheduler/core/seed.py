@@ -58,7 +58,7 @@ def trigger(turn: Turn, child: Peer, *, last_resort: bool = False) -> KnownHost 
     sharing = sum(one.shares_source for one in able)
     count = min(turn.limits.seeds_per_task, sharing) if host.shares_source else 1
     share = SourceShare(index=0, count=count) if count > 1 else None
-    launch(turn, task, host, child.download, share)
+    launch(turn, task, host, child.wanted(), share)
     return host
 
 

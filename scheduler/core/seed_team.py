@@ -52,7 +52,7 @@ def call_others(turn: Turn, first: Peer) -> None:
     others = seed.in_ring_order(able, task.id, count - 1)
     for number, host in enumerate(others, 1):
         share = SourceShare(index=number, count=count)
-        seed.launch(turn, task, host, first.download, share)
+        seed.launch(turn, task, host, first.wanted(), share)
 
 
 def introduce(turn: Turn, newcomer: Peer) -> None:

@@ -108,7 +108,7 @@ class Shortlist:
     def put(self, peer: Peer, standard: Standard) -> None:
         """List a peer, or list it anew where it belongs now."""
         host, listing = peer.host, peer.listing
-        level, idc = level_of(peer, standard), host.place.idc.casefold()
+        level, idc = level_of(peer, standard), host.region
         if listing is None:
             listing = peer.listing = Listing(
                 level, idc, standard, peer.changes, host.changes, peer.task.piece_count

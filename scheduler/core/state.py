@@ -11,13 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import log, nan
 
-from msgspec.structs import replace
-
 from odonata.wire.message import Download, Host
 from scheduler.core import gateway, supply
 from scheduler.core.candidate import why_useless
 from scheduler.core.cluster import Cluster, ClusterConfig
 from scheduler.core.cost import CostWindow
+from scheduler.core.credentials import credentials_of, public_part
 from scheduler.core.facts import WayRows
 from scheduler.core.graph import Booking, DownloadGraph
 from scheduler.core.history import PairRates, SwarmRate
@@ -27,7 +26,6 @@ from scheduler.core.limits import Limits
 from scheduler.core.peer import Peer, requested_range
 from scheduler.core.shortlist import Standard
 from scheduler.core.standing import HostState
-from scheduler.core.steps import Steps
 from scheduler.core.task import Task
 
 BITS_PER_BYTE = 8
@@ -166,16 +164,15 @@ class SchedulerState:
         if task is None:
             task = Task(
                 id=task_id,
-                download=_without_secrets(download),
+                download=public_part(download),
                 graph=DownloadGraph(self.limits.descendant_search_limit, self.limits.graph),
-                steps=Steps(self.limits.history_limit),
                 created_at_s=now,
                 updated_at_s=now,
                 gateway_count=self.limits.gateway_count,
             )
             self.tasks[task_id] = task
         elif task.download.url != download.url:
-            task.download = _without_secrets(download)
+            task.download = public_part(download)
         task.updated_at_s = now
         task.learn(download)
         if task.content_length == 0:
@@ -222,13 +219,13 @@ class SchedulerState:
             serial=self._lives,
             task=task,
             host=host,
-            download=download,
+            download=task.shared(public_part(download)),
+            credentials=credentials_of(download),
             range=None if download.metadata_only else requested_range(download),
             concurrent_piece_count=(
                 download.concurrent_piece_count or limits.default_concurrent_piece_count
             ),
             costs=CostWindow(limits.cost_window),
-            steps=Steps(limits.history_limit),
             created_at_s=now,
             updated_at_s=now,
             piece_at_s=now,
@@ -426,24 +423,20 @@ class SchedulerState:
 
 
 def _booking(child: Peer) -> Booking:
+    """What `child` takes of each of its parents; nearly all children of a task take the same."""
     task = child.task
     pieces = child.concurrent_piece_count
-    return Booking(
+    booking = Booking(
         tx_bits_per_s=(task.piece_length or 0) * pieces * BITS_PER_BYTE,
         piece_count=pieces,
         content_length=task.content_length or 0,
     )
+    if booking != task.usual_booking:
+        task.usual_booking = booking
+    return task.usual_booking
 
 
 def _close_books(peer: Peer) -> None:
-    """Keep of a download that has ended only what is still asked for.
-
-    Most peers of a task wanted just what the task says, and can share it.
-    """
-    what, common = _without_secrets(peer.download), peer.task.download
-    peer.download = common if what == common else what
+    """Keep of a download that has ended only what is still asked for."""
+    peer.credentials = None
     peer.costs.close()
-
-
-def _without_secrets(download: Download) -> Download:
-    return replace(download, request_header={}, extra=b"", output_path=None)

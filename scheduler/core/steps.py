@@ -1,12 +1,12 @@
-"""The latest steps of a life, for the story that an error tells: two numbers for each.
+"""The latest steps of a life, for the story that an error tells: eleven bytes for each.
 
-Thousands of lives are remembered and their stories seldom told, so a step is kept as numbers and
-put into words when somebody asks.
+Thousands of lives are remembered and their stories seldom told, so the steps of one are kept as
+bytes, and put into words when somebody asks.
 """
 
 from __future__ import annotations
 
-from array import array
+from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 from scheduler.core.lifecycle import PeerState, PeerTrigger, TaskState, TaskTrigger
@@ -14,36 +14,28 @@ from scheduler.core.lifecycle import PeerState, PeerTrigger, TaskState, TaskTrig
 if TYPE_CHECKING:
     from enum import StrEnum
 
+STEP_LIMIT: Final = 16
+"""Latest steps kept of a peer or task, for an error's story; a life has about five."""
+
 _WORDS: Final[tuple[str, ...]] = (*PeerTrigger, *PeerState, *TaskTrigger, *TaskState)
 _NUMBERS: Final[dict[str, int]] = {word: number for number, word in enumerate(_WORDS)}
-_BASE: Final = 100  # more than there are words
-_WIDTH: Final = 2  # numbers for each step
+_STEP: Final = Struct("=dBBB")  # when, and three words
+_KEPT: Final = STEP_LIMIT * _STEP.size
 
 
-class Steps:
-    """At most `limit` steps; the oldest is forgotten first."""
+def with_step(steps: bytes, now: float, trigger: StrEnum, state: StrEnum, target: StrEnum) -> bytes:
+    """These steps, and that at `now` (seconds) `trigger` led from `state` to `target`.
 
-    __slots__ = ("_kept", "_limit")
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._kept = array("d")
-
-    def add(self, now: float, trigger: StrEnum, state: StrEnum, target: StrEnum) -> None:
-        """At time `now` (seconds) `trigger` led from `state` to `target`."""
-        code = (_NUMBERS[trigger] * _BASE + _NUMBERS[state]) * _BASE + _NUMBERS[target]
-        self._kept.append(now)
-        self._kept.append(code)
-        if len(self._kept) > _WIDTH * self._limit:
-            del self._kept[:_WIDTH]
-
-    def told(self) -> str:
-        """Tell them in one line, oldest first."""
-        steps = zip(self._kept[::_WIDTH], self._kept[1::_WIDTH], strict=True)
-        return "; ".join(_words(at_s, int(code)) for at_s, code in steps) or "nothing yet"
+    Of too many the oldest is forgotten.
+    """
+    step = _STEP.pack(now, _NUMBERS[trigger], _NUMBERS[state], _NUMBERS[target])
+    return (steps + step)[-_KEPT:]
 
 
-def _words(at_s: float, code: int) -> str:
-    rest, target = divmod(code, _BASE)
-    trigger, state = divmod(rest, _BASE)
+def told(steps: bytes) -> str:
+    """Tell them in one line, oldest first."""
+    return "; ".join(_words(*step) for step in _STEP.iter_unpack(steps)) or "nothing yet"
+
+
+def _words(at_s: float, trigger: int, state: int, target: int) -> str:
     return f"{at_s:.3f} s {_WORDS[trigger]}: {_WORDS[state]} -> {_WORDS[target]}"

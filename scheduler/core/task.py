@@ -21,14 +21,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from odonata.wire.message import Download, Piece, SourceShare, TaskFacts
+from scheduler.core.graph import Booking
 from scheduler.core.lifecycle import TaskState, TaskTrigger, next_task_state
 from scheduler.core.piece_digests import PieceDigests
 from scheduler.core.shortlist import Shortlist
+from scheduler.core.steps import told, with_step
 
 if TYPE_CHECKING:
     from scheduler.core.graph import DownloadGraph
     from scheduler.core.peer import Peer
-    from scheduler.core.steps import Steps
 
 MAX_CONTENT_LENGTH = 2**63 - 1
 MAX_PIECE_COUNT = 2**32 - 1
@@ -66,16 +67,18 @@ class Task:
     centres to the peers there that were given parents elsewhere, at most `gateway_count` at work.
     `hungry` are those that have fewer parents than they may have, and are looked at again once
     somebody new can help (`rota`). `liars` are hosts that sent wrong bytes of it, and when that was
-    said (`accusation`).
+    said (`accusation`). `usual_download` is what the latest peer wanted that wanted something else
+    than the first: it came for the source, and the others for parents. `usual_booking` is what the
+    latest child booked, and most do.
     """
 
     id: str
     download: Download
     graph: DownloadGraph
-    steps: Steps
     created_at_s: float
     updated_at_s: float
     state: TaskState = TaskState.PENDING
+    steps: bytes = b""
     content_length: int | None = None
     piece_length: int | None = None
     piece_count: int = 0
@@ -97,11 +100,13 @@ class Task:
     seed_refused: dict[str, float] = field(default_factory=dict[str, float])
     digests: PieceDigests = field(default_factory=PieceDigests)
     liars: dict[str, float] = field(default_factory=dict[str, float])
+    usual_download: Download | None = None
+    usual_booking: Booking = field(default_factory=Booking)
 
     def move(self, trigger: TaskTrigger, now: float) -> None:
         """Take `trigger`; IllegalTransitionError tells the story if there is no such step."""
-        target = next_task_state(self.state, trigger, f"task {self.id}: {self.steps.told()}")
-        self.steps.add(now, trigger, self.state, target)
+        target = next_task_state(self.state, trigger, f"task {self.id}: {told(self.steps)}")
+        self.steps = with_step(self.steps, now, trigger, self.state, target)
         self.state = target
         self.updated_at_s = now
 
@@ -113,6 +118,14 @@ class Task:
             content_length=self.content_length,
             piece_count=self.piece_count,
         )
+
+    def shared(self, public: Download) -> Download:
+        """Return what another peer wanted, if it is the same, so that it is kept once."""
+        if public == self.download:
+            return self.download
+        if self.usual_download is None or public != self.usual_download:
+            self.usual_download = public
+        return self.usual_download
 
     def begin_learning(self, until_s: float) -> None:
         """Its peers come from elsewhere, in the middle of their downloads. Once is enough."""

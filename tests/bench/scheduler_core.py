@@ -46,6 +46,7 @@ from support.scheduler_world import PIECE_LENGTH, World, download, host, parents
 
 from models.rule_ranker import RuleRanker  # noqa: E402
 from odonata import collector, logs  # noqa: E402
+from odonata.wire.dragonfly.download import download_from_wire, download_to_wire  # noqa: E402
 from odonata.wire.message import (  # noqa: E402
     BackToSourceStarted,
     Download,
@@ -178,23 +179,29 @@ def resident_bytes() -> int:
 
 
 def wanted(number: int) -> Download:
-    """A download as the wire gives it: strings of its own, headers, and a copy of the message."""
+    """A download as the wire gives it: with strings of its own, and headers."""
     token = f"{number:0300d}"
     what = download(size=TASK_PIECES * PIECE_LENGTH)
     task = number % TASKS
-    return Download(
+    said = Download(
         url=f"http://registry.example/v2/library/image-{task}/blobs/sha256:{task:064d}",
         request_header={"authorization": f"Bearer {token}", "accept": "*/*"},
         actual_content_length=what.actual_content_length,
         actual_piece_length=what.actual_piece_length,
-        extra=(token * 2).encode(),
     )
+    return download_from_wire(download_to_wire(said))
 
 
 def memory_of_peers() -> int:
-    """Bytes per peer while they download and after they finished, whichever is more."""
+    """Bytes per peer while they download and after they finished, whichever is more.
+
+    What the world itself remembers of a peer is no cost of the scheduler's: it shares the names of
+    hosts and tasks, once the scheduler was told them in strings of their own.
+    """
     world = BareWorld(Limits(admission=False), ranker=RuleRanker())
     peers = TASKS * PEERS_PER_TASK
+    host_ids = [f"node-{number}.example" for number in range(HOSTS)]
+    task_ids = [f"{number:064d}" for number in range(TASKS)]
     before = resident_bytes()
     for number in range(HOSTS):
         announcement = f"{number:0400d}".encode()
@@ -206,6 +213,7 @@ def memory_of_peers() -> int:
         host_number = (number * 7 + number // TASKS) % HOSTS
         peer_id = f"10.0.{host_number // 250}.{host_number % 250}-node-{host_number}-{number:036d}"
         effects = world.register(peer_id, f"node-{host_number}.example", wanted(number), task_id)
+        world.homes[peer_id] = host_ids[host_number], task_ids[number % TASKS]
         given = parents(effects).get(peer_id, [])
         world.started(peer_id) if given else world.at_source(peer_id)
         for piece in range(TASK_PIECES // 2):

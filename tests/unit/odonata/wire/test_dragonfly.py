@@ -214,6 +214,22 @@ def test_the_mapping_looks_at_every_field_of_a_download() -> None:
     assert names - only_kept == mapped - {"extra", "revision", "source_share"}
 
 
+def test_what_a_download_has_a_field_for_is_not_kept_twice() -> None:
+    sent = common_pb2.Download(
+        url="http://x/y",
+        request_header={"authorization": "Bearer secret"},
+        filtered_query_params=["sig"],
+        tag="t",
+        need_back_to_source=True,
+        range=common_pb2.Range(start=1, length=2),
+    )
+    assert dragonfly.download_from_wire(sent).extra == b""
+    assert sent.request_header["authorization"] == "Bearer secret", "the message stays as it is"
+    sent.remote_ip = "10.0.0.1"
+    alone = common_pb2.Download(remote_ip="10.0.0.1").SerializeToString()
+    assert dragonfly.download_from_wire(sent).extra == alone
+
+
 def test_credentials_and_unknown_fields_survive_to_the_seed() -> None:
     sent = common_pb2.Download(url="s3://b/k", certificate_chain=[b"c"], output_path="/x")
     sent.object_storage.access_key_secret = "k"

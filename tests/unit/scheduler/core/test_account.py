@@ -12,7 +12,7 @@ from odonata.wire.message import (
     SourceAnswer,
     TrafficType,
 )
-from scheduler.core.account import NAMED_PARENT_LIMIT, Account
+from scheduler.core.account import NAMED_PARENT_LIMIT, PEER, SEED, Account, Named
 from scheduler.core.limits import Limits
 
 
@@ -161,12 +161,25 @@ def test_what_is_under_way_when_the_stream_has_ended_is_not_recorded(world: Worl
 
 
 def test_the_parents_remembered_are_bounded(world: World) -> None:
-    account, parent = Account("c"), world.peer("p1")
+    account, parent, child = Account(), world.peer("p1"), world.peer("p2")
     for count in range(1, 2 * NAMED_PARENT_LIMIT):
         parent.id = f"p{count}"
         account.name(count, [parent])
-    assert len(account.named) == NAMED_PARENT_LIMIT
+    assert len(account.parent_ids) == len(account.host_ids) == NAMED_PARENT_LIMIT
+    assert len(account.answers) == NAMED_PARENT_LIMIT
     parent.id = "p1"
-    assert "p1" not in account.named
+    assert "p1" not in account.parent_ids
     account.name(1000, [parent])
-    assert account.named["p1"].decision == "c#1000"
+    assert account.giver(child, "p1") == Named("p2#1000", "p1", "h1", PEER)
+
+
+def test_of_two_answers_that_name_a_parent_the_later_counts(world: World) -> None:
+    account, child = Account(), world.peer("p2")
+    p1, p2 = world.peer("p1"), world.peer("p2")
+    p2.host.is_seed = True
+    account.name(1, [p1, p2])
+    account.name(2, [p1])
+    assert account.giver(child, "p1").decision == "p2#2"
+    assert account.giver(child, "p2") == Named("p2#1", "p2", "h2", SEED)
+    assert account.parent_ids == ("p2", "p1")
+    assert account.giver(child, "h1").parent_id == "", "a host is no parent"

@@ -28,13 +28,14 @@ def world() -> World:
 
 def cycle(made: World) -> None:
     graph = made.task().graph
-    edge = Edge(Booking(), since_s=0.0, piece_at_s=0.0)
-    graph._parents["p2"]["p3"] = graph._children["p3"]["p2"] = edge
+    edge = Edge("p3", Booking(), since_s=0.0, piece_at_s=0.0)
+    graph._nodes["p2"].parents += (edge,)
+    graph._nodes["p3"].children = {"p2": edge}
     made.peer("p3").host.book(Booking())
 
 
 def half_edge(made: World) -> None:
-    made.task().graph._parents["p3"].pop("p2")
+    made.task().graph._nodes["p3"].parents = made.task().graph._nodes["p3"].parents[1:]
 
 
 def load(made: World) -> None:
