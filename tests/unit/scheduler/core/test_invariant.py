@@ -32,6 +32,7 @@ def cycle(made: World) -> None:
     graph._nodes["p2"].parents += (edge,)
     graph._nodes["p3"].children = {"p2": edge}
     made.peer("p3").host.book(Booking())
+    made.peer("p2").changed()
 
 
 def half_edge(made: World) -> None:
