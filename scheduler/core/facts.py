@@ -12,6 +12,7 @@ packed, at most `ROW_AGE_S` ago.
 
 from __future__ import annotations
 
+import struct
 from functools import lru_cache
 from math import nan
 from typing import TYPE_CHECKING
@@ -82,6 +83,13 @@ PLACES_KEPT = 256
 """Places whose ways are kept, with the ways to as many from each: 8 MiB. Names are claims; of more,
 all are forgotten and begun anew."""
 
+_LOADS = ("booked_tx_bits_per_s", "upload_content_length", "upload_piece_count", "child_count")
+_LOAD = struct.Struct(f"<{len(_LOADS)}d")
+_LOAD_START = HOST_FACTS.index(_LOADS[0])
+assert HOST_FACTS[_LOAD_START : _LOAD_START + len(_LOADS)] == _LOADS, "they lie together"
+_LOAD_SPAN = slice(8 * _LOAD_START, 8 * _LOAD_START + _LOAD.size)
+"""Where a host's bookings are in its row, in bytes."""
+
 _STATE_FACTS: dict[PeerState, tuple[bool, bool, bool, bool]] = {
     state: (
         state in (PeerState.RECEIVED_NORMAL, PeerState.RUNNING),
@@ -109,7 +117,11 @@ def facts(
     for peer in candidates:
         host = peer.host
         row = host.row
-        hosts.append(host_row(host, now) if row is None or host.row_at_s < packed_since_s else row)
+        if row is None or host.row_at_s < packed_since_s:
+            row = host_row(host, now)
+        elif host.is_load_new:
+            row = with_new_load(host, row)
+        hosts.append(row)
         peers.append(peer.row or peer_row(peer))
         pairs.append(ways[host.place])
     turn = state.turn_count
@@ -121,7 +133,7 @@ def facts(
 def host_row(host: KnownHost, now: float) -> bytes:
     """What is known of a host, packed and kept until it changes or has grown old."""
     said, history = host.announced, host.history
-    host.row_at_s = now
+    host.row_at_s, host.is_load_new = now, False
     host.row = HOST_ROW.pack(
         said.max_tx_bandwidth_bits_per_s,
         said.tx_bandwidth_bits_per_s,
@@ -139,6 +151,19 @@ def host_row(host: KnownHost, now: float) -> bytes:
         now - host.announced_at_s,
         history.age_s(now),
     )
+    return host.row
+
+
+def with_new_load(host: KnownHost, row: bytes) -> bytes:
+    """The row with the host's bookings put right: each edge changes them, and nothing else."""
+    load = _LOAD.pack(
+        host.booked_tx_bits_per_s,
+        host.upload_content_length,
+        host.concurrent_upload_piece_count,
+        host.concurrent_upload_count,
+    )
+    host.is_load_new = False
+    host.row = row[: _LOAD_SPAN.start] + load + row[_LOAD_SPAN.stop :]
     return host.row
 
 

@@ -41,7 +41,8 @@ class KnownHost:
     Of one that `is_lost` nobody hears any more, and nobody is sent to it (`contact`).
     `region` is the name of its data centre whatever its case, one string for all its peers.
     `reported_child_count`: children it had when it said `announced`. `row` is what rankers may know
-    of it, packed at `row_at_s` (`facts`), None: it has changed since; `changes` counts how often it
+    of it, packed at `row_at_s` (`facts`), None: it has changed since, `is_load_new`: its bookings
+    have; `changes` counts how often it
     did; `log_rate_guess` is what it is thought to give by the standard `guessed_by`, None: to be
     guessed anew (both `shortlist`).
     """
@@ -58,6 +59,7 @@ class KnownHost:
     reported_child_count: int = 0
     row: bytes | None = None
     row_at_s: float = 0.0
+    is_load_new: bool = False
     changes: int = 0
     log_rate_guess: float = 0.0
     guessed_by: Standard | None = None
@@ -123,7 +125,8 @@ class KnownHost:
         self.concurrent_upload_piece_count += booking.piece_count
         self.upload_content_length += booking.content_length
         self.booked_tx_bits_per_s += booking.tx_bits_per_s
-        self.changed()
+        self.is_load_new = True
+        self.changes += 1
 
     def release(self, booking: Booking) -> None:
         """Count one child less."""
@@ -131,4 +134,5 @@ class KnownHost:
         self.concurrent_upload_piece_count -= booking.piece_count
         self.upload_content_length -= booking.content_length
         self.booked_tx_bits_per_s -= booking.tx_bits_per_s
-        self.changed()
+        self.is_load_new = True
+        self.changes += 1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from odonata.errors import InternalError
 from scheduler.core.candidate import has_hope, survey, why_barred, why_useless
-from scheduler.core.facts import host_row, peer_row
+from scheduler.core.facts import host_row, peer_row, with_new_load
 from scheduler.core.graph import GraphKind
 from scheduler.core.lifecycle import PeerState
 from scheduler.core.standing import HostState
@@ -249,10 +249,11 @@ def _check_rows(state: SchedulerState) -> None:
         _require(row in (None, peer_row(peer)), f"what is kept of peer {peer.id} is stale")
         peer.row = row
     for host in state.hosts.values():
-        row, host.row = host.row, None
-        _require(
-            row in (None, host_row(host, host.row_at_s)), f"what is kept of host {host.id} is stale"
-        )
+        row = host.row
+        if row is not None and host.is_load_new:
+            row = with_new_load(host, row)
+        packed = host_row(host, host.row_at_s)
+        _require(row in (None, packed), f"what is kept of host {host.id} is stale")
         host.row = row
 
 

@@ -6,8 +6,8 @@ the draw give the same ranking, and the same ranking, the same number of places 
 
 The order is by score; equal scores by how few children their host has, so that a swarm whose hosts
 say nothing of their bandwidth spreads all the same; and what is equal even then, by a throw of the
-dice, one for each candidate (not thrown where nobody is equal). Bad candidates are left out as long
-as anybody else is left; when all are bad the best of them still beats the source.
+dice, one for each candidate (not thrown where all scores differ). Bad candidates are left out as
+long as anybody else is left; when all are bad the best of them still beats the source.
 
 Who is taken. Without a temperature the best m. With one, scores that differ by little are guesses,
 and always taking the best would send all children there at once: of the best 2 m each is taken with
@@ -142,11 +142,9 @@ def _in_order(scores: list[float], children: Sequence[float], lots: Lots) -> lis
     """All rows, the best first."""
     if len(set(scores)) == len(scores):
         return sorted(range(len(scores)), key=scores.__getitem__, reverse=True)
-    keys = [(-score, load) for score, load in zip(scores, children, strict=True)]
-    if len(set(keys)) == len(keys):
-        return sorted(range(len(keys)), key=keys.__getitem__)
-    dice = [lots.rng.random() for _ in keys]
-    return sorted(range(len(keys)), key=lambda row: (keys[row], dice[row]))
+    rng = lots.rng
+    keys = [(-score, load, rng.random()) for score, load in zip(scores, children, strict=True)]
+    return sorted(range(len(keys)), key=keys.__getitem__)
 
 
 def _beyond(

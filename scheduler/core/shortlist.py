@@ -53,6 +53,7 @@ USUAL_CLAIM = log(1e9)
 """The same as uplinks are announced, in bits."""
 FOLLOWED_FROM = 0.75
 """Doublings away from it at which the standard follows; more than a half, lest it go to and fro."""
+_LOG_PLACES = [log(children + 1) for children in range(64)]
 NEAR_PART = 4
 BY_LOT_PART = 8
 """Of a draw, one in so many."""
@@ -223,12 +224,17 @@ def level_of(peer: Peer, standard: Standard) -> int:
     host = peer.host
     if host.guessed_by is not standard:
         host.log_rate_guess, host.guessed_by = _log_rate(host, standard), standard
-    worth = host.log_rate_guess - MIDDLE - log(host.concurrent_upload_count + 1)
+    children = host.concurrent_upload_count
+    places = _LOG_PLACES[children] if children < len(_LOG_PLACES) else log(children + 1)
+    worth = host.log_rate_guess - MIDDLE - places
     if peer.state is PeerState.SUCCEEDED:
         worth += FINISHED_WEIGHT
     elif peer.task.piece_count:
         worth += FINISHED_WEIGHT * min(len(peer.pieces) / peer.task.piece_count, 1.0)
-    return min(max(round(worth / LEVEL_WIDTH), -LEVEL_LIMIT), LEVEL_LIMIT)
+    level = round(worth / LEVEL_WIDTH)
+    if -LEVEL_LIMIT <= level <= LEVEL_LIMIT:
+        return level
+    return LEVEL_LIMIT if level > 0 else -LEVEL_LIMIT
 
 
 def is_outdated(peer: Peer, standard: Standard) -> bool:

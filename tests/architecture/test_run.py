@@ -6,11 +6,15 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+RUN = (ROOT / "run").read_text()
 
 
 def test_every_folder_with_tests_is_run() -> None:
-    lists = re.findall(r"^(?:pure|real)='(.*)'$", (ROOT / "run").read_text(), re.MULTILINE)
-    named = [name for one in lists for name in one.split()]
+    lists = {
+        name: folders.split()
+        for name, folders in re.findall(r"^(pure|calm|real)='(.*)'$", RUN, re.MULTILINE)
+    }
+    named = [*lists["pure"], *lists["real"]]
     there = {path.relative_to(ROOT).parts[1] for path in ROOT.glob("tests/**/test_*.py")}
-    assert len(lists) == 2
     assert sorted(named) == sorted(f"tests/{name}" for name in there)
+    assert all((ROOT / name).is_dir() for name in lists["calm"])

@@ -1,6 +1,6 @@
 """What a scheduler's answers cost: server CPU per register and per piece message, over real gRPC.
 
-    ./run bench scheduler [--json OUT] [--streams 2000] [--holders 2000] [--rounds 5]
+    ./run bench scheduler [--json OUT] [--streams 1000] [--holders 2000] [--rounds 5]
                           [--transport h2 --transport grpcio] [--no-core]
 
 A scheduler in a process of its own, as `odonata scheduler` runs it (uvloop, rule ranker), knows a
@@ -48,7 +48,7 @@ from dragonfly_api import scheduler_pb2  # noqa: E402
 from support.h2_load import run_load  # noqa: E402
 from support.scheduler_client import TASK, download, host, piece, settings  # noqa: E402
 
-from odonata import logs  # noqa: E402
+from odonata import collector, logs  # noqa: E402
 from odonata.settings.log import LogSettings  # noqa: E402
 from odonata.wire.dragonfly import PeerRequest, host_to_wire, request_to_wire  # noqa: E402
 from odonata.wire.message import (  # noqa: E402
@@ -80,6 +80,7 @@ Messages = list[bytes]
 async def serve(transport: str, log_level: str) -> None:
     """Serve until stdin closes. The crowd of holders is not thinned out meanwhile."""
     logs.configure(LogSettings.model_validate({"level": log_level}), program="scheduler")
+    collector.look_seldom()
     chosen = settings(request_rate_limit=100_000_000, transport=transport)
     async with SchedulerApp(chosen, random.Random(7)) as app:
         state = app.core.state
@@ -281,7 +282,7 @@ def show(result: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--streams", type=int, default=2000, help="of each kind, in each round")
+    parser.add_argument("--streams", type=int, default=1000, help="of each kind, in each round")
     parser.add_argument("--holders", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--transport", action="append", choices=TRANSPORTS, default=[])

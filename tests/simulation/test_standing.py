@@ -11,11 +11,12 @@ from support.standing_load import LoadSettings, StandingLoad
 from scheduler.core.standing import HostState
 
 HOUR_S = 3600.0
-SEEDS = [1, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 6))]
+LONG = pytest.mark.long
+SEEDS = [1, *(pytest.param(seed, marks=LONG) for seed in range(2, 6))]
 """One in every run: each takes a minute. The others on request."""
 
 
-@pytest.mark.parametrize("sigma", [0.8, 1.0])
+@pytest.mark.parametrize("sigma", [1.0, pytest.param(0.8, marks=LONG)])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_healthy_swarm_evicts_nobody_in_an_hour(sigma: float, seed: int) -> None:
     load = StandingLoad(LoadSettings(sigma=sigma, downloads_per_s=0.3), seed)

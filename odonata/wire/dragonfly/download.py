@@ -80,6 +80,9 @@ _KEPT: Final = tuple(
 _KEPT_IF_SET: Final = tuple(field.name for field in _KEPT if field.has_presence)
 _KEPT_IF_ANY: Final = tuple(field.name for field in _KEPT if not field.has_presence)
 
+_TYPES: Final = frozenset(common_pb2.TaskType.values())
+_PRIORITIES: Final = frozenset(common_pb2.Priority.values())
+
 # Model hubs, each with a message of its own that holds the revision: member name, URL scheme.
 _HUBS: Final = {"hugging_face": "hf", "model_scope": "modelscope", "open_csg": "opencsg"}
 
@@ -154,11 +157,11 @@ def _check(message: common_pb2.Download, field: str) -> None:
     require_digest(f"{field}.digest", message.digest)
     if message.HasField("piece_length"):
         require_piece_length(f"{field}.piece_length", message.piece_length)
-    if message.type not in common_pb2.TaskType.values():
+    if message.type not in _TYPES:
         raise CallerError(f"{field}.type {message.type} is unknown: use 0 (STANDARD) to 3 (CACHE)")
-    if message.priority not in common_pb2.Priority.values():
+    if message.priority not in _PRIORITIES:
         raise CallerError(f"{field}.priority {message.priority} is unknown: use 0 to 6")
-    timeout_s = duration_from_wire(message.timeout)
+    timeout_s = duration_from_wire(message.timeout) if message.HasField("timeout") else 0.0
     if not 0 <= timeout_s <= MAX_DURATION_S:
         raise CallerError(
             f"{field}.timeout {timeout_s} s is not from 0 to {MAX_DURATION_S}: use a duration "

@@ -6,6 +6,7 @@ Full messages, as Dragonfly writes them: who, on which host, with what of which 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from dragonfly_api import common_pb2
 from google.protobuf.duration_pb2 import Duration
@@ -13,7 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from odonata.wire.dragonfly.check import FIRST_IMPOSSIBLE_LENGTH
 from odonata.wire.dragonfly.host import host_from_wire, host_to_wire
-from odonata.wire.message import Parent, TaskFacts
+from odonata.wire.message import Host, Parent, TaskFacts
 
 # -1 in an unsigned field: see FIRST_IMPOSSIBLE_LENGTH.
 UNKNOWN_CONTENT_LENGTH = 2**64 - 1
@@ -31,12 +32,39 @@ def content_length_from_wire(value: int, piece_count: int) -> int | None:
     return value
 
 
+class _Hosts:
+    """Messages of the hosts named lately: a good parent is named to hundreds of children.
+
+    By the very object, which is kept with its message. What is given out is to be copied from.
+    """
+
+    LIMIT = 4096
+    """Hosts: 2 to 8 MiB. Of more, all are forgotten; making one anew takes some 10 us."""
+
+    def __init__(self) -> None:
+        self._made: dict[int, tuple[Host, common_pb2.Host]] = {}
+
+    def of(self, host: Host) -> common_pb2.Host:
+        """The message of this host."""
+        made = self._made.get(id(host))
+        if made is None:
+            if len(self._made) >= self.LIMIT:
+                self._made.clear()
+            made = self._made[id(host)] = (host, host_to_wire(host))
+        return made[1]
+
+
+_HOSTS: Final = _Hosts()
+_NO_TIME: Final = Timestamp()
+_NO_COST: Final = Duration()
+
+
 def parent_to_wire(parent: Parent) -> common_pb2.Peer:
     """A full Peer. Cost and times are set, if only to zero: Dragonfly refuses one without."""
     task = parent.task
     return common_pb2.Peer(
         id=parent.peer_id,
-        host=host_to_wire(parent.host),
+        host=_HOSTS.of(parent.host),
         state=parent.state,
         task=common_pb2.Task(
             id=task.id,
@@ -44,13 +72,13 @@ def parent_to_wire(parent: Parent) -> common_pb2.Peer:
             content_length=content_length_to_wire(task.content_length),
             piece_count=task.piece_count,
             state=parent.state,
-            created_at=Timestamp(),
-            updated_at=Timestamp(),
+            created_at=_NO_TIME,
+            updated_at=_NO_TIME,
         ),
         pieces=[common_pb2.Piece(number=number) for number in parent.finished_pieces],
-        cost=Duration(),
-        created_at=Timestamp(),
-        updated_at=Timestamp(),
+        cost=_NO_COST,
+        created_at=_NO_TIME,
+        updated_at=_NO_TIME,
     )
 
 

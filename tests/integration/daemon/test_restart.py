@@ -34,6 +34,8 @@ from scheduler.settings import SchedulerSettings, ServerSettings
 KNOWN_AGAIN_S = 15.0
 """Peers reconnect within 5 s of a restart, and 10 s later everybody is known again."""
 FAILOVER_S = 10.0
+LONG = pytest.mark.long
+"""Half a minute each: those that show most in every run, the others on request."""
 
 TASKS = 13
 PEERS = 4
@@ -124,7 +126,9 @@ class Load:
             assert path.read_bytes() == self._contents[name]
 
 
-@pytest.mark.parametrize(("killed_at", "back_at"), [(0.001, 0.001), (0.25, 0.25), (0.25, 0.6)])
+@pytest.mark.parametrize(
+    ("killed_at", "back_at"), [(0.001, 0.001), pytest.param(0.25, 0.25, marks=LONG), (0.25, 0.6)]
+)
 async def test_a_scheduler_killed_in_mid_download_is_back_and_the_origin_hardly_notices(
     tmp_path: Path, killed_at: float, back_at: float
 ) -> None:
@@ -159,7 +163,7 @@ def hosts_on(app: SchedulerApp, task_id: str) -> set[str]:
     return set() if task is None else {peer.host.id for peer in task.peers.values()}
 
 
-@pytest.mark.parametrize("others", [1, 2])
+@pytest.mark.parametrize("others", [pytest.param(1, marks=LONG), 2])
 async def test_children_of_a_scheduler_that_dies_meet_again_at_the_next_on_the_ring(
     tmp_path: Path, others: int
 ) -> None:

@@ -150,7 +150,7 @@ async def test_a_seed_that_is_killed_and_comes_back_serves_what_it_held(tmp_path
 # --- bursts ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("count", [0, 1, 2])
+@pytest.mark.parametrize("count", [0, pytest.param(1, marks=pytest.mark.long), 2])
 async def test_a_burst_of_fifty_costs_the_origin_one_copy(count: int, tmp_path: Path) -> None:
     """With two seeds, with one, and with none: then one child goes to the source."""
     content = make_content(33 * MIB if count == 2 else 9 * MIB)

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import msgspec
+import pytest
 from support import record as make
 from support import telemetry_process
 from support.program import wait_until
@@ -23,7 +24,8 @@ from odonata.telemetry.parquet import read_table
 from odonata.telemetry.segment import Origin, SegmentHeader, encode_header, encode_record
 
 PATIENCE_S = 60
-KILLS = 24
+KILLS = [9, pytest.param(60, marks=pytest.mark.long)]
+"""Each takes two seconds."""
 LIFE_S = 0.5
 SEGMENTS = 80
 SEGMENT_PIECES = 50
@@ -68,11 +70,12 @@ def check(folder: Path, written: dict[str, int]) -> None:
         assert len(found[run]) >= count, run
 
 
-def test_what_was_written_is_there_once_whoever_dies(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", KILLS)
+def test_what_was_written_is_there_once_whoever_dies(tmp_path: Path, kills: int) -> None:
     folder, log = tmp_path / "telemetry", tmp_path / "log"
     rng = random.Random(20261124)
     written: dict[str, int] = {}
-    for run in range(KILLS):
+    for run in range(kills):
         writer = start(folder, run, log)
         other = converter(folder) if run % 3 == 2 else None
         try:
@@ -92,7 +95,7 @@ def test_what_was_written_is_there_once_whoever_dies(tmp_path: Path) -> None:
     # The last conversions that writers began end by themselves; then all that is left is ours.
     wait_until(lambda: convert(folder).failures == 0 and not parts(folder), "Parquet", PATIENCE_S)
     check(folder, written)
-    assert sum(written.values()) > KILLS * telemetry_process.BURST
+    assert sum(written.values()) > kills * telemetry_process.BURST
 
 
 def test_a_conversion_killed_at_any_moment_is_made_up_for(tmp_path: Path) -> None:

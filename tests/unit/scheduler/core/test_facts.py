@@ -8,7 +8,7 @@ from support.scheduler_world import World, download, host
 
 from models.facts import FACTS
 from peer.core import upload
-from scheduler.core.facts import SEED_SLOTS, SLOTS, facts
+from scheduler.core.facts import ROW_AGE_S, SEED_SLOTS, SLOTS, facts
 from scheduler.core.limits import Limits
 
 
@@ -150,10 +150,27 @@ def test_a_report_is_told_with_the_children_it_counted() -> None:
     world.now = 5.0
     world.announce(host("h1"))
     world.register("y", "hy")
-    batch = facts(world.peer("x"), [world.peer("p1")], 6.0, world.core.state)
+    batch = facts(world.peer("x"), [world.peer("p1")], 7.0, world.core.state)
     assert batch["child_count"].tolist() == [2]
     assert batch["reported_child_count"].tolist() == [1]
-    assert batch["report_age_s"].tolist() == [1.0]
+    assert batch["report_age_s"].tolist() == [2.0]
+
+
+def test_what_grows_old_is_told_as_of_a_second_ago_at_most_and_bookings_as_of_now() -> None:
+    world = World(Limits(admission=False))
+    world.announce(host("h1"), host("hx"), host("hy"))
+    world.holder("p1", "h1")
+
+    def told(now: float) -> tuple[float, float]:
+        batch = facts(world.peer("x"), [world.peer("p1")], now, world.core.state)
+        return float(batch["report_age_s"][0]), float(batch["child_count"][0])
+
+    world.register("x", "hx")
+    assert told(0.0) == (0.0, 1)
+    world.register("y", "hy")
+    assert told(ROW_AGE_S) == (0.0, 2)
+    world.delete_peer("y")
+    assert told(ROW_AGE_S + 0.1) == (ROW_AGE_S + 0.1, 1)
 
 
 def test_upload_slots_are_those_of_our_own_peers_and_seeds() -> None:
