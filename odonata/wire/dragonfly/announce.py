@@ -20,7 +20,7 @@ from odonata.wire.dragonfly.download import (
     piece_to_wire,
 )
 from odonata.wire.dragonfly.extension import say_wrong_digest, says_wrong_digest
-from odonata.wire.dragonfly.parent import parent_from_wire, parent_to_wire, parents_to_wire
+from odonata.wire.dragonfly.parent import lay_parents, parent_from_wire, parent_to_wire
 from odonata.wire.message import (
     BackToSourceFailed,
     BackToSourceFinished,
@@ -295,7 +295,8 @@ def answer_to_wire(answer: SchedulerAnswer) -> _Response:
     """Write one answer of a scheduler."""
     wire = _Response()
     if isinstance(answer, NormalTask):
-        wire.normal_task_response.candidate_parents.extend(parents_to_wire(answer.parents))
+        peers = wire.normal_task_response.candidate_parents
+        lay_parents([peers.add() for _ in answer.parents], answer.parents)
     elif isinstance(answer, NeedBackToSource):
         wire.need_back_to_source_response.SetInParent()
         if answer.description:

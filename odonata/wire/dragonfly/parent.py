@@ -6,6 +6,7 @@ Full messages, as Dragonfly writes them: who, on which host, with what of which 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from dragonfly_api import common_pb2
@@ -32,54 +33,75 @@ def content_length_from_wire(value: int, piece_count: int) -> int | None:
     return value
 
 
-class _Hosts:
-    """Messages of the hosts named lately: a good parent is named to hundreds of children.
+def parent_to_wire(parent: Parent) -> common_pb2.Peer:
+    """A full Peer. Cost and times are set, if only to zero: Dragonfly refuses one without."""
+    message = common_pb2.Peer()
+    lay_parents((message,), (parent,))
+    return message
 
-    By the very object, which is kept with its message. What is given out is to be copied from.
+
+def lay_parents(messages: Iterable[common_pb2.Peer], parents: Iterable[Parent]) -> None:
+    """Write each parent into an empty Peer.
+
+    The parts are serialised and merged: setting a submessage, or a list of them, costs protobuf
+    tens of microseconds, and reading all of it at once costs one.
+    """
+    tasks: dict[tuple[int, str], bytes] = {}  # as a rule the parents of an answer are of one
+    for message, parent in zip(messages, parents, strict=True):
+        message.id, message.state = parent.peer_id, parent.state
+        known = id(parent.task), parent.state
+        task = tasks.get(known)
+        if task is None:
+            task = tasks[known] = _task_part(parent.task, parent.state)
+        pieces = b"".join(map(_piece_part, parent.finished_pieces))
+        message.MergeFromString(_HOSTS.part(parent.host) + task + _NO_TIMES + pieces)
+
+
+class _Hosts:
+    """Peers that hold a host and nothing else, serialised, of the hosts named lately.
+
+    A good parent is named to hundreds of children. By the very object, which is kept with it.
     """
 
     LIMIT = 4096
-    """Hosts: 2 to 8 MiB. Of more, all are forgotten; making one anew takes some 10 us."""
+    """Hosts: 4 to 8 MiB. Of more, all are forgotten; making one anew takes some 10 us."""
 
     def __init__(self) -> None:
-        self._made: dict[int, tuple[Host, common_pb2.Host]] = {}
+        self._made: dict[int, tuple[Host, bytes]] = {}
 
-    def of(self, host: Host) -> common_pb2.Host:
-        """The message of this host."""
+    def part(self, host: Host) -> bytes:
+        """What of a Peer is this host."""
         made = self._made.get(id(host))
         if made is None:
             if len(self._made) >= self.LIMIT:
                 self._made.clear()
-            made = self._made[id(host)] = (host, host_to_wire(host))
+            part = common_pb2.Peer(host=host_to_wire(host)).SerializeToString()
+            made = self._made[id(host)] = (host, part)
         return made[1]
 
 
 _HOSTS: Final = _Hosts()
-_NO_TIME: Final = Timestamp()
-_NO_COST: Final = Duration()
+_NO_TIMES: Final = common_pb2.Peer(
+    cost=Duration(), created_at=Timestamp(), updated_at=Timestamp()
+).SerializeToString()
 
 
-def parent_to_wire(parent: Parent) -> common_pb2.Peer:
-    """A full Peer. Cost and times are set, if only to zero: Dragonfly refuses one without."""
-    task = parent.task
-    return common_pb2.Peer(
-        id=parent.peer_id,
-        host=_HOSTS.of(parent.host),
-        state=parent.state,
-        task=common_pb2.Task(
-            id=task.id,
-            url=task.url,
-            content_length=content_length_to_wire(task.content_length),
-            piece_count=task.piece_count,
-            state=parent.state,
-            created_at=_NO_TIME,
-            updated_at=_NO_TIME,
-        ),
-        pieces=[common_pb2.Piece(number=number) for number in parent.finished_pieces],
-        cost=_NO_COST,
-        created_at=_NO_TIME,
-        updated_at=_NO_TIME,
+def _task_part(task: TaskFacts, state: str) -> bytes:
+    message = common_pb2.Task(
+        id=task.id,
+        url=task.url,
+        content_length=content_length_to_wire(task.content_length),
+        piece_count=task.piece_count,
+        state=state,
+        created_at=Timestamp(),
+        updated_at=Timestamp(),
     )
+    return common_pb2.Peer(task=message).SerializeToString()
+
+
+@lru_cache(maxsize=16_384)  # pieces of 64 GiB in the usual length; 2 MiB
+def _piece_part(number: int) -> bytes:
+    return common_pb2.Peer(pieces=[common_pb2.Piece(number=number)]).SerializeToString()
 
 
 def parent_from_wire(message: common_pb2.Peer) -> Parent:
@@ -99,8 +121,3 @@ def parent_from_wire(message: common_pb2.Peer) -> Parent:
         ),
         finished_pieces=tuple(piece.number for piece in message.pieces),
     )
-
-
-def parents_to_wire(parents: Iterable[Parent]) -> list[common_pb2.Peer]:
-    """`parent_to_wire` for each, in order."""
-    return [parent_to_wire(parent) for parent in parents]
