@@ -17,6 +17,7 @@ from rich.table import Table
 from odonata.errors import CallerError, NotFoundError
 from odonata.units import format_duration, format_rate
 from odonata.wire.message import Value
+from scheduler.core.host_report import HostReport
 from scheduler.status_client import ask_page
 
 PAGE_HOSTS: Final = 1000
@@ -28,47 +29,17 @@ SHOWN_MATCHES: Final = 5
 GOOD: Final = "Good"
 
 
-class Host(Value, frozen=True, kw_only=True):
-    """One host, see `scheduler.core.host_report.HostReport`; times in seconds since 1970."""
-
-    id: str
-    hostname: str
-    ip: str
-    port: int
-    is_seed: bool
-    idc: str
-    location: str
-    standing: str
-    standing_since_s: float
-    standing_until_s: float | None
-    why: str
-    eviction_count: int
-    doubtful_eviction_count: int
-    is_unreachable: bool
-    child_count: int
-    upload_count: int
-    upload_failed_count: int
-    recent_failure_count: float
-    served_rate_bytes_per_s: float | None
-    task_count: int
-    peer_count: int
-    piece_count: int
-    announce_interval_s: float
-    announced_at_s: float
-    heard_at_s: float
-
-
 class Hosts(Value, frozen=True, kw_only=True):
-    """The page's answer, at the moment `at_s` of the scheduler's clock."""
+    """The page's answer: its times are seconds since 1970, `at_s` is the scheduler's now."""
 
-    hosts: tuple[Host, ...]
+    hosts: tuple[HostReport, ...]
     total_count: int
     at_s: float
 
 
 def ask_hosts(url: str) -> Hosts:
     """All hosts, those that are not trusted first, then by name. Errors: those of `ask_page`."""
-    found: dict[str, Host] = {}
+    found: dict[str, HostReport] = {}
     while True:
         query = {"offset": str(len(found)), "limit": str(PAGE_HOSTS)}
         page = ask_page(url, "/hosts", query, Hosts)
@@ -136,7 +107,7 @@ def _table(found: Hosts, *, is_wide: bool) -> Table:
     return table
 
 
-def _rate(host: Host) -> str:
+def _rate(host: HostReport) -> str:
     rate = host.served_rate_bytes_per_s
     return "-" if rate is None else format_rate(rate)
 
@@ -145,7 +116,7 @@ def _ago(now_s: float, then_s: float) -> str:
     return format_duration(float(round(max(0.0, now_s - then_s))))
 
 
-def _standing_story(host: Host, now_s: float) -> str:
+def _standing_story(host: HostReport, now_s: float) -> str:
     story = f"{host.standing} for {_ago(now_s, host.standing_since_s)}"
     if host.standing_until_s is not None:
         story += f", {_ago(host.standing_until_s, now_s)} to go"
@@ -156,7 +127,7 @@ def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
 
 
-def _summary(hosts: Sequence[Host]) -> str:
+def _summary(hosts: Sequence[HostReport]) -> str:
     evictions = sum(host.eviction_count for host in hosts)
     doubtful = sum(host.doubtful_eviction_count for host in hosts)
     seeds = sum(host.is_seed for host in hosts)
@@ -166,13 +137,13 @@ def _summary(hosts: Sequence[Host]) -> str:
     return text
 
 
-def show_host(console: Console, host: Host, now_s: float) -> None:
+def show_host(console: Console, host: HostReport, now_s: float) -> None:
     """Everything about one host, line by line."""
     for name, value in _lines(host, now_s):
         _say(console, f"{name:<12}{value}")
 
 
-def _lines(host: Host, now_s: float) -> Iterator[tuple[str, str]]:
+def _lines(host: HostReport, now_s: float) -> Iterator[tuple[str, str]]:
     yield "host", host.id
     yield "kind", "seed" if host.is_seed else "peer"
     yield "address", f"{host.ip}:{host.port} ({host.hostname})"
@@ -193,6 +164,6 @@ def _lines(host: Host, now_s: float) -> Iterator[tuple[str, str]]:
         yield "unreachable", "a call to this seed failed, and it has not announced itself since"
 
 
-def _rhythm(host: Host) -> str:
+def _rhythm(host: HostReport) -> str:
     interval_s = host.announce_interval_s
     return f"every {format_duration(interval_s)}" if interval_s else "without saying how often"

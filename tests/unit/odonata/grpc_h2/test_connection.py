@@ -208,7 +208,7 @@ def test_compressed_messages_are_inflated_within_bounds() -> None:
         ("identity", message(b"x", 1), 13),
         ("br", message(b"x", 1), 12),
         ("gzip", message(b"not gzip", 1), 13),
-        ("gzip", message(gzip.compress(b"cut short" * 9)[:-9], 1), 13),
+        ("gzip", message(gzip.compress(b"cut short" * 9, mtime=0)[:-9], 1), 13),
         ("gzip", message(b"x", 2), 13),
         ("identity", struct.pack(">BI", 0, 100_001), 8),
     ],
