@@ -17,8 +17,8 @@ from scheduler.core.limits import Limits
 KIB = 1024
 MIB = 1024 * KIB
 HOSTS = 50
-STORY = 11 * MIB
-"""The latest 2,000 decisions, which are kept for `explain`: 5 KiB each with their candidates' facts
+STORY = 19 * MIB
+"""The latest 2,000 decisions, which are kept for `explain`: 9 KiB each with their candidates' facts
 (`Limits.story_decision_limit`)."""
 HOUR_S = 3600.0
 

@@ -44,7 +44,7 @@ def test_two_thin_seeds_are_faster_than_one() -> None:
     _, one = run(thin, seeds_per_task=1)
     _, two = run(thin)
     assert two.p50_s < 0.75 * one.p50_s
-    assert two.p99_s < 0.75 * one.p99_s
+    assert two.p99_s < 0.8 * one.p99_s
     assert two.source_copies <= ONE_COPY
 
 
