@@ -29,6 +29,7 @@ from odonata.errors import (
     UnavailableError,
 )
 from odonata.ids import url_task_id
+from odonata.wire.dragonfly import download_to_wire
 from odonata.wire.message import Download, Register
 from peer.runtime.daemon import Daemon
 from scheduler.runtime.app import SchedulerApp
@@ -173,7 +174,7 @@ async def test_a_folder_is_listed_with_all_below_it(app: SchedulerApp, stub: Any
             (f"{base}sub/b", "/models/sub/b"),
             (f"{base}sub/c", "/models/sub/c"),
         ]
-        wire = common_pb2.Download.FromString(asked[0].extra)
+        wire = download_to_wire(asked[0])
         assert wire.object_storage == storage
         assert wire.certificate_chain == [b"der"]
         assert wire.priority == common_pb2.LEVEL5
