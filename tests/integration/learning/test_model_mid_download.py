@@ -190,7 +190,17 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+ON_REQUEST = ("wiped", "tampered")
+"""Next to the same as "removed" and "truncated"."""
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=name, marks=[pytest.mark.long] if name in ON_REQUEST else [])
+        for name, case in CASES.items()
+    ],
+)
 async def test_fifty_downloads(tmp_path: Path, case: Case) -> None:
     async with scene(tmp_path) as at:
         async with asyncio.TaskGroup() as tasks:

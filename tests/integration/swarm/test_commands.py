@@ -78,7 +78,7 @@ async def test_up_says_what_is_wrong_with_its_options(tmp_path: Path) -> None:
 async def test_demo_shows_that_all_is_as_it_should_be(tmp_path: Path) -> None:
     """A quicker world than the documented one: five peers, one of them slow, wider links."""
     picture, out = tmp_path / "demo.svg", tmp_path / "out"
-    words = ["demo", "--peers", "5", "--slow", "1", "--rounds", "6", "--out", str(out)]
+    words = ["demo", "--peers", "5", "--slow", "1", "--rounds", "4", "--out", str(out)]
     words += ["--origin-rate", "48MB", "--seed-rate", "96MB", "--upload-rate", "48MB"]
     words += ["--slow-rate", "4MB", "--picture", str(picture)]
     demo = await asyncio.create_subprocess_exec(
@@ -90,7 +90,7 @@ async def test_demo_shows_that_all_is_as_it_should_be(tmp_path: Path) -> None:
     assert "All digests right." in text
     assert re.search(r"direct +1 .* 5\.00 +0\.0 %", text), text
     for way in ("rule", "learned"):
-        assert re.search(rf"{way} +6 .* 1\.0[012] ", text), text
+        assert re.search(rf"{way} +4 .* 1\.0[012] ", text), text
     assert "peer-3" in picture.read_text()
     assert (out / "models" / "current" / "manifest.json").is_file()
     assert (out / "mlflow.db").is_file()
