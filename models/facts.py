@@ -134,10 +134,10 @@ HOST_FACT_COUNT, PEER_FACT_COUNT, PAIR_FACT_COUNT, COMMON_FACT_COUNT = 15, 12, 4
 """How many of `FACTS` are of a candidate's host, of itself, of a pair, and the same for all."""
 
 HOST_ROW = struct.Struct(f"<{HOST_FACT_COUNT}d")
-PEER_ROW = struct.Struct(f"<{PEER_FACT_COUNT}d")
+PEER_ROW = struct.Struct(f"<{PEER_FACT_COUNT - 1}d")
 PAIR_ROW = struct.Struct(f"<{PAIR_FACT_COUNT}d")
 COMMON_ROW = struct.Struct(f"<{COMMON_FACT_COUNT}d")
-"""What is known of each, in the order of `FACTS`."""
+"""What is known of each, in the order of `FACTS`; of a peer all but the last (`Packed.turns`)."""
 _DOUBLE = np.dtype("<f8")
 
 CLAIM_LIMIT = 1e15
@@ -147,6 +147,7 @@ FACT_NAMES: tuple[str, ...] = tuple(fact.name for fact in FACTS)
 _COLUMN = {fact.name: number for number, fact in enumerate(FACTS)}
 _ROW_COUNT = HOST_FACT_COUNT + PEER_FACT_COUNT + PAIR_FACT_COUNT
 _TURNS = _COLUMN["turns_since_named"]
+assert _TURNS == HOST_FACT_COUNT + PEER_FACT_COUNT - 1, "the last that is known of a peer"
 
 
 def column_of(name: str) -> int:
@@ -157,8 +158,8 @@ def column_of(name: str) -> int:
 class Packed(NamedTuple):
     """Facts of n candidates as they are kept: three rows of doubles for each, in their order.
 
-    In a peer's row nothing stands in the place of the turns since it was named: these pass for all
-    alike, and a row shall be kept. They are in `turns`.
+    A peer's row ends before the turns since it was named: these pass for all alike, and a row shall
+    be kept. They are in `turns`.
     """
 
     hosts: Sequence[bytes]
@@ -169,11 +170,14 @@ class Packed(NamedTuple):
 
     def row_bytes(self) -> bytes:
         """All n x len(FACTS) of them, row by row."""
+        turns = struct.pack(f"<{len(self.turns)}d", *self.turns)
+        each = (
+            turns[start : start + _DOUBLE.itemsize]
+            for start in range(0, len(turns), _DOUBLE.itemsize)
+        )
         common = repeat(COMMON_ROW.pack(*self.common), len(self.hosts))
-        parts = zip(self.hosts, self.peers, self.pairs, common, strict=True)
-        rows = bytearray().join(chain.from_iterable(parts))
-        np.frombuffer(rows, dtype=_DOUBLE)[_TURNS :: len(FACTS)] = self.turns
-        return bytes(rows)
+        parts = zip(self.hosts, self.peers, each, self.pairs, common, strict=True)
+        return b"".join(chain.from_iterable(parts))
 
     def facts(self) -> FloatArray:
         """All as columns, shape (n, len(FACTS)), contiguous by column."""
@@ -266,13 +270,11 @@ def _packed(facts: FloatArray) -> Packed:
     """The rows that make these facts: equal ones are equal byte for byte."""
     rows = facts.astype(_DOUBLE, order="C")  # a copy
     turns: list[float] = rows[:, _TURNS].tolist()
-    rows[:, _TURNS] = 0.0
-    peers_end = HOST_FACT_COUNT + PEER_FACT_COUNT
     common = rows[0, _ROW_COUNT:].tolist() if len(rows) else [nan] * COMMON_FACT_COUNT
     return Packed(
         hosts=[row[:HOST_FACT_COUNT].tobytes() for row in rows],
-        peers=[row[HOST_FACT_COUNT:peers_end].tobytes() for row in rows],
-        pairs=[row[peers_end:_ROW_COUNT].tobytes() for row in rows],
+        peers=[row[HOST_FACT_COUNT:_TURNS].tobytes() for row in rows],
+        pairs=[row[_TURNS + 1 : _ROW_COUNT].tobytes() for row in rows],
         turns=turns,
         common=tuple(common),
     )

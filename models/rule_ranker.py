@@ -71,7 +71,9 @@ _OF_HOST = _only(
     HOST_FACT_COUNT,
 )
 _OF_PEER = _only(
-    ("is_finished", "can_serve", "finished_piece_count", "depth"), HOST_FACT_COUNT, PEER_FACT_COUNT
+    ("is_finished", "can_serve", "finished_piece_count", "depth"),
+    HOST_FACT_COUNT,
+    PEER_FACT_COUNT - 1,
 )
 
 ROWS_REMEMBERED = 16_384

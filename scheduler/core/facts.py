@@ -168,7 +168,7 @@ def with_new_load(host: KnownHost, row: bytes) -> bytes:
 
 
 def peer_row(peer: Peer) -> bytes:
-    """What is known of a peer, packed and kept until it changes."""
+    """What is known of a peer but when it was named last, packed and kept until it changes."""
     graph = peer.task.graph
     peer.row = PEER_ROW.pack(
         *_STATE_FACTS[peer.state],
@@ -177,7 +177,6 @@ def peer_row(peer: Peer) -> bytes:
         graph.depth(peer.id),
         len(peer.costs),
         *peer.costs.latest_and_others(),
-        0.0,  # the turns since it was named, in `Packed.turns`
     )
     return peer.row
 
