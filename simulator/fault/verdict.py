@@ -44,8 +44,9 @@ QUIET_S: Final = 10.0
 OWN_S: Final = 3600.0
 """In which one of ours ends after the last thing went wrong or well again. Four attempts at a
 source that falls silent take 2,500 s."""
-STOCK_S: Final = 4 * 3600.0
-"""The same of a stock client: it waits three hours for an answer of the scheduler."""
+STOCK_S: Final = 3 * 3600.0 + 5 * 1810.0 + 4 * 640.0
+"""The same of a stock client: it waits three hours for an answer of the scheduler, half an hour for
+a piece from the parents of each of five answers, and falls back on a silent source four times."""
 FORGETTING_S: Final = 600.0
 """Two announcements of a host, five minutes apart, that the scheduler has missed."""
 COPIES_SLACK: Final = 0.001
