@@ -59,7 +59,9 @@ def tamper(place: Path) -> None:
     path = current(place, "goodput.txt")
     text = bytearray(path.read_bytes())
     text[len(text) // 2] ^= 1
-    path.write_bytes(text)
+    changed = path.with_name("changed")
+    changed.write_bytes(text)
+    changed.replace(path)  # at once: half a file would be another thing to tell
 
 
 def put_a_folder(place: Path) -> None:
