@@ -6,7 +6,7 @@ a data set fills it from recorded decisions.
 
 The scheduler keeps what it knows of each host, peer and pair of data centres packed, and a batch
 of its is first of all those rows (`Packed`). Whoever wants columns makes them of it once; our rule
-reads the rows as they are (`rule_row`), and most decisions need no more.
+reads the rows as they are (`rule_ranker`), and most decisions need no more.
 """
 
 from __future__ import annotations

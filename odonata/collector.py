@@ -1,9 +1,9 @@
 """Python's garbage collector, told what a server's memory looks like.
 
 Nearly all that a server throws away is freed at once, by counting references. The collector looks
-for circles among the rest: by default after every 700 new objects, which is several times for each
-decision of a scheduler, and now and then through everything, which takes a second where a million
-objects live. So what is there when serving begins is not looked at again, and the rest seldom.
+for circles among the rest: by default after every 700 objects that stay, and now and then through
+everything, while everybody waits (measured: 52 ms where 134,000 objects live). So what is there
+when serving begins is not looked at again, and the rest seldom.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from __future__ import annotations
 import gc
 
 YOUNG_OBJECTS = 10_000
-"""New objects before the youngest are looked at: about 1 ms of work, some 50 decisions."""
+"""Objects that stay before the youngest are looked at. Of a decision some six stay (measured: eight
+looks in 1,000 decisions at 700)."""
 MIDDLE_ROUNDS, OLD_ROUNDS = 20, 50
 """Of these before the next generation is looked at, and of those before all are."""
 

@@ -42,9 +42,8 @@ class KnownHost:
     `region` is the name of its data centre whatever its case, one string for all its peers.
     `reported_child_count`: children it had when it said `announced`. `row` is what rankers may know
     of it, packed at `row_at_s` (`facts`), None: it has changed since, `is_load_new`: its bookings
-    have; `changes` counts how often it
-    did; `log_rate_guess` is what it is thought to give by the standard `guessed_by`, None: to be
-    guessed anew (both `shortlist`).
+    have; `changes` counts how often either did. `log_rate_guess` is what it is thought to give by
+    the standard `guessed_by`, None: to be guessed anew (`shortlist`).
     """
 
     announced: Host
