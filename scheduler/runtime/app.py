@@ -32,6 +32,7 @@ from scheduler.core.event import ClusterConfigured, SeedFailed
 from scheduler.core.graph import GraphKind
 from scheduler.core.limits import Limits
 from scheduler.core.preheat import Assignment
+from scheduler.runtime.cache_service import CacheService
 from scheduler.runtime.cluster_watch import ClusterWatch
 from scheduler.runtime.contact import ContactService
 from scheduler.runtime.daemon_calls import DaemonCalls
@@ -128,6 +129,7 @@ class SchedulerApp:
             scheduler_pb2.DESCRIPTOR.services_by_name["Scheduler"],
             *self.persistent.parts,
             standard,
+            CacheService(),
             PreheatService(core, calls, self.preheats, _preheat_options(settings)),
             admit=self._admit,
             stream_metadata=FEATURES,

@@ -1,8 +1,8 @@
 """scheduler.v2.Scheduler over gRPC: requests become events, effects become answers.
 
 No decision is made here. Preheating is `preheat_service`'s, persistent tasks are
-`scheduler.runtime.persistent.service`'s; what no part has (cache tasks) the server answers
-UNIMPLEMENTED with the name of the rpc. Request headers are never logged.
+`scheduler.runtime.persistent.service`'s, cache tasks `cache_service`'s. Request headers are never
+logged.
 """
 
 from __future__ import annotations

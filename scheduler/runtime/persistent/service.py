@@ -1,9 +1,6 @@
 """The rpcs of scheduler.v2 about persistent and persistent cache tasks; requests become events.
 
-No decision is made here. The rpcs about *cache* tasks (AnnounceCachePeer, StatCachePeer,
-DeleteCachePeer, StatCacheTask, DeleteCacheTask) are left out, and so answered UNIMPLEMENTED: no
-client calls them, and Dragonfly's own scheduler has only stubs, which answer OK with nothing. A
-caller that was told "OK" would believe in a task that nobody keeps.
+No decision is made here.
 """
 
 from __future__ import annotations
