@@ -176,6 +176,40 @@ class PieceFetcher(Protocol):
         ...
 
 
+class SourceOptions(Value, frozen=True, kw_only=True):
+    """What a request says of its origin besides URL and headers. Secrets among them: never logged.
+
+    The fields are those of Download's object_storage, hdfs, hugging_face and its like; "" and False
+    mean: not said, and the origin's own way of finding credentials applies.
+    """
+
+    region: str = ""
+    endpoint: str = ""
+    access_key_id: str = ""
+    access_key_secret: str = ""
+    session_token: str = ""
+    security_token: str = ""
+    credential_path: str = ""
+    predefined_acl: str = ""
+    insecure_skip_verify: bool = False
+    delegation_token: str = ""
+    """HDFS's."""
+    token: str = ""
+    """A model hub's, as are the next two."""
+    revision: str = ""
+    base_url: str = ""
+    certificate_chain: tuple[bytes, ...] = ()
+    """DER, of authorities to trust for this origin."""
+
+
+class SourceEntry(Value, frozen=True, kw_only=True):
+    """One name below a folder of an origin. `content_length` in bytes, None if it does not say."""
+
+    url: str
+    content_length: int | None = None
+    is_dir: bool = False
+
+
 class SourceStream(Protocol):
     """An open answer of a source, positioned at `offset`. Use as an async context manager."""
 
@@ -211,6 +245,21 @@ class Source(Protocol):
 
         Errors: SourceError with the status, CallerError for a URL that can't be asked for.
         """
+        ...
+
+
+class ObjectStore(Protocol):
+    """Origins that content can be written to (s3, gs, az, oss, ...)."""
+
+    async def put(self, url: str, path: Path, options: SourceOptions) -> None:
+        """Write the file at `path` to `url`, all of it or nothing.
+
+        Errors: SourceError, CallerError (a scheme that takes nothing), StorageError.
+        """
+        ...
+
+    async def length(self, url: str, options: SourceOptions) -> int | None:
+        """Bytes of the content at `url`; None: there is none. Errors: SourceError, CallerError."""
         ...
 
 
