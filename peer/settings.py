@@ -152,12 +152,27 @@ class SeedPeerSettings(Section):
     """Dragonfly knows only "super" today; all three are announced as a seed."""
 
 
+class PieceTlsSettings(Section):
+    """TLS between peers of ours; others go on without it, on the same port."""
+
+    ca_cert: FilePath
+    """PEM file of the authority that signs the certificates of all peers, and of nobody else."""
+    cert: FilePath
+    """PEM file of this host's certificate."""
+    key: FilePath
+    """PEM file of its key."""
+    required: bool = False
+    """True: no piece goes to or comes from a peer without TLS, stock ones among them."""
+
+
 class StorageServerSettings(Section):
-    """The piece server (Vortex over TCP)."""
+    """The piece server (Vortex over TCP; for tools also HTTP)."""
 
     ip: Ip = _ANY_IP
     tcp_port: Port = 4005
     """Dragonfly's default."""
+    tls: PieceTlsSettings | None = None
+    """None: plain TCP, as Dragonfly's peers speak."""
 
 
 class StorageSettings(Section):

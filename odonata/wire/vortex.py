@@ -1,12 +1,15 @@
 """Vortex: how peers ask each other for a piece over TCP, as bytes in, bytes out.
 
 One exchange per connection. The child writes a request; the parent answers with the piece's content
-or with an error, and closes:
+or with an error, and closes. Between peers of ours the child may introduce itself first, with a
+packet that Vortex leaves undefined, and then the connection stays open for any number of exchanges,
+one after the other:
 
     packet          id:u8 (any) | tag:u8 | length:u32 | value[length]          all big-endian
     request value   task id: 64 ASCII characters | piece number: u32           length = 68
     content value   M:u32 | metadata[M], then outside `length` the bytes       length = 4 + M
     error value     code:u8 | UTF-8 message
+    greeting value  flags:u8 | UTF-8 host id          no answer; only to who said it takes greetings
 
     metadata        number:u32 | offset:u64 | length:u64 | D:u32 | digest[D] | P:u32 | parent id[P]
                     | traffic type:u8 | cost in whole seconds:u64 | created at in unix seconds:i64
@@ -43,6 +46,7 @@ REQUEST_VALUE_LENGTH: Final = _REQUEST.size
 DIGEST_LENGTH_MAX: Final = 256
 # A peer id is an address, a host name (at most 253 characters) and a UUID.
 PARENT_ID_LENGTH_MAX: Final = 1024
+HOST_ID_LENGTH_MAX: Final = 512  # an address, a host name and "-seed"
 METADATA_LENGTH_MIN: Final = _META_HEAD.size + 2 * _PREFIX.size + _META_TAIL.size
 METADATA_LENGTH_MAX: Final = METADATA_LENGTH_MIN + DIGEST_LENGTH_MAX + PARENT_ID_LENGTH_MAX
 # Error messages are a sentence; dfdaemon's longest carry a path or an address.
@@ -55,10 +59,14 @@ OFFSET_MAX: Final = 2**62
 PIECE_NUMBER_MAX: Final = 2**32 - 1
 
 _I64_MAX: Final = 2**63 - 1
+_NEVER_WAITS: Final = 1  # in a greeting's flags
 
 
 class Tag(IntEnum):
-    """What a packet is. 8 to 253 are reserved; cache pieces (6, 7) are asked for by nobody."""
+    """What a packet is. 8 to 253 are reserved; cache pieces (6, 7) are asked for by nobody.
+
+    GREETING is ours, from among the reserved ones.
+    """
 
     DOWNLOAD_PIECE = 0
     PIECE_CONTENT = 1
@@ -68,6 +76,7 @@ class Tag(IntEnum):
     PERSISTENT_CACHE_PIECE_CONTENT = 5
     DOWNLOAD_CACHE_PIECE = 6
     CACHE_PIECE_CONTENT = 7
+    GREETING = 200
     CLOSE = 254
     ERROR = 255
 
@@ -108,6 +117,16 @@ class PieceRequest(Value, frozen=True, kw_only=True):
     task_id: str
     number: int
     tag: RequestTag = RequestTag.STANDARD
+
+
+class Greeting(Value, frozen=True, kw_only=True):
+    """A child of ours says who it is, and that it will ask for more than one piece here.
+
+    `never_waits`: it would rather be refused at once than wait for a free slot.
+    """
+
+    host_id: str
+    never_waits: bool = False
 
 
 class Refusal(Value, frozen=True, kw_only=True):
@@ -160,6 +179,14 @@ def encode_request(request: PieceRequest, *, packet_id: int = 0) -> bytes:
         raise ProtocolError(f"piece number {request.number} is not from 0 to {PIECE_NUMBER_MAX}")
     header = _HEADER.pack(packet_id & 0xFF, request.tag, REQUEST_VALUE_LENGTH)
     return header + _REQUEST.pack(task_id, request.number)
+
+
+def encode_greeting(greeting: Greeting, *, packet_id: int = 0) -> bytes:
+    """Write a greeting; a longer host id is cut."""
+    host_id = greeting.host_id.encode("utf-8", "replace")[:HOST_ID_LENGTH_MAX]
+    host_id = host_id.decode("utf-8", "ignore").encode()  # the cut may fall inside a character
+    header = _HEADER.pack(packet_id & 0xFF, Tag.GREETING, 1 + len(host_id))
+    return header + bytes((_NEVER_WAITS if greeting.never_waits else 0,)) + host_id
 
 
 class AnswerParser:
@@ -279,6 +306,20 @@ def request_value_length(header: PacketHeader) -> int:
     _request_tag(header.tag)
     _check_number("request length", header.length, REQUEST_VALUE_LENGTH, REQUEST_VALUE_LENGTH)
     return REQUEST_VALUE_LENGTH
+
+
+def greeting_value_length(header: PacketHeader) -> int:
+    """How many bytes to read after a greeting's header."""
+    _check_number("greeting length", header.length, 1, 1 + HOST_ID_LENGTH_MAX)
+    return header.length
+
+
+def parse_greeting(value: bytes) -> Greeting:
+    """Read a greeting's value. Flags that are not known mean nothing."""
+    _check_number("greeting length", len(value), 1, 1 + HOST_ID_LENGTH_MAX)
+    return Greeting(
+        host_id=value[1:].decode("utf-8", "replace"), never_waits=bool(value[0] & _NEVER_WAITS)
+    )
 
 
 def parse_request(header: PacketHeader, value: bytes) -> PieceRequest:

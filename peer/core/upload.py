@@ -7,14 +7,16 @@ swarm behind a thin seed, four slots instead of none took the median from 3.6 to
 bound, and 4, 8, 16 slots gave 1.29, 1.36, 1.40 for tuned peers.)
 
 Whoever finds no slot waits here: stock children take a refusal for a failure of the parent. Of
-those who wait, the piece that was sent the least often goes first, so that a seed hands out
-different pieces before it repeats one; among equals the one that came first. Whoever has waited for
-`patience_s` comes before all that. The queue is bounded; beyond it a child is refused at once.
+those who wait, the child that has the fewest slots goes first, so that one with many tasks or many
+requests does not crowd out the others; then the piece that was sent the least often, so that a seed
+hands out different pieces before it repeats one; among equals the one that came first. Whoever has
+waited for `patience_s` comes before all that. The queue is bounded; beyond it a child is refused at
+once, and so is one that would rather not wait.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Hashable
 
 from odonata.wire.message import Value
@@ -38,9 +40,13 @@ SENT_MEMORY = 65_536
 
 
 class Asking(Value, frozen=True, kw_only=True):
-    """One child's request for one piece. `ticket` names it in this queue."""
+    """One child's request for one piece. `ticket` names it in this queue.
+
+    `child` is whatever tells children apart: a host id, or an address.
+    """
 
     ticket: int
+    child: str
     piece: Hashable
     asked_at_s: float
 
@@ -61,6 +67,7 @@ class UploadQueue:
         self._patience_s = patience_s
         self._waiting: dict[int, Asking] = {}
         self._sending: dict[int, Asking] = {}
+        self._slots_of: Counter[str] = Counter()
         self._sent: OrderedDict[Hashable, int] = OrderedDict()
         self._next_ticket = 0
 
@@ -73,15 +80,27 @@ class UploadQueue:
     def waiting(self) -> int:
         return len(self._waiting)
 
-    def ask(self, piece: Hashable, now_s: float) -> int | None:
-        """Join with a request for `piece`; None: the queue is full, refuse.
+    def ask(
+        self,
+        piece: Hashable,
+        now_s: float,
+        *,
+        child: str = "",
+        waits: bool = True,
+        insists: bool = False,
+    ) -> int | None:
+        """Join with a request of `child` for `piece`; None: refuse.
 
-        The ticket goes at once if `goes(ticket)`, otherwise when a `leave` returns it.
+        The ticket goes at once if `goes(ticket)`, otherwise when a `leave` returns it. `waits`
+        False: refused rather than queued. `insists`: queued although the queue is full, for who is
+        served in parts and had the first one.
         """
-        if len(self._sending) >= self._slots and len(self._waiting) >= self._waiting_max:
+        waiting_max = self._waiting_max if waits else 0
+        full = len(self._sending) >= self._slots and len(self._waiting) >= waiting_max
+        if full and not insists:
             return None
         self._next_ticket += 1
-        asking = Asking(ticket=self._next_ticket, piece=piece, asked_at_s=now_s)
+        asking = Asking(ticket=self._next_ticket, child=child, piece=piece, asked_at_s=now_s)
         if len(self._sending) < self._slots:
             self._send(asking)
         else:
@@ -95,20 +114,27 @@ class UploadQueue:
     def leave(self, ticket: int, now_s: float) -> int | None:
         """Take the ticket's request away, served or not; returns the one that may go now."""
         self._waiting.pop(ticket, None)
-        if self._sending.pop(ticket, None) is None or not self._waiting:
+        left = self._sending.pop(ticket, None)
+        if left is None:
+            return None
+        self._slots_of[left.child] -= 1
+        if not self._slots_of[left.child]:
+            del self._slots_of[left.child]
+        if not self._waiting:
             return None
         following = min(self._waiting.values(), key=lambda asking: self._order(asking, now_s))
         del self._waiting[following.ticket]
         self._send(following)
         return following.ticket
 
-    def _order(self, asking: Asking, now_s: float) -> tuple[int, int]:
+    def _order(self, asking: Asking, now_s: float) -> tuple[int, int, int]:
         if now_s - asking.asked_at_s >= self._patience_s:
-            return -1, asking.ticket
-        return self._sent.get(asking.piece, 0), asking.ticket
+            return -1, 0, asking.ticket
+        return self._slots_of[asking.child], self._sent.get(asking.piece, 0), asking.ticket
 
     def _send(self, asking: Asking) -> None:
         self._sending[asking.ticket] = asking
+        self._slots_of[asking.child] += 1
         self._sent[asking.piece] = self._sent.pop(asking.piece, 0) + 1
         if len(self._sent) > SENT_MEMORY:
             self._sent.popitem(last=False)

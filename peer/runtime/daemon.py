@@ -37,6 +37,7 @@ from odonata.tracing.opening import open_tracer
 from odonata.tracing.rpc import rpc_watches
 from odonata.tracing.span import NO_TRACER, Tracer
 from odonata.wire.message import Download
+from odonata.wire.vortex import Greeting
 from peer.core.download import DownloadCore
 from peer.runtime.buffer import BufferPool
 from peer.runtime.channel import ChannelPool
@@ -44,6 +45,7 @@ from peer.runtime.daemon_parts import (
     collect_policy,
     limits_of,
     peer_features,
+    piece_features,
     proxy_login,
     proxy_options,
     proxy_policy,
@@ -53,9 +55,11 @@ from peer.runtime.download_service import DownloadService
 from peer.runtime.held_report import HeldReporter
 from peer.runtime.host_info import HostFacts, HostReporter, find_ip, nic_bytes_per_s
 from peer.runtime.hub import Hub
-from peer.runtime.limit import rate_limit
+from peer.runtime.limit import Unlimited, rate_limit
 from peer.runtime.piece_client import PieceClient
+from peer.runtime.piece_connection import PieceConnections
 from peer.runtime.piece_server import PieceServer
+from peer.runtime.piece_tls import piece_tls
 from peer.runtime.port import RateLimit
 from peer.runtime.proxy.server import ProxyServer
 from peer.runtime.run_tools import RunTools, both
@@ -90,6 +94,7 @@ class Daemon:
         self._stack = AsyncExitStack()
         self._tracer: Tracer = NO_TRACER
         self._facts: HostFacts | None = None
+        self._tls = piece_tls(settings.storage.server.tls)
         self._upload_limit = rate_limit(settings.upload.bandwidth_limit_bytes_per_s)
         self._proxy_address = ("", 0)
 
@@ -149,7 +154,13 @@ class Daemon:
         stack.push_async_callback(self._tracer.close)
         storage = await DiskStorage.open(settings.storage.dir, keep=settings.storage.keep)
         await stack.enter_async_context(storage)
-        server = PieceServer(storage, limit=self._upload_limit, slots=upload_slots(settings))
+        server = PieceServer(
+            storage,
+            limit=self._upload_limit,
+            slots=upload_slots(settings),
+            tls=self._tls and self._tls.server,
+            tls_only=self._tls is not None and self._tls.is_required,
+        )
         pieces = await stack.enter_async_context(server)
         await pieces.listen(settings.storage.server.ip, settings.storage.server.tcp_port)
         self._facts = await self._find_facts(pieces.port)
@@ -238,7 +249,9 @@ class Daemon:
 
         return RunTools(
             facts=facts,
-            fetcher=PieceClient(buffers, limit=download_limit),
+            fetcher=PieceClient(
+                buffers, limit=download_limit, connections=self._piece_connections(download_limit)
+            ),
             source=sources,
             source_limit=both(source_limit, download_limit),
             buffers=buffers,
@@ -248,6 +261,16 @@ class Daemon:
             recorder=recorder,
             tracer=self._tracer,
         )
+
+    def _piece_connections(self, limit: RateLimit) -> PieceConnections:
+        connections = PieceConnections(
+            Greeting(host_id=self.facts.id),
+            tls=self._tls and self._tls.client,
+            tls_only=self._tls is not None and self._tls.is_required,
+            narrow=not isinstance(limit, Unlimited),
+        )
+        self._stack.callback(connections.close)
+        return connections
 
     def _sources(self) -> Sources:
         backend = self._settings.backend
@@ -271,6 +294,7 @@ class Daemon:
             service,
             watches=rpc_watches(self._tracer),
             without_deadline={"SyncPieces", "SyncHost"},
+            stream_metadata=piece_features(self._tls is not None),
         )
         self._stack.push_async_callback(self._upload.stop, STOP_GRACE_S)
         await self._upload.start()

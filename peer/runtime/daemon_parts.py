@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 from odonata.piece import PIECE_LENGTH_MIN
-from odonata.wire.dragonfly.feature import SHARES_SOURCE, TAKES_NEWS, WRITES_PIECES
+from odonata.wire.dragonfly.feature import (
+    FEATURES_KEY,
+    SHARES_SOURCE,
+    SPEAKS_TLS,
+    TAKES_GREETINGS,
+    TAKES_NEWS,
+    WRITES_PIECES,
+)
 from peer.core.limits import DownloadLimits
 from peer.core.proxy_auth import ProxyLogin
 from peer.core.proxy_rule import ProxyPolicy, ProxyRule
@@ -93,6 +100,12 @@ def peer_features(settings: DaemonSettings) -> tuple[str, ...]:
     """What its peers tell a scheduler that they can, beyond Dragonfly's API."""
     able = (TAKES_NEWS, WRITES_PIECES) if settings.telemetry.enable else (TAKES_NEWS,)
     return (*able, SHARES_SOURCE) if settings.seed_peer.enable else able
+
+
+def piece_features(speaks_tls: bool) -> tuple[tuple[str, str], ...]:
+    """Metadata of the lists of pieces: what the piece port can beyond Vortex."""
+    able = (TAKES_GREETINGS, SPEAKS_TLS) if speaks_tls else (TAKES_GREETINGS,)
+    return ((FEATURES_KEY, ",".join(able)),)
 
 
 def upload_slots(settings: DaemonSettings) -> int:

@@ -23,6 +23,7 @@ from odonata.wire.dragonfly import (
     local_task_from_wire,
     wanted_pieces_to_wire,
 )
+from odonata.wire.dragonfly.feature import features_in
 from odonata.wire.message import Host, Parent, Piece
 from peer.core.event import ParentConnected, ParentEnded, ParentHolds, ParentLoad
 from peer.runtime.run_tools import RunPlace
@@ -49,6 +50,8 @@ class ParentLink:
         self._target = target_of(parent.host.ip, parent.host.port)
         self.address: tuple[str, int] | None = None
         """Where its pieces are served (Vortex over TCP); None until it offered one."""
+        self.features: frozenset[str] = frozenset()
+        """What it said it can beyond Dragonfly's API; nothing, if it is not ours."""
         self._has_told_all = False
 
     @property
@@ -101,6 +104,7 @@ class ParentLink:
     async def _follow_pieces(self, call: Any) -> bool:
         """Whether the list came to its end."""
         try:
+            self.features = features_in(await call.initial_metadata())
             async for response in call:
                 await self._offered(response)
         except grpc.aio.AioRpcError as error:

@@ -86,7 +86,7 @@ class ParentSet:
         link = ParentLink(parent, self._place)
         if old is not None and old_task is not None:
             old_task.cancel()
-            link.address = old.address
+            link.address, link.features = old.address, old.features
         task = self._place.start(f"parent {parent.peer_id}", link.follow(interested))
         self._links[parent.peer_id] = (link, task)
 
@@ -155,6 +155,7 @@ class ParentSet:
                 parent_id=effect.peer_id,
                 timeout_s=effect.timeout_s,
                 times=attempt.times,
+                features=link.features,
             )
         except (StorageError, DiskFullError) as error:
             attempt.cancelled(error.code)

@@ -1,21 +1,21 @@
 """The piece client: one piece from one parent over Vortex TCP, checked, into the task's file.
 
-    buffer -> connect -> request -> head -> content into the buffer -> close -> check, write, index
+    buffer -> connection -> request -> head -> content into the buffer -> let go -> check, write
 
-The buffer comes first: waiting for memory must not hold a slot of the parent. The connection is
-closed before the disk works, for the same reason. Bytes are received whole, since a piece that
-fails its check must never touch the file.
+The buffer comes first: waiting for memory must not hold a slot of the parent. The connection is let
+go (closed, or kept for the next piece: `piece_connection`) before the disk works, for the same
+reason. Bytes are received whole, since a piece that fails its check must never touch the file.
 
-It does not choose parents, retry or blame; errors say what happened (see `PieceFetcher`).
+It does not choose parents, retry or blame; errors say what happened (see `PieceFetcher`). But a
+kept connection that broke before the parent said a word is replaced by a new one: it was closed
+while it lay idle.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
-import sys
 import time
+from collections.abc import Callable, Collection
 
 import msgspec
 import structlog
@@ -23,46 +23,39 @@ import structlog
 from odonata.errors import ProtocolError, UnavailableError
 from odonata.piece import PIECE_LENGTH_MAX, piece_at
 from odonata.wire import vortex
+from odonata.wire.dragonfly.feature import SPEAKS_TLS, TAKES_GREETINGS
 from odonata.wire.message import Piece, TrafficType
 from peer.runtime.buffer import BufferPool
 from peer.runtime.limit import Unlimited, slice_bytes
+from peer.runtime.piece_connection import ParentAddress, PieceConnections, reason_of
+from peer.runtime.piece_wire import PieceWire
 from peer.runtime.port import FetchTimes, RateLimit, StoredTask
-
-CONNECT_TIMEOUT_S = 2.0  # Dragonfly's
-
-LIMITED_RECEIVE_BUFFER_BYTES = 256 * 1024
-"""Under a rate limit the kernel must not take in what we are not allowed to read yet: its buffer
-grows to 6 MiB, more than a piece, and the parent would believe the piece delivered."""
-
-RECEIVE_WAKE_BYTES = 2 * 1024 * 1024
-"""Read when so much has arrived (the kernel caps it at half of the largest receive buffer: 3 MiB
-by default). Measured over loopback, CPU-s/GB of receiving alone: 0.84 reading whatever is there (90
-KiB at a time), 0.54 with 512 KiB, 0.41 with 1 MiB; of a whole fetch: 1.06 with 1 MiB, 0.92 with
-2 MiB."""
-
-# tcpi_bytes_received in struct tcp_info of <linux/tcp.h>: there since Linux 4.1, never moved.
-_TCP_BYTES_RECEIVED = 128
-_TCP_INFO_BYTES = _TCP_BYTES_RECEIVED + 8
 
 WARNED_MAX = 1024  # parents remembered as having been warned about
 
 _log = structlog.get_logger(__name__)
 
 
+class _StaleError(UnavailableError):
+    """The connection ended before a byte of the answer came."""
+
+
 class PieceClient:
-    """A `PieceFetcher`. One for the whole daemon: buffers and the rate limit are shared."""
+    """A `PieceFetcher`. One for the whole daemon: buffers, connections and the limit are shared."""
 
     def __init__(
         self,
         buffers: BufferPool,
         *,
         limit: RateLimit | None = None,
-        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        connections: PieceConnections | None = None,
     ) -> None:
+        """`connections` None: plain ones, of which none is kept."""
         self._buffers = buffers
         self._limit = limit or Unlimited()
         self._slice_bytes = slice_bytes(self._limit)
-        self._connect_timeout_s = connect_timeout_s
+        narrow = not isinstance(self._limit, Unlimited)
+        self._connections = connections or PieceConnections(None, narrow=narrow)
         self._warned: set[str] = set()
 
     async def fetch(
@@ -75,17 +68,24 @@ class PieceClient:
         parent_id: str,
         timeout_s: float,
         times: FetchTimes | None = None,
+        features: Collection[str] = (),
     ) -> Piece:
         """See `PieceFetcher.fetch`."""
         times = times or FetchTimes()
         request = vortex.PieceRequest(task_id=task.task_id, number=number)
+        address = ParentAddress(
+            ip=ip,
+            port=port,
+            takes_greetings=TAKES_GREETINGS in features,
+            speaks_tls=SPEAKS_TLS in features,
+        )
         try:
             async with (
                 asyncio.timeout(timeout_s),
                 self._buffers.lease(_room_for(task, number)) as buffer,
             ):
                 began_s = time.monotonic()
-                said, data = await self._receive_piece(ip, port, request, task, buffer, times)
+                said, data = await self._receive_piece(address, request, task, buffer, times)
                 piece = msgspec.structs.replace(
                     said,
                     parent_id=parent_id,
@@ -103,58 +103,70 @@ class PieceClient:
 
     async def _receive_piece(
         self,
-        ip: str,
-        port: int,
+        address: ParentAddress,
         request: vortex.PieceRequest,
         task: StoredTask,
         buffer: memoryview,
         times: FetchTimes,
     ) -> tuple[Piece, memoryview]:
         """What the parent says of the piece, and its bytes, unchecked."""
-        loop = asyncio.get_running_loop()
-        with _new_socket(ip) as connection:
-            if not isinstance(self._limit, Unlimited):
-                connection.setsockopt(
-                    socket.SOL_SOCKET, socket.SO_RCVBUF, LIMITED_RECEIVE_BUFFER_BYTES
-                )
-            await self._connect(connection, ip, port)
+        kept = self._connections.take(address)
+        if kept is not None:
             try:
-                await loop.sock_sendall(connection, vortex.encode_request(request))
+                return await self._exchange(kept, address, request, task, buffer, times)
+            except _StaleError:
+                pass  # it was closed while it lay idle
+        wire = await self._connections.open(address)
+        return await self._exchange(wire, address, request, task, buffer, times)
+
+    async def _exchange(
+        self,
+        wire: PieceWire,
+        address: ParentAddress,
+        request: vortex.PieceRequest,
+        task: StoredTask,
+        buffer: memoryview,
+        times: FetchTimes,
+    ) -> tuple[Piece, memoryview]:
+        """One question and its answer. The connection is kept only if all of it came."""
+        keeps = False
+        before = wire.received_bytes()
+        try:
+            try:
+                await _ask(wire, request)
                 times.requested_at_s = time.monotonic()
-                said = await _read_head(connection, request)
+                answer = await _read_head(wire, request)
+                keeps = isinstance(answer, vortex.Refusal)
+                said = _piece_in(answer)
                 times.first_byte_at_s = time.monotonic()
                 _check_place(said, task, len(buffer))
                 data = buffer[: said.length]
-                await self._read_content(connection, data, times)
+                # Asked rarely, so it is the kernel that counts, where it can.
+                times.received = _counter(wire, before)
+                await self._read_content(wire, data, times)
+                keeps = True
             except OSError as error:
+                if isinstance(error, TimeoutError):
+                    raise
                 raise UnavailableError(
-                    f"the connection to parent {ip}:{port} broke: {_reason(error)}"
+                    f"the connection to parent {address.ip}:{address.port} broke: "
+                    f"{reason_of(error)}"
                 ) from error
+        finally:
+            if keeps:
+                self._connections.keep(wire, address)
+            else:
+                wire.close()
         return said, data
 
-    async def _connect(self, connection: socket.socket, ip: str, port: int) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(self._connect_timeout_s):
-                await loop.sock_connect(connection, (ip, port))
-        except TimeoutError:
-            reason = f"no answer within {self._connect_timeout_s:g} s"
-        except OSError as error:
-            reason = _reason(error)
-        else:
-            return
-        raise UnavailableError(f"can't connect to parent {ip}:{port}: {reason}")
-
-    async def _read_content(
-        self, connection: socket.socket, data: memoryview, times: FetchTimes
-    ) -> None:
+    async def _read_content(self, wire: PieceWire, data: memoryview, times: FetchTimes) -> None:
         position = 0
-        # Asked rarely, so it is the kernel that counts: it wakes us only for large parts.
-        times.received = lambda: _received_bytes(connection)
+        if wire.received_bytes() is None:
+            times.received = lambda: position
         while position < len(data):
             part = data[position : position + self._slice_bytes]
             await self._limit.acquire(len(part))
-            count = await _receive(connection, part)
+            count = await wire.fill(part)
             position += count
             if count < len(part):
                 raise UnavailableError(
@@ -172,90 +184,50 @@ class PieceClient:
         _log.warning("piece_without_digest", parent_id=parent_id)
 
 
-def _reason(error: OSError) -> str:
-    """The system's word (asyncio replaces it by a text of its own)."""
-    return os.strerror(error.errno) if error.errno else str(error)
+def _counter(wire: PieceWire, before: int | None) -> Callable[[], int]:
+    """What has come of the content, and its head, when `before` was all that had come."""
+    if before is None:
+        return lambda: 0
+    return lambda: max(0, (wire.received_bytes() or 0) - before)
 
 
-def _new_socket(ip: str) -> socket.socket:
-    """A non-blocking socket for an IP literal; names are refused, they would be looked up."""
-    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+async def _ask(wire: PieceWire, request: vortex.PieceRequest) -> None:
     try:
-        socket.inet_pton(family, ip)
-    except OSError:
-        raise ProtocolError(f"parent address {ip[:80]!r} is not an IP literal") from None
-    connection = socket.socket(family, socket.SOCK_STREAM)
-    connection.setblocking(False)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return connection
+        await wire.send(vortex.encode_request(request))
+    except ConnectionError as error:
+        raise _StaleError(f"the connection broke at once: {reason_of(error)}") from error
 
 
-async def _read_head(connection: socket.socket, request: vortex.PieceRequest) -> Piece:
-    """The facts of the piece. Reads not one byte of the content; a refusal is raised."""
-    loop = asyncio.get_running_loop()
+async def _read_head(wire: PieceWire, request: vortex.PieceRequest) -> Piece | vortex.Refusal:
+    """The facts of the piece, or why there is none. Reads not one byte of the content."""
     parser = vortex.AnswerParser(request)
+    began = False
     while parser.need:
-        data = b""
-        while len(data) < parser.need:
-            more = await loop.sock_recv(connection, parser.need - len(data))
-            if not more:
-                raise UnavailableError("the parent closed the connection without an answer")
-            data += more
+        data = await _some(wire, parser.need, began)
+        began = True
+        if len(data) < parser.need:
+            raise UnavailableError("the parent closed the connection without an answer")
         parser.feed(data)
-    answer = parser.answer
+    return parser.answer
+
+
+async def _some(wire: PieceWire, length: int, began: bool) -> bytes:
+    """What comes of `length` bytes. _StaleError: not one, and nothing came before."""
+    try:
+        data = await wire.receive_up_to(b"", length)
+    except ConnectionError as error:
+        if began:
+            raise
+        raise _StaleError(f"the connection broke without an answer: {reason_of(error)}") from error
+    if not data and not began:
+        raise _StaleError("the parent closed the connection without an answer")
+    return data
+
+
+def _piece_in(answer: Piece | vortex.Refusal) -> Piece:
     if isinstance(answer, vortex.Refusal):
         raise answer.to_error()
     return answer
-
-
-async def _receive(connection: socket.socket, data: memoryview) -> int:
-    """Fill `data` and return how much came: less than its length only at the end.
-
-    The kernel wakes us when RECEIVE_WAKE_BYTES are there, not for each segment. Then all there is
-    must be taken: of a reset, uvloop tells once, and what came before it must be read to see it.
-    """
-    loop = asyncio.get_running_loop()
-    arrived: asyncio.Future[int] = loop.create_future()
-    position = 0
-
-    def set_wake() -> None:
-        wake = min(RECEIVE_WAKE_BYTES, len(data) - position)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wake)
-
-    def take() -> None:
-        nonlocal position
-        if arrived.done():
-            return
-        try:
-            while True:
-                count = connection.recv_into(data[position:])
-                position += count
-                if count == 0 or position == len(data):
-                    arrived.set_result(position)
-                    return
-        except BlockingIOError:
-            if len(data) - position < RECEIVE_WAKE_BYTES:
-                set_wake()
-        except OSError as error:
-            arrived.set_exception(error)
-
-    set_wake()
-    loop.add_reader(connection.fileno(), take)
-    try:
-        return await arrived
-    finally:
-        loop.remove_reader(connection.fileno())
-
-
-def _received_bytes(connection: socket.socket) -> int:
-    """What the other side has sent so far (Linux' tcp_info), head included; 0 if that is over."""
-    try:
-        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
-    except OSError:
-        return 0
-    if len(info) < _TCP_INFO_BYTES:
-        return 0
-    return int.from_bytes(info[_TCP_BYTES_RECEIVED:_TCP_INFO_BYTES], sys.byteorder)
 
 
 def _room_for(task: StoredTask, number: int) -> int:

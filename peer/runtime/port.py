@@ -6,7 +6,7 @@ and tests use in-memory twins of the same protocols. No behaviour here.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
@@ -166,8 +166,11 @@ class PieceFetcher(Protocol):
         parent_id: str,
         timeout_s: float,
         times: FetchTimes | None = None,
+        features: Collection[str] = (),
     ) -> Piece:
         """Fetch, check, store; `times` is filled on the way. Cancel to stop.
+
+        `features`: what the parent said it can beyond Vortex (`odonata.wire.dragonfly.feature`).
 
         Errors: PeerRefusedError, NotFoundError (the parent lacks it), DigestMismatchError,
         ProtocolError, UnavailableError (connect failed, connection broke), TimeoutError, and

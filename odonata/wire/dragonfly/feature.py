@@ -28,6 +28,12 @@ RESUMES = "resumes"
 # and leave the rest to other seeds (SHARE_KEY).
 SHARES_SOURCE = "shares-source"
 
+# Said by a daemon of ours when it lists its pieces: its piece port takes greetings, so that a
+# connection serves for more than one piece ...
+TAKES_GREETINGS = "takes-greetings"
+# ... and speaks TLS to who begins with it.
+SPEAKS_TLS = "speaks-tls"
+
 SHARE_KEY = "odonata-source-share"
 """On a DownloadTask call to such a seed: `<index>/<count>`, which of how many seeds it is."""
 

@@ -260,13 +260,15 @@ async def test_a_request_in_single_bytes_is_understood(parent: MemoryStorage) ->
 @pytest.mark.parametrize(
     "garbage",
     [
-        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / nonsense\r\n\r\n",
         bytes([0, 0]) + (2**32 - 1).to_bytes(4, "big") + b"x" * 68,
         bytes([0, 1]) + (68).to_bytes(4, "big") + b"x" * 68,
-        bytes([0, 200]) + (68).to_bytes(4, "big") + b"x" * 68,
+        bytes([0, 201]) + (68).to_bytes(4, "big") + b"x" * 68,
+        bytes([0, 200]) + (4096).to_bytes(4, "big") + b"x" * 4096,
         bytes([0, 0]) + (68).to_bytes(4, "big") + b"../../../etc/passwd".ljust(64) + bytes(4),
     ],
-    ids=["http", "huge", "an answer", "reserved tag", "a path"],
+    ids=["http", "no http", "huge", "an answer", "reserved tag", "long greeting", "a path"],
 )
 async def test_malformed_requests_are_closed_without_a_reply(
     parent: MemoryStorage, garbage: bytes

@@ -14,14 +14,18 @@ from odonata.wire import vortex
 from odonata.wire.message import Piece, TrafficType
 from odonata.wire.vortex import (
     AnswerParser,
+    Greeting,
     PieceRequest,
     Refusal,
     RefusalCode,
     RequestTag,
     Tag,
     encode_content_head,
+    encode_greeting,
     encode_refusal,
     encode_request,
+    greeting_value_length,
+    parse_greeting,
     parse_header,
     parse_metadata,
     parse_refusal,
@@ -370,3 +374,36 @@ def test_a_number_that_does_not_fit_is_refused(number: int) -> None:
 def test_a_piece_that_does_not_fit_is_refused(field: str, value: str | int) -> None:
     with pytest.raises(ProtocolError, match=field.replace("_", " ").replace("length", "piece")):
         encode_content_head(REQUEST, msgspec.structs.replace(PIECE, **{field: value}))
+
+
+# --- greetings ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("never_waits", [True, False])
+def test_a_greeting_says_who_and_how(never_waits: bool) -> None:
+    greeting = Greeting(host_id="10.0.0.1-node", never_waits=never_waits)
+    packet = encode_greeting(greeting, packet_id=9)
+    assert packet == bytes([9, 200, 0, 0, 0, 14, never_waits]) + b"10.0.0.1-node"
+    header = parse_header(packet[:6])
+    assert (header.tag, greeting_value_length(header)) == (Tag.GREETING, 14)
+    assert parse_greeting(packet[6:]) == greeting
+
+
+def test_a_long_host_id_is_cut_between_characters() -> None:
+    packet = encode_greeting(Greeting(host_id="é" * 1000))
+    assert parse_greeting(packet[6:]).host_id == "é" * 256
+
+
+@pytest.mark.parametrize("length", [0, 514])
+def test_a_greeting_of_another_length_is_refused(length: int) -> None:
+    header = parse_header(bytes([0, 200]) + length.to_bytes(4, "big"))
+    with pytest.raises(ProtocolError, match="greeting length"):
+        greeting_value_length(header)
+    with pytest.raises(ProtocolError, match="greeting length"):
+        parse_greeting(b"x" * length)
+
+
+def test_a_greeting_asks_for_nothing() -> None:
+    header = parse_header(encode_greeting(Greeting(host_id="h"))[:6])
+    with pytest.raises(ProtocolError, match="GREETING"):
+        request_value_length(header)

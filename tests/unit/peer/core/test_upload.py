@@ -77,3 +77,18 @@ def test_slots_are_never_exceeded_and_never_idle(
         assert queue.sending + queue.waiting == len(here)
         assert queue.sending == min(slots, len(here))
         assert sum(queue.goes(ticket) for ticket in here) == queue.sending
+
+
+def test_a_child_with_fewer_slots_goes_before_one_with_more() -> None:
+    queue = UploadQueue(2)
+    greedy = [queue.ask(piece, 0.0, child="greedy") for piece in "abcd"]
+    modest = queue.ask("a", 0.0, child="modest")
+    assert greedy[0] is not None
+    assert queue.leave(greedy[0], 1.0) == modest  # although it came last, for a piece sent before
+
+
+def test_who_would_rather_not_wait_is_refused_when_the_slots_are_taken() -> None:
+    queue = UploadQueue(1)
+    assert queue.ask("a", 0.0, waits=False) is not None
+    assert queue.ask("b", 0.0, waits=False) is None
+    assert queue.waiting == 0

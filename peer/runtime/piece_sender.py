@@ -1,0 +1,146 @@
+"""Content on its way out: a slot for it, and its bytes, paced by the upload limit.
+
+What the piece server speaks (Vortex, HTTP) is the same to it. Who is served when is for
+`peer.core.upload` to decide; here is only the waiting, the sending and the counting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from odonata.piece import piece_count
+from odonata.wire.message import Piece
+from peer.core.upload import UploadQueue
+from peer.runtime.child_account import ChildAccount, ChildAccounts
+from peer.runtime.limit import slice_bytes
+from peer.runtime.meter import RateMeter
+from peer.runtime.piece_wire import PieceWire, while_there
+from peer.runtime.port import RateLimit, StoredTask
+
+PIECE_WAIT_S: Final = 5.0
+"""How long a child waits here for a piece that is still coming; then it is told to go elsewhere."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """Who asks. `never_waits`: it would rather be refused than queue."""
+
+    account: ChildAccount
+    never_waits: bool = False
+
+
+class PieceSender:
+    """One for the whole daemon."""
+
+    def __init__(self, limit: RateLimit, queue: UploadQueue) -> None:
+        self._limit = limit
+        self._slice_bytes = slice_bytes(limit)
+        self.queue = queue
+        self._turns: dict[int, asyncio.Event] = {}
+        self.meter = RateMeter()
+        self.accounts = ChildAccounts()
+        self.refused = 0
+        """Requests turned away for want of a slot."""
+
+    @asynccontextmanager
+    async def slot(
+        self,
+        wire: PieceWire,
+        task: StoredTask,
+        number: int,
+        child: Child,
+        *,
+        insists: bool = False,
+    ) -> AsyncGenerator[bool]:
+        """Wait for a slot, and keep the task from being collected. False: refuse, queue full."""
+        clock = asyncio.get_running_loop().time
+        ticket = self.queue.ask(
+            (task.task_id, number),
+            clock(),
+            child=child.account.child,
+            waits=not child.never_waits,
+            insists=insists,
+        )
+        if ticket is None:
+            self.refused += 1
+            child.account.refused += 1
+            yield False
+            return
+        task.pin()
+        try:
+            if not self.queue.goes(ticket):
+                self._turns[ticket] = turn = asyncio.Event()
+                async with while_there(wire):
+                    await turn.wait()
+            yield True
+        finally:
+            task.unpin()
+            self._turns.pop(ticket, None)
+            following = self.queue.leave(ticket, clock())
+            if following is not None:
+                self._turns[following].set()
+
+    async def first_slice(self, fd: int, position: int, length: int) -> None:
+        """Before the head is sent: the disk begins to read ahead, and the limit lets us begin."""
+        # sendfile would block the loop for what is not cached.
+        os.posix_fadvise(fd, position, length, os.POSIX_FADV_WILLNEED)
+        await self._limit.acquire(min(self._slice_bytes, length))
+
+    async def send_content(
+        self, wire: PieceWire, fd: int, position: int, length: int, child: Child
+    ) -> bool:
+        """The first slice has been let pass already. False: the file ends early."""
+        end = position + length
+        allowed = min(position + self._slice_bytes, end)
+        clock = asyncio.get_running_loop().time
+        while position < end:
+            if position == allowed:
+                allowed = min(position + self._slice_bytes, end)
+                await self._limit.acquire(allowed - position)
+            count = await wire.send_file(fd, position, allowed - position)
+            if count == 0:  # somebody cut the file: an early end tells the child
+                _log.warning("content_file_short", offset=position)
+                return False
+            position += count
+            self.meter.add(count, clock())
+            child.account.sent_bytes += count
+        child.account.pieces += 1
+        return True
+
+
+async def coming_piece(task: StoredTask, number: int, wait_s: float) -> Piece | None:
+    """A piece that is held, or still being downloaded, waited for. None: it did not come."""
+    piece = task.piece(number)
+    if piece is not None or not may_come(task, number):
+        return piece
+    changed = asyncio.Event()
+    unsubscribe = task.subscribe(changed.set)
+    try:
+        async with asyncio.timeout(wait_s):
+            while piece is None and may_come(task, number):
+                await changed.wait()
+                changed.clear()
+                piece = task.piece(number)
+    except TimeoutError:
+        return None
+    finally:
+        unsubscribe()
+    return piece
+
+
+def may_come(task: StoredTask, number: int) -> bool:
+    """Whether a piece that is not held is worth waiting for."""
+    if not task.active:
+        return False
+    if task.content_length is None or task.piece_length is None:
+        return True
+    return number < piece_count(task.content_length, task.piece_length)
