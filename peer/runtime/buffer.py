@@ -13,8 +13,17 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-POOL_BYTES = 256 * 1024 * 1024
-"""64 pieces of 4 MiB (8 downloads with 8 in flight), or 4 of 64 MiB."""
+POOL_BYTES = 96 * 1024 * 1024
+"""24 pieces of 4 MiB. A daemon is 80 MB without them, and is to stay below 200 MB however many
+downloads it has; 24 on their way at once fill any link that its two or three cores can."""
+
+LARGE_AT_ONCE = 4
+"""Of buffers so large that fewer of them would fill the pool: a content of 32 GiB comes in pieces
+of 64 MiB, and one at a time would be slow. Then the pool grows to 256 MiB."""
+
+IDLE_S = 30.0
+"""Buffers that nobody took for so long are given back to the system, all of them: a daemon that
+rests should not weigh what it weighed at work."""
 
 SMALLEST_BYTES = 64 * 1024  # below, sizes are not told apart: ranges and last pieces are often tiny
 
@@ -22,16 +31,22 @@ SMALLEST_BYTES = 64 * 1024  # below, sizes are not told apart: ranges and last p
 class BufferPool:
     """At most `capacity_bytes` of buffers, in sizes of powers of two, reused while they fit.
 
+    Or `LARGE_AT_ONCE` buffers, if that is more.
+
     Reuse matters: fresh memory costs a page fault for each 4 KiB, a used buffer is warm in the
     cache.
     """
 
-    def __init__(self, capacity_bytes: int = POOL_BYTES) -> None:
+    def __init__(
+        self, capacity_bytes: int = POOL_BYTES, *, large_at_once: int = LARGE_AT_ONCE
+    ) -> None:
         self._capacity_bytes = capacity_bytes
+        self._large_at_once = large_at_once
         self._leased_bytes = 0
         self._idle: dict[int, list[mmap.mmap]] = {}
         self._idle_bytes = 0
         self._queue: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._release: asyncio.TimerHandle | None = None
 
     @property
     def leased_bytes(self) -> int:
@@ -50,10 +65,7 @@ class BufferPool:
 
     @asynccontextmanager
     async def lease(self, n_bytes: int) -> AsyncGenerator[memoryview]:
-        """Exactly `n_bytes` of memory with old content; waits for its turn if there is no room.
-
-        More than the whole pool is granted too, alone: a huge piece is slow, not impossible.
-        """
+        """Exactly `n_bytes` of memory with old content; waits for its turn if there is no room."""
         size = _size_class(n_bytes)
         await self._turn(size)
         memory = self._take(size)
@@ -93,7 +105,8 @@ class BufferPool:
             turn.set_result(None)
 
     def _fits(self, size: int) -> bool:
-        return self._leased_bytes == 0 or self._leased_bytes + size <= self._capacity_bytes
+        most = max(self._capacity_bytes, self._large_at_once * size)
+        return self._leased_bytes + size <= most
 
     def _take(self, size: int) -> mmap.mmap:
         same = self._idle.get(size)
@@ -109,6 +122,19 @@ class BufferPool:
         if self._leased_bytes + self._idle_bytes + size <= self._capacity_bytes:
             self._idle.setdefault(size, []).append(memory)
             self._idle_bytes += size
+            if self._leased_bytes == 0:
+                self._release_later()
+
+    def _release_later(self) -> None:
+        if self._release is not None:
+            self._release.cancel()
+        self._release = asyncio.get_running_loop().call_later(IDLE_S, self.release)
+
+    def release(self) -> None:
+        """Give back what lies idle, unless somebody is at work."""
+        self._release = None
+        if self._leased_bytes == 0:
+            self._drop_idle(0)
 
     def _drop_idle(self, limit_bytes: int) -> None:
         """Free idle buffers of other sizes until at most `limit_bytes` are kept."""

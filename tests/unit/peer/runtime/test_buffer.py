@@ -71,7 +71,7 @@ async def test_other_sizes_make_room() -> None:
 
 
 async def test_who_comes_first_is_served_first() -> None:
-    pool = BufferPool(4 * UNIT)
+    pool = BufferPool(4 * UNIT, large_at_once=1)
     first = Holder(pool, 3 * UNIT)
     await first.has.wait()
     large = Holder(pool, 4 * UNIT)
@@ -89,7 +89,7 @@ async def test_who_comes_first_is_served_first() -> None:
 
 
 async def test_more_than_the_pool_is_granted_alone() -> None:
-    pool = BufferPool(2 * UNIT)
+    pool = BufferPool(2 * UNIT, large_at_once=1)
     small = Holder(pool, 1)
     await small.has.wait()
     huge = Holder(pool, 16 * UNIT)
@@ -102,7 +102,7 @@ async def test_more_than_the_pool_is_granted_alone() -> None:
 
 
 async def test_a_cancelled_waiter_makes_way() -> None:
-    pool = BufferPool(4 * UNIT)
+    pool = BufferPool(4 * UNIT, large_at_once=1)
     holder = Holder(pool, 2 * UNIT)
     await holder.has.wait()
     large, small = Holder(pool, 4 * UNIT), Holder(pool, 1)
@@ -141,7 +141,7 @@ def test_any_order_of_coming_leaving_and_cancelling_keeps_the_bound(
 
 
 async def _drive(steps: Sequence[tuple[str, int]]) -> None:
-    pool = BufferPool(4 * UNIT)
+    pool = BufferPool(4 * UNIT, large_at_once=1)
     holders: list[Holder] = []
     for what, number in steps:
         if what == "come":
@@ -159,3 +159,27 @@ async def _drive(steps: Sequence[tuple[str, int]]) -> None:
     for holder in holders:
         await holder.cancel()
     assert (pool.leased_bytes, pool.waiting) == (0, 0)
+
+
+async def test_some_large_buffers_are_granted_at_once_although_they_exceed_the_pool() -> None:
+    pool = BufferPool(4 * UNIT, large_at_once=2)
+    holders = [Holder(pool, 8 * UNIT) for _ in range(3)]
+    await turn_the_loop()
+    assert [holder.has.is_set() for holder in holders] == [True, True, False]
+    await holders[0].let_go()
+    await asyncio.wait_for(holders[2].has.wait(), PATIENCE_S)
+    for holder in holders[1:]:
+        await holder.let_go()
+    assert (pool.leased_bytes, pool.idle_bytes) == (0, 0)
+
+
+async def test_what_lies_idle_is_given_back_unless_somebody_is_at_work() -> None:
+    pool = BufferPool(4 * UNIT)
+    async with pool.lease(UNIT), pool.lease(2 * UNIT):
+        pass
+    assert pool.idle_bytes == 3 * UNIT
+    async with pool.lease(UNIT):
+        pool.release()
+        assert pool.idle_bytes == 2 * UNIT
+    pool.release()
+    assert pool.idle_bytes == 0
