@@ -146,19 +146,22 @@ class Hub:
             raise NotFoundError(f"task {task_id} is not known here") from None
         return task
 
-    async def offers(self, task_id: str, wanted: Collection[int]) -> AsyncIterator[Piece]:
+    async def offers(
+        self, task_id: str, wanted: Collection[int]
+    ) -> AsyncIterator[tuple[Piece, ...]]:
         """Pieces of a task as they land (`wanted` empty: all), until no more will come.
 
-        Raises NotFoundError if the task is not known here.
+        What is here already comes together, and what lands while it is sent. Raises NotFoundError
+        if the task is not known here.
         """
         task = await self.find(task_id)
         sent: set[int] = set()
         while True:
-            for number in wanted or task.held():
-                piece = None if number in sent else task.piece(number)
-                if piece is not None:
-                    sent.add(number)
-                    yield piece
+            numbers = [number for number in wanted or task.held() if number not in sent]
+            pieces = tuple(piece for one in numbers if (piece := task.piece(one)) is not None)
+            if pieces:
+                sent.update(piece.number for piece in pieces)
+                yield pieces
             if _news(task, wanted, sent):
                 continue  # landed while the last ones were sent
             if task.finished or (wanted and len(sent) == len(set(wanted))):

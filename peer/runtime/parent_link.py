@@ -14,6 +14,7 @@ import grpc
 import grpc.aio
 from dragonfly_api import common_pb2, dfdaemon_pb2
 
+from odonata.errors import ProtocolError
 from odonata.grpc_client import target_of
 from odonata.grpc_stub import upload_stub
 from odonata.tracing.span import carried
@@ -23,7 +24,8 @@ from odonata.wire.dragonfly import (
     local_task_from_wire,
     wanted_pieces_to_wire,
 )
-from odonata.wire.dragonfly.feature import features_in
+from odonata.wire.dragonfly.feature import FEATURES_KEY, TAKES_PIECE_LISTS, features_in
+from odonata.wire.dragonfly.piece_list import added_pieces
 from odonata.wire.message import Host, Parent, Piece
 from peer.core.event import ParentConnected, ParentEnded, ParentHolds, ParentLoad
 from peer.runtime.run_tools import RunPlace
@@ -31,6 +33,8 @@ from peer.runtime.run_tools import RunPlace
 STAT_S: Final = 5.0
 """Longest wait for a parent's facts. Dragonfly's clients give a connection 3 s; a loaded host gets
 a little more before it counts as gone."""
+
+TAKES_LISTS: Final = (FEATURES_KEY, TAKES_PIECE_LISTS)
 
 _BITS: Final = 8
 # Not an error of the link: the parent has not begun yet, or is a program that can't say.
@@ -66,7 +70,8 @@ class ParentLink:
             stub = upload_stub(channel)
             wanted = WantedPieces(host_id=self._host_id, task_id=self._task_id, numbers=interested)
             request = wanted_pieces_to_wire(wanted)
-            pieces = stub.SyncPieces(request, metadata=carried())  # on its way while we ask
+            # On its way while we ask for the facts.
+            pieces = stub.SyncPieces(request, metadata=(*carried(), TAKES_LISTS))
             try:
                 if await self._stat(stub):
                     load = group.create_task(self._follow_load(stub))
@@ -110,6 +115,12 @@ class ParentLink:
         except grpc.aio.AioRpcError as error:
             await self._tell(self._ended(error))
             return False
+        except ProtocolError as error:
+            reason = f"{self._target}: {error.detail}"
+            await self._tell(
+                ParentEnded(peer_id=self._parent.peer_id, finished=False, reason=reason)
+            )
+            return False
         self._has_told_all = True
         await self._tell(ParentEnded(peer_id=self._parent.peer_id, finished=True))
         return True
@@ -119,13 +130,15 @@ class ParentLink:
         if held.tcp_port is None:
             return  # it serves by QUIC only: as if it did not hold the piece
         self.address = (held.ip, held.tcp_port)
-        piece = Piece(
-            number=held.number,
-            offset=held.offset,
-            length=held.length,
-            parent_id=self._parent.peer_id,
+        peer_id = self._parent.peer_id
+        pieces = tuple(
+            Piece(number=number, offset=offset, length=length, parent_id=peer_id)
+            for number, offset, length in (
+                (held.number, held.offset, held.length),
+                *added_pieces(response),
+            )
         )
-        await self._tell(ParentHolds(peer_id=self._parent.peer_id, pieces=(piece,)))
+        await self._tell(ParentHolds(peer_id=peer_id, pieces=pieces))
 
     async def _follow_load(self, stub: Any) -> None:
         request = dfdaemon_pb2.SyncHostRequest(host_id=self._host_id, peer_id=self._peer_id)

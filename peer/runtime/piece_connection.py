@@ -11,6 +11,7 @@ import asyncio
 import os
 import socket
 import ssl
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
@@ -54,7 +55,7 @@ class PieceConnections:
         tls_only: bool = False,
         narrow: bool = False,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
-        clock: Callable[[], float] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`greeting` None: keep nothing. `tls_only`: no piece from a parent without it.
 
@@ -65,7 +66,7 @@ class PieceConnections:
         self._tls_only = tls_only
         self._narrow = narrow
         self._connect_timeout_s = connect_timeout_s
-        self._clock = clock or asyncio.get_running_loop().time
+        self._clock = clock
         self._idle: OrderedDict[PieceWire, tuple[ParentAddress, float]] = OrderedDict()
         self._expiry: asyncio.TimerHandle | None = None
 

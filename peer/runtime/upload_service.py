@@ -23,7 +23,9 @@ from odonata.wire.dragonfly import (
     require_id,
     wanted_pieces_from_wire,
 )
-from odonata.wire.dragonfly.feature import share_in
+from odonata.wire.dragonfly.feature import TAKES_PIECE_LISTS, features_in, share_in
+from odonata.wire.dragonfly.piece_list import PIECES_MAX, add_pieces
+from odonata.wire.message import Piece
 from peer.runtime.host_info import HostReporter
 from peer.runtime.hub import Hub
 from peer.runtime.local_task import stat_task
@@ -66,20 +68,29 @@ class UploadService:
         await self._stream.serve(here, context, linger=True)
 
     async def SyncPieces(  # noqa: N802  # the rpc's name
-        self, request: dfdaemon_pb2.SyncPiecesRequest, _context: Any
+        self, request: dfdaemon_pb2.SyncPiecesRequest, context: Any
     ) -> AsyncGenerator[dfdaemon_pb2.SyncPiecesResponse]:
         """Each wanted piece as it lands; ends when all were named, or no more will come."""
         wanted = wanted_pieces_from_wire(request)
+        takes_lists = TAKES_PIECE_LISTS in features_in(context.invocation_metadata())
+        size = PIECES_MAX if takes_lists else 1
+        async for pieces in self._hub.offers(wanted.task_id, frozenset(wanted.numbers)):
+            for start in range(0, len(pieces), size):
+                yield self._offer(pieces[start : start + size])
+
+    def _offer(self, pieces: tuple[Piece, ...]) -> dfdaemon_pb2.SyncPiecesResponse:
+        first, *others = pieces
         facts = self._reporter.facts
-        async for piece in self._hub.offers(wanted.task_id, frozenset(wanted.numbers)):
-            held = HeldPiece(
-                number=piece.number,
-                offset=piece.offset,
-                length=piece.length,
-                ip=facts.ip,
-                tcp_port=facts.tcp_port,
-            )
-            yield held_piece_to_wire(held)
+        held = HeldPiece(
+            number=first.number,
+            offset=first.offset,
+            length=first.length,
+            ip=facts.ip,
+            tcp_port=facts.tcp_port,
+        )
+        message = held_piece_to_wire(held)
+        add_pieces(message, others)
+        return message
 
     async def SyncHost(  # noqa: N802  # the rpc's name
         self, request: dfdaemon_pb2.SyncHostRequest, _context: Any

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import random
 import shutil
@@ -27,16 +28,14 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # runnable as it lies there
 
-from bench.data_path import (  # noqa: E402  # after the path
+from bench.yardstick import (  # noqa: E402  # after the path
     GB,
     MIB,
-    NGINX_IP,
     Outcome,
     compare,
-    family,
+    cpu_s_of,
+    make_file,
     nginx,
-    process_cpu_s,
-    say,
 )
 from support.daemon import daemon_arguments, process  # noqa: E402  # after the path
 
@@ -55,34 +54,32 @@ def ask(arguments: list[str], server_cpu_s: Callable[[], float]) -> Outcome:
     _, status, usage = os.wait4(client.pid, 0)
     client.returncode = os.waitstatus_to_exitcode(status)
     assert client.returncode == 0, "curl failed"
-    return {
-        "wall_s": time.perf_counter() - began_s,
-        "server_cpu_s": server_cpu_s() - before,
-        "client_cpu_s": usage.ru_utime + usage.ru_stime,
-    }
+    return Outcome(
+        wall_s=time.perf_counter() - began_s,
+        server_cpu_s=server_cpu_s() - before,
+        client_cpu_s=usage.ru_utime + usage.ru_stime,
+    )
 
 
 async def measure(folder: Path, length: int, rounds: int) -> dict[str, list[Outcome]]:
     """Every contender's outcomes, round by round."""
     content_file = folder / "root" / BLOB
     content_file.parent.mkdir(parents=True)
-    with content_file.open("wb") as file:
-        for seed in range(length // MIB):
-            file.write(random.Random(seed).randbytes(MIB))
+    make_file(content_file, length // MIB)
     contenders: dict[str, Contender] = {}
     async with AsyncExitStack() as stack:
         for name, tuning in TUNING.items():
             place = folder / name.replace(" ", "")
             place.mkdir()
-            port, used = stack.enter_context(nginx(place, folder / "root", tuning))
-            contenders[name] = ([f"http://{NGINX_IP}:{port}/{BLOB}"], used)
+            server = stack.enter_context(nginx(place, folder / "root", tuning=tuning))
+            contenders[name] = ([f"{server.base_url}/{BLOB}"], server.cpu_s)
         [url], _ = contenders[TUNED]
         rules: Any = '[{"regex": "blobs/sha256.*"}]'
         one = await stack.enter_async_context(
             process(*daemon_arguments(folder, 2, proxy__rules=rules))
         )
         by_proxy = ["-x", f"http://127.0.0.2:{one.started['proxy_port']}", url]
-        contenders[OURS] = (by_proxy, lambda: sum(map(process_cpu_s, family(one.pid))))
+        contenders[OURS] = (by_proxy, lambda: cpu_s_of([one.pid]))
         await asyncio.to_thread(fill, by_proxy, folder / "first", content_file)
         outcomes: dict[str, list[Outcome]] = {name: [] for name in contenders}
         for _ in range(rounds):
@@ -97,14 +94,13 @@ def fill(by_proxy: list[str], output: Path, content_file: Path) -> None:
     """Have the daemon fetch the blob; every byte must be right, or the figures mean nothing."""
     subprocess.run(["curl", "-sf", "-o", str(output), *by_proxy], check=True)
     compare(output, content_file)
-    output.unlink()
 
 
 def summary(outcomes: dict[str, list[Outcome]], length: int) -> dict[str, dict[str, float]]:
     """Medians, by contender."""
 
     def median(name: str, key: str) -> float:
-        return statistics.median(outcome[key] for outcome in outcomes[name])
+        return float(statistics.median(getattr(outcome, key) for outcome in outcomes[name]))
 
     table = {
         name: {
@@ -115,7 +111,7 @@ def summary(outcomes: dict[str, list[Outcome]], length: int) -> dict[str, dict[s
         for name in outcomes
     }
     pairs = zip(outcomes[OURS], outcomes[TUNED], strict=True)
-    ratios = [ours["wall_s"] / theirs["wall_s"] for ours, theirs in pairs]
+    ratios = [ours.wall_s / theirs.wall_s for ours, theirs in pairs]
     table[OURS]["wall_vs_tuned_nginx"] = round(statistics.median(ratios), 2)
     return table
 
@@ -137,7 +133,8 @@ def main() -> None:
         outcomes = asyncio.run(measure(Path(name), length, args.rounds))
     table = summary(outcomes, length)
     if args.json:
-        say({"size_mib": args.size_mib, "rounds": args.rounds, "proxy": table})
+        facts = {"size_mib": args.size_mib, "rounds": args.rounds, "proxy": table}
+        sys.stdout.write(json.dumps(facts) + "\n")
         return
     sys.stdout.write(f"{'':20}{'GB/s':>8}{'server':>10}{'curl':>10}  CPU-s/GB\n")
     for name, row in table.items():

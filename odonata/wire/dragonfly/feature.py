@@ -34,6 +34,9 @@ TAKES_GREETINGS = "takes-greetings"
 # ... and speaks TLS to who begins with it.
 SPEAKS_TLS = "speaks-tls"
 
+# Said by a child of ours when it asks for a list of pieces: see `piece_list`.
+TAKES_PIECE_LISTS = "takes-piece-lists"
+
 SHARE_KEY = "odonata-source-share"
 """On a DownloadTask call to such a seed: `<index>/<count>`, which of how many seeds it is."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Collection, Coroutine
 from typing import Any
 
 import pytest
@@ -69,6 +69,7 @@ class Failing:
         parent_id: str,
         timeout_s: float,
         times: FetchTimes | None = None,
+        features: Collection[str] = (),
     ) -> Piece:
         raise self._error
 
