@@ -27,14 +27,13 @@ def piece_tls(settings: PieceTlsSettings | None) -> PieceTls | None:
     if settings is None:
         return None
     return PieceTls(
-        server=_context(settings, ssl.PROTOCOL_TLS_SERVER),
-        client=_context(settings, ssl.PROTOCOL_TLS_CLIENT),
+        server=_prepared(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), settings),
+        client=_prepared(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), settings),
         is_required=settings.required,
     )
 
 
-def _context(settings: PieceTlsSettings, protocol: ssl._SSLMethod) -> ssl.SSLContext:
-    context = ssl.SSLContext(protocol)
+def _prepared(context: ssl.SSLContext, settings: PieceTlsSettings) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED
