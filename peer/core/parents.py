@@ -7,7 +7,7 @@ failure in `peer.core.fetching`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import sqrt
 
@@ -213,6 +213,11 @@ class Parents:
             state.offers.pop(number, None)
         self._holders.pop(number, None)
         self._near_holders.pop(number, None)
+
+    @property
+    def holder_counts(self) -> Mapping[int, int]:
+        """How many of the parents hold each piece that one of them offers."""
+        return self._holders
 
     def holders(self, number: int) -> int:
         """How many of the parents hold it."""
