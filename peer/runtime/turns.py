@@ -23,7 +23,7 @@ class Turns:
 
     @asynccontextmanager
     async def take(self, gone: asyncio.Future[Any]) -> AsyncGenerator[bool]:
-        """Wait for a turn, and have it inside. False inside: `gone` was done first, there is none."""
+        """Wait for a turn, and have it inside; or be told False: `gone` was done before."""
         granted = await self._wait(gone)
         try:
             yield granted

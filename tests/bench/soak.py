@@ -48,6 +48,11 @@ def memory_mb(pid: int, key: str) -> float:
     raise AssertionError(f"no {key} of process {pid}")
 
 
+def descriptors(pid: int) -> int:
+    """What a process has open."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
 def forget_peak(pid: int) -> None:
     """From now on VmHWM is the peak since now (proc(5), clear_refs 5)."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
@@ -103,7 +108,7 @@ async def soak(folder: Path, tasks: int, size_kib: int) -> dict[str, Any]:
                     "tasks": numbers.stop,
                     "peer_rss_mb": memory_mb(peer.pid, "VmRSS"),
                     "seed_rss_mb": memory_mb(seed.pid, "VmRSS"),
-                    "peer_descriptors": len(list(Path(f"/proc/{peer.pid}/fd").iterdir())),
+                    "peer_descriptors": descriptors(peer.pid),
                 }
             )
     growth = rows[-1]["peer_rss_mb"] - rows[1]["peer_rss_mb"]

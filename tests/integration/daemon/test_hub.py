@@ -219,9 +219,9 @@ async def test_downloads_beyond_the_bound_wait_for_their_turn(
     first = await within(hub.open(Download(url=origin.add("/first", CONTENT, Manners(gate=gate)))))
     urls = [origin.add(f"/{number}", CONTENT[:9]) for number in range(3)]
     opening: list[asyncio.Future[View]] = []
-    for number, url in enumerate(urls):
+    for url in urls:
         opening.append(asyncio.ensure_future(hub.open(Download(url=url))))
-        await until(lambda: hub.turns.waiting == number + 1)
+        await until(lambda: hub.turns.waiting == len(opening))
     assert hub.running == 4
     assert {seen.path for seen in origin.requests} == {"/first"}
     gate.set()
