@@ -113,6 +113,7 @@ class SharedTask:
             await self._await_ending_run()
             if self._task is None or self._house.storage.get(self.task_id) is not self._task:
                 await self._open_stored(view.download)
+            await self.task.examine()
             view.was_local = self.task.piece_length is not None and view.satisfied
             if not view.was_local:
                 await self._begin(view)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 
 class Turns:
@@ -34,7 +34,7 @@ class Turns:
     async def _wait(self, gone: asyncio.Future[Any]) -> bool:
         if not self._free.locked():
             return await self._free.acquire()  # without a pause: one is free, and nobody waits
-        turn = asyncio.ensure_future(self._free.acquire())
+        turn = asyncio.get_running_loop().create_task(self._free.acquire())
         self.waiting += 1
         try:
             await asyncio.wait([turn, gone], return_when=asyncio.FIRST_COMPLETED)
@@ -48,7 +48,7 @@ class Turns:
             return False
         return True
 
-    async def _give_back(self, turn: asyncio.Future[bool]) -> None:
+    async def _give_back(self, turn: asyncio.Task[Literal[True]]) -> None:
         """Stop waiting; one that was granted in this very moment goes to the next."""
         turn.cancel()
         await asyncio.wait([turn])
