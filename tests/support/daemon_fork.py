@@ -1,6 +1,7 @@
 """The process of a `daemon_nursery`: everything loaded, and a fork of it for each daemon.
 
-Reads `{"arguments": [...], "err": path}` line by line; writes the child's pid, and then how it ended.
+Reads `{"arguments": [...], "err": path}` line by line; writes the child's pid, and at its end how
+it ended.
 """
 
 from __future__ import annotations

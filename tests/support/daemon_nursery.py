@@ -1,8 +1,8 @@
 """Daemons as processes that start in a tenth of a second, for tests that kill hundreds of them.
 
-A nursery is a process (`daemon_fork`) that has loaded everything a daemon needs and runs nothing; it forks a child
-for each line it reads, `{"arguments": [...], "err": path}`, which becomes the daemon, and says how
-the child ended. One at a time.
+A nursery is a process (`daemon_fork`) that has loaded everything a daemon needs and runs nothing.
+It forks a child for each line it reads, which becomes the daemon, and says how the child ended. One
+at a time.
 
     async with nursery() as home:
         one = await home.start(daemon_arguments(folder, 2), folder / "log")
