@@ -202,7 +202,8 @@ class DiskStorage:
         tasks = self.tasks()
         paths = [task.path for task in tasks]
         sizes = await self._workers.disk(lambda: [disk.freed_bytes(path) for path in paths])
-        total, used = await self._workers.disk(disk.volume_bytes, self.folder)
+        # The contents' own: the index may lie on another one, where their removal frees nothing.
+        total, used = await self._workers.disk(disk.volume_bytes, self._layout.content)
         chosen = choose_evictions(
             (_candidate(task, size) for task, size in zip(tasks, sizes, strict=True)),
             now_s=now_s,
