@@ -152,7 +152,11 @@ class Daemon:
         hostname = settings.host.hostname or socket.gethostname()
         self._tracer = open_tracer(settings.tracing, settings.program, hostname)
         stack.push_async_callback(self._tracer.close)
-        storage = await DiskStorage.open(settings.storage.dir, keep=settings.storage.keep)
+        storage = await DiskStorage.open(
+            settings.storage.dir,
+            keep=settings.storage.keep,
+            verify_after_s=settings.storage.verify_after_s,
+        )
         await stack.enter_async_context(storage)
         server = PieceServer(
             storage,

@@ -25,11 +25,16 @@ from peer.runtime.run import Core, Run
 from peer.runtime.run_tools import RunTools
 from peer.runtime.shared_task import SharedTask
 from peer.runtime.supervise import Supervised
+from peer.runtime.turns import Turns
 from peer.runtime.view import View
 
 MAX_DOWNLOADS: Final = 256
-"""Downloads at once. Each holds a stream to its scheduler and up to 16 parents; a node that pulls
-30 images of 8 layers at once stays below it."""
+"""Downloads at once; others wait for their turn. Each holds a stream to its scheduler and up to 16
+parents; a node that pulls 30 images of 8 layers at once stays below it."""
+
+MAX_WAITING: Final = 16_384
+"""Downloads that wait for a turn; more are refused. A waiting one costs some 10 KiB: 160 MiB, and
+as many as are told to a scheduler in one round. Who asks for more is in a loop."""
 
 NEW_TASK_WAIT_S: Final = 1.0
 """How long a child's question about an unknown task waits: its scheduler may have named us a moment
@@ -65,12 +70,15 @@ class Hub:
         make_core: Callable[[Download], Core],
         *,
         max_downloads: int = MAX_DOWNLOADS,
+        max_waiting: int = MAX_WAITING,
     ) -> None:
         self.storage = storage
         self._tools = tools
         self._schedulers = schedulers
         self._make_core = make_core
-        self._max_downloads = max_downloads
+        self._max_waiting = max_waiting
+        self.turns = Turns(max_downloads)
+        """See `Household.turns`."""
         self._shared: dict[str, SharedTask] = {}
         self._arrived = asyncio.Event()
         self._work = Supervised("hub")
@@ -178,16 +186,16 @@ class Hub:
 
     @property
     def running(self) -> int:
-        """Tasks that are being downloaded."""
+        """Tasks that are being downloaded, or wait for their turn."""
         return sum(shared.busy for shared in self._shared.values())
 
     # --- Household ---
 
     def new_run(self, download: Download, task: StoredTask) -> Run:
         """See `Household.new_run`."""
-        if self.running > self._max_downloads:
+        if self.turns.waiting >= self._max_waiting:
             raise CapacityError(
-                f"{self._max_downloads} downloads are running on this host: try again later"
+                f"{self.turns.waiting} downloads wait for their turn on this host: try again later"
             )
         peer_id = self._tools.facts.peer_id(str(uuid.uuid4()))
         return Run(self._make_core(download), download, task, peer_id, self._tools)

@@ -81,6 +81,25 @@ class StoredTask(Protocol):
         """Read a held piece again: does it still match its digest? If not, it is forgotten."""
         ...
 
+    async def sound(self, number: int) -> Piece | None:
+        """A held piece whose bytes may go out: one not read for long is verified first.
+
+        None: it is not held, or it was not right any more and is forgotten.
+        """
+        ...
+
+    async def examine(self) -> None:
+        """Forget what the content file can't hold any more: it is gone, unreadable or cut.
+
+        Cheap: reads nothing of the content.
+        """
+        ...
+
+    @property
+    def file_number(self) -> int:
+        """Another one: the content is in another file than before, to be opened anew."""
+        ...
+
     async def reset(self) -> None:
         """Forget every piece and fact: the source has other content now."""
         ...

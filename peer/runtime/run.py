@@ -107,6 +107,7 @@ class Run:
         self._alarm: asyncio.TimerHandle | None = None
         self._bug: BaseException | None = None
         self._cancelled = False
+        self._begun = False
         self.outcome: asyncio.Future[OdonataError | None] = self._loop.create_future()
         """None: everything wanted is held."""
 
@@ -148,12 +149,21 @@ class Run:
     def cancel(self) -> None:
         """Nobody wants it any more."""
         self._cancelled = True
-        self._put(Cancelled())
+        if self._begun:
+            self._put(Cancelled())
+        else:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """End it if it has not begun: it waited for its turn, and is not wanted any more."""
+        if not self._begun:
+            self._settle(UnavailableError("the download ended before its turn came"))
 
     # --- the loop ---
 
     async def drive(self, begun: Begun) -> None:
         """The whole life of the download, from `begun` to the scheduler's last word."""
+        self._begun = True
         about = {"task_id": self._task.task_id, "peer_id": self._peer_id}
         with spanning(self._tracer.start("download", about)) as span:
             await self._drive(begun)

@@ -22,6 +22,7 @@ from peer.core.event import Begun
 from peer.runtime.port import Storage, StoredTask
 from peer.runtime.run import Run
 from peer.runtime.run_tools import ContentChangedError
+from peer.runtime.turns import Turns
 from peer.runtime.view import View
 
 MAX_FRUITLESS_RUNS: Final = 3
@@ -35,6 +36,11 @@ class Household(Protocol):
 
     @property
     def storage(self) -> Storage: ...
+    @property
+    def turns(self) -> Turns:
+        """Who downloads now, and who waits."""
+        ...
+
     def new_run(self, download: Download, task: StoredTask) -> Run:
         """A run, not started. Raises CapacityError."""
         ...
@@ -107,6 +113,7 @@ class SharedTask:
             await self._await_ending_run()
             if self._task is None or self._house.storage.get(self.task_id) is not self._task:
                 await self._open_stored(view.download)
+            await self.task.examine()
             view.was_local = self.task.piece_length is not None and view.satisfied
             if not view.was_local:
                 await self._begin(view)
@@ -194,8 +201,11 @@ class SharedTask:
     async def _live(self, run: Run) -> None:
         run.outcome.add_done_callback(lambda _: self._ended(run))
         try:
-            await run.drive(self._house.begun(self.task))
+            async with self._house.turns.take(run.outcome) as granted:
+                if granted:
+                    await run.drive(self._house.begun(self.task))
         finally:
+            run.abandon()  # nothing, unless it never had its turn
             self._driving -= 1
             self._ended(run)
             if self._run is run:  # left there by `_ended`, so that nobody joins or begins meanwhile

@@ -166,32 +166,34 @@ class _SourceRun:
     async def _copy(self, stream: SourceStream, order: FetchSource) -> None:
         piece_length = self._task.piece_length
         assert piece_length is not None, "the core names the piece length before it fetches"
-        total = stream.content_length
-        n_bytes = piece_length if total is None else max(1, min(piece_length, total))
-        async with self._tools.buffers.lease(n_bytes) as buffer:
-            length = await self._copy_pieces(stream, order, piece_length, buffer)
+        length = await self._copy_pieces(stream, order, piece_length)
         await self._tell(SourceEnded(first=order.first, content_length=length))
 
     async def _copy_pieces(
-        self, stream: SourceStream, order: FetchSource, piece_length: int, buffer: memoryview
+        self, stream: SourceStream, order: FetchSource, piece_length: int
     ) -> int | None:
-        """Store the pieces of `order`; return the length of the content, if that is known now."""
+        """Store the pieces of `order`; return the length of the content, if that is known now.
+
+        A buffer for each piece, not one for all: whoever waits for memory gets some after a piece
+        of those who have it, not after their whole contents.
+        """
         total = stream.content_length
         body = LimitedStream(stream, self._tools.source_limit)
         number, position = order.first, order.first * piece_length
         ended = False
         while not ended and (order.last is None or number <= order.last):
-            began_s = time.monotonic()
             wanted = _wanted_bytes(position, piece_length, total)
             attempt = self._next_attempt(number, order, 0 if total is None else wanted)
-            count = await _fill(body, buffer[:wanted], attempt)
-            ended = count < piece_length
-            position += count
-            if total is not None and count < wanted:
-                raise SourceError(f"the source ended after {position} of {total} bytes")
-            if count:
-                await self._keep(number, buffer[:count], order, began_s)
-                number += 1
+            async with self._tools.buffers.lease(max(1, wanted)) as buffer:
+                began_s = time.monotonic()
+                count = await _fill(body, buffer[:wanted], attempt)
+                ended = count < piece_length
+                position += count
+                if total is not None and count < wanted:
+                    raise SourceError(f"the source ended after {position} of {total} bytes")
+                if count:
+                    await self._keep(number, buffer[:count], order, began_s)
+                    number += 1
         self._attempt = None
         return position if total is None and ended else total
 

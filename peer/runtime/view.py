@@ -94,7 +94,7 @@ class View:
         """See `TaskView.read`. A whole content is checked against `Download.digest` at its end."""
         self._widen(wanted)
         self.reading = True
-        fd = self.task.open_fd()
+        fd, file_number = self.task.open_fd(), self.task.file_number
         try:
             position = 0 if wanted is None else wanted.start
             end = None if wanted is None else wanted.start + wanted.length
@@ -102,6 +102,9 @@ class View:
                 piece = await self._piece_at(position)
                 if piece is None:
                     break
+                if file_number != self.task.file_number:
+                    fd = _opened_anew(fd, self.task)
+                    file_number = self.task.file_number
                 stop = piece.offset + piece.length
                 stop = stop if end is None else min(stop, end)
                 yield Segment(fd=fd, offset=position, length=stop - position)
@@ -119,19 +122,28 @@ class View:
         local = True
         while True:
             for number in self._numbers():
-                piece = None if number in seen else self.task.piece(number)
+                piece = None if number in seen else await self._offered(number)
                 if piece is not None:
                     seen.add(number)
                     yield _as_local(piece) if local else piece
             local = False
+            if any(number not in seen and self.task.piece(number) for number in self._numbers()):
+                continue  # landed while others were looked at
             if self.satisfied:
                 return
             await self._news()
 
     async def done(self) -> None:
-        """See `TaskView.done`; a whole content is checked against `Download.digest`."""
-        while not self.satisfied:
-            await self._news()
+        """See `TaskView.done`; a whole content is checked against `Download.digest`.
+
+        What becomes an output, or has a digest to meet, is not believed unread: see `sound`.
+        """
+        thorough = self.download.output_path or self.download.digest
+        while True:
+            while not self.satisfied:
+                await self._news()
+            if not thorough or await self._all_sound():
+                break
         if self.download.range is None:
             await self._check_digest()
 
@@ -141,6 +153,17 @@ class View:
             self._shared.leave(self)
 
     # --- inside ---
+
+    async def _all_sound(self) -> bool:
+        """What rots is forgotten, and so is fetched again."""
+        found = [await self.task.sound(number) for number in self._numbers()]
+        return None not in found
+
+    async def _offered(self, number: int) -> Piece | None:
+        """A held piece; if its content goes with it, one that may go out."""
+        if self.download.need_piece_content:
+            return await self.task.sound(number)
+        return self.task.piece(number)
 
     async def _news(self) -> None:
         """Wait until something changed; raise the download's error instead of waiting for ever."""
@@ -165,9 +188,12 @@ class View:
             length = self.content_length
             if length is not None and position >= length:
                 return None
-            piece = self.task.piece(number)
-            if piece is not None and position < piece.offset + piece.length:
-                return piece
+            while (
+                held := self.task.piece(number)
+            ) is not None and position < held.offset + held.length:
+                piece = await self.task.sound(number)
+                if piece is not None:
+                    return piece
             # Also after a short piece: the last one, but only the length says so.
             self._shared.reader_at(self, number)
             await self._news()
@@ -191,6 +217,13 @@ def _held(task: StoredTask, wanted: ByteRange | None) -> bool:
         return False  # a whole content is there when it is finished: flushed and stamped
     numbers = wanted_numbers(wanted, task.content_length, task.piece_length)
     return all(task.piece(number) is not None for number in numbers)
+
+
+def _opened_anew(fd: int, task: StoredTask) -> int:
+    """The content is in another file now; the old one is closed, also if the new one can't be."""
+    new = task.open_fd()
+    os.close(fd)
+    return new
 
 
 def _as_local(piece: Piece) -> Piece:

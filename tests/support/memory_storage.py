@@ -145,6 +145,17 @@ class MemoryTask:
         self._notify()
         return False
 
+    async def sound(self, number: int) -> Piece | None:
+        """Nothing is ever believed here."""
+        return self._pieces[number] if await self.verify(number) else None
+
+    async def examine(self) -> None:
+        """A memfd stays."""
+
+    @property
+    def file_number(self) -> int:
+        return self._fd
+
     async def finish(self) -> None:
         self._check_here()
         if self._content_length is None or self._piece_length is None:

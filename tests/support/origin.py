@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -46,6 +46,7 @@ class Manners:
     wants_header: tuple[str, str] | None = None  # 401 without it
     gate: asyncio.Event | None = None
     rate_bytes_per_s: float | None = None  # slow, but steady
+    on_sent: Callable[[int], None] | None = None  # called with the bytes of each write
     fail_first: int = 0  # so many requests get a 503 before the first good answer
 
 
@@ -206,6 +207,8 @@ async def _send_body(
             stop = min(stop, end // 2)
         await response.write(body[position:stop])
         seen.sent_bytes += stop - position
+        if manners.on_sent is not None:
+            manners.on_sent(stop - position)
         if manners.rate_bytes_per_s is not None:
             await asyncio.sleep((stop - position) / manners.rate_bytes_per_s)
         position = stop

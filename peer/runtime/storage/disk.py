@@ -7,14 +7,24 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from pathlib import Path
 
+from odonata.digest import crc32
 from odonata.errors import DiskFullError, OdonataError, StorageError
+from peer.runtime.storage.copying import copy_content
+from peer.runtime.storage.trust import FilePrint
 
 FALLOCATE_PAYS = frozenset({"ext4", "xfs"})
 """Where allocating ahead makes writing cheaper (ext4: 0.23 -> 0.17 CPU-s/GB). On tmpfs it zeroes
 the pages first (0.35 s/GB), copy-on-write file systems gain nothing, and where the call is
 missing the C library would write zeros instead."""
+
+PARTIAL = ".partial"
+"""Ends the name of a file that is being made; what is left of one is removed at the next start."""
+
+_READ_BYTES = 1024 * 1024  # at once: large enough to be cheap, small enough for many threads
+_SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR})
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FIX = {
@@ -72,6 +82,73 @@ def read_piece(path: Path, length: int, offset: int) -> bytes:
         raise storage_error(error, path, "read") from error
 
 
+def crc_of(path: Path, length: int, offset: int) -> int | None:
+    """CRC-32 of `length` bytes at `offset`, read in small parts; None if they can't be read.
+
+    Errors: StorageError for what says nothing of the file (no descriptor, no memory).
+    """
+    buffer = memoryview(bytearray(min(length, _READ_BYTES)))
+    crc, end = 0, offset + length
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            while offset < end:
+                count = os.preadv(fd, [buffer[: min(end - offset, _READ_BYTES)]], offset)
+                if count == 0:
+                    return None
+                crc = crc32(buffer[:count], crc)
+                offset += count
+        finally:
+            os.close(fd)
+    except OSError as error:
+        if error.errno in _SCARCE:
+            raise storage_error(error, path, "read") from error
+        return None
+    return crc
+
+
+def print_of(path: Path) -> FilePrint | None:
+    """What the content file is by now; None if it is not there, or no file that we can read."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            found = os.fstat(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        if error.errno in _SCARCE:
+            raise storage_error(error, path, "look at") from error
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    return FilePrint(inode=found.st_ino, size_bytes=found.st_size, modified_at_ns=found.st_mtime_ns)
+
+
+def make_ours(path: Path, mode: int) -> bool:
+    """See that there is a file to write into which is nobody's output. True: it is a new one.
+
+    An output may be a hard link of it, and whoever has it must not see us write there: then the
+    content is copied (by a clone where the volume can) and the copy takes the name.
+    """
+    before = print_of(path)
+    try:
+        if before is None:
+            path.unlink(missing_ok=True)  # unreadable: nothing in it is held any more
+            create_file(path, mode)
+            return True
+        if path.stat().st_nlink == 1:
+            return False
+        copy = path.with_name(f".{path.name}{PARTIAL}")
+        try:
+            copy_content(path, copy, mode)
+            copy.rename(path)
+        finally:
+            copy.unlink(missing_ok=True)
+    except OSError as error:
+        raise storage_error(error, path, "write") from error
+    return True
+
+
 def create_file(path: Path, mode: int) -> None:
     """An empty file, and its folder if need be; a file that is there stays as it is."""
     try:
@@ -90,8 +167,8 @@ def reserve(path: Path, length: int, needed: int) -> None:
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
-            stat = os.fstat(fd)
-            missing = needed - stat.st_blocks * 512
+            blocks = os.fstat(fd).st_blocks
+            missing = needed - blocks * 512
             free = free_bytes(path)
             if missing > free:
                 raise DiskFullError(
@@ -141,8 +218,8 @@ def remove(path: Path) -> None:
 def freed_bytes(path: Path) -> int:
     """What its volume gains if the file goes: its blocks, or nothing while it has other names."""
     try:
-        stat = path.stat()
-        return stat.st_blocks * 512 if stat.st_nlink == 1 else 0
+        found = path.stat()
+        return found.st_blocks * 512 if found.st_nlink == 1 else 0
     except FileNotFoundError:
         return 0
     except OSError as error:
@@ -151,18 +228,18 @@ def freed_bytes(path: Path) -> int:
 
 def free_bytes(path: Path) -> int:
     """Bytes an ordinary user may still write on the volume of `path`."""
-    stat = os.statvfs(path)
-    return stat.f_bavail * stat.f_frsize
+    volume = os.statvfs(path)
+    return volume.f_bavail * volume.f_frsize
 
 
 def volume_bytes(path: Path) -> tuple[int, int]:
     """(total, used) of the volume of `path`, as `df` counts them."""
     try:
-        stat = os.statvfs(path)
+        volume = os.statvfs(path)
     except OSError as error:
         raise storage_error(error, path, "look at the volume of") from error
-    used = (stat.f_blocks - stat.f_bfree) * stat.f_frsize
-    return used + stat.f_bavail * stat.f_frsize, used
+    used = (volume.f_blocks - volume.f_bfree) * volume.f_frsize
+    return used + volume.f_bavail * volume.f_frsize, used
 
 
 def file_system(path: Path) -> str:

@@ -11,23 +11,17 @@ what this peer serves (children notice by the digest). Tools that replace files 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import secrets
 from pathlib import Path
 
 from odonata.errors import AlreadyExistsError, CallerError, StorageError
-from peer.runtime.storage.disk import storage_error
+from peer.runtime.storage.copying import copy_content
+from peer.runtime.storage.disk import PARTIAL, storage_error
 from peer.runtime.storage.layout import FILE_MODE
-
-FICLONE = 0x40049409  # linux/fs.h: share the blocks of another file
-COPY_BYTES = 64 * 1024 * 1024  # per system call: long enough to be cheap, short enough to stop
 
 _NO_HARD_LINK = frozenset(
     {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES}
-)
-_NO_CLONE = frozenset(
-    {errno.EXDEV, errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.ENOSYS, errno.EPERM}
 )
 
 
@@ -70,7 +64,7 @@ def _already_there(target: Path) -> AlreadyExistsError:
 
 def _temporary(target: Path) -> Path:
     """A hidden name beside `target`, on its volume, that nobody can guess ahead."""
-    return target.with_name(f".{target.name[:200]}.{secrets.token_hex(8)}.partial")
+    return target.with_name(f".{target.name[:200]}.{secrets.token_hex(8)}{PARTIAL}")
 
 
 def _hard_link(source: Path, target: Path, *, overwrite: bool) -> bool:
@@ -107,7 +101,7 @@ def _copy(source: Path, target: Path, *, overwrite: bool) -> None:
         raise _already_there(target)  # before the bytes are moved for nothing
     temporary = _temporary(target)
     try:
-        _copy_content(source, temporary)
+        copy_content(source, temporary, FILE_MODE)
         if overwrite:
             temporary.rename(target)
             return
@@ -119,47 +113,3 @@ def _copy(source: Path, target: Path, *, overwrite: bool) -> None:
             temporary.rename(target)  # a volume without hard links: checked above, not atomic
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _copy_content(source: Path, temporary: Path) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-    from_fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        to_fd = os.open(temporary, flags, FILE_MODE)
-        try:
-            if not _clone(from_fd, to_fd):
-                _copy_bytes(from_fd, to_fd, os.fstat(from_fd).st_size)
-            os.fdatasync(to_fd)
-        finally:
-            os.close(to_fd)
-    finally:
-        os.close(from_fd)
-
-
-def _clone(from_fd: int, to_fd: int) -> bool:
-    try:
-        fcntl.ioctl(to_fd, FICLONE, from_fd)
-    except OSError as error:
-        if error.errno in _NO_CLONE:
-            return False
-        raise
-    return True
-
-
-def _copy_bytes(from_fd: int, to_fd: int, length: int) -> None:
-    copied = 0
-    while copied < length:
-        try:
-            count = os.copy_file_range(from_fd, to_fd, min(COPY_BYTES, length - copied))
-        except OSError as error:
-            if copied or error.errno not in _NO_CLONE:
-                raise
-            break
-        if count == 0:
-            raise OSError(errno.EIO, "the stored file became shorter while it was copied")
-        copied += count
-    while copied < length:  # copy_file_range does not work between these two
-        count = os.sendfile(to_fd, from_fd, None, min(COPY_BYTES, length - copied))
-        if count == 0:
-            raise OSError(errno.EIO, "the stored file became shorter while it was copied")
-        copied += count

@@ -26,10 +26,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from odonata.digest import parse_piece_digest
 from odonata.errors import DiskFullError, OdonataError, StorageError
-from odonata.wire.message import Piece, TrafficType, Value
+from odonata.wire.message import Piece, Value
 from peer.runtime.storage.disk import boot_id
-from peer.runtime.storage.layout import PRIVATE_MODE
+from peer.runtime.storage.layout import PRIVATE_MODE, check_task_id
 from peer.runtime.storage.worker import Workers
 
 SCHEMA_VERSION = 1
@@ -50,7 +51,19 @@ CREATE TABLE piece (
 ) WITHOUT ROWID;
 """
 
+_PUT_TASK = "INSERT OR REPLACE INTO task VALUES (?,?,?,?,?,?,?,?,?)"
+_PUT_PIECE = "INSERT OR REPLACE INTO piece VALUES (?,?,?,?,?,?,?,?,?)"
+
+MAX_BYTES = 1 << 62
+"""No content is longer; more is not a length."""
+
+_DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+
 _T = TypeVar("_T")
+
+
+class DamagedIndexError(StorageError):
+    """The file is no index any more, or not all of it."""
 
 
 class TaskRecord(Value, frozen=True, kw_only=True):
@@ -72,6 +85,8 @@ class Loaded(Value, frozen=True, kw_only=True):
 
     tasks: dict[str, tuple[TaskRecord, dict[int, Piece]]]
     same_boot: bool
+    damaged: bool = False
+    """There may have been more; and it says things that this program would not have written."""
 
 
 class Index:
@@ -94,13 +109,22 @@ class Index:
         """From now on, what the index says was written under this boot of the machine."""
         await self._write("INSERT OR REPLACE INTO meta VALUES ('boot_id', ?)", (boot_id(),))
 
+    async def put_all(self, loaded: Loaded) -> None:
+        """Into an index that holds nothing: all of it, or nothing."""
+
+        def put(db: sqlite3.Connection) -> None:
+            with _Transaction(db):
+                for record, pieces in loaded.tasks.values():
+                    db.execute(_PUT_TASK, _task_row(record))
+                    db.executemany(
+                        _PUT_PIECE, [_piece_row(record.id, it) for it in pieces.values()]
+                    )
+
+        await self._run(lambda: put(self._connection()))
+
     async def put_task(self, record: TaskRecord) -> None:
         """Insert or replace."""
-        row = msgspec.structs.astuple(record)
-        header = msgspec.json.encode(record.response_header).decode()
-        await self._write(
-            "INSERT OR REPLACE INTO task VALUES (?,?,?,?,?,?,?,?,?)", (*row[:4], header, *row[5:])
-        )
+        await self._write(_PUT_TASK, _task_row(record))
 
     async def put_new_task(self, record: TaskRecord) -> None:
         """A task that holds nothing: every row of that id from before is removed."""
@@ -109,11 +133,7 @@ class Index:
 
     async def put_piece(self, task_id: str, piece: Piece) -> None:
         """Insert or replace. The content must have been written before."""
-        row = (
-            task_id, piece.number, piece.offset, piece.length, piece.digest, piece.parent_id,
-            int(piece.traffic_type), piece.cost_s, piece.created_at_s,
-        )  # fmt: skip
-        await self._write("INSERT OR REPLACE INTO piece VALUES (?,?,?,?,?,?,?,?,?)", row)
+        await self._write(_PUT_PIECE, _piece_row(task_id, piece))
 
     async def forget_pieces(self, task_id: str, numbers: Iterable[int]) -> None:
         """Remove these rows, all or none."""
@@ -188,17 +208,10 @@ class Index:
             )
 
     def _load(self) -> Loaded:
-        db = self._connection()
-        tasks = {
-            row[0]: (_task_record(row), dict[int, Piece]())
-            for row in db.execute("SELECT * FROM task")
-        }
-        for task_id, *row in db.execute("SELECT * FROM piece"):
-            if task_id in tasks:
-                piece = _piece(row)
-                tasks[task_id][1][piece.number] = piece
-        boot = db.execute("SELECT value FROM meta WHERE key = 'boot_id'").fetchone()
-        return Loaded(tasks=tasks, same_boot=boot == (boot_id(),))
+        loaded = read_rows(self._connection(), _all_rows)
+        if loaded.damaged:
+            raise DamagedIndexError(f"the index {self._path} holds what no program of ours wrote")
+        return loaded
 
     def _close(self) -> None:
         if self._db is not None:
@@ -222,40 +235,85 @@ class _Transaction:
             self._db.execute("ROLLBACK")
 
 
+def _task_row(record: TaskRecord) -> tuple[Any, ...]:
+    row = msgspec.structs.astuple(record)
+    return (*row[:4], msgspec.json.encode(record.response_header).decode(), *row[5:])
+
+
+def _piece_row(task_id: str, piece: Piece) -> tuple[Any, ...]:
+    return (
+        task_id, piece.number, piece.offset, piece.length, piece.digest, piece.parent_id,
+        int(piece.traffic_type), piece.cost_s, piece.created_at_s,
+    )  # fmt: skip
+
+
+def read_rows(
+    db: sqlite3.Connection, rows: Callable[[sqlite3.Connection, str], Iterable[tuple[Any, ...]]]
+) -> Loaded:
+    """What an index says, by `rows(db, table)`. Rows that make no sense are left out."""
+    tasks: dict[str, tuple[TaskRecord, dict[int, Piece]]] = {}
+    damaged = False
+    for row in rows(db, "task"):
+        record = _sensible(_task_record, row)
+        damaged = damaged or record is None
+        if record is not None:
+            tasks[record.id] = (record, {})
+    for task_id, *facts in rows(db, "piece"):
+        piece = _sensible(_piece, facts)
+        damaged = damaged or piece is None
+        if piece is not None and task_id in tasks:  # else a removal was under way
+            tasks[task_id][1][piece.number] = piece
+    boot = next((row[1:] for row in rows(db, "meta") if row[0] == "boot_id"), None)
+    return Loaded(tasks=tasks, same_boot=boot == (boot_id(),), damaged=damaged)
+
+
+def _all_rows(db: sqlite3.Connection, table: str) -> Iterable[tuple[Any, ...]]:
+    return db.execute(f"SELECT * FROM {table}")  # noqa: S608  # a name of ours
+
+
+def _sensible(make: Callable[[Any], _T], row: Any) -> _T | None:
+    """What `row` says; None if it can't be what was written."""
+    try:
+        return make(row)
+    except (OdonataError, msgspec.MsgspecError, ValueError, TypeError):
+        return None
+
+
 def _task_record(row: tuple[Any, ...]) -> TaskRecord:
-    return TaskRecord(
-        id=row[0],
-        url=row[1],
-        content_length=row[2],
-        piece_length=row[3],
-        response_header=msgspec.json.decode(row[4], type=dict[str, str]),
-        created_at_s=row[5],
-        used_at_s=row[6],
-        finished_at_s=row[7],
-        failed_at_s=row[8],
-    )
+    names = TaskRecord.__struct_fields__
+    values = dict(zip(names, row, strict=True))
+    values["response_header"] = msgspec.json.decode(values["response_header"])
+    record = msgspec.convert(values, TaskRecord)
+    check_task_id(record.id)
+    lengths = (record.content_length or 0, record.piece_length or 1)
+    if not (0 <= lengths[0] <= MAX_BYTES and 0 < lengths[1] <= MAX_BYTES):
+        raise ValueError(f"lengths {lengths}")
+    return record
 
 
 def _piece(row: list[Any]) -> Piece:
-    return Piece(
-        number=row[0],
-        offset=row[1],
-        length=row[2],
-        digest=row[3],
-        parent_id=row[4],
-        traffic_type=TrafficType(row[5]),
-        cost_s=row[6],
-        created_at_s=row[7],
-    )
+    names = ("number", "offset", "length", "digest", "parent_id", "traffic_type", "cost_s")
+    values = dict(zip((*names, "created_at_s"), row, strict=True))
+    piece = msgspec.convert(values, Piece)
+    parse_piece_digest(piece.digest)
+    place = (piece.number, piece.offset, piece.length - 1)
+    if not all(0 <= value <= MAX_BYTES for value in place):
+        raise ValueError(f"a place of {place}")
+    return piece
 
 
 def _storage_error(error: sqlite3.Error, path: Path) -> OdonataError:
     name = getattr(error, "sqlite_errorname", "")
     if name.startswith("SQLITE_FULL"):
         return DiskFullError(f"can't write the index {path}: {error}; free space on its volume")
-    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        fix = "it is damaged: move it away, and the daemon starts with an empty one"
-    elif name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+    # Our statements are right; and text that is none has no name of its own.
+    strange = isinstance(error, sqlite3.OperationalError) and name in {"", "SQLITE_ERROR"}
+    if name.startswith(_DAMAGED) or strange:
+        return DamagedIndexError(
+            f"the index {path} is damaged ({name or 'no text'}): start the daemon anew, it goes on "
+            "with what can still be read"
+        )
+    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
         fix = "give the daemon's user write access, or set another storage.dir"
     else:
         fix = "look at the volume and the kernel's log"

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from odonata.errors import CallerError, StorageError
-from peer.runtime.storage.disk import storage_error
+from peer.runtime.storage.disk import PARTIAL, storage_error
 
 TASK_ID_PATTERN = re.compile(r"[0-9a-f]{64}|[0-9a-f]{128}")
 """sha256 (every id Dragonfly computes) or sha512 (blob digests of some registries)."""
@@ -65,6 +65,11 @@ class Layout:
             named = TASK_ID_PATTERN.fullmatch(file.name) is not None
             if named and file.name.startswith(file.parent.name) and not file.is_symlink():
                 yield file
+
+    def leftovers(self) -> Iterator[Path]:
+        """Files that were being made in our folders when their maker died."""
+        yield from self.content.glob(f"[0-9a-f][0-9a-f][0-9a-f]/.*{PARTIAL}")
+        yield from self.content.glob(".probe-*")
 
     def wipe(self) -> None:
         """Remove content and index, and nothing else that somebody may keep in this folder."""

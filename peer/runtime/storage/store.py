@@ -21,13 +21,16 @@ import msgspec
 import structlog
 
 from odonata.errors import DiskFullError, OdonataError
+from odonata.piece import piece_count
 from odonata.wire.message import Download, Piece
 from peer.runtime.storage import disk
 from peer.runtime.storage.collect import Candidate, CollectPolicy, Eviction, choose_evictions
-from peer.runtime.storage.index import Index, Loaded, TaskRecord
+from peer.runtime.storage.index import DamagedIndexError, Index, Loaded, TaskRecord
 from peer.runtime.storage.layout import FolderLock, Layout, check_task_id
 from peer.runtime.storage.room import Room
-from peer.runtime.storage.task import DiskTask, piece_is_whole
+from peer.runtime.storage.salvage import salvage, set_aside
+from peer.runtime.storage.task import DiskTask, lies_right, piece_is_whole
+from peer.runtime.storage.trust import VERIFY_AFTER_S, Trust
 from peer.runtime.storage.worker import DISK_THREADS, KeyedLocks, Workers, to_the_end
 
 _RECORD_BYTES = 64 * 1024  # for a new task's record the index's journal grows by a few pages
@@ -45,15 +48,18 @@ class DiskStorage:
         workers: Workers,
         index: Index,
         clock: Callable[[], float],
+        verify_after_s: float,
     ) -> None:
         self._layout = layout
         self._lock = lock
         self._workers = workers
         self._index = index
         self._clock = clock
+        self._verify_after_s = verify_after_s
         self.room = Room()
         self._tasks: dict[str, DiskTask] = {}
         self._locks = KeyedLocks()
+        self._task_locks = KeyedLocks()
         self._removals: set[asyncio.Task[None]] = set()
         self._doomed: set[str] = set()
         """Deleted, and to be removed when their last user leaves."""
@@ -67,8 +73,11 @@ class DiskStorage:
         keep: bool = True,
         disk_threads: int = DISK_THREADS,
         clock: Callable[[], float] = time.time,
+        verify_after_s: float = VERIFY_AFTER_S,
     ) -> Self:
         """Take the folder (an absolute path). `keep` False: start empty. `clock`: Unix seconds.
+
+        `verify_after_s`: how long a piece that was read and found right is believed to be so.
 
         Errors: StorageError if the folder can't be used, or another daemon uses it.
         """
@@ -81,9 +90,8 @@ class DiskStorage:
             if not keep:
                 await workers.disk(layout.wipe)
             index = Index(layout.index, workers)
-            storage = cls(layout, lock, workers, index, clock)
-            await index.open()
-            loaded = await index.load()
+            storage = cls(layout, lock, workers, index, clock, verify_after_s)
+            loaded = await _read_index(layout, index, workers)
             await storage._recover(loaded)
             if not loaded.same_boot:
                 await storage._stamp_boot()
@@ -131,7 +139,7 @@ class DiskStorage:
 
     async def _create(self, task_id: str, download: Download) -> DiskTask:
         async with self._locks.hold(task_id):
-            task = self._tasks.get(task_id)
+            task, new = self._tasks.get(task_id), False
             if task is None:
                 now_s = self._clock()
                 task = self._task(
@@ -140,9 +148,10 @@ class DiskStorage:
                 )
                 await task.found()
                 self._tasks[task_id] = task
+                new = True
             self._doomed.discard(task_id)  # wanted again before its removal could happen
             task.when_unpinned(None)
-            await task.begin()
+            await task.begin(new=new)
             return task
 
     async def delete(self, task_id: str) -> bool:
@@ -193,7 +202,8 @@ class DiskStorage:
         tasks = self.tasks()
         paths = [task.path for task in tasks]
         sizes = await self._workers.disk(lambda: [disk.freed_bytes(path) for path in paths])
-        total, used = await self._workers.disk(disk.volume_bytes, self.folder)
+        # The contents' own: the index may lie on another one, where their removal frees nothing.
+        total, used = await self._workers.disk(disk.volume_bytes, self._layout.content)
         chosen = choose_evictions(
             (_candidate(task, size) for task, size in zip(tasks, sizes, strict=True)),
             now_s=now_s,
@@ -231,6 +241,8 @@ class DiskStorage:
             index=self._index,
             workers=self._workers,
             room=self.room,
+            locks=self._task_locks,
+            trust=Trust(self._verify_after_s),
             clock=self._clock,
         )
 
@@ -247,14 +259,16 @@ class DiskStorage:
     ) -> None:
         path = self._layout.content_file(record.id)
         reread = reread and record.finished_at_s is None
-        whole = await self._workers.disk(_surviving, path, pieces, reread)
+        whole = await self._workers.disk(_surviving, path, _on_the_grid(record, pieces), reread)
         if whole is None:
             _log.warning("content_file_missing", task_id=record.id, path=str(path))
             await self._drop(record.id)
             return
-        if len(whole) < len(pieces):
+        if len(whole) < len(pieces) or not _may_be_finished(record, whole):
             lost = sorted(pieces.keys() - whole.keys())
-            _log.warning("pieces_lost", task_id=record.id, count=len(lost), first=lost[0])
+            _log.warning(
+                "pieces_lost", task_id=record.id, count=len(lost), first=min(lost, default=None)
+            )
             record = msgspec.structs.replace(record, finished_at_s=None)
             try:
                 await self._index.put_task(record)
@@ -280,6 +294,27 @@ class DiskStorage:
             _log.warning("boot_not_stamped", error=error.detail)
 
 
+async def _read_index(layout: Layout, index: Index, workers: Workers) -> Loaded:
+    """Open the index; one that is damaged is set aside, and what it still says is kept."""
+    try:
+        await index.open()
+        return await index.load()
+    except DamagedIndexError as error:
+        await index.close()
+        aside = await workers.index(set_aside, layout.index)
+        loaded = await workers.index(salvage, aside)
+        _log.warning(
+            "index_set_aside", path=str(aside), error=error.detail, count=len(loaded.tasks)
+        )
+    await index.open()
+    try:
+        await index.put_all(loaded)
+    except DiskFullError as error:
+        _log.warning("records_lost", count=len(loaded.tasks), error=error.detail)
+        return Loaded(tasks={}, same_boot=False)
+    return loaded
+
+
 def _candidate(task: DiskTask, size_bytes: int) -> Candidate:
     return Candidate(
         task_id=task.task_id,
@@ -287,6 +322,24 @@ def _candidate(task: DiskTask, size_bytes: int) -> Candidate:
         used_at_s=task.used_at_s,
         in_use=task.pinned or task.active,
     )
+
+
+def _on_the_grid(record: TaskRecord, pieces: dict[int, Piece]) -> dict[int, Piece]:
+    """Those that lie where pieces of this content can lie (all, unless the index was damaged)."""
+    length, piece_length = record.content_length, record.piece_length
+    return {
+        number: piece for number, piece in pieces.items() if lies_right(piece, length, piece_length)
+    }
+
+
+def _may_be_finished(record: TaskRecord, held: dict[int, Piece]) -> bool:
+    """Not so if it says that it is and lacks a piece."""
+    if record.finished_at_s is None:
+        return True
+    length, piece_length = record.content_length, record.piece_length
+    if length is None or piece_length is None:
+        return False
+    return len(held) == piece_count(length, piece_length)
 
 
 def _surviving(path: Path, pieces: dict[int, Piece], reread: bool) -> dict[int, Piece] | None:
@@ -306,6 +359,8 @@ def _surviving(path: Path, pieces: dict[int, Piece], reread: bool) -> dict[int, 
 
 def _remove_orphans(layout: Layout, known: set[Path]) -> None:
     """In a thread: content files that no task names (a crash between two steps of a removal)."""
+    for path in layout.leftovers():
+        disk.remove(path)
     for path in layout.content_files():
         if path not in known:
             disk.remove(path)

@@ -8,23 +8,23 @@
 So the index is behind the data at every moment, never ahead. (Removal is the other way round, or a
 full volume could never be emptied: the index needs room even to forget. A record without its file
 is dropped when storage opens, and overwritten when the task is made anew.)
-What is in memory follows the index.
+What is in memory follows the index. A file that has another name, a user's output, is never written
+to: a download that goes on gets a copy of its own (`begin`).
 A cancelled caller never leaves a step half done (`to_the_end`). Collection and opening are the
 store's business; nothing here decides what to download.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import msgspec
 import structlog
 
-from odonata.digest import crc32, format_piece_digest, parse_piece_digest, piece_digest
+from odonata.digest import crc32, format_piece_digest, parse_piece_digest
 from odonata.errors import (
     DigestMismatchError,
     OdonataError,
@@ -39,6 +39,7 @@ from peer.runtime.storage.export import export_file
 from peer.runtime.storage.index import Index, TaskRecord
 from peer.runtime.storage.layout import FILE_MODE
 from peer.runtime.storage.room import Room
+from peer.runtime.storage.trust import Trust
 from peer.runtime.storage.worker import KeyedLocks, Workers, to_the_end
 
 _log = structlog.get_logger(__name__)
@@ -56,11 +57,15 @@ class DiskTask:
         index: Index,
         workers: Workers,
         room: Room,
+        locks: KeyedLocks,
+        trust: Trust,
         clock: Callable[[], float],
     ) -> None:
         self._record = record
         self._pieces = pieces
         self._path = path
+        self._locks = locks
+        self._trust = trust
         self._index = index
         self._workers = workers
         self._room = room
@@ -72,8 +77,7 @@ class DiskTask:
         self._pins = 0
         self._on_last_unpin: Callable[[], None] | None = None
         self._subscribers: dict[object, Callable[[], None]] = {}
-        self._facts_lock = asyncio.Lock()
-        self._piece_locks = KeyedLocks()
+        self._file_number = 0
 
     @property
     def task_id(self) -> str:
@@ -133,6 +137,14 @@ class DiskTask:
     def piece(self, number: int) -> Piece | None:
         return self._pieces.get(number)
 
+    @property
+    def file_number(self) -> int:
+        return self._file_number
+
+    def _facts_lock(self) -> AbstractAsyncContextManager[None]:
+        """One change at a time of what the task is. Whoever needs a piece's lock, too, has it."""
+        return self._locks.hold((self.task_id, None))
+
     # --- facts ---
 
     async def learn(
@@ -158,7 +170,7 @@ class DiskTask:
         response_header: dict[str, str],
         wanted_bytes: int | None,
     ) -> None:
-        async with self._facts_lock:
+        async with self._facts_lock():
             self._check_here()
             self._check_facts(content_length, piece_length)
             if content_length is None:
@@ -187,7 +199,7 @@ class DiskTask:
             raise self._contradiction("piece_length", known_piece, piece_length)
         length = known_length if content_length is None else content_length
         for piece in self._pieces.values():
-            if not _lies_right(piece, length, piece_length):
+            if not lies_right(piece, length, piece_length):
                 held = f"a piece {piece.number} of {piece.length} bytes at {piece.offset}"
                 raise self._contradiction("content_length", held, content_length)
 
@@ -221,7 +233,8 @@ class DiskTask:
             await self._index.put_piece(self.task_id, stored)
             self._check_not_reset_since(resets)
             self._pieces[piece.number] = stored
-            self._used_at_s = self._clock()
+            self._used_at_s = now_s = self._clock()
+            self._trust.seen(piece.number, now_s)
         self._notify()
         return stored
 
@@ -236,7 +249,7 @@ class DiskTask:
     def _check_place(self, piece: Piece, n_bytes: int) -> None:
         """ProtocolError unless the piece lies where a piece of its number lies."""
         well_formed = piece.number >= 0 and piece.offset >= 0 and n_bytes == piece.length > 0
-        if not well_formed or not _lies_right(piece, self.content_length, self.piece_length):
+        if not well_formed or not lies_right(piece, self.content_length, self.piece_length):
             raise ProtocolError(
                 f"task {self.task_id}: piece {piece.number} can't be {n_bytes} bytes at offset "
                 f"{piece.offset} (content_length {self.content_length}, piece_length "
@@ -248,7 +261,7 @@ class DiskTask:
         """Two fetches of one piece (a hedge) take turns; the task stays while they write."""
         self.pin()
         try:
-            async with self._piece_locks.hold(number):
+            async with self._locks.hold((self.task_id, number)):
                 yield
         finally:
             self._drop_pin()
@@ -259,20 +272,66 @@ class DiskTask:
             return False
         return await to_the_end(self._verify(piece))
 
-    async def _verify(self, piece: Piece) -> bool:
+    async def _verify(self, piece: Piece, *, doubted_only: bool = False) -> bool:
         async with self._one_writer(piece.number):
-            if await self._workers.disk(piece_is_whole, self._path, piece):
+            held = self._pieces.get(piece.number)
+            if held is None:
+                return False
+            if doubted_only and not self._trust.doubts(held.number, self._clock()):
+                return True  # somebody else has just read it
+            if await self._workers.disk(piece_is_whole, self._path, held):
+                self._trust.seen(held.number, self._clock())
                 return True
-            await self._forget([piece.number])
+            _log.warning("piece_rotted", task_id=self.task_id, piece=held.number)
+            async with self._facts_lock():
+                await self._forget([held.number])
         self._notify()
         return False
 
+    async def sound(self, number: int) -> Piece | None:
+        piece = self._pieces.get(number)
+        if piece is None or not self._trust.doubts(number, self._clock()):
+            return piece
+        return piece if await to_the_end(self._verify(piece, doubted_only=True)) else None
+
+    async def examine(self) -> None:
+        if self._pieces and not self._gone:
+            await to_the_end(self._examine())
+
+    async def _examine(self) -> None:
+        async with self._facts_lock():
+            lost = await self._look()
+        if lost:
+            self._notify()
+
+    async def _look(self) -> int:
+        """Forget what the file can't hold any more, and say how many pieces that was.
+
+        While a download writes, it is longer than all that is held, and changes all the time.
+        """
+        found = await self._workers.disk(disk.print_of, self._path)
+        size_bytes = -1 if found is None else found.size_bytes
+        lost = [
+            piece.number
+            for piece in self._pieces.values()
+            if piece.offset + piece.length > size_bytes
+        ]
+        if lost:
+            _log.warning("pieces_lost", task_id=self.task_id, count=len(lost), first=min(lost))
+            await self._forget(lost)
+        elif found is not None and self.finished:
+            self._trust.file_is(found)
+        return len(lost)
+
     async def _forget(self, numbers: list[int]) -> None:
+        """With the lock of the facts: or the task could be stamped as finished meanwhile."""
+        self._trust.file_changes()
         if self.finished:
             await self._put(msgspec.structs.replace(self._record, finished_at_s=None))
         await self._index.forget_pieces(self.task_id, numbers)
         for number in numbers:
             self._pieces.pop(number, None)
+            self._trust.lost(number)
 
     # --- ends ---
 
@@ -280,11 +339,14 @@ class DiskTask:
         await to_the_end(self._finish())
 
     async def _finish(self) -> None:
-        async with self._facts_lock:
+        async with self._facts_lock():
             self._check_here()
             self._check_complete()
             if not self.finished:
                 await self._workers.disk(disk.flush, self._path)
+                found = await self._workers.disk(disk.print_of, self._path)
+                if found is not None:
+                    self._trust.file_is(found)
                 self._used_at_s = now_s = self._clock()
                 await self._put(
                     msgspec.structs.replace(
@@ -307,7 +369,7 @@ class DiskTask:
         await to_the_end(self._fail())
 
     async def _fail(self) -> None:
-        async with self._facts_lock:
+        async with self._facts_lock():
             self._active = False
             if not self._gone and not self.finished:
                 await self._put(msgspec.structs.replace(self._record, failed_at_s=self._clock()))
@@ -315,7 +377,7 @@ class DiskTask:
 
     async def found(self) -> None:
         """Make the content file and the record of a new task."""
-        async with self._facts_lock:
+        async with self._facts_lock():
             try:
                 await self._workers.disk(disk.create_file, self._path, FILE_MODE)
                 await self._index.put_new_task(self._record)
@@ -323,12 +385,16 @@ class DiskTask:
                 self._gone = True
                 raise
 
-    async def begin(self) -> None:
-        """A download of this run adds pieces from now on."""
-        async with self._facts_lock:
+    async def begin(self, *, new: bool = False) -> None:
+        """A download of this run adds pieces from now on. `new`: the file was made just now."""
+        async with self._facts_lock():
             self._check_here()
             if self.finished:
                 return
+            if not new and not self._active:
+                await self._look()
+                if await self._workers.disk(disk.make_ours, self._path, FILE_MODE):
+                    self._file_number += 1
             self._active = True
             if self.failed:
                 await self._put(msgspec.structs.replace(self._record, failed_at_s=None))
@@ -337,7 +403,7 @@ class DiskTask:
         await to_the_end(self._reset())
 
     async def _reset(self) -> None:
-        async with self._facts_lock:
+        async with self._facts_lock():
             self._check_here()
             self._resets += 1
             self._pieces.clear()
@@ -352,11 +418,12 @@ class DiskTask:
             # A new file, not a shorter one: whoever reads the old content has it open still.
             await self._workers.disk(disk.remove, self._path)
             await self._workers.disk(disk.create_file, self._path, FILE_MODE)
+            self._file_number += 1
         self._notify()
 
     async def remove(self) -> None:
         """Off the disk, then out of the index. Only while nobody uses it or can get hold of it."""
-        async with self._facts_lock:
+        async with self._facts_lock():
             self._gone = True
             try:
                 await self._workers.disk(disk.remove, self._path)
@@ -439,7 +506,7 @@ class DiskTask:
         self._record = record
 
 
-def _lies_right(piece: Piece, content_length: int | None, piece_length: int | None) -> bool:
+def lies_right(piece: Piece, content_length: int | None, piece_length: int | None) -> bool:
     """Whether the piece is on the grid, as far as the grid is known."""
     if piece_length is None:
         return piece.number > 0 or piece.offset == 0
@@ -464,5 +531,5 @@ def _check_and_write(path: Path, piece: Piece, data: memoryview) -> str:
 
 def piece_is_whole(path: Path, piece: Piece) -> bool:
     """In a thread: whether the content file still holds what the index says."""
-    data = disk.read_piece(path, piece.length, piece.offset)
-    return len(data) == piece.length and piece_digest(data) == piece.digest
+    crc = disk.crc_of(path, piece.length, piece.offset)
+    return crc is not None and format_piece_digest(crc) == piece.digest

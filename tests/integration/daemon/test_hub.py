@@ -20,6 +20,7 @@ from odonata.errors import (
     DigestMismatchError,
     DiskFullError,
     SourceError,
+    UnavailableError,
 )
 from odonata.piece import MIB
 from odonata.wire.message import ByteRange, Download, TrafficType
@@ -69,7 +70,7 @@ async def make_hub() -> AsyncIterator[Callable[..., Hub]]:
     hubs: list[Hub] = []
     limits = DownloadLimits(source_backoff_s=0.01, source_attempts=2)
 
-    def make(**more: Any) -> Hub:
+    def make(buffers: BufferPool = buffers, **more: Any) -> Hub:
         tools = RunTools(
             facts=HostFacts(ip="127.0.0.1", hostname="test"),
             fetcher=PieceClient(buffers),
@@ -211,19 +212,78 @@ async def test_a_whole_task_is_fetched_behind_a_range(hub: Hub, origin: Origin) 
     await view.close()
 
 
-async def test_downloads_at_once_are_bounded(make_hub: Callable[..., Hub], origin: Origin) -> None:
+async def test_downloads_beyond_the_bound_wait_for_their_turn(
+    make_hub: Callable[..., Hub], origin: Origin
+) -> None:
     hub, gate = make_hub(max_downloads=1), asyncio.Event()
-    manners = Manners(gate=gate)
-    first = await within(hub.open(Download(url=origin.add("/1", CONTENT, manners))))
-    with pytest.raises(CapacityError, match="1 downloads"):
-        await within(hub.open(Download(url=origin.add("/2", CONTENT, manners))))
+    first = await within(hub.open(Download(url=origin.add("/first", CONTENT, Manners(gate=gate)))))
+    urls = [origin.add(f"/{number}", CONTENT[:9]) for number in range(3)]
+    opening: list[asyncio.Future[View]] = []
+    for url in urls:
+        opening.append(asyncio.ensure_future(hub.open(Download(url=url))))
+        await until(lambda: hub.turns.waiting == len(opening))
+    assert hub.running == 4
+    assert {seen.path for seen in origin.requests} == {"/first"}
     gate.set()
-    await within(first.done())
+    views = await within(asyncio.gather(*opening))
+    for view in views:
+        await within(view.done())
+    assert [seen.path for seen in origin.requests][-3:] == ["/0", "/1", "/2"]
     await until(lambda: hub.running == 0)
-    second = await within(hub.open(Download(url=origin.url("/2"))))
-    await within(second.done())
+    for view in (first, *views):
+        await view.close()
+
+
+async def test_who_leaves_before_its_turn_is_not_waited_for(
+    make_hub: Callable[..., Hub], origin: Origin
+) -> None:
+    hub, gate = make_hub(max_downloads=1), asyncio.Event()
+    first = await within(hub.open(Download(url=origin.add("/first", CONTENT, Manners(gate=gate)))))
+    wanted = Download(url=origin.add("/second", CONTENT))
+    leaving = asyncio.ensure_future(hub.open(wanted, linger=False))
+    await until(lambda: hub.turns.waiting == 1)
+    leaving.cancel()
+    await until(lambda: hub.turns.waiting == 0)
+    await until(lambda: hub.running == 1)
+    again = asyncio.ensure_future(hub.open(wanted))
+    await until(lambda: hub.turns.waiting == 1)
+    gate.set()
+    second = await within(again)
+    assert await read(second) == CONTENT
     await first.close()
     await second.close()
+
+
+async def test_the_downloads_that_wait_are_bounded(
+    make_hub: Callable[..., Hub], origin: Origin
+) -> None:
+    hub, gate = make_hub(max_downloads=1, max_waiting=1), asyncio.Event()
+    first = await within(hub.open(Download(url=origin.add("/first", CONTENT, Manners(gate=gate)))))
+    second = asyncio.ensure_future(hub.open(Download(url=origin.add("/second", CONTENT))))
+    await until(lambda: hub.turns.waiting == 1)
+    with pytest.raises(CapacityError, match="1 downloads wait"):
+        await within(hub.open(Download(url=origin.add("/third", CONTENT))))
+    await hub.close()  # who waits ends, too
+    with pytest.raises(UnavailableError):
+        await within(second)
+    await first.close()
+
+
+async def test_slow_sources_do_not_keep_the_memory_from_others(
+    make_hub: Callable[..., Hub], origin: Origin
+) -> None:
+    """Memory for one piece at a time: a long download, and one that has to get by beside it."""
+    hub = make_hub(buffers=BufferPool(capacity_bytes=4 * MIB))
+    slow = await within(
+        hub.open(Download(url=origin.add("/slow", CONTENT, Manners(rate_bytes_per_s=16 * MIB))))
+    )
+    await until(lambda: slow.task.held() != ())
+    quick = await within(hub.open(Download(url=origin.add("/quick", CONTENT[: 8 * MIB]))))
+    await within(quick.done())
+    assert not slow.satisfied
+    await within(slow.done())
+    await slow.close()
+    await quick.close()
 
 
 async def test_a_full_disk_ends_the_download_with_its_own_error(hub: Hub, origin: Origin) -> None:

@@ -27,7 +27,7 @@ from odonata.errors import (
     StorageError,
 )
 from odonata.wire.message import Piece
-from peer.runtime.storage import disk, export, index
+from peer.runtime.storage import copying, disk, export, index
 from peer.runtime.storage.collect import CollectPolicy, Reason
 from peer.runtime.storage.store import DiskStorage
 from peer.runtime.storage.task import DiskTask
@@ -283,17 +283,6 @@ async def test_a_folder_that_cannot_be_written_is_told_at_start(tmp_path: Path) 
     with read_only(path), pytest.raises(StorageError, match=str(path)) as caught:
         await DiskStorage.open(path / "data")
     assert "set another folder" in caught.value.detail
-
-
-async def test_a_damaged_index_is_told_with_the_fix(folder: Path) -> None:
-    async with await DiskStorage.open(folder):
-        pass
-    (folder / "index.sqlite3").write_bytes(b"this is no database at all" * 100)
-    with pytest.raises(StorageError, match="move it away"):
-        await DiskStorage.open(folder)
-    (folder / "index.sqlite3").unlink()
-    async with await DiskStorage.open(folder) as storage:
-        assert storage.tasks() == ()
 
 
 async def test_an_index_of_another_version_is_left_alone(folder: Path) -> None:
@@ -636,7 +625,7 @@ async def test_a_failed_copy_leaves_nothing(
     def no_clone(from_fd: int, to_fd: int) -> bool:
         return False
 
-    monkeypatch.setattr(export, "_clone", no_clone)
+    monkeypatch.setattr(copying, "_clone", no_clone)
     task = await keep(storage, make_content(PIECE))
     target = tmp_path / "out"
     with pytest.raises(DiskFullError, match=str(target)):
