@@ -10,7 +10,7 @@ from typing import Final
 from odonata.errors import OdonataError
 from odonata.units import format_size
 from odonata.wire.message import Value
-from peer.doctor.finding import Finding, failure, ok, split_fix, warning
+from peer.doctor.finding import Finding, failure, ok, warning
 from peer.runtime.storage.disk import file_system, storage_error
 from peer.settings import GcPolicySettings
 
@@ -61,13 +61,20 @@ def check_storage(
     try:
         volume, system = look(there), kind(there)
     except OSError as error:
-        detail, fix = split_fix(storage_error(error, there, "look at the volume of").detail)
-        return (first, failure("storage.space", detail, fix, subject=subject))
+        problem = storage_error(error, there, "look at the volume of")
+        return (first, _refused("storage.space", problem, subject))
     return (
         first,
         judge_file_system(system, subject),
         judge_space(volume, policy, subject),
         judge_inodes(volume, subject),
+    )
+
+
+def _refused(check: str, problem: OdonataError, subject: str) -> Finding:
+    detail, _, fix = problem.detail.partition("; ")
+    return failure(
+        check, detail, f"{fix or 'choose another folder'} (storage.dir)", subject=subject
     )
 
 
@@ -90,9 +97,7 @@ def check_folder(folder: Path, there: Path) -> Finding:
         probe.unlink()
     except OSError as error:
         doing = "write into" if there == folder else f"make {folder} in"
-        problem: OdonataError = storage_error(error, there, doing)
-        detail, fix = split_fix(problem.detail)
-        return failure(check, detail, f"{fix} (storage.dir)", subject=subject)
+        return _refused(check, storage_error(error, there, doing), subject)
     if there == folder:
         return ok(check, f"{folder} can be written", subject=subject)
     return ok(check, f"{folder} will be made at the first start", subject=subject)
