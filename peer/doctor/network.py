@@ -43,27 +43,32 @@ def check_port(name: str, ip: str, port: int, daemon_pid: int | None) -> Finding
     try:
         check_tcp(ip, port, name)
     except UnavailableError:
-        return _held(check, name, subject, holder_of(port), daemon_pid)
+        return judge_holder(check, name, subject, holder_of(port), daemon_pid)
     except OdonataError as error:
         detail, fix = split_fix(error.detail)
         return failure(check, detail, fix, subject=subject)
     return ok(check, f"port {port} on {ip} is free", subject=subject)
 
 
-def _held(
+def judge_holder(
     check: str, name: str, subject: str, holder: Holder | None, daemon_pid: int | None
 ) -> Finding:
+    """What a port in use means; `holder` None: of other users' processes only root sees it."""
     if holder is not None and holder.pid == daemon_pid:
         return ok(check, f"the running daemon (pid {holder.pid}) listens there", subject=subject)
-    who = "another process"
+    fix = f"stop that one, or choose another {name}"
     if holder is not None:
         who = f"{holder.name} (pid {holder.pid})"
-    fix = f"stop that one, or choose another {name}"
-    return failure(check, f"{who} listens on {subject}", fix, subject=subject)
+        return failure(check, f"{who} listens on {subject}", fix, subject=subject)
+    if daemon_pid is not None and Path(f"/proc/{daemon_pid}").exists():
+        detail = f"somebody listens on {subject}: the daemon (pid {daemon_pid}), or another"
+        look = "ask as the user that runs the daemon: only that one sees whose port it is"
+        return warning(check, detail, look, subject=subject)
+    return failure(check, f"another process listens on {subject}", fix, subject=subject)
 
 
 def running_daemon(folder: Path) -> int | None:
-    """The process that says it uses the data folder; whether it lives is not looked at."""
+    """The process that says it uses the data folder, or did when it last ran."""
     with suppress(OSError, ValueError):
         return int(Layout(folder).lock.read_text(encoding="ascii", errors="replace"))
     return None
