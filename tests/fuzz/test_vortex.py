@@ -12,7 +12,6 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 
-import pytest
 from hypothesis import strategies as st
 from support.content import make_content, make_download, make_task_id
 from support.eventually import eventually
@@ -281,8 +280,3 @@ def test_damage_is_noticed_by_the_digest() -> None:
         at = rng.randrange(len(data))
         bad = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
         assert f"crc32:{crc32(bad)}" != facts.digest
-
-
-@pytest.mark.parametrize("kind", ["flip", "cut", "insert", "overwrite", "repeat", "drop"])
-def test_each_kind_of_damage_changes_something(kind: str) -> None:
-    assert damage(b"0123456789", [(kind, 3, b"ab")]) != b"0123456789"

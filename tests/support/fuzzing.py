@@ -38,6 +38,7 @@ class Campaign:
     """How long to look. `is_long`: by the clock and at random; else the same examples each time."""
 
     is_long: bool
+    long_s: float = LONG_S
 
     def run(
         self, check: Callable[..., None], *inputs: st.SearchStrategy[Any], examples: int
@@ -46,7 +47,7 @@ class Campaign:
         if not self.is_long:
             _run_once(check, inputs, examples, seed=None)
             return
-        ends_at_s = time.monotonic() + LONG_S
+        ends_at_s = time.monotonic() + self.long_s
         while time.monotonic() < ends_at_s:
             seed = secrets.randbits(64)
             try:
@@ -64,6 +65,8 @@ def _run_once(
     seed: int | None,
     until_s: float | None = None,
 ) -> None:
+    has_failed = False
+
     @settings(
         max_examples=examples,
         derandomize=seed is None,
@@ -76,9 +79,15 @@ def _run_once(
     )
     @hypothesis.given(st.tuples(*inputs))
     def attempt(values: tuple[Any, ...]) -> None:
-        if until_s is not None and time.monotonic() > until_s:
-            hypothesis.reject()
-        check(*values)
+        nonlocal has_failed
+        # A failure is shrunk to the end, however late it is.
+        if until_s is not None and time.monotonic() > until_s and not has_failed:
+            return
+        try:
+            check(*values)
+        except BaseException:
+            has_failed = True
+            raise
 
     if seed is not None:
         attempt = hypothesis.seed(seed)(attempt)
