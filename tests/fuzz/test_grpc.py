@@ -14,27 +14,31 @@ import grpc
 import grpc.aio
 import pytest
 import structlog
-from dragonfly_api import dfdaemon_pb2, scheduler_pb2
+from dragonfly_api import common_pb2, dfdaemon_pb2, scheduler_pb2
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2
 from hypothesis import strategies as st
 from structlog.testing import LogCapture
-from support.daemon import daemon, scheduler
+from support.content import make_content
+from support.daemon import daemon, get, scheduler
 from support.eventually import eventually
 from support.fuzzing import Campaign, Edit, cut_up, damage, edits, open_descriptors
 from support.h2_peer import data, message
-from support.message_strategy import messages
+from support.message_strategy import HELD_AS, HOSTS, messages
+from support.origin import Origin
 
 from odonata.grpc_client import open_channel, target_of
 from odonata.grpc_h2 import frame
 from odonata.grpc_h2.header import block_of
-from odonata.grpc_stub import health_stub
+from odonata.grpc_stub import health_stub, scheduler_stub
 from odonata.wire.contact import SERVICE as CONTACT
 from peer.doctor.network import is_serving
+from peer.runtime.daemon import Daemon
 from scheduler.core import invariant
 
+CONTENT = make_content(5_000_000)
 PATIENCE_S = 20.0
 CALL_S = 0.25
 """Of a client's patience for one call: who waits for a source or a parent, waits in vain here."""
@@ -196,9 +200,9 @@ def test_any_message_at_the_daemon(
     with asyncio.Runner() as runner, no_crash_logged():
         living = daemon(tmp_path, 2)
         one = runner.run(living.__aenter__())
-        is_local = service is DOWNLOAD
+        runner.run(_hold_something(one, tmp_path / "out"))
         target = f"unix:{one.socket_path}"
-        if not is_local:
+        if service is UPLOAD:
             target = target_of(one.facts.ip, one.facts.port)
         channel = runner.run(_opened(target))
 
@@ -216,12 +220,13 @@ def test_any_message_at_the_scheduler(campaign: Campaign) -> None:
         living = scheduler()
         app = runner.run(living.__aenter__())
         channel = runner.run(_opened(app.address))
+        runner.run(_announce(channel))
 
         def check(call: tuple[MethodDescriptor, Any]) -> None:
             runner.run(_bounded(channel, call))
             invariant.check(app.core)
 
-        campaign.run(check, _calls(SCHEDULER, CONTACT), examples=50)
+        campaign.run(check, _calls(SCHEDULER, CONTACT), examples=120)
         assert runner.run(is_serving(app.address)), "it serves as before"
         runner.run(channel.close())
         runner.run(living.__aexit__(None, None, None))
@@ -231,3 +236,18 @@ async def _opened(target: str) -> grpc.aio.Channel:
     channel = open_channel(target)
     await health_stub(channel).Check(health_pb2.HealthCheckRequest())
     return channel
+
+
+async def _hold_something(one: Daemon, output: Path) -> None:
+    """A whole task, under an id that messages name."""
+    async with Origin() as origin:
+        url = origin.add("/blob", CONTENT)
+        await get(one, url, output, content_for_calculating_task_id=HELD_AS)
+
+
+async def _announce(channel: grpc.aio.Channel) -> None:
+    for number, host_id in enumerate(HOSTS, start=1):
+        host = common_pb2.Host(
+            id=host_id, hostname=host_id, ip="127.0.0.1", port=number, download_port=number
+        )
+        await scheduler_stub(channel).AnnounceHost(scheduler_pb2.AnnounceHostRequest(host=host))

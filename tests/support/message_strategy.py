@@ -14,6 +14,8 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from hypothesis import strategies as st
 
+from odonata.ids import content_task_id
+
 _DEPTH_MAX: Final = 4
 _NOWHERE: Final = "http://127.0.0.1:1"
 
@@ -54,6 +56,18 @@ texts: st.SearchStrategy[str] = st.one_of(
 )
 
 
+# So few that messages name the same things, and things that are there.
+HOSTS: Final = ("host1", "host2")
+HELD_AS: Final = "held"
+"""A task whose id is that of this text: to be held where messages are to find one."""
+TASKS: Final = (content_task_id(HELD_AS), "a" * 64)
+_NAMED: Final = {
+    "host_id": st.sampled_from([*HOSTS, *HOSTS, ""]),
+    "peer_id": st.sampled_from(["peer1", "peer2", "peer1", "peer2", ""]),
+    "task_id": st.sampled_from([*TASKS, *TASKS, ""]),
+}
+
+
 def _integers(low: int, high: int) -> st.SearchStrategy[int]:
     ends = [low, high, 0, 1, 4 * 2**20, 2**31 - 1, 2**63 - 1, 2**63]
     chosen = [number for number in ends if low <= number <= high]
@@ -73,7 +87,7 @@ def _single(field: FieldDescriptor, depth: int) -> Any:
     if kind == FieldDescriptor.TYPE_BYTES:
         return st.binary(max_size=20)
     if kind == FieldDescriptor.TYPE_STRING:
-        return texts
+        return st.one_of(_NAMED[field.name], texts) if field.name in _NAMED else texts
     assert field.message_type is not None, field.full_name
     return messages(field.message_type, depth + 1)
 
