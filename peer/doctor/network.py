@@ -135,12 +135,12 @@ def check_own_address(settings: DaemonSettings, schedulers: Sequence[str]) -> Fi
 
 
 def _is_here(name: str) -> bool:
-    """Whether `host:port` is this machine's loopback; a name counts as what it is resolved to."""
+    """Whether `host:port` is this machine's loopback, or nobody's name (another check's affair)."""
     host = name.rpartition(":")[0].strip("[]")
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError:
-        return False
+        return True
     return all(_is_loopback(str(entry[4][0])) for entry in found)
 
 

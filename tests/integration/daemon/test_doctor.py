@@ -200,6 +200,7 @@ async def test_loopback_is_no_address_to_tell_when_the_scheduler_is_elsewhere(
     assert check_own_address(here, ["192.0.2.9:8002"]).level is Level.FAILURE
     assert check_own_address(here, ["127.0.0.1:8002"]).level is Level.OK
     assert check_own_address(here, []).level is Level.OK
+    assert check_own_address(here, ["nowhere.invalid:8002"]).level is Level.OK
 
 
 async def test_settings_that_can_not_be_read_and_such_without_effect(tmp_path: Path) -> None:
