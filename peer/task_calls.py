@@ -21,7 +21,7 @@ from odonata.grpc_client import open_channel, target_of
 from odonata.grpc_status import error_of
 from odonata.grpc_stub import download_stub, scheduler_stub, upload_stub
 from odonata.piece import piece_count
-from odonata.wire.dragonfly import LocalTask, local_task_from_wire
+from odonata.wire.dragonfly import LocalTask, content_length_from_wire, local_task_from_wire
 from odonata.wire.message import Value
 from peer.daemon_socket import check_endpoint, explained
 
@@ -50,9 +50,13 @@ class TaskFacts(Value, frozen=True, kw_only=True):
 
 
 class SwarmFacts(Value, frozen=True, kw_only=True):
-    """What the task's scheduler knows of it: `peer_count` downloads, and if one can give it."""
+    """What the task's scheduler knows of it: `peer_count` downloads, and if one can give it.
+
+    `content_length` in bytes, None: not known yet.
+    """
 
     state: str
+    content_length: int | None
     peer_count: int
     has_available_peer: bool
 
@@ -156,8 +160,12 @@ async def _local(endpoint: Path, task_id: str) -> TaskFacts | None:
 
 
 def _swarm_facts(task: common_pb2.Task) -> SwarmFacts:
+    length = content_length_from_wire(task.content_length, task.piece_count)
     return SwarmFacts(
-        state=task.state, peer_count=task.peer_count, has_available_peer=task.has_available_peer
+        state=task.state,
+        content_length=length,
+        peer_count=task.peer_count,
+        has_available_peer=task.has_available_peer,
     )
 
 

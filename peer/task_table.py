@@ -74,6 +74,8 @@ def _lines(standing: Standing, now_s: float) -> Iterator[tuple[str, str]]:
     local = standing.local
     yield "task", standing.id
     if local is None:
+        if standing.swarm is not None:
+            yield "length", _exact(standing.swarm.content_length)
         yield "here", "no"
     else:
         yield "url", local.url or _UNKNOWN

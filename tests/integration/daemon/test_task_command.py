@@ -86,6 +86,14 @@ async def test_everywhere_is_every_host_of_the_scheduler(origin: Origin, tmp_pat
                 ("127.0.0.2-host2", True),
                 ("127.0.0.3-host3", True),
             ]
+            assert told["swarm"]["content_length"] == len(CONTENT)
+            async with daemon(tmp_path, 4, **addrs) as three:
+                elsewhere = await task_json(three, "stat", url)
+                _, lines, _ = await task(three, "stat", url)
+            assert (elsewhere["local"], elsewhere["hosts"]) == (None, None)
+            assert elsewhere["swarm"]["content_length"] == len(CONTENT)
+            assert f"{len(CONTENT)} bytes" in lines
+            assert "here         no" in lines
             gone = await task_json(one, "rm", url, *by)
             assert (gone["id"], gone["removed_here"]) == (url_task_id(url), True)
             assert [(host["host_id"], host["outcome"]) for host in gone["hosts"]] == [
