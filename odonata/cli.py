@@ -5,6 +5,9 @@ work and is imported only when it is called. `odonata --help` imports none of th
 of a command is the first sentence of its docstring, read from its source. What every program shares
 on its command line is `settings_options`.
 
+With --json on the command line errors are JSON, too: {"error": {"code", "detail", "retryable"}}, an
+object for each error, on a line of stderr.
+
 Exit codes: 0 done; 1 failed; 2 the caller must change something (arguments, settings); 130
 interrupted; 141 the reader of our output went away.
 """
@@ -15,6 +18,7 @@ import ast
 import contextlib
 import difflib
 import importlib.util
+import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +38,9 @@ if TYPE_CHECKING:
     from odonata.settings.log import ProgramSettings
 
 COMMANDS = "odonata.commands"
+JSON_FLAG = "--json"
+USAGE_CODE = "usage"
+"""What an error of the command line itself is called: `odonata.errors` has no class for it."""
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
@@ -68,7 +75,7 @@ class CommandGroup(click.Group):
         name = args[0] if args else ""
         if name and not name.startswith("-") and name not in self.list_commands(ctx):
             near = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "see `odonata --help`"
+            hint = f"did you mean {near[0]!r}?" if near else f"see `{ctx.command_path} --help`"
             raise click.UsageError(f"there is no command {name!r}; {hint}", ctx)
         return super().resolve_command(ctx, args)
 
@@ -96,6 +103,7 @@ class CommandGroup(click.Group):
         **extra: Any,
     ) -> Any:
         """As click's, with our own errors and exit codes."""
+        words = sys.argv[1:] if args is None else list(args)
 
         def run() -> Any:
             return super(CommandGroup, self).main(
@@ -104,7 +112,7 @@ class CommandGroup(click.Group):
 
         if not standalone_mode:
             return run()
-        sys.exit(_exit_code(run))
+        sys.exit(_exit_code(run, as_json=JSON_FLAG in words))
 
 
 def found(group: str) -> dict[str, EntryPoint]:
@@ -153,20 +161,23 @@ def _source(module: str) -> str | None:
     return None
 
 
-def _exit_code(run: Callable[[], Any]) -> int:
+def _exit_code(run: Callable[[], Any], *, as_json: bool) -> int:
     try:
         code = run()
         sys.stdout.flush()
     except click.ClickException as error:
-        error.show()
+        if as_json:
+            _say_as_json(USAGE_CODE, error.format_message(), retryable=False)
+        else:
+            error.show()
         return error.exit_code
     except OdonataError as error:
-        return _report([error])
+        return _report([error], as_json=as_json)
     except BaseExceptionGroup as group:
         errors = _own_errors(group)
         if errors is None:
             raise
-        return _report(errors)
+        return _report(errors, as_json=as_json)
     except BrokenPipeError:
         _forget_stdout()
         return EXIT_BROKEN_PIPE
@@ -175,11 +186,27 @@ def _exit_code(run: Callable[[], Any]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _report(errors: Sequence[OdonataError]) -> int:
-    for detail in dict.fromkeys(error.detail for error in errors):
+def _report(errors: Sequence[OdonataError], *, as_json: bool) -> int:
+    for detail, error in {error.detail: error for error in errors}.items():
+        if as_json:
+            _say_as_json(error.code, detail, retryable=error.retryable)
+            continue
         for line in detail.splitlines():
             click.echo(f"odonata: {line}", err=True)
     return max(error.exit_code for error in errors)
+
+
+def _say_as_json(code: str, detail: str, *, retryable: bool) -> None:
+    """One object on one line of stderr, for who asked with --json."""
+    error = {"code": code, "detail": detail, "retryable": retryable}
+    click.echo(json.dumps({"error": error}, ensure_ascii=False), err=True)
+
+
+def print_json(value: object) -> None:
+    """`value` (msgspec's structs, mappings, sequences, plain values) on stdout, for machines."""
+    import msgspec
+
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
 def _own_errors(group: BaseExceptionGroup[BaseException]) -> list[OdonataError] | None:

@@ -107,7 +107,8 @@ def get(
     """
     import asyncio
 
-    from peer.get import Wish, default_endpoint, download_of, get_file
+    from peer.daemon_socket import default_endpoint
+    from peer.get import Wish, download_of, get_file
 
     wish = Wish(
         url=url,

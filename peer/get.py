@@ -6,28 +6,16 @@ here.
 
 from __future__ import annotations
 
-import os
-import stat
 from pathlib import Path
 from typing import Any
 
-import grpc
 import grpc.aio
 
 from odonata.digest import parse_digest
-from odonata.errors import (
-    CallerError,
-    NotFoundError,
-    OdonataError,
-    ProtocolError,
-    SourceError,
-    UnavailableError,
-)
+from odonata.errors import CallerError
 from odonata.grpc_client import open_channel
-from odonata.grpc_status import error_of
 from odonata.grpc_stub import download_stub
 from odonata.ids import DEFAULT_FILTERED_QUERY_PARAMS
-from odonata.settings.loading import load
 from odonata.units import parse_duration_s, parse_size
 from odonata.wire.dragonfly import (
     TaskStarted,
@@ -36,9 +24,9 @@ from odonata.wire.dragonfly import (
 )
 from odonata.wire.dragonfly.feature import FEATURES_KEY
 from odonata.wire.message import Download, Value
+from peer.daemon_socket import check_endpoint, explained
 from peer.get_progress import Progress, make_progress
 from peer.runtime.task_stream import UNSIZED_STARTED
-from peer.settings import DaemonSettings
 
 
 class Wish(Value, frozen=True, kw_only=True):
@@ -55,11 +43,6 @@ class Wish(Value, frozen=True, kw_only=True):
     overwrite: bool = False
     timeout: str | None = None
     disable_back_to_source: bool = False
-
-
-def default_endpoint() -> Path:
-    """The socket that a daemon of this user makes if it is not told otherwise."""
-    return load(DaemonSettings, environ=os.environ).settings.download.server.socket_path
 
 
 def download_of(wish: Wish) -> Download:
@@ -90,7 +73,7 @@ def _header_of(text: str) -> tuple[str, str]:
 
 async def get_file(download: Download, endpoint: Path, *, quiet: bool) -> None:
     """Have the daemon fetch and write; returns when the file is there. Raises OdonataError."""
-    _check_endpoint(endpoint)
+    check_endpoint(endpoint)
     with make_progress(Path(download.output_path or "").name, quiet=quiet) as progress:
         async with open_channel(f"unix:{endpoint}") as channel:
             call = download_stub(channel).DownloadTask(
@@ -99,7 +82,7 @@ async def get_file(download: Download, endpoint: Path, *, quiet: bool) -> None:
             try:
                 await _follow(call, progress)
             except grpc.aio.AioRpcError as failure:
-                raise _explained(failure, endpoint) from failure
+                raise explained(failure, endpoint) from failure
         progress.done(Path(download.output_path or ""))
 
 
@@ -110,40 +93,3 @@ async def _follow(call: Any, progress: Progress) -> None:  # grpc's calls ship w
             progress.started(step)
         else:
             progress.arrived(step.piece)
-
-
-def _check_endpoint(endpoint: Path) -> None:
-    try:
-        mode = endpoint.stat().st_mode
-    except FileNotFoundError:
-        raise _no_daemon(endpoint) from None
-    except OSError as error:
-        raise UnavailableError(
-            f"can't reach {endpoint}: {error.strerror}; ask as the user that runs the daemon"
-        ) from error
-    if not stat.S_ISSOCK(mode):
-        raise CallerError(f"{endpoint} is no socket: name the daemon's with --endpoint")
-    if not os.access(endpoint, os.R_OK | os.W_OK):
-        raise UnavailableError(
-            f"{endpoint} is not open to this user: ask as the user that runs the daemon"
-        )
-
-
-def _no_daemon(endpoint: Path) -> UnavailableError:
-    return UnavailableError(
-        f"no daemon at {endpoint}: start one with `odonata daemon`, or name the socket of another "
-        "with --endpoint"
-    )
-
-
-def _explained(failure: grpc.aio.AioRpcError, endpoint: Path) -> OdonataError:
-    """What the failure means to the user, and what to do about it."""
-    if failure.code() is grpc.StatusCode.UNAVAILABLE and "connect" in (failure.details() or ""):
-        return _no_daemon(endpoint)
-    error = error_of(failure, "daemon")
-    detail = error.detail.removeprefix("daemon: ")
-    if isinstance(error, SourceError):
-        return SourceError(detail, status_code=error.status_code, header=error.header)
-    if isinstance(error, NotFoundError | ProtocolError):
-        return type(error)(f"the daemon at {endpoint}: {detail}")
-    return type(error)(detail)

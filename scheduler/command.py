@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, TextIO
 
 import click
 
-from odonata.cli import SettingsOptions, settings_options
+from odonata.cli import SettingsOptions, print_json, settings_options
 
 _STATUS = click.option(
     "--scheduler-status",
@@ -87,7 +87,7 @@ def explain(id_: str, kind: str | None, url: str, last: int, json_form: bool) ->
 
     explanation = ask(url, kind, id_)
     if json_form:
-        _print_json(explanation)
+        print_json(explanation)
     else:
         show(Console(), explanation, last)
 
@@ -124,6 +124,7 @@ def _preheat_options(command: Callable[..., None]) -> Callable[..., None]:
             click.option("--timeout", default="60m", show_default=True, help="For all of it."),
             click.option("--wait", is_flag=True, help="Until some host holds everything."),
             click.option("--stat", is_flag=True, help="Fetch nothing: show who holds it."),
+            click.option("--json", "json_form", is_flag=True, help="As JSON."),
         )
     ):
         command = option(command)
@@ -180,6 +181,7 @@ def _preheat(kind: str, given: dict[str, Any]) -> None:
     from scheduler import preheat_client
 
     scheduler, only_show, waits = given.pop("scheduler"), given.pop("stat"), given.pop("wait")
+    json_form = given.pop("json_form")
     length, timeout = given.pop("piece_length"), given.pop("timeout")
     try:
         timeout_s = parse_duration_s(timeout)
@@ -190,9 +192,14 @@ def _preheat(kind: str, given: dict[str, Any]) -> None:
     wish = preheat_client.Wish(kind=kind, url=given.pop("url"), timeout_s=timeout_s, fields=given)
     if not only_show:
         asyncio.run(preheat_client.preheat(scheduler, wish))
+    shown = None
     if only_show or waits:
         ask = preheat_client.holdings if only_show else preheat_client.wait
-        Console().print(preheat_client.table(*asyncio.run(ask(scheduler, wish))))
+        shown = asyncio.run(ask(scheduler, wish))
+    if json_form:
+        print_json(preheat_client.report(wish, shown))
+    elif shown is not None:
+        Console().print(preheat_client.table(*shown))
 
 
 def _header(text: str) -> tuple[str, str]:
@@ -224,7 +231,7 @@ def host_ls(url: str, json_form: bool) -> None:
 
     found = ask_hosts(url)
     if json_form:
-        _print_json(found)
+        print_json(found)
         return
     from rich.console import Console
 
@@ -241,14 +248,8 @@ def host_show(id_: str, url: str, json_form: bool) -> None:
 
     found = ask_host(url, id_)
     if json_form:
-        _print_json(found.hosts[0])
+        print_json(found.hosts[0])
         return
     from rich.console import Console
 
     show_host(Console(), found.hosts[0], found.at_s)
-
-
-def _print_json(value: object) -> None:
-    import msgspec
-
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())

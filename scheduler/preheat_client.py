@@ -104,6 +104,14 @@ def table(urls: list[str], held: Holdings) -> Table:
     return shown
 
 
+def report(wish: Wish, shown: tuple[list[str], Holdings] | None) -> dict[str, Any]:
+    """The same for machines; `urls` and `hosts` are null where nobody looked."""
+    urls, held = shown if shown is not None else (None, None)
+    hosts = None if held is None else [{"host": name, "urls": of} for name, of in held.items()]
+    whole = None if urls is None or held is None else is_held(urls, held)
+    return {"kind": wish.kind, "url": wish.url, "is_held": whole, "urls": urls, "hosts": hosts}
+
+
 def _request(wish: Wish, verb: str, fields: dict[str, Any]) -> Any:
     kind = getattr(scheduler_pb2, f"{verb}{wish.kind.title()}Request")
     return kind(url=wish.url, **{name: value for name, value in fields.items() if value})

@@ -7,17 +7,19 @@ searches thousands of worlds for one in which faults do harm.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
+from odonata.cli import print_json
 from odonata.errors import CallerError, OdonataError
 from odonata.units import parse_duration_s, parse_rate, parse_size
 
 if TYPE_CHECKING:
+    from simulator.report import SwarmReport
     from simulator.study import Order, WorldOutcome
 
 SEED_HOSTS_MAX = 100
@@ -66,6 +68,7 @@ TIME = Quantity("time", parse_duration_s)
 @click.option("--lose-scheduler", type=TIME, help="It dies then.")
 @click.option("--source-dies-after", type=SIZE, help="Bytes it lives to send.")
 @click.option("--log", "show_log", is_flag=True, help="Print every event first.")
+@click.option("--json", "json_form", is_flag=True, help="As JSON. Not with --faults.")
 @click.option("--faults", is_flag=True, help="Search worlds full of faults for one that fails.")
 @click.option("--first", type=int, default=1, show_default=True, help="--faults: the first seed.")
 @click.option("--jobs", type=click.IntRange(1, 256), help="--faults: at a time; default: cores.")
@@ -87,6 +90,7 @@ def sim(
     lose_scheduler: float | None,
     source_dies_after: float | None,
     show_log: bool,
+    json_form: bool,
     faults: bool,
     first: int,
     jobs: int | None,
@@ -103,6 +107,8 @@ def sim(
     each random seed. Each must end with all bytes right or an honest error, and nobody stuck; the
     options that describe one swarm have no effect then.
     """
+    if faults and json_form:
+        raise CallerError("--json tells of one swarm: leave out --faults, or --json")
     if faults:
         _search(first, seeds, jobs, one_seed, only)
         return
@@ -110,8 +116,6 @@ def sim(
         raise CallerError("--seed, --explain and --only go with --faults: add it")
     if seeds is not None and seeds > SEED_HOSTS_MAX:
         raise CallerError(f"--seeds {seeds} are too many: a swarm has at most {SEED_HOSTS_MAX}")
-    from rich.console import Console
-
     from simulator.scenario import Faults, Scenario
     from simulator.swarm import Swarm
 
@@ -134,10 +138,19 @@ def sim(
     )
     swarm = Swarm(scenario, seed=random_seed, keep_log=show_log)
     report = swarm.run()
-    for line in swarm.world.log:
+    _tell(report, swarm.world.log if show_log else None, json_form=json_form)
+    _check(report.failures)
+
+
+def _tell(report: SwarmReport, log: Sequence[str] | None, *, json_form: bool) -> None:
+    if json_form:
+        print_json(report.figures() | {"log": log})
+        return
+    from rich.console import Console
+
+    for line in log or ():
         click.echo(line)
     Console().print(report.render())
-    _check(report.failures)
 
 
 def _search(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from statistics import quantiles
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -88,6 +89,29 @@ class SwarmReport(Value, frozen=True, kw_only=True):
     @property
     def p99_s(self) -> float:
         return percentile(self.times_s, 99)
+
+    def figures(self) -> dict[str, Any]:
+        """The same for machines: bytes, virtual seconds, copies of the content."""
+        return {
+            "size": self.size,
+            "bound_s": self.bound_s,
+            "p50_s": self.p50_s,
+            "p99_s": self.p99_s,
+            "source_copies": self.source_copies,
+            "source_requests": self.source_requests,
+            "wrong_digest_count": len(self.blamed),
+            "peers": [
+                {
+                    "name": one.name,
+                    "took_s": one.took_s,
+                    "is_crashed": one.crashed,
+                    "error": None if one.error is None else one.error.code,
+                    "bytes_from": one.fetched_from,
+                }
+                for one in self.outcomes
+            ],
+            "sent_bytes": {giver.name: giver.sent for giver in self.givers},
+        }
 
     def render(self) -> RenderableType:
         """A table of the peers and a few lines of summary."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from odonata.cli import print_json
 from odonata.errors import OdonataError, SettingsError
 
 if TYPE_CHECKING:
@@ -48,10 +49,7 @@ def ls(folders: tuple[Path, ...], json_form: bool) -> None:
 
     found = [take_inventory(folder) for folder in _named(folders)]
     if json_form:
-        import msgspec
-
-        text = msgspec.json.format(msgspec.json.encode(found), indent=2).decode()
-        click.echo(text)
+        print_json(found)
         return
     from rich.console import Console
 
@@ -62,7 +60,8 @@ def ls(folders: tuple[Path, ...], json_form: bool) -> None:
 
 @telemetry.command("convert")
 @_FOLDERS
-def convert(folders: tuple[Path, ...]) -> None:
+@click.option("--json", "json_form", is_flag=True, help="As JSON.")
+def convert(folders: tuple[Path, ...], json_form: bool) -> None:
     """Turn segments that nobody writes to any more into Parquet.
 
     Programs do so by themselves, ten minutes after they began a segment and at their end; this is
@@ -73,17 +72,31 @@ def convert(folders: tuple[Path, ...]) -> None:
     from odonata.telemetry.convert import convert as convert_folder
 
     failures: list[str] = []
+    told: list[dict[str, object]] = []
     for folder in _named(folders):
         try:
             outcome = convert_folder(folder)
         except OSError as error:
             raise OdonataError(describe(error)) from None
+        told.append(
+            {
+                "folder": str(folder),
+                "segments": outcome.segments,
+                "records": outcome.records,
+                "files": outcome.files,
+                "lost_bytes": outcome.lost_bytes,
+            }
+        )
+        failures += outcome.messages
+        if json_form:
+            continue
         lost = f", {outcome.lost_bytes} torn bytes left out" if outcome.lost_bytes else ""
         click.echo(
             f"{folder}: {outcome.segments} segments with {outcome.records} records "
             f"-> {outcome.files} Parquet files{lost}"
         )
-        failures += outcome.messages
+    if json_form:
+        print_json({"folders": told})
     if failures:
         raise OdonataError("\n".join(failures))
 

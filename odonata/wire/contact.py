@@ -1,12 +1,20 @@
 """The rpc by which one of our hosts keeps in contact with one of our schedulers, and its messages.
 
     package odonata.scheduler.v1;
-    service Contact { rpc Hold(stream HoldRequest) returns (stream HoldResponse); }
+    service Contact {
+      rpc Hold(stream HoldRequest) returns (stream HoldResponse);
+      rpc TellTime(TellTimeRequest) returns (TellTimeResponse);
+    }
 
 A host holds the stream open for as long as it lives: when the connection below it dies, so has the
 host, or the way to it, and no message is needed to know it. The first request names the host; each
-may bring tasks that the host holds whole, and is answered when the scheduler knows them. The
-service is no part of Dragonfly's API: a scheduler that has it says so (`feature.HOLDS_CONTACT`).
+may bring tasks that the host holds whole, and is answered when the scheduler knows them.
+
+TellTime says what the scheduler's clock shows, for whoever wants to compare clocks: nothing else on
+the wire tells it without an announcement or a download.
+
+The service is no part of Dragonfly's API: a scheduler that has it says so
+(`feature.HOLDS_CONTACT`).
 """
 
 from __future__ import annotations
@@ -24,6 +32,7 @@ _PACKAGE: Final = "odonata.scheduler.v1"
 _Field: Final = descriptor_pb2.FieldDescriptorProto
 
 METHOD: Final = f"/{_PACKAGE}.Contact/Hold"
+TELL_TIME_METHOD: Final = f"/{_PACKAGE}.Contact/TellTime"
 
 HELD_PER_REQUEST: Final = 256
 """About 64 KiB, and 10 ms of a scheduler's time: others get their turn between two requests."""
@@ -50,7 +59,16 @@ def _make_file() -> descriptor_pb2.FileDescriptorProto:
         label=_Field.LABEL_REPEATED,
     )
     file.message_type.add(name="HoldResponse")
-    file.service.add(name="Contact").method.add(
+    file.message_type.add(name="TellTimeRequest")
+    time = file.message_type.add(name="TellTimeResponse")
+    time.field.add(name="unix_s", number=1, type=_Field.TYPE_DOUBLE, label=_Field.LABEL_OPTIONAL)
+    service = file.service.add(name="Contact")
+    service.method.add(
+        name="TellTime",
+        input_type=f".{_PACKAGE}.TellTimeRequest",
+        output_type=f".{_PACKAGE}.TellTimeResponse",
+    )
+    service.method.add(
         name="Hold",
         input_type=f".{_PACKAGE}.HoldRequest",
         output_type=f".{_PACKAGE}.HoldResponse",
@@ -71,6 +89,8 @@ def _message(name: str) -> Any:
 SERVICE: Final[ServiceDescriptor] = _pool.FindServiceByName(f"{_PACKAGE}.Contact")
 HoldRequest: Final[Any] = _message("HoldRequest")
 HoldResponse: Final[Any] = _message("HoldResponse")
+TellTimeRequest: Final[Any] = _message("TellTimeRequest")
+TellTimeResponse: Final[Any] = _message("TellTimeResponse")
 
 
 def hold_stub(channel: Any) -> Any:  # grpc.aio.Channel, which ships without types
@@ -79,6 +99,15 @@ def hold_stub(channel: Any) -> Any:  # grpc.aio.Channel, which ships without typ
         METHOD,
         request_serializer=HoldRequest.SerializeToString,
         response_deserializer=HoldResponse.FromString,
+    )
+
+
+def tell_time_stub(channel: Any) -> Any:
+    """The rpc, to be called with a request."""
+    return channel.unary_unary(
+        TELL_TIME_METHOD,
+        request_serializer=TellTimeRequest.SerializeToString,
+        response_deserializer=TellTimeResponse.FromString,
     )
 
 

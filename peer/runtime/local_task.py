@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol, runtime_checkable
 
 from odonata.errors import NotFoundError
+from odonata.redaction import redact_text
 from odonata.wire.dragonfly import LocalTask
 from peer.runtime.port import Storage, StoredTask
 
@@ -26,6 +27,8 @@ def describe_task(task: StoredTask) -> LocalTask:
         created_at_s, used_at_s = task.created_at_s, task.used_at_s
     return LocalTask(
         task_id=task.task_id,
+        url=redact_text(task.url),
+        held_count=len(task.held()),
         piece_length=task.piece_length,
         content_length=task.content_length,
         response_header=dict(task.response_header),

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from odonata.errors import UnavailableError
 from odonata.ring import Address
@@ -40,8 +41,13 @@ async def _resolve_one(name: str) -> set[Address]:
         found = await loop.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
     except OSError:
         return set()
+    return addresses_in(found, int(port))
+
+
+def addresses_in(found: Sequence[tuple[Any, ...]], port: int) -> set[Address]:
+    """What counts of the entries that `getaddrinfo` found for a name."""
     v4 = [entry for entry in found if entry[0] == socket.AF_INET]
-    return {Address(ip=str(entry[4][0]), port=int(port)) for entry in v4 or found}
+    return {Address(ip=str(entry[4][0]), port=port) for entry in v4 or found}
 
 
 class AddressBook:

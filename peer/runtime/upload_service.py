@@ -105,7 +105,9 @@ class UploadService:
         self, request: dfdaemon_pb2.StatLocalTaskRequest, _context: Any
     ) -> dfdaemon_pb2.StatLocalTaskResponse:
         task_id = require_id("task_id", request.task_id)
-        return local_task_to_wire(stat_task(self._hub.storage, task_id))
+        told = stat_task(self._hub.storage, task_id)
+        # From where this host has its files is nobody else's business.
+        return local_task_to_wire(msgspec.structs.replace(told, url=""))
 
     async def StatTask(  # noqa: N802  # the rpc's name
         self, request: dfdaemon_pb2.StatTaskRequest, _context: Any

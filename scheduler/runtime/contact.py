@@ -6,15 +6,16 @@ is lost with the last. Nothing is decided here.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import structlog
 
 from odonata.errors import CallerError, CapacityError
 from odonata.grpc_service import Outlet
-from odonata.wire.contact import HoldResponse, held_from_wire
+from odonata.wire.contact import HoldResponse, TellTimeResponse, held_from_wire
 from odonata.wire.dragonfly import require_id
 from scheduler.core.event import HostContacted, HostLost, TasksHeld
 from scheduler.runtime.executor import Executor
@@ -28,13 +29,19 @@ _log = structlog.get_logger(__name__)
 class ContactService:
     """odonata.scheduler.v1.Contact. Errors are raised; the server turns them into statuses."""
 
-    def __init__(self, executor: Executor) -> None:
+    def __init__(self, executor: Executor, wall_clock: Callable[[], float] = time.time) -> None:
+        """`wall_clock`: Unix seconds, for those who compare theirs with it."""
         self._executor = executor
+        self._wall_clock = wall_clock
         self._held: Counter[str] = Counter()
 
     def Hold(self, outlet: Outlet) -> _Hold:  # noqa: N802  # the rpc's name
         """Until the host ends it, or the connection."""
         return _Hold(self, outlet)
+
+    def TellTime(self, _request: Any, _context: Any) -> Any:  # noqa: N802  # the rpc's name
+        """What this host's clock shows."""
+        return TellTimeResponse(unix_s=self._wall_clock())
 
     def begin(self, request: Any) -> str:
         """A host holds contact, once more maybe; return its id. CapacityError: too many do."""

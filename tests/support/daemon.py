@@ -143,13 +143,16 @@ def command(*arguments: str) -> list[str]:
     """The console script, without being installed."""
     start = (
         "import click; from odonata.cli import CommandGroup\n"
-        "import peer.command, scheduler.command\n"
+        "import odonata.completion, peer.command, peer.doctor_command, peer.task_command\n"
+        "import scheduler.command\n"
         "class Group(CommandGroup):\n"
         "    def get_command(self, ctx, name):\n"
-        "        return {'daemon': peer.command.daemon, 'get': peer.command.get,\n"
-        "                'preheat': scheduler.command.preheat,\n"
-        "                'scheduler': scheduler.command.scheduler}[name]\n"
-        "    def list_commands(self, ctx): return ['daemon', 'get', 'preheat', 'scheduler']\n"
+        "        return known[name]\n"
+        "    def list_commands(self, ctx): return list(known)\n"
+        "known = {'daemon': peer.command.daemon, 'get': peer.command.get,\n"
+        "    'task': peer.task_command.task, 'doctor': peer.doctor_command.doctor,\n"
+        "    'completion': odonata.completion.completion,\n"
+        "    'preheat': scheduler.command.preheat, 'scheduler': scheduler.command.scheduler}\n"
         "click.group(cls=Group)(lambda: None).main(prog_name='odonata')\n"
     )
     return [sys.executable, "-c", start, *arguments]
@@ -201,13 +204,22 @@ def daemon_arguments(folder: Path, number: int, **more: Any) -> list[str]:
 
 async def run(*arguments: str) -> tuple[int, str]:
     """Run a command to its end; exit code and stderr."""
+    code, _, err = await run_whole(*arguments)
+    return code, err
+
+
+async def run_whole(*arguments: str, **variables: str) -> tuple[int, str, str]:
+    """Run a command to its end, with these environment variables; exit code, stdout, stderr."""
     child = await asyncio.create_subprocess_exec(
-        *command(*arguments), stderr=asyncio.subprocess.PIPE, env=environment()
+        *command(*arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment() | variables,
     )
     async with asyncio.timeout(PATIENCE_S):
-        _, err = await child.communicate()
+        out, err = await child.communicate()
     assert child.returncode is not None
-    return child.returncode, err.decode()
+    return child.returncode, out.decode(), err.decode()
 
 
 async def watch(one: Daemon | Path, url: str, output: Path) -> AsyncGenerator[Piece]:

@@ -18,6 +18,7 @@ from odonata.wire.dragonfly.download import (
     range_from_wire,
     range_to_wire,
 )
+from odonata.wire.dragonfly.extension import say_task, told_of_task
 from odonata.wire.dragonfly.moment import timestamp_from_wire, timestamp_to_wire
 from odonata.wire.message import ByteRange, Download, Piece, Value
 
@@ -71,9 +72,14 @@ class HeldPiece(Value, frozen=True, kw_only=True):
 
 
 class LocalTask(Value, frozen=True, kw_only=True):
-    """A StatLocalTaskResponse: what a daemon holds of a task. Bytes, and seconds since 1970."""
+    """A StatLocalTaskResponse: what a daemon holds of a task. Bytes, and seconds since 1970.
+
+    Only our daemons tell `url` (without credentials) and `held_count`, the number of whole pieces.
+    """
 
     task_id: str
+    url: str = ""
+    held_count: int | None = None
     piece_length: int | None = None
     content_length: int | None = None
     response_header: dict[str, str] = {}
@@ -196,8 +202,11 @@ def local_task_from_wire(response: dfdaemon_pb2.StatLocalTaskResponse) -> LocalT
         for name in ("prefetched_at", "failed_at", "finished_at")
         if response.HasField(name)
     }
+    url, held_count = told_of_task(response)
     return LocalTask(
         task_id=response.task_id,
+        url=url,
+        held_count=held_count,
         piece_length=response.piece_length if response.HasField("piece_length") else None,
         content_length=response.content_length if response.HasField("content_length") else None,
         response_header=dict(response.response_header),
@@ -227,4 +236,5 @@ def local_task_to_wire(task: LocalTask) -> dfdaemon_pb2.StatLocalTaskResponse:
         wire.failed_at.CopyFrom(timestamp_to_wire(task.failed_at_s))
     if task.finished_at_s is not None:
         wire.finished_at.CopyFrom(timestamp_to_wire(task.finished_at_s))
+    say_task(wire, task.url, task.held_count)
     return wire

@@ -84,6 +84,7 @@ class DiskStorage:
         layout = Layout(folder)
         workers = Workers(disk_threads)
         lock: FolderLock | None = None
+        index: Index | None = None
         try:
             await workers.disk(layout.prepare)
             lock = await workers.disk(FolderLock, layout.lock)
@@ -96,6 +97,9 @@ class DiskStorage:
             if not loaded.same_boot:
                 await storage._stamp_boot()
         except BaseException:
+            if index is not None:  # or its descriptors stay open
+                with suppress(OdonataError):
+                    await index.close()
             workers.close()
             if lock is not None:
                 lock.release()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 from support.content import MIB, make_content
@@ -47,6 +48,18 @@ async def test_a_file_that_get_then_finds_here(
         code, out, _ = await run(app, "file", url, "--tag=t", "--stat")
         assert code == 0
         assert "host3 (127.0.0.3)" in out
+        code, out, _ = await run(app, "file", url, "--tag=t", "--stat", "--json")
+        whole = {url: True}
+        assert json.loads(out) == {
+            "kind": "file",
+            "url": url,
+            "is_held": True,
+            "urls": [url],
+            "hosts": [
+                {"host": "host2 (127.0.0.2)", "urls": whole},
+                {"host": "host3 (127.0.0.3)", "urls": whole},
+            ],
+        }
 
 
 async def test_an_image_from_a_guarded_registry(

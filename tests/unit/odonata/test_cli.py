@@ -6,6 +6,7 @@ Commands are installed for a test as they are in life: by a distribution's entry
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import signal
 import subprocess
@@ -31,7 +32,8 @@ if os.environ.get("ROOM_IS_BROKEN"):
 
 @click.command()
 @click.argument("what")
-def act(what: str) -> None:
+@click.option("--json", is_flag=True, hidden=True)
+def act(what: str, json: bool) -> None:
     """Do what is said, in one
     sentence. More about it.
 
@@ -116,6 +118,32 @@ def test_errors_become_a_message_and_an_exit_code(what: str, stderr: str, exit_c
     assert result.stdout == ""
     assert result.stderr == stderr
     assert result.exit_code == exit_code
+
+
+@pytest.mark.parametrize(
+    ("words", "errors", "exit_code"),
+    [
+        (["settings"], [("bad_settings", "a.yaml:1: first\na.yaml:2: second", False)], 2),
+        (["gone"], [("unavailable", "nobody answers", True)], 1),
+        (
+            ["group"],
+            [("capacity", "disk full", True), ("bad_settings", "bad port", False)],
+            2,
+        ),
+        ([], [("usage", "Missing argument 'WHAT'.", False)], 2),
+    ],
+)
+@pytest.mark.usefixtures("room")
+def test_with_json_errors_are_json_too(
+    words: list[str], errors: list[tuple[str, str, bool]], exit_code: int
+) -> None:
+    result = invoke("act", *words, "--json")
+    assert (result.stdout, result.exit_code) == ("", exit_code)
+    told = [json.loads(line) for line in result.stderr.splitlines()]
+    assert told == [
+        {"error": {"code": code, "detail": detail, "retryable": retryable}}
+        for code, detail, retryable in errors
+    ]
 
 
 @pytest.mark.parametrize("what", ["bug", "mixed"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from click.testing import CliRunner, Result
 
@@ -25,6 +27,21 @@ def test_it_prints_a_table_and_the_stretch() -> None:
 def test_the_same_seed_prints_the_same() -> None:
     assert call("--log").output == call("--log").output
     assert call("--log").output != call("--log", "--random-seed", "2").output
+
+
+def test_as_json_it_prints_the_same_figures() -> None:
+    told = json.loads(call("--json").output)
+    assert [peer["name"] for peer in told["peers"]] == ["peer1", "peer2", "peer3"]
+    assert told["size"] == 16 * 1024 * 1024
+    assert (told["source_copies"], told["source_requests"], told["log"]) == (1.0, 1, None)
+    for peer in told["peers"]:
+        assert peer["took_s"] >= told["bound_s"]
+        assert sum(peer["bytes_from"].values()) == told["size"]
+    assert json.loads(call("--json", "--log").output)["log"]
+    failed = call("--json", "--source-dies-after", "5MiB")
+    assert isinstance(failed.exception, OdonataError)
+    assert {peer["error"] for peer in json.loads(failed.output)["peers"]} == {"source"}
+    assert isinstance(call("--json", "--faults").exception, CallerError)
 
 
 def test_faults_are_understood() -> None:

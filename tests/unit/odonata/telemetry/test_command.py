@@ -72,6 +72,10 @@ def test_convert_takes_what_a_kill_left(folder: Path) -> None:
     assert "1 segments with 2 records -> 1 Parquet files, 4 torn bytes left out" in result.output
     assert read_table([folder], "piece")["number"].to_pylist() == [1, 2, 3, 4, 5]
     assert "0 segments" in call("convert", folder).output
+    (told,) = json.loads(call("convert", "--json", folder).output)["folders"]
+    assert told == {
+        "folder": str(folder), "segments": 0, "records": 0, "files": 0, "lost_bytes": 0,
+    }  # fmt: skip
 
 
 def test_convert_fails_for_what_it_cannot_read(folder: Path) -> None:

@@ -181,6 +181,15 @@ def test_a_timestamp_comes_back_to_the_nanosecond(value_s: float) -> None:
     )
 
 
+@pytest.mark.parametrize("value_s", [2.0**63, -(2.0**63), 1e300, float("inf"), float("-inf")])
+def test_times_that_no_calendar_has_are_written_as_the_nearest_ones(value_s: float) -> None:
+    """A peer may say them of a piece; whoever repeats that to others must not fail for it."""
+    dragonfly.duration_to_wire(value_s).ToNanoseconds()
+    dragonfly.timestamp_to_wire(value_s).ToJsonString()  # raises outside of the years 1 to 9999
+    piece = Piece(number=0, offset=0, length=1, cost_s=value_s, created_at_s=value_s)
+    dragonfly.piece_to_wire(piece).SerializeToString()
+
+
 # --- what is kept ---------------------------------------------------------------------------------
 
 
