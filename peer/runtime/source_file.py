@@ -16,7 +16,7 @@ from typing import Any
 from fsspec.implementations.local import LocalFileSystem
 
 
-class ConfinedFileSystem(LocalFileSystem):  # type: ignore[misc]  # fsspec has no types
+class ConfinedFileSystem(LocalFileSystem):  # type: ignore[misc]  # it has no types
     """Reads below `roots`, writes nothing. PermissionError for everything else."""
 
     def __init__(self, roots: Iterable[Path], **rest: Any) -> None:
@@ -69,10 +69,8 @@ class ConfinedFileSystem(LocalFileSystem):  # type: ignore[misc]  # fsspec has n
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY | os.O_NOFOLLOW
         fd = os.open(real, flags)
         try:
-            self._check_inside(os.readlink(f"/proc/self/fd/{fd}"))
-            mode = os.fstat(fd).st_mode
-            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-                raise PermissionError
+            self._check_inside(str(Path(f"/proc/self/fd/{fd}").readlink()))
+            _check_kind(os.fstat(fd).st_mode)
         except BaseException:
             os.close(fd)
             raise
@@ -81,6 +79,11 @@ class ConfinedFileSystem(LocalFileSystem):  # type: ignore[misc]  # fsspec has n
     def _check_inside(self, real: str) -> None:
         if not any(real == root or real.startswith(_folder(root)) for root in self._roots):
             raise PermissionError
+
+
+def _check_kind(mode: int) -> None:
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise PermissionError
 
 
 def _folder(root: str) -> str:

@@ -122,15 +122,12 @@ class FsspecSource:
         """See `ObjectStore.put`: object stores show a new object when it is whole, never before."""
         scheme = _scheme_of(parse_url(url))
         if scheme.put is None:
-            writable = ", ".join(name for name, one in SCHEMES.items() if one.put is not None)
-            raise CallerError(f"nothing can be written to such a URL: use one of {writable}")
+            raise CallerError("nothing can be written to such a URL: use an object store")
         arguments = scheme.put(options)
         if not await asyncio.to_thread(path.is_file):
             raise StorageError(f"can't read {path}: there is no such file")
         target = await self._find(url, options)
-        await target.call(
-            "put_file", str(path), target.path, timeout_s=PUT_TIMEOUT_S, **arguments
-        )
+        await target.call("put_file", str(path), target.path, timeout_s=PUT_TIMEOUT_S, **arguments)
 
     async def length(self, url: str, options: SourceOptions = NO_OPTIONS) -> int | None:
         """See `ObjectStore.length`."""
@@ -355,7 +352,8 @@ async def _names_in(target: _Target, folder: str) -> dict[str, Info]:
 def _scheme_of(url: Url) -> Scheme:
     scheme = SCHEMES.get(url.scheme)
     if scheme is None:
-        raise CallerError(f"no source for the scheme {url.scheme!r}: use one of {', '.join(SCHEMES)}")
+        known = ", ".join(SCHEMES)
+        raise CallerError(f"no source for the scheme {url.scheme!r}: use one of {known}")
     return scheme
 
 
@@ -394,7 +392,7 @@ async def _guarded(shown: str, work: Any, timeout_s: float) -> Any:
     except TimeoutError as error:
         waited_s = time.monotonic() - started_s
         raise SourceError(f"{shown}: no answer within {waited_s:.0f} s") from error
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # each library has exceptions of its own
         raise _source_error(shown, error) from None
 
 

@@ -1,4 +1,4 @@
-"""What a request says of its origin besides URL and headers: common.v2's object_storage and its kin.
+"""What a request says of its origin besides URL and headers: object_storage and its kin.
 
 The same fields stand in a Download and in a ListTaskEntriesRequest. They are read as plain keyword
 arguments, so that whoever talks to origins makes its own value of them. All of it may be secret:
@@ -72,5 +72,5 @@ def origin_in(
             fields |= {name: getattr(getattr(message, hub), name) for name in _HUB_TEXTS}
             break
     fields["certificate_chain"] = tuple(message.certificate_chain)
-    said: OriginFields = {name: value for name, value in fields.items() if value}  # type: ignore[assignment, misc]  # names are those above
+    said: OriginFields = {name: value for name, value in fields.items() if value}  # type: ignore[assignment]  # names are those above
     return said
