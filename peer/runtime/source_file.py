@@ -1,8 +1,9 @@
-"""Files of this host as fsspec sees them, but only those in the folders that the settings name.
+"""Files of this host, but only those in the folders that the settings name.
 
-What is opened is looked at once it is open: neither `..`, nor a symbolic link, nor one that is put
-there between the check and the opening leads outside. Only regular files are given: a pipe or a
-device has no length and may never end. Imported only when a file:// URL is asked for.
+It has the few methods of an fsspec filesystem that `FsspecSource` calls, and none that writes. What
+is opened is looked at once it is open: neither `..`, nor a symbolic link, nor one that is put there
+between the check and the opening leads outside. Only regular files are given: a pipe or a device
+has no length and may never end.
 """
 
 from __future__ import annotations
@@ -13,17 +14,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from fsspec.implementations.local import LocalFileSystem
 
+class ConfinedFiles:
+    """Reads below `roots`. PermissionError for everything else."""
 
-class ConfinedFileSystem(LocalFileSystem):  # type: ignore[misc]  # it has no types
-    """Reads below `roots`, writes nothing. PermissionError for everything else."""
+    async_impl = False
 
-    def __init__(self, roots: Iterable[Path], **rest: Any) -> None:
-        super().__init__(auto_mkdir=False, **rest)
+    def __init__(self, roots: Iterable[Path]) -> None:
         self._roots = tuple(os.path.realpath(root) for root in roots)
 
-    def info(self, path: str, **_rest: Any) -> dict[str, Any]:
+    def info(self, path: str) -> dict[str, Any]:
         """Type, size and time of change of one name."""
         fd = self._open_inside(path)
         try:
@@ -40,24 +40,22 @@ class ConfinedFileSystem(LocalFileSystem):  # type: ignore[misc]  # it has no ty
             "etag": f"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}",
         }
 
-    def ls(self, path: str, detail: bool = True, **_rest: Any) -> list[Any]:
+    def ls(self, path: str, *, detail: bool = True) -> list[dict[str, Any]]:
         """What is in a folder: files and folders; links and other things are left out."""
+        assert detail, "names alone are asked for by nobody"
         fd = self._open_inside(path)
         try:
             with os.scandir(fd) as entries:
-                found = [_entry(path, one) for one in entries if _is_plain(one)]
+                return [_entry(path, one) for one in entries if _is_plain(one)]
         finally:
             os.close(fd)
-        return found if detail else [one["name"] for one in found]
 
-    def cat_file(
-        self, path: str, start: int | None = None, end: int | None = None, **_rest: Any
-    ) -> bytes:
+    def cat_file(self, path: str, *, start: int, end: int) -> bytes:
         """Bytes [start, end)."""
         fd = self._open_inside(path)
         with os.fdopen(fd, "rb") as file:
-            file.seek(start or 0)
-            return file.read(-1 if end is None else end - (start or 0))
+            file.seek(start)
+            return file.read(end - start)
 
     def _open_inside(self, path: str) -> int:
         """A descriptor of a regular file or folder below a root.

@@ -63,13 +63,13 @@ class FsspecSource:
     async def open(
         self,
         url: str,
-        _header: Mapping[str, str],
+        header: Mapping[str, str],  # noqa: ARG002  # means nothing to these origins
         *,
         offset: int = 0,
         end: int | None = None,
         options: SourceOptions = NO_OPTIONS,
     ) -> FsspecStream:
-        """See `Source.open`. Headers of the request mean nothing to these origins."""
+        """See `Source.open`."""
         if offset < 0 or (end is not None and end <= offset):
             raise CallerError(f"can't ask for bytes {offset} to {end}: the range is empty")
         target = await self._find(url, options)
@@ -84,7 +84,10 @@ class FsspecSource:
         return FsspecStream(target, info, length, offset, length if end is None else end)
 
     async def list(
-        self, url: str, _header: Mapping[str, str], options: SourceOptions = NO_OPTIONS
+        self,
+        url: str,
+        header: Mapping[str, str],  # noqa: ARG002  # means nothing to these origins
+        options: SourceOptions = NO_OPTIONS,
     ) -> tuple[SourceEntry, ...]:
         """See `Source.list`: at most `ENTRIES_MAX` names."""
         target = await self._find(url, options)
@@ -100,7 +103,7 @@ class FsspecSource:
     async def compare(
         self,
         url: str,
-        _header: Mapping[str, str],
+        header: Mapping[str, str],  # noqa: ARG002  # means nothing to these origins
         known: KnownContent,
         options: SourceOptions = NO_OPTIONS,
     ) -> str | None:
@@ -157,14 +160,15 @@ class FsspecSource:
         shown = _shown(parsed)
         if fs is None:
             make = partial(scheme.make, parsed, options, self._place)
-            fs = await _guarded(shown, self._in_thread(make), CALL_TIMEOUT_S)
-        if scheme.shared:
+            fs = await _guarded(shown, self.in_thread(make), CALL_TIMEOUT_S)
+        if scheme.kept:
             self._kept[key] = fs
             while len(self._kept) > FILESYSTEMS_MAX:
                 self._kept.popitem(last=False)
         return _Target(self, scheme, fs, path, shown)
 
-    async def _in_thread(self, work: Callable[[], Any]) -> Any:
+    async def in_thread(self, work: Callable[[], Any]) -> Any:
+        """Make a blocking call."""
         if self._threads is None:
             self._threads = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="source")
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
@@ -177,7 +181,7 @@ class FsspecSource:
         if fs.async_impl:
             work = getattr(fs, f"_{name}")(*args, **kwargs)
             return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, fs.loop))
-        return await self._in_thread(partial(getattr(fs, name), *args, **kwargs))
+        return await self.in_thread(partial(getattr(fs, name), *args, **kwargs))
 
 
 class _Target:
@@ -193,13 +197,24 @@ class _Target:
         self.shown = shown
 
     async def info(self) -> Info:
+        """What the origin says of it."""
         own = self.scheme.info
         if own is not None:
             look = partial(own, self.fs, self.path)
-            found = await _guarded(self.shown, self._source._in_thread(look), CALL_TIMEOUT_S)  # noqa: SLF001
+            found = await _guarded(self.shown, self._source.in_thread(look), CALL_TIMEOUT_S)
         else:
             found = await self.call("info", self.path)
         return cast("Info", found)
+
+    async def read(self, start: int, end: int) -> bytes:
+        """Bytes [start, end)."""
+        own = self.scheme.read
+        if own is None:
+            data: bytes = await self.call("cat_file", self.path, start=start, end=end)
+            return data
+        work = self._source.in_thread(partial(own, self.fs, self.path, start, end))
+        own_data: bytes = await _guarded(self.shown, work, CALL_TIMEOUT_S)
+        return own_data
 
     async def call(
         self, name: str, *args: Any, timeout_s: float = CALL_TIMEOUT_S, **kwargs: Any
@@ -210,8 +225,8 @@ class _Target:
 
     def hang_up(self) -> None:
         """The filesystem is this stream's own: close its connection, whoever waits for it."""
-        if not self.scheme.shared:
-            self.fs.ftp.close()
+        if self.scheme.hang_up is not None:
+            self.scheme.hang_up(self.fs)
 
 
 class FsspecStream:
@@ -277,7 +292,7 @@ class FsspecStream:
         return asyncio.get_running_loop().create_task(self._fetch(start, end))
 
     async def _fetch(self, start: int, end: int) -> bytes:
-        data: bytes = await self._target.call("cat_file", self._target.path, start=start, end=end)
+        data = await self._target.read(start, end)
         if len(data) != end - start:
             raise SourceError(
                 f"{self._target.shown}: was asked for bytes {start} to {end - 1} and sent "
@@ -309,7 +324,7 @@ async def _list(target: _Target, url: str) -> tuple[SourceEntry, ...]:
     base = url.partition("?")[0].partition("#")[0].rstrip("/")
     root = target.path.rstrip("/")
     if not url.endswith("/"):
-        info = await target.info()
+        info = await _info_if_any(target)
         if info.get("type") != "directory":
             return (SourceEntry(url=url, content_length=_length_of(target, info)),)
     entries: dict[str, SourceEntry] = {}
@@ -330,7 +345,19 @@ async def _list(target: _Target, url: str) -> tuple[SourceEntry, ...]:
                 f"{target.shown} has more than {ENTRIES_MAX} names or {FOLDERS_MAX} folders below "
                 "it: ask for its folders one by one"
             )
+    if not entries and target.scheme.buckets:  # a folder is what lies below it, and no more
+        raise SourceError(f"{target.shown}: it has nothing there: check the URL", status_code=404)
     return tuple(entries[key] for key in sorted(entries))
+
+
+async def _info_if_any(target: _Target) -> Info:
+    """A store need not know of a folder that has something below it."""
+    try:
+        return await target.info()
+    except SourceError as error:
+        if error.status_code != 404:
+            raise
+        return {"type": "directory"}
 
 
 async def _names_in(target: _Target, folder: str) -> dict[str, Info]:

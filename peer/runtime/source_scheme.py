@@ -26,6 +26,7 @@ from odonata.url import Url
 from odonata.wire.message import Value
 from peer.runtime.outgoing_proxy import NO_PROXY, OutgoingProxy
 from peer.runtime.port import SourceOptions
+from peer.runtime.source_file import ConfinedFiles
 
 CONNECT_TIMEOUT_S: Final = 10.0  # as for http
 READ_TIMEOUT_S: Final = 30.0  # likewise: a silent origin is a dead one
@@ -59,15 +60,19 @@ Info = Mapping[str, Any]
 class Scheme(Value, frozen=True, kw_only=True):
     """One line of the table.
 
-    `shared`: several streams may use one filesystem object at once.
-    `info`: asks for one name, where the library's own way is a detour.
+    `kept`: one filesystem object serves several streams, one after another and at once.
+    `hang_up`: breaks the connection of one that is not kept, whoever waits for it.
+    `info` and `read`: ask for one name and for bytes [start, end) of it, blocking, where the
+    library's own way is a detour or wrong.
     `put`: keyword arguments for writing; None: nothing can be written.
     """
 
     make: Make
     buckets: bool = True  # scheme://bucket/key; else scheme://host/path
-    shared: bool = True
+    kept: bool = True
+    hang_up: Callable[[Any], None] | None = None
     info: Callable[[Any, str], Info] | None = None
+    read: Callable[[Any, str, int, int], bytes] | None = None
     put: Callable[[SourceOptions], dict[str, Any]] | None = None
 
     def path(self, url: Url) -> str:
@@ -175,7 +180,8 @@ def _gs(_url: Url, options: SourceOptions, place: FsspecPlace) -> Any:
     elif options.endpoint:
         token = "anon"  # noqa: S105  # the library's word for "none"
     proxy = place.proxy.for_host(_host_of(options.endpoint) or "storage.googleapis.com")
-    return _load("gcsfs", "GCSFileSystem", "gs")(
+    # The plain one: the package's other asks a second service, by gRPC, what kind a bucket is.
+    return _load("gcsfs.core", "GCSFileSystem", "gs")(
         token=token,
         endpoint_url=options.endpoint or None,
         session_kwargs={"proxy": proxy, "trust_env": False},
@@ -214,7 +220,7 @@ def _oss(_url: Url, options: SourceOptions, place: FsspecPlace) -> Any:
         key=options.access_key_id or None,
         secret=options.access_key_secret or None,
         token=options.security_token or options.session_token or None,
-        **_FRESH,
+        skip_instance_cache=True,  # it can't do without a cache of listings: one object, one use
     )
 
 
@@ -231,6 +237,14 @@ def _oss_info(fs: Any, path: str) -> Info:
         "mtime": found.last_modified,
         "content_type": found.content_type,
     }
+
+
+def _oss_read(fs: Any, path: str, start: int, end: int) -> bytes:
+    """The library's cat_file takes `end` for the last byte."""
+    bucket, key = fs.split_path(path)
+    answer = fs._call_oss("get_object", key, bucket=bucket, byte_range=(start, end - 1))  # noqa: SLF001  # as above
+    data: bytes = answer.read()
+    return data
 
 
 def _hdfs(url: Url, options: SourceOptions, place: FsspecPlace) -> Any:
@@ -268,6 +282,10 @@ def _ftp(url: Url, options: SourceOptions, place: FsspecPlace) -> Any:
     )
 
 
+def _hang_up_ftp(fs: Any) -> None:
+    fs.ftp.close()
+
+
 def _file(url: Url, _options: SourceOptions, place: FsspecPlace) -> Any:
     if not place.file_roots:
         raise ForbiddenError(
@@ -276,8 +294,7 @@ def _file(url: Url, _options: SourceOptions, place: FsspecPlace) -> Any:
         )
     if url.host:
         raise CallerError(f"file://{url.host}/... names another host: write file:///PATH")
-    make = _load("peer.runtime.source_file", "ConfinedFileSystem", "file")
-    return make(roots=place.file_roots, **_FRESH)
+    return ConfinedFiles(place.file_roots)
 
 
 def _credential_file(name: str, place: FsspecPlace) -> str:
@@ -335,8 +352,8 @@ SCHEMES: Final[Mapping[str, Scheme]] = {
     "gs": Scheme(make=_gs, put=_put_gs),
     "abs": _AZURE,
     "az": _AZURE,
-    "oss": Scheme(make=_oss, info=_oss_info, put=_nothing),
+    "oss": Scheme(make=_oss, info=_oss_info, read=_oss_read, kept=False, put=_nothing),
     "hdfs": Scheme(make=_hdfs, buckets=False),
-    "ftp": Scheme(make=_ftp, buckets=False, shared=False),
+    "ftp": Scheme(make=_ftp, buckets=False, kept=False, hang_up=_hang_up_ftp),
     "file": Scheme(make=_file, buckets=False),
 }
