@@ -41,7 +41,6 @@ from peer.core.download import DownloadCore
 from peer.runtime.buffer import BufferPool
 from peer.runtime.channel import ChannelPool
 from peer.runtime.daemon_parts import (
-    check_outgoing_proxy,
     collect_policy,
     fsspec_place,
     http_options,
@@ -57,7 +56,7 @@ from peer.runtime.held_report import HeldReporter
 from peer.runtime.host_info import HostFacts, HostReporter, find_ip, nic_bytes_per_s
 from peer.runtime.hub import Hub
 from peer.runtime.limit import rate_limit
-from peer.runtime.outgoing_proxy import forget_environment_proxies
+from peer.runtime.outgoing_proxy import check_no_loop, forget_environment_proxies
 from peer.runtime.piece_client import PieceClient
 from peer.runtime.piece_server import PieceServer
 from peer.runtime.port import RateLimit
@@ -147,6 +146,7 @@ class Daemon:
         settings, stack = self._settings, self._stack
         proxy = settings.proxy.server
         check_tcp(proxy.ip, proxy.port, "proxy.server.port")
+        await asyncio.to_thread(check_no_loop, settings.backend.proxy_url, proxy.port)
         recorder = self._open_recorder()
         hostname = settings.host.hostname or socket.gethostname()
         self._tracer = open_tracer(settings.tracing, settings.program, hostname)
@@ -157,7 +157,6 @@ class Daemon:
         pieces = await stack.enter_async_context(server)
         await pieces.listen(settings.storage.server.ip, settings.storage.server.tcp_port)
         self._facts = await self._find_facts(pieces.port)
-        check_outgoing_proxy(settings, {self._facts.ip, self._facts.hostname})
         reporter = HostReporter(self._facts, pieces.rate_bytes_per_s)
 
         link = self._link(reporter)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Collection
 from typing import Final
-from urllib.parse import urlsplit
 
-from odonata.errors import SettingsError
 from odonata.piece import PIECE_LENGTH_MIN
 from odonata.wire.dragonfly.feature import SHARES_SOURCE, TAKES_NEWS, WRITES_PIECES
 from peer.core.limits import DownloadLimits
@@ -72,25 +68,6 @@ def proxy_options(settings: DaemonSettings, ip: str) -> ProxyOptions:
 def outgoing_proxy(settings: BackendSettings) -> OutgoingProxy:
     """Through whom origins are asked."""
     return OutgoingProxy(url=settings.proxy_url, exceptions=settings.no_proxy)
-
-
-def check_outgoing_proxy(settings: DaemonSettings, own_names: Collection[str]) -> None:
-    """SettingsError if origins were asked through this daemon's own proxy, round and round.
-
-    `own_names`: what this host is called, besides its loopback addresses.
-    """
-    parts = urlsplit(settings.backend.proxy_url)
-    host = parts.hostname or ""
-    try:
-        is_here = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_here = host == "localhost"
-    own = settings.proxy.server.port
-    if own and parts.port == own and (is_here or host in own_names):
-        raise SettingsError(
-            f"backend.proxy names port {own} of this host, this daemon's own proxy "
-            "(proxy.server.port): name another proxy, or none"
-        )
 
 
 def http_options(settings: BackendSettings) -> HttpOptions:

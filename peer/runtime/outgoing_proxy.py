@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import socket
 from collections.abc import MutableMapping
 
 import structlog
 from yarl import URL
 
+from odonata.errors import SettingsError
 from odonata.wire.message import Value
 
 ENVIRONMENT = ("http_proxy", "https_proxy", "all_proxy", "ftp_proxy")
@@ -56,6 +58,35 @@ def _covers(exception: str, host: str) -> bool:
         return address in ipaddress.ip_network(exception, strict=False)
     except ValueError:
         return False  # a name never covers an address
+
+
+def check_no_loop(url: str, own_port: int) -> None:
+    """SettingsError if the proxy at `url` is this host's at `own_port`: it would ask itself.
+
+    Blocks for as long as the name takes to resolve.
+    """
+    proxy = URL(url)
+    if url and own_port and proxy.port == own_port and _is_here(proxy.host or ""):
+        raise SettingsError(
+            f"backend.proxy names port {own_port} of this host, which is this daemon's own proxy "
+            "(proxy.server.port): name another proxy, or none"
+        )
+
+
+def _is_here(host: str) -> bool:
+    """Only an address of this host can be bound to. A name that says nothing is not here."""
+    try:
+        found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
+    except OSError:
+        return False
+    for family, kind, protocol, _, address in found:
+        with socket.socket(family, kind, protocol) as probe:
+            try:
+                probe.bind(address)
+            except OSError:
+                continue
+            return True
+    return False
 
 
 def forget_environment_proxies(environ: MutableMapping[str, str] = os.environ) -> None:

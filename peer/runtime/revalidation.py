@@ -7,8 +7,9 @@ reached, or fails (no answer, 429, 5xx): what is held is served nevertheless, wi
 log**, as RFC 5861's stale-if-error allows: a cluster that goes on during a registry's outage is
 what this daemon is for. An origin that refuses (401, 403, 404, ...) refuses this request as well.
 
-Nothing is asked for a content that is named by its digest, which can't change, nor for a request
-that must not go to the source.
+A download that is under way is joined: what it brings is as new as its beginning. Nothing is asked
+for a content that is named by its digest, which can't change, nor for a request that must not go to
+the source.
 """
 
 from __future__ import annotations

@@ -447,9 +447,9 @@ def _difference(response: HttpResponse, known: KnownContent) -> str | None:
     """Why an answer to a conditional request for byte 0 says that the content is another one."""
     if response.status == 304:
         return None
-    if response.status == 416 and known.content_length == 0:
-        now = response.headers.get("Content-Range", "").strip()
-        return None if now == "bytes */0" else "the source has more than no bytes now"
+    if response.status == 416:  # not even a first byte
+        before = known.content_length
+        return None if before == 0 else f"the source has no bytes now, and {before} before"
     if response.status not in {200, 206}:
         raise _refused(response, _status_text(response))
     length = _length(response)
