@@ -455,6 +455,8 @@ def _own_status(error: BaseException) -> int | None:
         return 404
     if isinstance(error, PermissionError):
         return 403
+    if type(error) is OSError and str(error).startswith("Forbidden: "):
+        return 403  # gcsfs says it with words alone
     response = getattr(error, "response", None)
     candidates = [
         getattr(error, "status_code", None),

@@ -15,7 +15,7 @@ import structlog
 from support.source_world import WORLDS, GsWorld, S3World, SourceWorld
 
 from odonata.errors import CallerError, OdonataError, SourceError
-from peer.runtime.port import KnownContent
+from peer.runtime.port import KnownContent, SourceStream
 from peer.runtime.source import Sources, open_sources
 from peer.runtime.source_fsspec import CHUNK_BYTES
 
@@ -53,7 +53,7 @@ class Stage:
             return await drain(stream)
 
 
-async def drain(stream) -> bytes:  # type: ignore[no-untyped-def]
+async def drain(stream: SourceStream) -> bytes:
     out, buffer = bytearray(), memoryview(bytearray(256 * 1024))
     while count := await stream.read_into(buffer):
         out += buffer[:count]

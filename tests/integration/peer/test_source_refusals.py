@@ -77,9 +77,9 @@ async def test_a_file_of_credentials_is_read_only_where_it_may_be(tmp_path: Path
 
 async def test_without_folders_no_file_is_given() -> None:
     async with open_sources() as sources:
-        with pytest.raises(ForbiddenError, match="backend.fileRoots"):
+        with pytest.raises(ForbiddenError, match=r"backend\.fileRoots"):
             await sources.open("file:///etc/hostname", {})
-        with pytest.raises(ForbiddenError, match="backend.fileRoots"):
+        with pytest.raises(ForbiddenError, match=r"backend\.fileRoots"):
             await sources.list("file:///etc/", {})
 
 
@@ -218,8 +218,8 @@ async def test_the_address_of_a_file_on_a_hub(url: str, asked: str, refusing: We
     async with open_sources() as sources:
         with pytest.raises(SourceError):
             await sources.open(url, {}, options=SourceOptions(base_url=refusing.address))
+        revision = SourceOptions(base_url=refusing.address, revision="v9")
         with pytest.raises(SourceError):
-            revision = SourceOptions(base_url=refusing.address, revision="v9")
             await sources.open("hf://o/r/f", {}, options=revision)
     assert [path for _, path, _ in refusing.requests] == [asked, "/o/r/resolve/v9/f"]
 
@@ -243,7 +243,7 @@ async def test_the_ways_to_name_what_is_in_a_registry(guard: Guard, tmp_path: Pa
         listed = await sources.list(f"{base}/two:v1", {}, options)
         assert [one.content_length for one in listed] == [5, 6]
         assert [await read(sources, one.url, options) for one in listed] == [b"first", b"second"]
-        with pytest.raises(CallerError, match="2 layers, not one.*a/first"):
+        with pytest.raises(CallerError, match=r"2 layers, not one.*a/first"):
             await sources.open(f"{base}/two:v1", {}, options=options)
         await registry.add_index("lib/two", "all", {"amd64": two})
         with pytest.raises(CallerError, match="index of several manifests"):

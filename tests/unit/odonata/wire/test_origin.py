@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from dragonfly_api import common_pb2, dfdaemon_pb2
 
@@ -9,7 +11,7 @@ from odonata.wire.dragonfly.download import download_from_wire, download_to_wire
 from odonata.wire.dragonfly.origin import origin_in, origin_of_download
 from peer.runtime.port import SourceOptions
 
-SAID = {
+SAID: dict[str, Any] = {
     "object_storage": common_pb2.ObjectStorage(
         region="r",
         endpoint="e",
