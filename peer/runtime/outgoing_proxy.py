@@ -100,6 +100,6 @@ def forget_environment_proxies(environ: MutableMapping[str, str] = os.environ) -
     if names:
         _log.warning(
             "environment_proxy_ignored",
-            variables=sorted(names),
-            fix="set backend.proxy if origins are to be asked through a proxy",
+            reason=f"{', '.join(sorted(names))} would be obeyed by some origins' libraries: set "
+            "backend.proxy if origins are to be asked through a proxy",
         )
