@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 
@@ -231,6 +232,30 @@ class BackendSettings(Section):
     """Accept any certificate of a source. Dragonfly never verifies; we do unless told otherwise."""
     ca_cert: FilePath | None = None
     """PEM file of authorities to trust besides the system's."""
+    proxy: SecretStr | None = None
+    """http://[user:password@]host:port: ask origins through this proxy. None: directly. The
+    environment's HTTP_PROXY does not count: on a host whose tools use this daemon's proxy it names
+    that, and the daemon would ask itself."""
+    no_proxy: tuple[str, ...] = ("localhost", "127.0.0.0/8", "::1")
+    """Whom to ask past `proxy`: host names (with all below them), addresses, networks, or "*"."""
+    file_roots: tuple[FilePath, ...] = ()
+    """Folders whose files file:// URLs may name. None by default: whoever reaches this daemon would
+    read what its user may read."""
+    credential_roots: tuple[FilePath, ...] = ()
+    """Folders with files of credentials that a request may name (credential_path). None by
+    default."""
+
+    @model_validator(mode="after")
+    def _proxy_is_a_proxy(self) -> Self:
+        parts = urlsplit(self.proxy_url)
+        if self.proxy_url and (parts.scheme != "http" or not parts.hostname):
+            raise ValueError("proxy is no URL of a proxy: write http://host:port")
+        return self
+
+    @property
+    def proxy_url(self) -> str:
+        """The proxy with its password, for the request itself, never for a log; "" if none."""
+        return "" if self.proxy is None else self.proxy.get_secret_value()
 
     def header(self) -> dict[str, str]:
         """The extra headers in plain text, for the request itself; never for a log."""

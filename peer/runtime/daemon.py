@@ -43,6 +43,8 @@ from peer.runtime.buffer import BufferPool
 from peer.runtime.channel import ChannelPool
 from peer.runtime.daemon_parts import (
     collect_policy,
+    fsspec_place,
+    http_options,
     limits_of,
     peer_features,
     piece_features,
@@ -56,6 +58,7 @@ from peer.runtime.held_report import HeldReporter
 from peer.runtime.host_info import HostFacts, HostReporter, find_ip, nic_bytes_per_s
 from peer.runtime.hub import Hub
 from peer.runtime.limit import Unlimited, rate_limit
+from peer.runtime.outgoing_proxy import check_no_loop, forget_environment_proxies
 from peer.runtime.piece_client import PieceClient
 from peer.runtime.piece_connection import PieceConnections
 from peer.runtime.piece_server import PieceServer
@@ -66,7 +69,7 @@ from peer.runtime.run_tools import RunTools, both
 from peer.runtime.scheduler_address import AddressBook
 from peer.runtime.scheduler_link import SchedulerLink
 from peer.runtime.source import Sources, open_sources
-from peer.runtime.source_http import HttpOptions
+from peer.runtime.source_list import SourceLister
 from peer.runtime.storage.store import DiskStorage
 from peer.runtime.supervise import Supervised
 from peer.runtime.task_admin import TaskAdmin
@@ -148,6 +151,7 @@ class Daemon:
         settings, stack = self._settings, self._stack
         proxy = settings.proxy.server
         check_tcp(proxy.ip, proxy.port, "proxy.server.port")
+        await asyncio.to_thread(check_no_loop, settings.backend.proxy_url, proxy.port)
         recorder = self._open_recorder()
         hostname = settings.host.hostname or socket.gethostname()
         self._tracer = open_tracer(settings.tracing, settings.program, hostname)
@@ -176,7 +180,8 @@ class Daemon:
         hub = Hub(storage, tools, link, self._new_core)
         stack.push_async_callback(hub.close)
         admin = TaskAdmin(hub, link, self._facts.id)
-        await self._serve_upload(UploadService(hub, reporter, admin))
+        lister = SourceLister(tools.source)
+        await self._serve_upload(UploadService(hub, reporter, admin, lister))
         self._prepare_socket()
         reports = HeldReporter(hub, link, self._facts)
         link.on_found = reports.report
@@ -185,7 +190,7 @@ class Daemon:
         stack.push_async_callback(link.leave, self._facts.id)
         stack.push_async_callback(reports.close)
         await link.start()
-        await self._serve_download(DownloadService(hub, admin, self._facts.id))
+        await self._serve_download(DownloadService(hub, admin, self._facts.id, lister))
         await self._serve_proxy(hub, reporter)
         self._collect_garbage(storage, admin)
         self._say_started(pieces.port)
@@ -278,13 +283,7 @@ class Daemon:
 
     def _sources(self) -> Sources:
         backend = self._settings.backend
-        return open_sources(
-            HttpOptions(
-                header=backend.header(),
-                ca_file=backend.ca_cert,
-                insecure=backend.insecure_skip_verify,
-            )
-        )
+        return open_sources(http_options(backend), fsspec_place(backend))
 
     def _new_core(self, download: Download) -> DownloadCore:
         idc = self._settings.host.idc
@@ -371,4 +370,5 @@ class Daemon:
 
 async def run(settings: DaemonSettings) -> None:
     """Run a peer daemon until it is told to stop. Raises what `Daemon.start` raises."""
+    forget_environment_proxies()
     await run_until_stopped(Daemon(settings))

@@ -18,9 +18,12 @@ from peer.core.proxy_auth import ProxyLogin
 from peer.core.proxy_rule import ProxyPolicy, ProxyRule
 from peer.core.upload import SEED_SLOTS, SLOTS
 from peer.runtime.buffer import POOL_BYTES
+from peer.runtime.outgoing_proxy import OutgoingProxy
 from peer.runtime.proxy.option import ProxyOptions
+from peer.runtime.source_http import HttpOptions
+from peer.runtime.source_scheme import FsspecPlace
 from peer.runtime.storage.collect import CollectPolicy
-from peer.settings import DaemonSettings, GcPolicySettings, ProxySettings
+from peer.settings import BackendSettings, DaemonSettings, GcPolicySettings, ProxySettings
 
 _DEFAULT: Final = DownloadLimits()
 
@@ -65,6 +68,32 @@ def proxy_options(settings: DaemonSettings, ip: str) -> ProxyOptions:
         server_ip=ip,
         insecure=settings.backend.insecure_skip_verify,
         ca_file=settings.backend.ca_cert,
+        outgoing=outgoing_proxy(settings.backend),
+    )
+
+
+def outgoing_proxy(settings: BackendSettings) -> OutgoingProxy:
+    """Through whom origins are asked."""
+    return OutgoingProxy(url=settings.proxy_url, exceptions=settings.no_proxy)
+
+
+def http_options(settings: BackendSettings) -> HttpOptions:
+    """How http and https origins are asked."""
+    return HttpOptions(
+        header=settings.header(),
+        ca_file=settings.ca_cert,
+        insecure=settings.insecure_skip_verify,
+        proxy=outgoing_proxy(settings),
+    )
+
+
+def fsspec_place(settings: BackendSettings) -> FsspecPlace:
+    """What origins of other schemes may touch on this host, and how they are asked."""
+    return FsspecPlace(
+        file_roots=settings.file_roots,
+        credential_roots=settings.credential_roots,
+        proxy=outgoing_proxy(settings),
+        ca_file=settings.ca_cert,
     )
 
 

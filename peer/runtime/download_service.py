@@ -14,6 +14,7 @@ from google.protobuf.empty_pb2 import Empty
 from odonata.wire.dragonfly import download_request_from_wire, local_task_to_wire, require_id
 from peer.runtime.hub import Hub
 from peer.runtime.local_task import describe_task, stat_task
+from peer.runtime.source_list import SourceLister
 from peer.runtime.task_admin import TaskAdmin
 from peer.runtime.task_stream import TaskStream
 
@@ -21,9 +22,10 @@ from peer.runtime.task_stream import TaskStream
 class DownloadService:
     """The rpcs, by their names. Errors are raised; the server turns them into statuses."""
 
-    def __init__(self, hub: Hub, admin: TaskAdmin, host_id: str) -> None:
+    def __init__(self, hub: Hub, admin: TaskAdmin, host_id: str, lister: SourceLister) -> None:
         self._hub = hub
         self._admin = admin
+        self._lister = lister
         self._stream = TaskStream(hub, admin, host_id)
 
     async def DownloadTask(  # noqa: N802  # the rpc's name
@@ -48,6 +50,11 @@ class DownloadService:
     ) -> dfdaemon_pb2.ListLocalTasksResponse:
         tasks = [local_task_to_wire(describe_task(task)) for task in self._hub.storage.tasks()]
         return dfdaemon_pb2.ListLocalTasksResponse(tasks=tasks)
+
+    async def ListTaskEntries(  # noqa: N802  # the rpc's name
+        self, request: dfdaemon_pb2.ListTaskEntriesRequest, _context: Any
+    ) -> dfdaemon_pb2.ListTaskEntriesResponse:
+        return await self._lister.answer(request)
 
     async def DeleteTask(  # noqa: N802  # the rpc's name
         self, request: dfdaemon_pb2.DeleteTaskRequest, _context: Any

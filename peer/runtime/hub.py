@@ -21,6 +21,7 @@ from odonata.errors import CallerError, CapacityError, NotFoundError, OdonataErr
 from odonata.wire.message import Download, Piece, TaskType
 from peer.core.event import Begun
 from peer.runtime.port import Storage, StoredTask
+from peer.runtime.revalidation import changed_at_origin
 from peer.runtime.run import Core, Run
 from peer.runtime.run_tools import RunTools
 from peer.runtime.shared_task import SharedTask
@@ -219,6 +220,10 @@ class Hub:
         if len(self.known_as) > len(self.storage.tasks()):  # some were collected since
             held = {known: name for known, name in self.known_as.items() if self.storage.get(known)}
             self.known_as = held
+
+    async def changed(self, task: StoredTask, download: Download) -> str | None:
+        """See `Household.changed`."""
+        return await changed_at_origin(self._tools.source, task, download)
 
     def start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """See `Household.start`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 from odonata.wire.message import ByteRange, Download, Piece, Value
 
@@ -224,6 +224,16 @@ class SourceOptions(Value, frozen=True, kw_only=True):
     """DER, of authorities to trust for this origin."""
 
 
+NO_OPTIONS: Final = SourceOptions()
+
+
+class KnownContent(Value, frozen=True, kw_only=True):
+    """What is known of a content that came from an origin: its header, names in lower case."""
+
+    content_length: int | None
+    response_header: Mapping[str, str]
+
+
 class SourceEntry(Value, frozen=True, kw_only=True):
     """One name below a folder of an origin. `content_length` in bytes, None if it does not say."""
 
@@ -258,14 +268,40 @@ class SourceStream(Protocol):
 
 
 class Source(Protocol):
-    """A kind of origin (http, https, later s3, ...)."""
+    """A kind of origin (http, https, s3, ...)."""
 
     async def open(
-        self, url: str, header: Mapping[str, str], *, offset: int = 0, end: int | None = None
+        self,
+        url: str,
+        header: Mapping[str, str],
+        *,
+        offset: int = 0,
+        end: int | None = None,
+        options: SourceOptions = NO_OPTIONS,
     ) -> SourceStream:
         """Ask for bytes [offset, end) (end None: to the end).
 
-        Errors: SourceError with the status, CallerError for a URL that can't be asked for.
+        Errors: SourceError with the status (that of HTTP, or what comes nearest to it), CallerError
+        for a URL that can't be asked for.
+        """
+        ...
+
+    async def list(
+        self, url: str, header: Mapping[str, str], options: SourceOptions = NO_OPTIONS
+    ) -> tuple[SourceEntry, ...]:
+        """All that lies below the folder `url`, at any depth, in the order of URLs.
+
+        A `url` that names one content is its only entry. Errors: as `open`, and CallerError for an
+        origin that has no folders, or for a folder with more below it than `ENTRIES_MAX`.
+        """
+        ...
+
+    async def compare(
+        self, url: str, header: Mapping[str, str], known: KnownContent, options: SourceOptions
+    ) -> str | None:
+        """Why the origin's content is another one than `known`; None: it is the same.
+
+        An origin that can't tell is one that has another content. Errors: as `open`.
         """
         ...
 

@@ -14,12 +14,14 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol
 
+import msgspec
 import structlog
 
 from odonata.errors import InternalError, OdonataError, SourceError
 from odonata.wire.message import Download, TrafficType
 from peer.core.event import Begun
 from peer.runtime.port import Storage, StoredTask
+from peer.runtime.revalidation import asks_for_check
 from peer.runtime.run import Run
 from peer.runtime.run_tools import ContentChangedError
 from peer.runtime.turns import Turns
@@ -51,6 +53,10 @@ class Household(Protocol):
 
     def finished(self, task_id: str, peer_id: str, *, told: bool) -> None:
         """The whole task is here, by the name of `peer_id`. `told`: a scheduler knows that."""
+        ...
+
+    async def changed(self, task: StoredTask, download: Download) -> str | None:
+        """Why the origin has another content than `task`; None: it has not. See `revalidation`."""
         ...
 
     def start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
@@ -109,10 +115,14 @@ class SharedTask:
 
         Errors: the download's, storage's, CapacityError.
         """
+        stale = await self._find_stale(view.download)
         async with self._opening:
             await self._await_ending_run()
             if self._task is None or self._house.storage.get(self.task_id) is not self._task:
                 await self._open_stored(view.download)
+            if stale is not None and stale is self._task and self._run is None:
+                await self._forget_content()
+                view.download = msgspec.structs.replace(view.download, need_back_to_source=True)
             await self.task.examine()
             view.was_local = self.task.piece_length is not None and view.satisfied
             if not view.was_local:
@@ -122,6 +132,21 @@ class SharedTask:
             if self._run is not None:
                 view.peer_id = self._run.peer_id
         await view.known()
+
+    async def _find_stale(self, download: Download) -> StoredTask | None:
+        """What is held, if `download` wants it checked and the origin has another content now.
+
+        Others go on to use it meanwhile: an origin takes its time.
+        """
+        task = self._house.storage.get(self.task_id)
+        if task is None or task.piece_length is None or self._run is not None:
+            return None
+        if not asks_for_check(download):
+            return None
+        why = await self._house.changed(task, download)
+        if why is not None:
+            _log.info("content_outdated", task_id=self.task_id, reason=why)
+        return None if why is None else task
 
     async def _open_stored(self, download: Download) -> None:
         if self._task is not None:
@@ -279,18 +304,21 @@ class SharedTask:
     async def _begin_anew(self) -> None:
         """The source has another content now: forget the old one and fetch the new."""
         self._was_reset = True
-        changed = SourceError("the content changed at the source while it was read: ask again")
-        for view in self._views:
-            if view.reading:
-                view.error = changed
-        _log.warning("content_changed", task_id=self.task_id)
         try:
-            await self.task.reset()
+            await self._forget_content()
         except OdonataError as error:
             self._fail(error)
         self._run = None
         self._serve_the_rest()
         self._notify()
+
+    async def _forget_content(self) -> None:
+        changed = SourceError("the content changed at the source while it was read: ask again")
+        for view in self._views:
+            if view.reading:
+                view.error = changed
+        _log.warning("content_changed", task_id=self.task_id)
+        await self.task.reset()
 
     # --- news and rest ---
 

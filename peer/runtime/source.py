@@ -1,19 +1,35 @@
 """Sources: where content comes from when no peer has it. The table of schemes, and a paced stream.
 
-A kind of source is one class with `open` (the protocol `Source`) and one line in `open_sources`.
-Everything else in the daemon sees one `Source` that looks at the scheme of the URL.
+A kind of source is one class (the protocol `Source`) and one line in `open_sources`; what fsspec
+knows is one line in `source_scheme.SCHEMES`. Everything else in the daemon sees one `Source` and
+one `ObjectStore` that look at the scheme of the URL. Nothing of fsspec is loaded before a URL asks
+for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Protocol, Self
 
 from odonata.errors import CallerError
 from peer.runtime.limit import slice_bytes
-from peer.runtime.port import RateLimit, Source, SourceStream
+from peer.runtime.port import (
+    NO_OPTIONS,
+    KnownContent,
+    ObjectStore,
+    RateLimit,
+    Source,
+    SourceEntry,
+    SourceOptions,
+    SourceStream,
+)
+from peer.runtime.source_fsspec import FsspecSource
 from peer.runtime.source_http import HttpOptions, HttpSource
+from peer.runtime.source_hub import HubSource
+from peer.runtime.source_registry import RegistrySource
+from peer.runtime.source_scheme import SCHEMES, FsspecPlace
 
 SCHEME_MAX = 32  # characters looked at; no scheme is longer, and a message need not be
 
@@ -23,10 +39,18 @@ class _ClosableSource(Source, Protocol):
 
 
 class Sources:
-    """A `Source` for every scheme in a table. Close it when the daemon ends."""
+    """A `Source` for every scheme in a table, and an `ObjectStore` for those that can be written.
 
-    def __init__(self, by_scheme: Mapping[str, _ClosableSource]) -> None:
+    Close it when the daemon ends.
+    """
+
+    def __init__(
+        self,
+        by_scheme: Mapping[str, _ClosableSource],
+        stores: Mapping[str, ObjectStore] | None = None,
+    ) -> None:
         self._by_scheme = dict(by_scheme)
+        self._stores = dict(stores or {})
 
     @property
     def schemes(self) -> tuple[str, ...]:
@@ -34,16 +58,58 @@ class Sources:
         return tuple(sorted(self._by_scheme))
 
     async def open(
-        self, url: str, header: Mapping[str, str], *, offset: int = 0, end: int | None = None
+        self,
+        url: str,
+        header: Mapping[str, str],
+        *,
+        offset: int = 0,
+        end: int | None = None,
+        options: SourceOptions = NO_OPTIONS,
     ) -> SourceStream:
         """See `Source.open`. A scheme that is not in the table is a CallerError."""
-        scheme = url[:SCHEME_MAX].partition(":")[0].lower()
+        return await self._of(url).open(url, header, offset=offset, end=end, options=options)
+
+    async def list(
+        self, url: str, header: Mapping[str, str], options: SourceOptions = NO_OPTIONS
+    ) -> tuple[SourceEntry, ...]:
+        """See `Source.list`."""
+        return await self._of(url).list(url, header, options)
+
+    async def compare(
+        self,
+        url: str,
+        header: Mapping[str, str],
+        known: KnownContent,
+        options: SourceOptions = NO_OPTIONS,
+    ) -> str | None:
+        """See `Source.compare`."""
+        return await self._of(url).compare(url, header, known, options)
+
+    async def put(self, url: str, path: Path, options: SourceOptions = NO_OPTIONS) -> None:
+        """See `ObjectStore.put`."""
+        await self._writable(url).put(url, path, options)
+
+    async def length(self, url: str, options: SourceOptions = NO_OPTIONS) -> int | None:
+        """See `ObjectStore.length`."""
+        return await self._writable(url).length(url, options)
+
+    def _of(self, url: str) -> _ClosableSource:
+        scheme = _scheme_of(url)
         source = self._by_scheme.get(scheme)
         if source is None:
             raise CallerError(
                 f"no source for the scheme {scheme!r}: use one of {', '.join(self.schemes)}"
             )
-        return await source.open(url, header, offset=offset, end=end)
+        return source
+
+    def _writable(self, url: str) -> ObjectStore:
+        scheme = _scheme_of(url)
+        store = self._stores.get(scheme)
+        if store is None:
+            raise CallerError(
+                f"nothing can be written to {scheme}:// URLs: use one of {', '.join(self._stores)}"
+            )
+        return store
 
     async def close(self) -> None:
         """Close each source once."""
@@ -58,10 +124,24 @@ class Sources:
         await self.close()
 
 
-def open_sources(http: HttpOptions | None = None) -> Sources:
+def _scheme_of(url: str) -> str:
+    return url[:SCHEME_MAX].partition(":")[0].lower()
+
+
+def open_sources(http: HttpOptions | None = None, place: FsspecPlace | None = None) -> Sources:
     """Every source this daemon has."""
     web = HttpSource(http or HttpOptions())
-    return Sources({"http": web, "https": web})
+    rest = FsspecSource(place or FsspecPlace())
+    return Sources(
+        {
+            "http": web,
+            "https": web,
+            "hf": HubSource(web),
+            "oci": RegistrySource(web),
+            **dict.fromkeys(SCHEMES, rest),
+        },
+        stores={name: rest for name, scheme in SCHEMES.items() if scheme.put is not None},
+    )
 
 
 class LimitedStream:

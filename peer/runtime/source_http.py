@@ -7,13 +7,20 @@ what was asked; a body that is shorter than promised is an error, never an end.
 Bytes are taken as they are stored: no decompression (a content is what its digest says).
 A redirect to another origin carries none of the request's headers there but harmless ones, and no
 message here shows a query or a header value, since both may hold secrets. It does not retry, and it
-knows no piece.
+knows no piece. Whether a known content is still the origin's, a conditional request tells (RFC 9110
+§13). A folder can't be listed: HTTP has none, and an index page is a text for people.
+
+Origins are asked directly, or through the proxy that the settings name; the environment's proxies
+don't count (see `outgoing_proxy`). A request may bring authorities of its own to trust
+(`certificate_chain`); nothing that a request says takes trust checks away.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 import ssl
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
@@ -25,18 +32,25 @@ from odonata import __version__
 from odonata.errors import CallerError, SourceError, StorageError
 from odonata.wire.message import Value
 from peer.runtime.http_response import HttpResponse
+from peer.runtime.outgoing_proxy import NO_PROXY, OutgoingProxy
+from peer.runtime.port import NO_OPTIONS, KnownContent, SourceEntry, SourceOptions
 
 REDIRECTS_MAX = 10  # what curl and browsers are near; a loop ends here
 CONNECTIONS_MAX = 256  # to all origins; a task needs one to eight, and file descriptors are finite
 READ_BUFFER_BYTES = 256 * 1024
 """aiohttp stops reading the socket at twice this: two large reads may wait, no more."""
 HEADER_LINE_BYTES = 32 * 1024  # redirects to signed URLs run to several KiB
+TRUSTS_MAX = 16  # sets of authorities that requests brought; each context holds some 100 KiB
+CHAIN_BYTES_MAX = 256 * 1024  # of one request's authorities: a hundred of them
 
 _REDIRECT = frozenset({301, 302, 303, 307, 308})
 # What another origin may see after a redirect; tokens come under any name. Via finds proxy loops.
 _HARMLESS = frozenset(
-    {"accept", "accept-encoding", "accept-language", "range", "user-agent", "via"}
-)
+    {
+        "accept", "accept-encoding", "accept-language", "cache-control", "if-modified-since",
+        "if-none-match", "range", "user-agent", "via",
+    }
+)  # fmt: skip
 _HOP_BY_HOP = frozenset(
     {
         "connection", "keep-alive", "proxy-authenticate", "proxy-authorization",
@@ -60,6 +74,7 @@ class HttpOptions(Value, frozen=True, kw_only=True):
     header: Mapping[str, str] = {}
     ca_file: Path | None = None  # PEM, besides the system's authorities
     insecure: bool = False  # accept any certificate
+    proxy: OutgoingProxy = NO_PROXY
     connect_timeout_s: float = 10.0  # name, TCP and TLS; curl's users wait no longer either
     read_timeout_s: float = 30.0  # between two reads: a silent origin is a dead one
 
@@ -70,10 +85,17 @@ class HttpSource:
     def __init__(self, options: HttpOptions) -> None:
         self._options = options
         self._tls = _tls_context(options)
+        self._trusts: OrderedDict[bytes, ssl.SSLContext] = OrderedDict()
         self._session: aiohttp.ClientSession | None = None
 
     async def open(
-        self, url: str, header: Mapping[str, str], *, offset: int = 0, end: int | None = None
+        self,
+        url: str,
+        header: Mapping[str, str],
+        *,
+        offset: int = 0,
+        end: int | None = None,
+        options: SourceOptions = NO_OPTIONS,
     ) -> HttpStream:
         """See `Source.open`: bytes [offset, end) of what `url` names."""
         target = _parse(url)
@@ -81,15 +103,67 @@ class HttpSource:
             raise CallerError(f"can't ask for bytes {offset} to {end}: the range is empty")
         asked = _request_header({**self._options.header, **header})
         span = f"bytes={offset}-" if end is None else f"bytes={offset}-{end - 1}"
-        response = await self._get(target, {**asked, "Range": span})
+        trust = self._trust(options)
+        response = await self._get(target, {**asked, "Range": span}, trust)
         if offset == 0 and _wants_plain(response, end):
             response.close()
-            response = await self._get(target, asked)
+            response = await self._get(target, asked, trust)
         try:
             return _checked(response, offset, end, self._options.read_timeout_s)
         except SourceError:
             response.close()
             raise
+
+    async def list(
+        self, url: str, header: Mapping[str, str], options: SourceOptions = NO_OPTIONS
+    ) -> tuple[SourceEntry, ...]:
+        """See `Source.list`: one content; a URL that ends in "/" is a CallerError."""
+        if _parse(url).path.endswith("/"):
+            raise CallerError(
+                "an http or https folder can't be listed: name a file, or use the URL scheme of "
+                "the store behind it (s3, gs, abs, oss, hdfs, ftp, hf)"
+            )
+        async with await self.open(url, header, end=1, options=options) as stream:
+            return (SourceEntry(url=url, content_length=stream.content_length),)
+
+    async def compare(
+        self,
+        url: str,
+        header: Mapping[str, str],
+        known: KnownContent,
+        options: SourceOptions = NO_OPTIONS,
+    ) -> str | None:
+        """See `Source.compare`: by a conditional request for the first byte.
+
+        The same are: 304; the same strong ETag and length; no bytes now and none before.
+        """
+        asked = _request_header({**self._options.header, **header})
+        conditions = {"Range": "bytes=0-0"}
+        for name, value in (("If-None-Match", "etag"), ("If-Modified-Since", "last-modified")):
+            if value in known.response_header:
+                conditions[name] = known.response_header[value]
+        response = await self._get(_parse(url), {**asked, **conditions}, self._trust(options))
+        try:
+            return _difference(response, known)
+        finally:
+            response.close()
+
+    async def read(
+        self,
+        url: str,
+        header: Mapping[str, str],
+        max_bytes: int,
+        options: SourceOptions = NO_OPTIONS,
+    ) -> tuple[bytes, Mapping[str, str]]:
+        """A whole small content, and its header. Errors: as `open`."""
+        async with await self.open(url, header, options=options) as stream:
+            buffer = memoryview(bytearray(max_bytes + 1))
+            filled = 0
+            while filled <= max_bytes and (count := await stream.read_into(buffer[filled:])):
+                filled += count
+            if filled > max_bytes:
+                raise SourceError(f"{_show(_parse(url))}: answers with more than {max_bytes} bytes")
+            return bytes(buffer[:filled]), stream.response_header
 
     async def close(self) -> None:
         """Close the connections."""
@@ -97,10 +171,12 @@ class HttpSource:
             await self._session.close()
             self._session = None
 
-    async def _get(self, url: URL, header: dict[str, str]) -> HttpResponse:
+    async def _get(
+        self, url: URL, header: dict[str, str], trust: ssl.SSLContext | None
+    ) -> HttpResponse:
         """Follow redirects to the answer that is none."""
         for _ in range(REDIRECTS_MAX + 1):
-            response = await self._get_once(url, header)
+            response = await self._get_once(url, header, trust)
             location = response.headers.get("Location")
             if response.status not in _REDIRECT or location is None:
                 return response
@@ -111,16 +187,46 @@ class HttpSource:
             url = following
         raise SourceError(f"{_show(url)}: more than {REDIRECTS_MAX} redirects, probably a loop")
 
-    async def _get_once(self, url: URL, header: dict[str, str]) -> HttpResponse:
+    async def _get_once(
+        self, url: URL, header: dict[str, str], trust: ssl.SSLContext | None
+    ) -> HttpResponse:
         try:
             session = self._open_session()
-            response = await session.get(url, headers=header, allow_redirects=False)
+            response = await session.get(
+                url,
+                headers=header,
+                allow_redirects=False,
+                proxy=self._options.proxy.for_host(url.host or ""),
+                ssl=trust or self._tls,
+            )
         except TimeoutError as error:
             raise SourceError(f"{_show(url)}: {_timeout_text(error, self._options)}") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise SourceError(f"{_show(url)}: {_error_text(error)}") from error
         assert isinstance(response, HttpResponse), "the session's class"
         return response
+
+    def _trust(self, options: SourceOptions) -> ssl.SSLContext | None:
+        """For a request that brings authorities of its own; None: as everyone."""
+        chain = options.certificate_chain
+        if not chain:
+            return None
+        if sum(map(len, chain)) > CHAIN_BYTES_MAX:
+            raise CallerError(f"certificate_chain is larger than {CHAIN_BYTES_MAX} bytes")
+        key = hashlib.sha256(b"".join(chain)).digest()
+        context = self._trusts.pop(key, None)
+        if context is None:
+            context = _tls_context(self._options)
+            try:
+                context.load_verify_locations(cadata=b"".join(chain))
+            except ssl.SSLError:
+                raise CallerError(
+                    "certificate_chain is no list of certificates: give each in DER"
+                ) from None
+        self._trusts[key] = context
+        if len(self._trusts) > TRUSTS_MAX:
+            self._trusts.popitem(last=False)
+        return context
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -335,6 +441,34 @@ def _checked(
         ranges=ranges,
         read_timeout_s=read_timeout_s,
     )
+
+
+def _difference(response: HttpResponse, known: KnownContent) -> str | None:
+    """Why an answer to a conditional request for byte 0 says that the content is another one."""
+    if response.status == 304:
+        return None
+    if response.status == 416:  # not even a first byte
+        before = known.content_length
+        return None if before == 0 else f"the source has no bytes now, and {before} before"
+    if response.status not in {200, 206}:
+        raise _refused(response, _status_text(response))
+    length = _length(response)
+    if response.status == 206:
+        length, _ = _partial(response, 0, 1)
+    before = known.content_length
+    if length is not None and before is not None and length != before:
+        return f"the source has {length} bytes now, and {before} before"
+    header = _response_header(response, None)
+    old_tag, new_tag = (strong_etag(one) for one in (known.response_header, header))
+    if old_tag is None or new_tag is None:
+        return "the source does not say that it is the same"
+    return None if old_tag == new_tag else f"its ETag is {new_tag} now, and {old_tag} before"
+
+
+def strong_etag(header: Mapping[str, str]) -> str | None:
+    """The ETag, if equal ones mean equal bytes (RFC 9110 §8.8.1); names in lower case."""
+    tag = header.get("etag")
+    return None if tag is None or tag.startswith("W/") else tag
 
 
 def _partial(response: HttpResponse, offset: int, end: int | None) -> tuple[int | None, int]:

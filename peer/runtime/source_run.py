@@ -19,13 +19,15 @@ from odonata.errors import (
     StorageError,
     is_retryable,
 )
+from odonata.wire.dragonfly.origin import origin_of_download
 from odonata.wire.message import Download, Piece, SourceAnswer, TrafficType
 from peer.core.effect import CancelReason, FetchSource, OpenSource, StopSource
 from peer.core.event import SourceEnded, SourceFailed, SourceOpened, SourcePieceStored
-from peer.runtime.port import SourceStream, StoredTask
+from peer.runtime.port import SourceOptions, SourceStream, StoredTask
 from peer.runtime.run_record import Try
 from peer.runtime.run_tools import RunPlace, storage_failed
 from peer.runtime.source import LimitedStream
+from peer.runtime.source_http import strong_etag
 
 STOPPED = "stopped"
 """Recorded of the piece that was on its way from the source when nobody needed it any more."""
@@ -82,7 +84,8 @@ class _SourceRun:
         self._tell = place.tell
         self._changed = place.changed
         self._url = download.url
-        self._header = _for_source(download.request_header)
+        self._header = for_source(download.request_header)
+        self._options = SourceOptions(**origin_of_download(download))
         self._orders: asyncio.Queue[FetchSource] = asyncio.Queue(1)
         self._record = place.record
         self._attempt: Try | None = None  # at the piece that is to come next
@@ -118,7 +121,9 @@ class _SourceRun:
     async def _ask(self, order: FetchSource | None) -> None:
         offset, end = self._bytes_of(order)
         try:
-            opened = await self._tools.source.open(self._url, self._header, offset=offset, end=end)
+            opened = await self._tools.source.open(
+                self._url, self._header, offset=offset, end=end, options=self._options
+            )
         except SourceError as error:
             if offset == 0 or error.status_code != 200:
                 raise
@@ -243,7 +248,7 @@ async def _fill(stream: LimitedStream, buffer: memoryview, attempt: Try | None) 
     return filled
 
 
-def _for_source(header: Mapping[str, str]) -> dict[str, str]:
+def for_source(header: Mapping[str, str]) -> dict[str, str]:
     """The user's headers but for Range: which bytes are asked for is the core's business."""
     return {name: value for name, value in header.items() if name.lower() != "range"}
 
@@ -259,15 +264,10 @@ def _other_content(task: StoredTask, stream: SourceStream) -> str | None:
     known, new = task.content_length, stream.content_length
     if known is not None and new is not None and known != new:
         return f"the source has {new} bytes now, and {known} before"
-    old_tag, new_tag = (_strong_etag(one.response_header) for one in (task, stream))
+    old_tag, new_tag = (strong_etag(one.response_header) for one in (task, stream))
     if old_tag is None or new_tag is None or old_tag == new_tag:
         return None
     return f"the source's ETag is {new_tag} now, and {old_tag} before"
-
-
-def _strong_etag(header: Mapping[str, str]) -> str | None:
-    tag = header.get("etag")
-    return None if tag is None or tag.startswith("W/") else tag
 
 
 def _wanted_bytes(position: int, piece_length: int, total: int | None) -> int:

@@ -1,8 +1,8 @@
 """dfdaemon.v2.DfdaemonUpload: what schedulers and other peers ask of this host.
 
 Pieces themselves travel by Vortex; here is who holds what, how busy the uplink is, and the
-scheduler's order to fetch something. What is not served (persistent and cache tasks, listing of
-folders) is answered UNIMPLEMENTED by the server.
+scheduler's order to fetch something. What is not served (persistent and cache tasks) is answered
+UNIMPLEMENTED by the server.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from odonata.wire.message import Piece
 from peer.runtime.host_info import HostReporter
 from peer.runtime.hub import Hub
 from peer.runtime.local_task import stat_task
+from peer.runtime.source_list import SourceLister
 from peer.runtime.task_admin import TaskAdmin
 from peer.runtime.task_stream import TaskStream
 
@@ -44,12 +45,14 @@ class UploadService:
         hub: Hub,
         reporter: HostReporter,
         admin: TaskAdmin,
+        lister: SourceLister,
         *,
         load_interval_s: float = LOAD_INTERVAL_S,
     ) -> None:
         self._hub = hub
         self._reporter = reporter
         self._admin = admin
+        self._lister = lister
         self._stream = TaskStream(hub, admin, reporter.facts.id)
         self._load_interval_s = load_interval_s
 
@@ -113,6 +116,11 @@ class UploadService:
         self, request: dfdaemon_pb2.StatTaskRequest, _context: Any
     ) -> common_pb2.Task:
         return await self._admin.stat(require_id("task_id", request.task_id))
+
+    async def ListTaskEntries(  # noqa: N802  # the rpc's name
+        self, request: dfdaemon_pb2.ListTaskEntriesRequest, _context: Any
+    ) -> dfdaemon_pb2.ListTaskEntriesResponse:
+        return await self._lister.answer(request)
 
     async def DeleteTask(  # noqa: N802  # the rpc's name
         self, request: dfdaemon_pb2.DeleteTaskRequest, _context: Any

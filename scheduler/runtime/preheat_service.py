@@ -190,7 +190,10 @@ class PreheatService:
         folders, seen, files = [request.url], {request.url}, list[str]()
         while folders:
             folder = folders.pop()
-            for entry in await self._entries(request, folder, task_id, end_s):
+            entries = list(await self._entries(request, folder, task_id, end_s))
+            # A daemon mostly names all that lies below, at any depth: such folders are known.
+            seen |= {f"{entry.url.rstrip('/').rpartition('/')[0]}/" for entry in entries}
+            for entry in entries:
                 if not entry.is_dir:
                     files.append(entry.url)
                 elif (url := f"{entry.url.rstrip('/')}/") not in seen:

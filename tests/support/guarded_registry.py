@@ -102,12 +102,21 @@ class GuardedRegistry:
         return f"{self.url}/v2/{repository}/blobs/{digest}"
 
     async def add(
-        self, repository: str, tag: str, layers: Sequence[bytes], architecture: str = "amd64"
+        self,
+        repository: str,
+        tag: str,
+        layers: Sequence[bytes],
+        architecture: str = "amd64",
+        titles: Sequence[str] = (),
     ) -> PushedImage:
-        """Store an image of these layers."""
+        """Store an image of these layers; with titles, for the first of them, an artifact."""
         config = json.dumps({"architecture": architecture, "os": "linux"}).encode()
         contents = {_digest(data): data for data in (config, *layers)}
-        descriptors = [{"digest": key, "size": len(contents[key])} for key in contents]
+        descriptors: list[dict[str, Any]] = [
+            {"digest": _digest(data), "size": len(data)} for data in (config, *layers)
+        ]
+        for one, title in zip(descriptors[1:], titles, strict=False):
+            one["annotations"] = {"org.opencontainers.image.title": title}
         manifest = {
             "schemaVersion": 2,
             "mediaType": MANIFEST_TYPE,

@@ -97,6 +97,7 @@ class OriginClient:
                 headers=self._request_headers(head),
                 data=body.sent() if body else None,
                 allow_redirects=False,
+                proxy=self._options.outgoing.for_host(address.host or ""),
             ) as response:
                 assert isinstance(response, HttpResponse), "the session's class"
                 await self._send_answer(response, conversation)

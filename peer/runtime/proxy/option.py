@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from odonata.wire.message import Value
+from peer.runtime.outgoing_proxy import NO_PROXY, OutgoingProxy
 
 
 class ProxyOptions(Value, frozen=True, kw_only=True):
@@ -22,6 +23,8 @@ class ProxyOptions(Value, frozen=True, kw_only=True):
     """Accept any certificate of an origin that is asked directly."""
     ca_file: Path | None = None
     """PEM file of authorities to trust besides the system's."""
+    outgoing: OutgoingProxy = NO_PROXY
+    """Through whom origins are asked directly; tunnels go straight to their host."""
     max_connections: int = 4096
     """Beyond it 503. A pull opens 3 to 10; full buffers are 0.8 MiB each."""
     head_bytes: int = 64 * 1024

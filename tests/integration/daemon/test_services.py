@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2
 from support.content import make_content
 from support.daemon import MIB, PATIENCE_S, daemon, get
 from support.origin import Manners, Origin
+from support.source_world import HdfsWorld
 
 from odonata.grpc_client import open_channel, target_of
 from odonata.grpc_stub import download_stub, health_stub, upload_stub
@@ -187,8 +188,30 @@ async def test_other_kinds_of_task_are_refused_by_name(local: Any, upload: Any) 
     call = local.DownloadTask(request("http://x.test/", type=common_pb2.CACHE))
     failure = await fails(call, grpc.StatusCode.INVALID_ARGUMENT)
     assert "CACHE" in (failure.details() or "")
-    entries = upload.ListTaskEntries(dfdaemon_pb2.ListTaskEntriesRequest())
-    await fails(entries, grpc.StatusCode.UNIMPLEMENTED)
+
+
+async def test_entries_of_an_origin_are_listed_on_both_ports(
+    local: Any, upload: Any, tmp_path: Path
+) -> None:
+    async with HdfsWorld(tmp_path) as world:
+        await world.fill({"a/b": b"1234", "a/c/d": b"5"})
+        hdfs = common_pb2.HDFS(delegation_token=world.options.delegation_token)
+        asked = dfdaemon_pb2.ListTaskEntriesRequest(url=world.url("a/"), hdfs=hdfs)
+        for service in (local, upload):
+            answer = await service.ListTaskEntries(asked)
+            assert answer.content_length == 5
+            assert [(one.url, one.content_length, one.is_dir) for one in answer.entries] == [
+                (world.url("a/b"), 4, False),
+                (world.url("a/c/"), 0, True),
+                (world.url("a/c/d"), 1, False),
+            ]
+        missing = dfdaemon_pb2.ListTaskEntriesRequest(url=world.url("no/"), hdfs=hdfs)
+        failure = await fails(local.ListTaskEntries(missing), grpc.StatusCode.INTERNAL)
+        details = dict(failure.trailing_metadata() or ())["grpc-status-details-bin"]
+        assert isinstance(details, bytes)
+        assert b'"status_code":404' in details
+    nothing = dfdaemon_pb2.ListTaskEntriesRequest()
+    await fails(upload.ListTaskEntries(nothing), grpc.StatusCode.INVALID_ARGUMENT)
 
 
 @pytest.mark.parametrize("service", ["", "dfdaemon.v2.DfdaemonUpload"])

@@ -345,7 +345,7 @@ async def test_signed_urls_arrive_byte_for_byte(origin: Origin, source: Sources)
 
 @pytest.mark.parametrize(
     "url",
-    ["", "/path", "ftp://host/x", "file:///etc/passwd", "http://", "http://h:99999/", "http://[::1",
+    ["", "/path", "gopher://host/x", "file:///etc/passwd", "http://", "http://h:99999/", "http://[::1",
      "http://host/a\r\nX-Evil: 1"],
 )  # fmt: skip
 async def test_what_is_no_url_of_ours_is_the_caller_s_mistake(source: Sources, url: str) -> None:

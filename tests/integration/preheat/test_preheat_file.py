@@ -20,6 +20,7 @@ from support.fake_seed import FakeSeed, serving_seed
 from support.origin import Manners, Origin
 from support.scheduler_client import connected, host, settings
 from support.scheduler_page import metric
+from support.source_world import S3World
 
 from odonata.errors import (
     DiskFullError,
@@ -199,12 +200,64 @@ async def test_a_folder_that_can_not_be_listed_is_the_callers_answer(
         assert caught.value.code() is code
 
 
-async def test_a_seed_of_ours_can_not_list_and_says_so(
+async def test_a_listing_to_the_depth_is_asked_for_once(app: SchedulerApp, stub: Any) -> None:
+    async with listing_seed(app) as (seed, lister):
+        base = "s3://bucket/model/"
+        lister.folders = {
+            base: [
+                entry(f"{base}a"),
+                entry(f"{base}sub/", is_dir=True),
+                entry(f"{base}sub/b"),
+                entry(f"{base}sub/below/", is_dir=True),
+                entry(f"{base}sub/below/c"),
+            ]
+        }
+        await preheat(app, stub, base)
+        assert [one.url for one in lister.listed] == [base]
+        assert sorted(one.url for one in seed.triggers) == [
+            f"{base}a",
+            f"{base}sub/b",
+            f"{base}sub/below/c",
+        ]
+
+
+async def test_a_folder_of_a_store_is_preheated_by_a_seed_of_ours(
+    app: SchedulerApp, stub: Any, seed: Daemon, peer: Daemon, tmp_path: Path
+) -> None:
+    contents = {
+        "model/weights one.bin": CONTENT,
+        "model/sub/config.json": b"{}",
+        "other/not this": b"no",
+    }
+    async with S3World(tmp_path) as world:
+        await world.fill(contents)
+        storage = common_pb2.ObjectStorage(
+            region=world.options.region,
+            endpoint=world.options.endpoint,
+            access_key_id=world.options.access_key_id,
+            access_key_secret=world.options.access_key_secret,
+        )
+        await preheat(app, stub, world.url("model/"), object_storage=storage)
+        assert app.preheats.counts.jobs == {("file", "success"): 1}
+        wanted = {world.url(path) for path in contents if path.startswith("model/")}
+        for url in wanted:
+            assert set(await stat(stub, url, object_storage=storage)) == {"host2"}
+        assert await stat(stub, world.url("other/not this"), object_storage=storage) == {}
+        listed = await stat(stub, world.url("model/"), object_storage=storage)
+        assert listed == {"host2": dict.fromkeys(wanted, True)}
+        # Without credentials a peer gets it from the seed alone.
+        url = world.url("model/weights one.bin")
+        output = await get(peer, url, tmp_path / "out", disable_back_to_source=True)
+        assert output.read_bytes() == CONTENT
+
+
+async def test_a_folder_of_a_web_server_can_not_be_listed(
     app: SchedulerApp, stub: Any, seed: Daemon
 ) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await preheat(app, stub, "http://origin.test/folder/")
-    assert "ListTaskEntries is not implemented" in (caught.value.details() or "")
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "http or https folder can't be listed" in (caught.value.details() or "")
 
 
 async def test_stopping_the_scheduler_ends_its_preheats(stub: Any, app: SchedulerApp) -> None:
