@@ -64,9 +64,9 @@ def say_task(message: dfdaemon_pb2.StatLocalTaskResponse, url: str, held_count: 
     if url:
         text = url.encode("utf-8", "replace")
         tag = TASK_URL_FIELD << 3 | _LENGTH_DELIMITED
-        extra += _varint(tag) + _varint(len(text)) + text
+        extra += varint(tag) + varint(len(text)) + text
     if held_count is not None:
-        extra += _varint(HELD_COUNT_FIELD << 3 | _VARINT) + _varint(held_count)
+        extra += varint(HELD_COUNT_FIELD << 3 | _VARINT) + varint(held_count)
     message.MergeFromString(extra)
 
 
