@@ -39,8 +39,8 @@ class Household(Protocol):
         """A run, not started. Raises CapacityError."""
         ...
 
-    def begun(self, task: StoredTask) -> Begun:
-        """The first event of a run."""
+    def begun(self, task: StoredTask, download: Download) -> Begun:
+        """The first event of a run for `download`."""
         ...
 
     def finished(self, task_id: str, peer_id: str, *, told: bool) -> None:
@@ -194,7 +194,7 @@ class SharedTask:
     async def _live(self, run: Run) -> None:
         run.outcome.add_done_callback(lambda _: self._ended(run))
         try:
-            await run.drive(self._house.begun(self.task))
+            await run.drive(self._house.begun(self.task, run.download))
         finally:
             self._driving -= 1
             self._ended(run)

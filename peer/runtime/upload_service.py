@@ -23,7 +23,7 @@ from odonata.wire.dragonfly import (
     require_id,
     wanted_pieces_from_wire,
 )
-from odonata.wire.dragonfly.feature import share_in
+from odonata.wire.dragonfly.feature import UNSIZED_STARTED, features_in, share_in
 from peer.runtime.host_info import HostReporter
 from peer.runtime.hub import Hub
 from peer.runtime.local_task import stat_task
@@ -63,7 +63,8 @@ class UploadService:
             need_piece_content=False,
             source_share=share_in(context.invocation_metadata()),
         )
-        await self._stream.serve(here, context, linger=True)
+        features = features_in(context.invocation_metadata()) & {UNSIZED_STARTED}
+        await self._stream.serve(here, context, linger=True, features=features)
 
     async def SyncPieces(  # noqa: N802  # the rpc's name
         self, request: dfdaemon_pb2.SyncPiecesRequest, _context: Any
