@@ -128,6 +128,17 @@ class AsyncClient:
         """The content as a file to read. Nothing is asked before the first read."""
         return AsyncReader(self._link, make_download(url, options), Supply())
 
+    async def open_part(
+        self, url: str, start: int = 0, length: int | None = None, **options: Unpack[Options]
+    ) -> AsyncReader:
+        """The same, for who reads these bytes in order, and no others (None: to the end).
+
+        Nothing else is fetched ahead. A digest is checked by `finish`, if all is read.
+        """
+        reader = AsyncReader(self._link, make_download(url, options), supply_for(start, length))
+        await reader.seek(start)
+        return reader
+
     async def stat(self, url: str, **options: Unpack[Options]) -> Stat:
         """What is known of the content, by this host, its peers or else the origin."""
         wish = part(make_download(url, options), ByteRange(start=0, length=1))
@@ -159,12 +170,10 @@ class AsyncClient:
 
     async def look(self, url: str, **options: Unpack[Options]) -> Listing:
         """What the origin says of `url` itself, and of what lies below it."""
-        make_download(url, options)  # checks
+        timeout_s = make_download(url, options).timeout_s
         request = list_request_to_wire(url, header_of(options), origin_options(options))
         async with self._link.explained():
-            answer = await self._link.stub.ListTaskEntries(
-                request, timeout=options.get("timeout_s")
-            )
+            answer = await self._link.stub.ListTaskEntries(request, timeout=timeout_s)
         return listing_from_wire(answer)
 
     # --- tasks ---

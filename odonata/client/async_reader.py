@@ -12,6 +12,7 @@ from odonata.client.answer import arrived_in, began_in, deadline_s, to_read
 from odonata.client.content_file import open_content_file, read_at
 from odonata.client.link import AsyncLink, next_of
 from odonata.client.supply import Ask, Supply
+from odonata.client.tally import Tally
 from odonata.client.wish import part
 from odonata.errors import CallerError, ProtocolError
 from odonata.wire.dragonfly import download_request_to_wire
@@ -39,6 +40,8 @@ class AsyncReader:
         self._closed = False
         self.task_id = ""
         """Known once something was read."""
+        self.tally = Tally()
+        """Where the bytes came from that were made to come until now."""
 
     # --- as a file ---
 
@@ -120,9 +123,7 @@ class AsyncReader:
         return count
 
     async def finish(self) -> None:
-        """Take the daemon's last word: what was read is checked against the digest, if one is
-        named.
-        """
+        """Take the daemon's last word: it checks the content if a digest is named."""
         async with self._link.explained():
             while self._call is not None:
                 await self._next()
@@ -155,7 +156,10 @@ class AsyncReader:
             self._link.files = False
             self._hang_up()
             return False
-        if self._supply.began(began.started, file, trusted=wish.digest is None):
+        self.tally.start(began.started)
+        held = self._supply.began(began.started, file, trusted=wish.digest is None)
+        if held is not None:
+            self.tally.add(held)
             self._hang_up()
         return True
 
@@ -165,7 +169,9 @@ class AsyncReader:
             self._call = None
             self._supply.ended()
         else:
-            self._supply.arrived(arrived_in(message))
+            arrived = arrived_in(message)
+            self._supply.arrived(arrived)
+            self.tally.add(arrived.piece)
 
     async def _take(self, start: int, count: int) -> bytes:
         if self._supply.in_file and count:

@@ -129,6 +129,17 @@ class Client:
         """The content as a file to read. Nothing is asked before the first read."""
         return Reader(self._link, make_download(url, options), Supply())
 
+    def open_part(
+        self, url: str, start: int = 0, length: int | None = None, **options: Unpack[Options]
+    ) -> Reader:
+        """The same, for who reads these bytes in order, and no others (None: to the end).
+
+        Nothing else is fetched ahead. A digest is checked by `finish`, if all is read.
+        """
+        reader = Reader(self._link, make_download(url, options), supply_for(start, length))
+        reader.seek(start)
+        return reader
+
     def stat(self, url: str, **options: Unpack[Options]) -> Stat:
         """What is known of the content, by this host, its peers or else the origin."""
         wish = part(make_download(url, options), ByteRange(start=0, length=1))
@@ -160,10 +171,10 @@ class Client:
 
     def look(self, url: str, **options: Unpack[Options]) -> Listing:
         """What the origin says of `url` itself, and of what lies below it."""
-        make_download(url, options)  # checks
+        timeout_s = make_download(url, options).timeout_s
         request = list_request_to_wire(url, header_of(options), origin_options(options))
         with self._link.explained():
-            answer = self._link.stub.ListTaskEntries(request, timeout=options.get("timeout_s"))
+            answer = self._link.stub.ListTaskEntries(request, timeout=timeout_s)
         return listing_from_wire(answer)
 
     # --- tasks ---

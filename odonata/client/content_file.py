@@ -7,6 +7,8 @@ container. Whoever may not open it has the bytes sent instead.
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
+from contextlib import contextmanager
 
 from odonata.errors import StorageError
 from odonata.wire.dragonfly.extension import ContentFile
@@ -29,25 +31,28 @@ def open_content_file(told: ContentFile | None) -> int | None:
 
 def read_at(fd: int, start: int, length: int) -> bytes:
     """`length` bytes from `start` on. Raises StorageError."""
-    data = _checked(os.pread, fd, length, start)
-    while len(data) < length:  # Linux gives at most 2 GiB at once
-        more: bytes = _checked(os.pread, fd, length - len(data), start + len(data))
-        if not more:
-            raise StorageError("the daemon's file is shorter than it says: ask again")
-        data += more
+    with _explained():
+        data = os.pread(fd, length, start)
+        while len(data) < length:  # Linux gives at most 2 GiB at once
+            more = os.pread(fd, length - len(data), start + len(data))
+            if not more:
+                raise StorageError("the daemon's file is shorter than it says: ask again")
+            data += more
     return data
 
 
 def read_into(fd: int, buffer: memoryview, start: int) -> int:
     """As many bytes as come at once, at least one. Raises StorageError."""
-    count = _checked(os.preadv, fd, [buffer], start)
+    with _explained():
+        count = os.preadv(fd, [buffer], start)
     if not count:
         raise StorageError("the daemon's file is shorter than it says: ask again")
     return count
 
 
-def _checked(call, *arguments):
+@contextmanager
+def _explained() -> Generator[None]:
     try:
-        return call(*arguments)
+        yield
     except OSError as error:
         raise StorageError(f"the daemon's file can't be read: {error.strerror}") from error

@@ -29,8 +29,9 @@ SOCKET_VARIABLE = "ODONATA_DAEMON_SOCKET"
 def find_endpoint(
     endpoint: Path | str | None = None, environ: Mapping[str, str] = os.environ
 ) -> Path:
-    """The daemon's unix socket: as given, else $ODONATA_DAEMON_SOCKET, else where a daemon of this
-    user makes it if it is not told otherwise.
+    """The daemon's unix socket: as given, else $ODONATA_DAEMON_SOCKET, else the default.
+
+    That is where a daemon of this user makes it if it is not told otherwise.
     """
     told = endpoint or environ.get(SOCKET_VARIABLE)
     if told:

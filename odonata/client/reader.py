@@ -140,9 +140,7 @@ class Reader(io.RawIOBase):
         return count
 
     def finish(self) -> None:
-        """Take the daemon's last word: what was read is checked against the digest, if one is
-        named.
-        """
+        """Take the daemon's last word: it checks the content if a digest is named."""
         with self._lock, self._link.explained():
             while self._call is not None:
                 self._next()
@@ -175,7 +173,7 @@ class Reader(io.RawIOBase):
             self._link.files = False
             self._hang_up()
             return False
-        if self._supply.began(began.started, file, trusted=wish.digest is None):
+        if self._supply.began(began.started, file, trusted=wish.digest is None) is not None:
             self._hang_up()
         return True
 

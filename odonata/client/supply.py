@@ -16,7 +16,7 @@ from odonata.piece import PIECE_LENGTH_MIN
 from odonata.wire.dragonfly import PieceArrived, TaskStarted
 from odonata.wire.dragonfly.extension import ContentFile
 from odonata.wire.dragonfly.parent import content_length_from_wire
-from odonata.wire.message import ByteRange, Value
+from odonata.wire.message import ByteRange, Piece, TrafficType, Value
 
 WINDOW_BYTES: Final = PIECE_LENGTH_MIN
 """Asked for around a first read: the daemon fetches whole pieces anyway, and none is shorter."""
@@ -83,11 +83,14 @@ class Supply:
         self._low = self._high = 0 if ask.range is None else ask.range.start
         self._end = None if ask.range is None else ask.range.start + ask.range.length
 
-    def began(self, started: TaskStarted, file: ContentFile | None, *, trusted: bool) -> bool:
+    def began(
+        self, started: TaskStarted, file: ContentFile | None, *, trusted: bool
+    ) -> Piece | None:
         """The first answer; `file`: what is read from, if anything is.
 
-        `trusted`: nothing is left to be checked at the end. True: the rest of the answer is not
-        needed. Raises SourceError: it is another content than before.
+        `trusted`: nothing is left to be checked at the end. Returned is what is at hand already, if
+        that is all that was asked for; then the rest of the answer is not needed. Raises
+        SourceError: it is another content than before.
         """
         length = content_length_from_wire(started.content_length, len(started.pieces))
         changed = self.content_length is not None and length not in {None, self.content_length}
@@ -97,10 +100,11 @@ class Supply:
         self._file = file or self._file
         self.in_file = file is not None
         if not (self.in_file and started.is_finished and trusted) or length is None:
-            return False
+            return None
         self._high = length if self._end is None else min(self._end, length)
         self._running = False
-        return True
+        held = self._high - self._low
+        return Piece(number=0, offset=self._low, length=held, traffic_type=TrafficType.LOCAL_PEER)
 
     def arrived(self, step: PieceArrived) -> None:
         """More is at hand. Raises ProtocolError."""

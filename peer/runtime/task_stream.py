@@ -43,8 +43,8 @@ from peer.runtime.task_admin import TaskAdmin
 from peer.runtime.view import View
 
 CONTENT_STEP_BYTES: Final = PIECE_LENGTH_MIN
-"""Content in one message to a reader in order, at most: pieces of 64 MiB, each copied three times on
-its way, would fill the memory of both ends. Enough to hide what a message costs."""
+"""Content in one message to a reader in order, at most: pieces of 64 MiB, copied three times on
+their way, would fill the memory of both ends. Enough to hide what a message costs."""
 
 
 class TaskStream:

@@ -143,10 +143,10 @@ def command(*arguments: str) -> list[str]:
     """The console script, without being installed."""
     start = (
         "import click; from odonata.cli import CommandGroup\n"
-        "import peer.command, scheduler.command\n"
+        "import peer.command, peer.get_command, scheduler.command\n"
         "class Group(CommandGroup):\n"
         "    def get_command(self, ctx, name):\n"
-        "        return {'daemon': peer.command.daemon, 'get': peer.command.get,\n"
+        "        return {'daemon': peer.command.daemon, 'get': peer.get_command.get,\n"
         "                'preheat': scheduler.command.preheat,\n"
         "                'scheduler': scheduler.command.scheduler}[name]\n"
         "    def list_commands(self, ctx): return ['daemon', 'get', 'preheat', 'scheduler']\n"

@@ -83,11 +83,17 @@ async def test_a_socket_that_nobody_listens_on_is_no_daemon_either(tmp_path: Pat
 async def test_what_the_origin_refuses_is_said_with_its_status(
     status: int, hint: str, one: Daemon, origin: Origin, tmp_path: Path
 ) -> None:
-    url = origin.add("/blob", b"", Manners(status=status)) + "?token=secret"
+    manners = Manners(status=status, header={"X-Why": "because", "Set-Cookie": "a=secret"})
+    url = origin.add("/blob", b"", manners) + "?token=secret"
     code, said = await get(one, url, tmp_path / "out")
     assert code == 1
-    assert str(status) in said_once(said)
-    assert hint in said
+    headline, bad_status, message, header, *fields = said.splitlines()
+    assert headline == f"odonata: can't get '{origin.url('/blob')}'"
+    assert bad_status == f"odonata: Bad Status Code: {status}"
+    assert message.startswith("odonata: Message: ")
+    assert hint in message
+    assert header == "odonata: Header:"
+    assert "odonata:   x-why: because" in [field.lower() for field in fields]
     assert "secret" not in said
     assert not (tmp_path / "out").exists()
 
