@@ -64,11 +64,16 @@ def plan_folder(
 
 
 def _path_of(folder: str, url: str) -> PurePosixPath:
+    if url == folder:  # no folder, but one content
+        return _checked(url, folder, unquote(url.partition("?")[0].rpartition("/")[2]))
     root = folder_url(folder)
     below = url.removeprefix(root).partition("?")[0].rstrip("/")
-    path = PurePosixPath(unquote(below))
-    outside = below == url.rstrip("/") or path.is_absolute() or ".." in path.parts
-    if outside or not path.parts or "\0" in str(path):
+    return _checked(url, folder, "/" if below == url.rstrip("/") else unquote(below))
+
+
+def _checked(url: str, folder: str, name: str) -> PurePosixPath:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in str(path):
         raise CallerError(f"{url!r} does not lie below {folder}: the listing can't be trusted")
     return path
 

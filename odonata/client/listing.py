@@ -1,6 +1,7 @@
 """What lies below a URL: how far to look, and what was found. Pure: who asks is given answers.
 
-An origin may name one level at a time or everything at once; both make the same list.
+An origin may name one level at a time or everything at once; both make the same list. A URL that
+names one content is its only entry.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ class Walk:
     """Ask `next_url` until it is None, each time hand the answer to `found`; then see `entries`."""
 
     def __init__(self, url: str, *, recursive: bool, max_entries: int = MAX_ENTRIES) -> None:
+        self._url = url
         self._root = folder_url(url)
         self._recursive = recursive
         self._max_entries = max_entries
@@ -32,15 +34,19 @@ class Walk:
 
     def found(self, url: str, listing: Listing) -> None:
         """What an origin said of `url`. Raises CapacityError."""
-        self._asked.add(folder_url(url))
-        within = {folder_url(entry.url) for entry in listing.entries if not entry.is_dir}
+        root = folder_url(url)
+        self._asked.add(root)
+        is_deep = any("/" in _below(root, entry).rstrip("/") for entry in listing.entries)
         for entry in listing.entries:
-            self._keep(entry, is_answered=_has_below(folder_url(entry.url), within))
+            self._keep(entry, is_deep=is_deep)
 
-    def _keep(self, entry: Entry, *, is_answered: bool) -> None:
+    def _keep(self, entry: Entry, *, is_deep: bool) -> None:
+        if entry.url == self._url and not entry.is_dir:
+            self._entries[entry.url] = entry
+            return
         name = folder_url(entry.url) if entry.is_dir else entry.url
-        below = name.removeprefix(self._root)
-        if below in {"", name}:
+        below = _below(self._root, entry)
+        if not below:
             return  # the folder itself, or something outside of it
         first, slash, rest = below.partition("/")
         if not self._recursive and rest:
@@ -51,7 +57,7 @@ class Walk:
                 f"more than {self._max_entries} entries below {self._root}: ask for less"
             )
         self._entries.setdefault(name, entry)
-        if self._recursive and entry.is_dir and not is_answered and name not in self._asked:
+        if self._recursive and entry.is_dir and not is_deep and name not in self._asked:
             self._asked.add(name)
             self._to_ask.append(name)
 
@@ -66,5 +72,6 @@ def folder_url(url: str) -> str:
     return url if url.endswith("/") else f"{url}/"
 
 
-def _has_below(folder: str, names: set[str]) -> bool:
-    return any(name.startswith(folder) and name != folder for name in names)
+def _below(root: str, entry: Entry) -> str:
+    name = folder_url(entry.url) if entry.is_dir else entry.url
+    return name.removeprefix(root) if name.startswith(root) else ""
