@@ -26,13 +26,13 @@ from fsspec.implementations.chained import ChainedFileSystem
 from fsspec.utils import isfilelike, stringify_path
 
 from odonata.client.blocking_client import Client
-from odonata.client.inner_option import options_of, scheme_of
+from odonata.client.inner_option import authority_of, options_of, scheme_of
 from odonata.client.reader import Reader
 from odonata.client.tally import Progress
 from odonata.client.wish import Options, make_download
 from odonata.errors import CallerError, NotFoundError, OdonataError, SourceError, StorageError
 from odonata.wire.dragonfly import shown_url
-from odonata.wire.dragonfly.origin import Entry, Hdfs, ModelHub, ObjectStorage
+from odonata.wire.dragonfly.origin_option import Entry, Hdfs, ModelHub, ObjectStorage
 
 PROTOCOL: Final = "odonata"
 CONCURRENCY: Final = 16
@@ -78,7 +78,11 @@ class OdonataFileSystem(ChainedFileSystem):  # type: ignore[misc]  # fsspec ship
         super().__init__()
         del fo  # every path comes with its own name
         self._inner = None if target_protocol is None else scheme_of(target_protocol)
-        told = {} if target_protocol is None else options_of(target_protocol, target_options or {})
+        self._before = "" if self._inner is None else f"{self._inner}://"
+        told: Options = {}
+        if target_protocol is not None:
+            self._before += authority_of(target_protocol, target_options or {})
+            told = options_of(target_protocol, target_options or {})
         self._options = cast("Options", {**told, **_structs(options)})
         make_download("http://x.invalid/", self._options)  # raises if an option is wrong
         self._client = Client(endpoint)
@@ -107,12 +111,11 @@ class OdonataFileSystem(ChainedFileSystem):  # type: ignore[misc]  # fsspec ship
             raise CallerError(
                 f"{name!r} is no URL: write odonata://https://host/path, or odonata::s3://bucket/key"
             )
-        return f"{self._inner}://{name}"
+        return self._before + name
 
     def _name(self, url: str, like: str) -> str:
         """How the caller, who wrote `like`, writes `url`."""
-        name = url if "://" in like else url.partition("://")[2]
-        return name.rstrip("/")
+        return (url if "://" in like else url.removeprefix(self._before)).rstrip("/")
 
     # --- what is there ---
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
+from urllib.parse import quote
 
 from odonata.client.wish import Options
 from odonata.errors import CallerError
-from odonata.wire.dragonfly.origin import Hdfs, ModelHub, ObjectStorage
+from odonata.wire.dragonfly.origin_option import Hdfs, ModelHub, ObjectStorage
 
 # Options of that filesystem -> fields of ObjectStorage.
 _S3: Final = {
@@ -42,6 +43,9 @@ _STORES: Final = {
 _SCHEMES: Final = {"gcs": "gs", "abfs": "abs", "az": "abs", "s3a": "s3", "webhdfs": "hdfs"}
 _SCHEMES_OF_WEB: Final = frozenset({"http", "https"})
 
+_WITH_HOST: Final = frozenset({"ftp", "hdfs", "webhdfs"})
+_AUTHORITY: Final = frozenset({"host", "port", "username", "password"})
+
 # How that filesystem works inside, which is the daemon's business here.
 _MEANINGLESS: Final = frozenset(
     {
@@ -68,6 +72,17 @@ def scheme_of(protocol: str) -> str:
     return _SCHEMES.get(protocol, protocol)
 
 
+def authority_of(protocol: str, told: Mapping[str, Any]) -> str:
+    """What stands between `://` and the path, where the inner filesystem takes it as options."""
+    if protocol not in _WITH_HOST or not told.get("host"):
+        return ""
+    user, password = (told.get(name) or "" for name in ("username", "password"))
+    login = quote(str(user), safe="")
+    login += f":{quote(str(password), safe='')}" if password else ""
+    port = f":{told['port']}" if told.get("port") else ""
+    return f"{login}@{told['host']}{port}" if login else f"{told['host']}{port}"
+
+
 def options_of(protocol: str, told: Mapping[str, Any]) -> Options:
     """What a request says. Raises CallerError, naming the option."""
     flat = dict(told)
@@ -75,6 +90,8 @@ def options_of(protocol: str, told: Mapping[str, Any]) -> Options:
     flat.update(client)
     said = {name: value for name, value in flat.items() if name not in _MEANINGLESS}
     said = {name: value for name, value in said.items() if value is not None}
+    if protocol in _WITH_HOST:
+        said = {name: value for name, value in said.items() if name not in _AUTHORITY}
     if protocol in _STORES:
         return {"object_storage": _store(protocol, said)}
     if protocol in _SCHEMES_OF_WEB:

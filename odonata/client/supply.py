@@ -114,13 +114,12 @@ class Supply:
                 f"the daemon named bytes from {piece.offset} on, not from {self._high}: "
                 "it does not serve readers in order; use a daemon of this version"
             )
+        if not self.in_file:
+            if step.content is None or len(step.content) != piece.length:
+                raise ProtocolError("the daemon sent another number of bytes than it named")
+            self._low = piece.offset
+            self._chunk = step.content
         self._high = piece.offset + piece.length
-        if self.in_file:
-            return
-        if step.content is None or len(step.content) != piece.length:
-            raise ProtocolError("the daemon sent another number of bytes than it named")
-        self._low = piece.offset
-        self._chunk = step.content
 
     def ended(self) -> None:
         """The running call is over. Raises ProtocolError if it brought less than it had to."""

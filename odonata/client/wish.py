@@ -14,7 +14,7 @@ from odonata.errors import CallerError
 from odonata.ids import DEFAULT_FILTERED_QUERY_PARAMS
 from odonata.wire.dragonfly import download_from_wire
 from odonata.wire.dragonfly.feature import NO_P2P
-from odonata.wire.dragonfly.origin import (
+from odonata.wire.dragonfly.origin_option import (
     Hdfs,
     ModelHub,
     ObjectStorage,

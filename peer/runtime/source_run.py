@@ -82,6 +82,7 @@ class _SourceRun:
         self._tell = place.tell
         self._changed = place.changed
         self._url = download.url
+        self._chosen_piece_length = download.piece_length
         self._header = _for_source(download.request_header)
         self._orders: asyncio.Queue[FetchSource] = asyncio.Queue(1)
         self._record = place.record
@@ -152,7 +153,7 @@ class _SourceRun:
     def _offset_of(self, number: int) -> int:
         if number == 0:
             return 0
-        piece_length = self._task.piece_length
+        piece_length = self._task.piece_length or self._chosen_piece_length
         assert piece_length is not None, "a run that does not begin at 0 knows the piece length"
         return number * piece_length
 
