@@ -43,10 +43,11 @@ class AsyncClient:
     """For one event loop. Any number of calls at once; each holds what it was asked for, no more.
 
     `endpoint`: the daemon's unix socket; None: $ODONATA_DAEMON_SOCKET, else the usual place.
+    `files` False: have bytes sent, though the daemon's files could be opened here.
     """
 
-    def __init__(self, endpoint: Path | str | None = None) -> None:
-        self._link = AsyncLink(endpoint)
+    def __init__(self, endpoint: Path | str | None = None, *, files: bool = True) -> None:
+        self._link = AsyncLink(endpoint, files=files)
 
     async def __aenter__(self) -> Self:
         return self

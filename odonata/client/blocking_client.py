@@ -44,10 +44,11 @@ class Client:
     """For any number of threads, each call in its own. Each holds what it was asked for, no more.
 
     `endpoint`: the daemon's unix socket; None: $ODONATA_DAEMON_SOCKET, else the usual place.
+    `files` False: have bytes sent, though the daemon's files could be opened here.
     """
 
-    def __init__(self, endpoint: Path | str | None = None) -> None:
-        self._link = Link(endpoint)
+    def __init__(self, endpoint: Path | str | None = None, *, files: bool = True) -> None:
+        self._link = Link(endpoint, files=files)
 
     def __enter__(self) -> Self:
         return self

@@ -75,7 +75,7 @@ def explain(failure: Failure, endpoint: Path) -> OdonataError:
     detail = error.detail.removeprefix("daemon: ")
     if isinstance(error, SourceError):
         return SourceError(detail, status_code=error.status_code, header=error.header)
-    if failure.code() is grpc.StatusCode.UNAVAILABLE and not _is_ours(failure):
+    if is_gone(failure):
         return UnavailableError(
             f"the daemon at {endpoint} went away ({detail}): what arrived is kept, so asking again "
             "goes on from there once it runs"
@@ -85,6 +85,7 @@ def explain(failure: Failure, endpoint: Path) -> OdonataError:
     return type(error)(detail)
 
 
-def _is_ours(failure: Failure) -> bool:
-    """A program of ours said it, not gRPC."""
-    return any(key == CODE_KEY for key, _ in failure.trailing_metadata() or ())
+def is_gone(failure: Failure) -> bool:
+    """The connection is lost: gRPC says so, not a daemon that could not reach something itself."""
+    said = any(key == CODE_KEY for key, _ in failure.trailing_metadata() or ())
+    return failure.code() is grpc.StatusCode.UNAVAILABLE and not said

@@ -86,7 +86,7 @@ def authority_of(protocol: str, told: Mapping[str, Any]) -> str:
 def options_of(protocol: str, told: Mapping[str, Any]) -> Options:
     """What a request says. Raises CallerError, naming the option."""
     flat = dict(told)
-    client = flat.pop("client_kwargs", None) or {}
+    client: Mapping[str, Any] = flat.pop("client_kwargs", None) or {}
     flat.update(client)
     said = {name: value for name, value in flat.items() if name not in _MEANINGLESS}
     said = {name: value for name, value in said.items() if value is not None}

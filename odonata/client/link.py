@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,20 +17,21 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from odonata.client.endpoint import check_endpoint, explain, find_endpoint
+from odonata.client.endpoint import check_endpoint, explain, find_endpoint, is_gone
 from odonata.errors import UnavailableError
 from odonata.grpc_client import closing_is_unavailable, open_blocking_channel, open_channel
 from odonata.grpc_stub import download_stub
 
-Metadata = Sequence[tuple[str, str]]
+_aio: Any = grpc.aio  # it ships without types
+_EOF = _aio.EOF
 
 
 class AsyncLink:
     """For one event loop: that on which it is first used."""
 
-    def __init__(self, endpoint: Path | str | None) -> None:
+    def __init__(self, endpoint: Path | str | None, *, files: bool = True) -> None:
         self.endpoint = find_endpoint(endpoint)
-        self.files = True
+        self.files = files
         """The daemon's files can be opened here, as far as we know."""
         self._channel: grpc.aio.Channel | None = None
 
@@ -45,11 +46,12 @@ class AsyncLink:
     @asynccontextmanager
     async def explained(self) -> AsyncGenerator[None]:
         """Around calls: their failures as OdonataError."""
+        channel = self._channel
         try:
             with closing_is_unavailable(f"the daemon at {self.endpoint}"):
                 yield
         except grpc.aio.AioRpcError as failure:
-            if failure.code() is grpc.StatusCode.UNAVAILABLE:
+            if is_gone(failure) and channel in {None, self._channel}:
                 await self.close()
             raise explain(failure, self.endpoint) from failure
 
@@ -63,9 +65,9 @@ class AsyncLink:
 class Link:
     """For any thread. After a fork the child opens its own."""
 
-    def __init__(self, endpoint: Path | str | None) -> None:
+    def __init__(self, endpoint: Path | str | None, *, files: bool = True) -> None:
         self.endpoint = find_endpoint(endpoint)
-        self.files = True
+        self.files = files
         """The daemon's files can be opened here, as far as we know."""
         self._lock = threading.Lock()
         self._channel: grpc.Channel | None = None
@@ -84,11 +86,12 @@ class Link:
     @contextmanager
     def explained(self) -> Generator[None]:
         """Around calls: their failures as OdonataError."""
+        channel = self._channel
         try:
             yield
         except grpc.RpcError as failure:
             told: Any = failure  # a call, too: it has a code
-            if told.code() is grpc.StatusCode.UNAVAILABLE:
+            if is_gone(told) and channel in {None, self._channel}:
                 self.close()
             raise explain(told, self.endpoint) from failure
         except ValueError as error:
@@ -109,7 +112,7 @@ class Link:
 async def next_of(call: Any) -> Any:
     """The next message of a call with asyncio; None: there are no more."""
     message = await call.read()
-    return None if message is grpc.aio.EOF else message
+    return None if message is _EOF else message
 
 
 @contextmanager

@@ -201,13 +201,22 @@ def daemon_arguments(folder: Path, number: int, **more: Any) -> list[str]:
 
 async def run(*arguments: str) -> tuple[int, str]:
     """Run a command to its end; exit code and stderr."""
+    code, _, err = await run_with_output(*arguments)
+    return code, err
+
+
+async def run_with_output(*arguments: str) -> tuple[int, bytes, str]:
+    """Run a command to its end; exit code, stdout and stderr."""
     child = await asyncio.create_subprocess_exec(
-        *command(*arguments), stderr=asyncio.subprocess.PIPE, env=environment()
+        *command(*arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment(),
     )
     async with asyncio.timeout(PATIENCE_S):
-        _, err = await child.communicate()
+        out, err = await child.communicate()
     assert child.returncode is not None
-    return child.returncode, err.decode()
+    return child.returncode, out, err.decode()
 
 
 async def watch(one: Daemon | Path, url: str, output: Path) -> AsyncGenerator[Piece]:

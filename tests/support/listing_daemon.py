@@ -5,7 +5,7 @@ What an origin names may be anything, also what no honest one would.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ class ListingService:
     Only http URLs have contents.
     """
 
-    def __init__(self, stub: Any, entries: dict[str, Sequence[dfdaemon_pb2.Entry]]) -> None:
+    def __init__(self, stub: Any, entries: Mapping[str, Sequence[dfdaemon_pb2.Entry]]) -> None:
         self._stub = stub
         self._entries = entries
         self.asked: list[dfdaemon_pb2.ListTaskEntriesRequest] = []
@@ -50,7 +50,7 @@ class ListingService:
 
 @asynccontextmanager
 async def listing_daemon(
-    socket_path: Path, real: Path, entries: dict[str, Sequence[dfdaemon_pb2.Entry]]
+    socket_path: Path, real: Path, entries: Mapping[str, Sequence[dfdaemon_pb2.Entry]]
 ) -> AsyncGenerator[ListingService]:
     """Serves on `socket_path`, and asks the daemon at `real`."""
     async with open_channel(f"unix:{real}") as channel:

@@ -19,7 +19,6 @@ from support.eventually import eventually
 from support.origin import Manners, Origin
 
 from odonata.client import AsyncClient, Client, ObjectStorage, Progress
-from odonata.client.link import AsyncLink, Link
 from odonata.errors import (
     AlreadyExistsError,
     CallerError,
@@ -37,19 +36,12 @@ Call = Callable[..., Awaitable[Any]]
 """A method of a client, by name."""
 
 
-def _without_files(link: AsyncLink | Link) -> None:
-    """As for a client in a container that does not see the daemon's files."""
-    link.files = False
-
-
 @pytest.fixture(params=["asyncio", "asyncio, sent", "blocking", "blocking, sent"])
 async def call(request: pytest.FixtureRequest, one: Daemon) -> AsyncIterator[Call]:
-    """The same tests for both clients, and both ways of the bytes."""
+    """Both clients, and both ways of the bytes: from the daemon's file, or sent."""
     kind: str = request.param
     if kind.startswith("asyncio"):
-        async with AsyncClient(one.socket_path) as client:
-            if kind.endswith("sent"):
-                _without_files(client._link)
+        async with AsyncClient(one.socket_path, files=not kind.endswith("sent")) as client:
 
             async def call(name: str, *args: Any, **kwargs: Any) -> Any:
                 async with asyncio.timeout(PATIENCE_S):
@@ -57,9 +49,7 @@ async def call(request: pytest.FixtureRequest, one: Daemon) -> AsyncIterator[Cal
 
             yield call
         return
-    with Client(one.socket_path) as blocking:
-        if kind.endswith("sent"):
-            _without_files(blocking._link)
+    with Client(one.socket_path, files=not kind.endswith("sent")) as blocking:
 
         async def call_blocking(name: str, *args: Any, **kwargs: Any) -> Any:
             async with asyncio.timeout(PATIENCE_S):
@@ -138,8 +128,7 @@ async def test_pieces_of_64_mib_pass(one: Daemon, origin: Origin) -> None:
     content = os.urandom(MIB) * 130
     url = origin.add("/big", content)
     for files in (False, True):
-        async with AsyncClient(one.socket_path) as client:
-            client._link.files = files
+        async with AsyncClient(one.socket_path, files=files) as client:
             assert await client.read(url, piece_length=64 * MIB) == content
             with_edges = await client.read(url, 64 * MIB - 1, 2, piece_length=64 * MIB)
             assert with_edges == content[64 * MIB - 1 : 64 * MIB + 1]
@@ -179,9 +168,12 @@ async def test_a_hundred_threads_read_through_one_client(one: Daemon, origin: Or
 
 
 @pytest.mark.parametrize("files", [True, False])
-async def test_a_reader_is_a_file(files: bool, client: AsyncClient, origin: Origin) -> None:
-    client._link.files = files
-    async with await client.open(origin.add("/blob", CONTENT)) as reader:
+async def test_a_reader_is_a_file(files: bool, one: Daemon, origin: Origin) -> None:
+    url = origin.add("/blob", CONTENT)
+    async with (
+        AsyncClient(one.socket_path, files=files) as client,
+        await client.open(url) as reader,
+    ):
         assert await reader.read(10) == CONTENT[:10]
         assert await reader.seek(-10, os.SEEK_END) == len(CONTENT) - 10
         assert await reader.read() == CONTENT[-10:]
@@ -199,8 +191,7 @@ async def test_a_blocking_reader_is_a_file(files: bool, one: Daemon, origin: Ori
     url = origin.add("/blob", CONTENT)
 
     def use() -> None:
-        with Client(one.socket_path) as client:
-            client._link.files = files
+        with Client(one.socket_path, files=files) as client:
             with client.open(url) as reader:
                 assert reader.read(10) == CONTENT[:10]
                 assert reader.seek(-10, os.SEEK_END) == len(CONTENT) - 10
@@ -376,8 +367,7 @@ async def test_a_daemon_that_dies_in_mid_read_is_an_error_and_no_hang(
     gate = asyncio.Event()
     url = origin.add("/blob", CONTENT, Manners(gate=gate))
     socket_path = tmp_path / "run2" / "d.sock"
-    client, blocking = AsyncClient(socket_path), Client(socket_path)
-    client._link.files = blocking._link.files = files
+    client, blocking = AsyncClient(socket_path, files=files), Client(socket_path, files=files)
     async with asyncio.timeout(PATIENCE_S):
         async with process(*daemon_arguments(tmp_path, 2)) as dying:
             reading = [

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import importlib
 import io
 import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pandas as pd
-import pyarrow.dataset as pad
-import pyarrow.parquet as pq
 import pytest
 from support.content import make_content
 from support.daemon import MIB, PATIENCE_S
@@ -28,13 +26,19 @@ CONTENT = make_content(9 * MIB + 3)
 FRAME = pd.DataFrame({"number": range(100_000), "name": [f"n{n}" for n in range(100_000)]})
 
 
+# These ship no types.
+fsspec: Any = importlib.import_module("fsspec")
+pad: Any = importlib.import_module("pyarrow.dataset")
+pq: Any = importlib.import_module("pyarrow.parquet")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _registered() -> None:
     register()
 
 
 @pytest.fixture
-def fs(one: Daemon) -> OdonataFileSystem:
+def fs(one: Daemon) -> Any:
     made = fsspec.filesystem("odonata", endpoint=str(one.socket_path))
     assert isinstance(made, OdonataFileSystem)
     return made
@@ -57,9 +61,7 @@ async def test_pandas_reads_csv_and_parquet(form: str, one: Daemon, origin: Orig
     assert (await used(lambda: pd.read_parquet(parquet_url, storage_options=options))).equals(FRAME)
 
 
-async def test_pyarrow_reads_a_column_without_the_rest(
-    fs: OdonataFileSystem, origin: Origin
-) -> None:
+async def test_pyarrow_reads_a_column_without_the_rest(fs: Any, origin: Origin) -> None:
     parquet = io.BytesIO()
     FRAME.to_parquet(parquet)
     url = origin.add("/f.parquet", parquet.getvalue())
@@ -69,7 +71,7 @@ async def test_pyarrow_reads_a_column_without_the_rest(
     assert dataset.num_rows == 100_000
 
 
-async def test_parts_are_read_as_fsspec_counts_them(fs: OdonataFileSystem, origin: Origin) -> None:
+async def test_parts_are_read_as_fsspec_counts_them(fs: Any, origin: Origin) -> None:
     url = origin.add("/blob", CONTENT)
 
     def use() -> None:
@@ -90,9 +92,7 @@ async def test_parts_are_read_as_fsspec_counts_them(fs: OdonataFileSystem, origi
     await used(use)
 
 
-async def test_what_is_not_there_is_said_as_files_say_it(
-    fs: OdonataFileSystem, origin: Origin
-) -> None:
+async def test_what_is_not_there_is_said_as_files_say_it(fs: Any, origin: Origin) -> None:
     url = origin.add("/blob", CONTENT)
     closed = origin.add("/closed", b"", Manners(status=403))
     broken = origin.add("/broken", b"", Manners(status=501))
@@ -116,7 +116,7 @@ async def test_what_is_not_there_is_said_as_files_say_it(
     await used(use)
 
 
-async def test_files_are_files(fs: OdonataFileSystem, origin: Origin) -> None:
+async def test_files_are_files(fs: Any, origin: Origin) -> None:
     url = origin.add("/lines", b"one\ntwo\nthree\n")
     empty = origin.add("/empty")
 
@@ -135,9 +135,7 @@ async def test_files_are_files(fs: OdonataFileSystem, origin: Origin) -> None:
     await used(use)
 
 
-async def test_the_daemon_writes_what_is_got(
-    fs: OdonataFileSystem, origin: Origin, tmp_path: Path
-) -> None:
+async def test_the_daemon_writes_what_is_got(fs: Any, origin: Origin, tmp_path: Path) -> None:
     url = origin.add("/blob", CONTENT)
     callback = fsspec.callbacks.Callback()
 
@@ -154,11 +152,11 @@ async def test_the_daemon_writes_what_is_got(
     assert (tmp_path / "new" / "out").read_bytes() == CONTENT
 
 
-async def test_nothing_is_written(fs: OdonataFileSystem, origin: Origin) -> None:
+async def test_nothing_is_written(fs: Any, origin: Origin) -> None:
     url = origin.add("/blob", b"x")
 
     def use() -> None:
-        for work in (
+        works: tuple[Callable[[], Any], ...] = (
             lambda: fs.open(url, "wb"),
             lambda: fs.pipe_file(url, b"y"),
             lambda: fs.put_file("/etc/hostname", url),
@@ -167,7 +165,8 @@ async def test_nothing_is_written(fs: OdonataFileSystem, origin: Origin) -> None
             lambda: fs.touch(url),
             lambda: fs.mv(url, url),
             lambda: fs.cp_file(url, url),
-        ):
+        )
+        for work in works:
             with pytest.raises(OSError, match="odonata only reads") as refused:
                 work()
             assert refused.value.errno == errno.EROFS
@@ -175,11 +174,11 @@ async def test_nothing_is_written(fs: OdonataFileSystem, origin: Origin) -> None
     await used(use)
 
 
-def _cat_in_a_child(fs: OdonataFileSystem, url: str, queue: Any) -> None:
+def _cat_in_a_child(fs: Any, url: str, queue: Any) -> None:
     queue.put(fs.cat_file(url, 5, 9))
 
 
-async def test_it_goes_to_other_processes(fs: OdonataFileSystem, origin: Origin) -> None:
+async def test_it_goes_to_other_processes(fs: Any, origin: Origin) -> None:
     url = origin.add("/blob", CONTENT)
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
@@ -190,12 +189,13 @@ async def test_it_goes_to_other_processes(fs: OdonataFileSystem, origin: Origin)
 
 
 async def test_a_missing_daemon_is_no_missing_file(tmp_path: Path) -> None:
-    fs = OdonataFileSystem(endpoint=str(tmp_path / "d.sock"))
+    fs: Any = OdonataFileSystem(endpoint=str(tmp_path / "d.sock"))
     with pytest.raises(UnavailableError, match="no daemon"):
         fs.exists("http://x.test/")
 
 
 async def test_wrong_options_are_said_by_name(one: Daemon) -> None:
+    wrong: dict[str, Any]
     for wrong in ({"colour": "red"}, {"piece_length": 5}, {"digest": "md5:x"}):
         with pytest.raises(OdonataError, match=next(iter(wrong))):
             OdonataFileSystem(endpoint=str(one.socket_path), **wrong)
@@ -217,11 +217,11 @@ async def test_folders_are_those_of_the_origin(one: Daemon, origin: Origin, tmp_
     ):
         async with listing_daemon(tmp_path / "l.sock", one.socket_path, entries) as service:
             OdonataFileSystem.clear_instance_cache()
-            fs = OdonataFileSystem(
+            fs: Any = OdonataFileSystem(
                 endpoint=str(tmp_path / "l.sock"), object_storage={"access_key_id": "me"}
             )
 
-            def use(fs: OdonataFileSystem = fs) -> None:
+            def use(fs: Any = fs) -> None:
                 assert sorted(fs.ls(root, detail=False)) == [f"{root}/a", f"{root}/sub"]
                 assert {one["type"] for one in fs.ls(f"{root}/")} == {"file", "directory"}
                 assert fs.find(f"odonata://{root}") == [f"{root}/a", f"{root}/sub/b"]
