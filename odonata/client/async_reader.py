@@ -118,8 +118,13 @@ class AsyncReader:
             raise CallerError("the reader is closed: open the URL again")
         while (count := self._supply.ready(start)) is None:
             ask = self._supply.step(start, want)
-            async with self._link.explained():
-                await (self._next() if ask is None else self._begin(ask))
+            try:
+                async with self._link.explained():
+                    await (self._next() if ask is None else self._begin(ask))
+            except BaseException:  # a reader that was interrupted can go on
+                self._hang_up()
+                self._supply.broke()
+                raise
         return count
 
     async def finish(self) -> None:

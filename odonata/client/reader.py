@@ -132,11 +132,16 @@ class Reader(io.RawIOBase):
         self._check_open()
         while (count := self._supply.ready(start)) is None:
             ask = self._supply.step(start, want)
-            with self._link.explained():
-                if ask is None:
-                    self._next()
-                else:
-                    self._begin(ask)
+            try:
+                with self._link.explained():
+                    if ask is None:
+                        self._next()
+                    else:
+                        self._begin(ask)
+            except BaseException:  # a reader that was interrupted can go on
+                self._hang_up()
+                self._supply.broke()
+                raise
         return count
 
     def finish(self) -> None:

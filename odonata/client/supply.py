@@ -48,6 +48,7 @@ class Supply:
         self._ends_at: int | None = None  # seen, though no length was said
         self._chunk = b""
         self._file: ContentFile | None = None
+        self._etag: str | None = None
 
     def ready(self, start: int) -> int | None:
         """Bytes at hand from `start` on; 0: the content ends there; None: they must come first."""
@@ -94,6 +95,9 @@ class Supply:
         """
         length = content_length_from_wire(started.content_length, len(started.pieces))
         changed = self.content_length is not None and length not in {None, self.content_length}
+        etag = started.response_header.get("etag")
+        changed = changed or (etag is not None and self._etag not in {None, etag})
+        self._etag = etag or self._etag
         if changed or (self._file is not None and file not in {None, self._file}):
             raise SourceError("the content changed at the source while it was read: open it again")
         self.content_length = length if length is not None else self.content_length
@@ -138,6 +142,10 @@ class Supply:
         length = self._ends_at if self.content_length is None else self.content_length
         if length is not None and start > length:
             raise CallerError(f"start {start} is behind the content: it has {length} bytes")
+
+    def broke(self) -> None:
+        """The running call is gone; what it brought stays at hand."""
+        self._running = False
 
     def chunk(self, start: int, length: int) -> memoryview:
         """Bytes at hand that came by message."""

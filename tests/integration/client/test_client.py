@@ -230,8 +230,8 @@ async def test_a_content_that_changes_under_a_reader_is_an_error(
             await reader.read_at(8 * MIB, 10)
 
 
-async def test_a_reader_that_leaves_ends_the_download(
-    client: AsyncClient, one: Daemon, origin: Origin
+async def test_a_reading_that_is_cancelled_ends_at_the_daemon_and_can_go_on(
+    client: AsyncClient, origin: Origin, capsys: pytest.CaptureFixture[str]
 ) -> None:
     gate = asyncio.Event()
     url = origin.add("/blob", CONTENT, Manners(gate=gate))
@@ -242,10 +242,16 @@ async def test_a_reader_that_leaves_ends_the_download(
     reading.cancel()
     with pytest.raises(asyncio.CancelledError):
         await reading
-    await reader.close()
+    said: list[str] = []
+
+    def ended() -> bool:
+        said.append(capsys.readouterr().out)  # the daemon's log
+        return "nobody wants it any more" in "".join(said)
+
+    await eventually(ended)
     gate.set()
-    again = await client.read(url)
-    assert again == CONTENT
+    assert await reader.read_at(0) == CONTENT
+    await reader.close()
 
 
 # --- to a file ------------------------------------------------------------------------------------

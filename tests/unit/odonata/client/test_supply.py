@@ -156,6 +156,27 @@ def test_another_content_is_no_continuation(again: TaskStarted, file: ContentFil
         supply.began(again, file, trusted=True)
 
 
+def test_another_etag_is_another_content_though_it_is_as_long() -> None:
+    supply = Supply()
+    for etag in ('"1"', '"1"', '"2"'):
+        supply.asked(Ask(range=None))
+        told = TaskStarted(content_length=100, response_header={"etag": etag})
+        if etag == '"1"':
+            supply.began(told, None, trusted=True)
+    with pytest.raises(SourceError, match="changed"):
+        supply.began(told, None, trusted=True)
+
+
+def test_what_broke_off_is_asked_for_anew() -> None:
+    supply = Supply()
+    supply.asked(Ask(range=None))
+    supply.began(started(100), FILE, trusted=True)
+    supply.arrived(arrived(0, b"x" * 10))
+    supply.broke()
+    assert (supply.ready(0), supply.ready(10)) == (10, None)
+    assert supply.step(10, 1) == Ask(range=ByteRange(start=10, length=90))
+
+
 def test_a_daemon_that_ends_early_or_out_of_order_is_found_out() -> None:
     supply = Supply()
     supply.asked(Ask(range=None))
