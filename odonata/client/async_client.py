@@ -131,7 +131,10 @@ class AsyncClient:
             return data
 
     async def open(self, url: str, **options: Unpack[Options]) -> AsyncReader:
-        """The content as a file to read. Nothing is asked before the first read."""
+        """The content as a file to read. Nothing is asked before the first read.
+
+        Whoever jumps can't check a digest of the whole: `read` and `open_part` do.
+        """
         return AsyncReader(self._link, make_download(url, options), Supply())
 
     async def open_part(

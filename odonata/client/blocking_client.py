@@ -132,7 +132,10 @@ class Client:
             return data
 
     def open(self, url: str, **options: Unpack[Options]) -> Reader:
-        """The content as a file to read. Nothing is asked before the first read."""
+        """The content as a file to read. Nothing is asked before the first read.
+
+        Whoever jumps can't check a digest of the whole: `read` and `open_part` do.
+        """
         return Reader(self._link, make_download(url, options), Supply())
 
     def open_part(

@@ -32,8 +32,8 @@ class Options(TypedDict, total=False):
     make another task of the same URL. `filtered_query_params`: parameters of the URL that do not;
     None: those that sign a URL. `priority`: Dragonfly's levels, 0 to 6. `no_p2p`: from this host's
     disk or the source, not from peers. `disable_back_to_source`: the other way round.
-    `revalidate`: what is held is used only if the source still has it so. `timeout_s`: for the
-    whole request; None: no limit.
+    `revalidate`: what is held is used only if the source still has it so. `timeout_s`: for
+    each question to the daemon (a reader may ask several); None: no limit.
     """
 
     header: Mapping[str, str]
