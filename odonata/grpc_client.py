@@ -57,6 +57,11 @@ def open_channel(target: str, *, dead_after_s: float | None = None) -> grpc.aio.
     return grpc.aio.insecure_channel(target, options=_options(dead_after_s))
 
 
+def open_blocking_channel(target: str) -> grpc.Channel:
+    """The same for callers without an event loop; from any thread."""
+    return grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
+
+
 def _options(dead_after_s: float | None) -> tuple[tuple[str, int], ...]:
     if dead_after_s is None:
         return CHANNEL_OPTIONS

@@ -7,7 +7,8 @@ send it.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, Protocol
 
 import grpc
 
@@ -65,7 +66,15 @@ def status_of(error: OdonataError) -> tuple[grpc.StatusCode, str, Trailers]:
     return status, error.detail[:_MAX_DETAIL_CHARACTERS], trailers
 
 
-def error_of(failure: grpc.aio.AioRpcError, whom: str) -> OdonataError:
+class Failure(Protocol):
+    """How a call failed: an AioRpcError, or what grpc's calls without asyncio raise."""
+
+    def code(self) -> grpc.StatusCode: ...
+    def details(self) -> str | None: ...
+    def trailing_metadata(self) -> Iterable[tuple[str, str | bytes]] | None: ...
+
+
+def error_of(failure: Failure, whom: str) -> OdonataError:
     """What `failure` of a call means here. `whom` was called, like "scheduler 10.0.0.1:8002"."""
     trailers = dict(failure.trailing_metadata() or ())
     details = trailers.get(DETAILS_KEY)

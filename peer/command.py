@@ -1,6 +1,6 @@
-"""`odonata daemon` and `odonata get`: the command lines of a peer.
+"""`odonata daemon`: the command line of a peer.
 
-The work is done in `peer.runtime` and `peer.get`, imported when a command is called.
+The work is done in `peer.runtime`, imported when the command is called.
 """
 
 from __future__ import annotations
@@ -59,69 +59,3 @@ def daemon(
         "proxy.server.port": proxy_port,
     }
     uvloop.run(run(options.apply(DaemonSettings, flags)))
-
-
-@click.command()
-@click.argument("url")
-@click.option(
-    "-O", "--output", required=True, type=click.Path(path_type=Path), help="File to write."
-)
-@click.option("-d", "--digest", help="What the content must be, such as sha256:HEX.")
-@click.option("--tag", help="Makes another task of the same URL.")
-@click.option("--application", help="Likewise, by who asks.")
-@click.option(
-    "-H", "--header", multiple=True, metavar="NAME:VALUE", help="For the source. Repeatable."
-)
-@click.option("--piece-length", metavar="SIZE", help="4MiB or more. Default: by content length.")
-@click.option(
-    "--filtered-query-param", multiple=True, metavar="NAME",
-    help="Query parameter that does not make another task. Repeatable. Default: signatures.",
-)  # fmt: skip
-@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
-@click.option("--timeout", metavar="DURATION", help="Give up after, such as 30m. Default: never.")
-@click.option(
-    "-e", "--endpoint", type=click.Path(path_type=Path), envvar="ODONATA_DAEMON_SOCKET",
-    help="The daemon's unix socket. Default: the one a daemon of this user makes.",
-)  # fmt: skip
-@click.option("--disable-back-to-source", is_flag=True, help="From peers or not at all.")
-@click.option("--no-progress", is_flag=True, help="Say nothing but errors.")
-def get(
-    url: str,
-    output: Path,
-    digest: str | None,
-    tag: str | None,
-    application: str | None,
-    header: tuple[str, ...],
-    piece_length: str | None,
-    filtered_query_param: tuple[str, ...],
-    overwrite: bool,
-    timeout: str | None,
-    endpoint: Path | None,
-    disable_back_to_source: bool,
-    no_progress: bool,
-) -> None:
-    """Download URL through the daemon of this host into a file.
-
-    What peers have comes from them, the rest from the source; what is here already is not fetched
-    again. The file is whole and checked, or it is not there.
-    """
-    import asyncio
-
-    from peer.daemon_socket import default_endpoint
-    from peer.get import Wish, download_of, get_file
-
-    wish = Wish(
-        url=url,
-        output=output,
-        digest=digest,
-        tag=tag,
-        application=application,
-        header=header,
-        piece_length=piece_length,
-        filtered_query_params=filtered_query_param,
-        overwrite=overwrite,
-        timeout=timeout,
-        disable_back_to_source=disable_back_to_source,
-    )
-    download = download_of(wish)
-    asyncio.run(get_file(download, endpoint or default_endpoint(), quiet=no_progress))

@@ -1,95 +1,191 @@
-"""`odonata get`: asks the daemon of this host for a file and shows how it comes.
+"""`odonata get`: has the daemon of this host fetch a file, and shows how it comes.
 
-A client of DfdaemonDownload over the unix socket. The daemon writes the file; nothing is fetched
-here.
+Thin over `odonata.client`. The daemon fetches and, if a whole content goes to a file, writes it; a
+part, or what goes to stdout, is read from the daemon and written here. A file is whole and checked,
+or it is not there.
 """
 
 from __future__ import annotations
 
+import asyncio
+import os
+import re
+import secrets
+import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO, Final
 
-import grpc.aio
-
-from odonata.digest import parse_digest
-from odonata.errors import CallerError
-from odonata.grpc_client import open_channel
-from odonata.grpc_stub import download_stub
-from odonata.ids import DEFAULT_FILTERED_QUERY_PARAMS
-from odonata.units import parse_duration_s, parse_size
-from odonata.wire.dragonfly import (
-    TaskStarted,
-    download_request_to_wire,
-    progress_from_wire,
+from odonata.client import AsyncClient, AsyncReader, Downloaded, Options
+from odonata.client.async_reader import CHUNK_BYTES
+from odonata.client.wish import make_download, to_file
+from odonata.errors import (
+    AlreadyExistsError,
+    CallerError,
+    SourceError,
+    StorageError,
 )
-from odonata.wire.dragonfly.feature import FEATURES_KEY
+from odonata.redaction import HIDDEN, is_secret_key
+from odonata.wire.dragonfly import shown_url
 from odonata.wire.message import Download, Value
-from peer.daemon_socket import check_endpoint, explained
-from peer.get_progress import Progress, make_progress
-from peer.runtime.task_stream import UNSIZED_STARTED
+from peer.get_progress import Display, make_display
+
+STDOUT: Final = Path("-")
+_OUTPUT_MODE: Final = 0o644
+_RANGE: Final = re.compile(r"(?:bytes=)?(\d*)-(\d*)", re.ASCII)
 
 
-class Wish(Value, frozen=True, kw_only=True):
-    """What the user said on the command line."""
+class Part(Value, frozen=True, kw_only=True):
+    """Bytes from `start` (negative: from so many before the end) up to, not with, `end`."""
 
-    url: str
-    output: Path
-    digest: str | None = None
-    tag: str | None = None
-    application: str | None = None
-    header: tuple[str, ...] = ()
-    piece_length: str | None = None
-    filtered_query_params: tuple[str, ...] = ()
-    overwrite: bool = False
-    timeout: str | None = None
-    disable_back_to_source: bool = False
+    start: int
+    end: int | None = None
 
 
-def download_of(wish: Wish) -> Download:
-    """The request for what the user wants. Raises CallerError."""
-    if wish.digest is not None:
-        parse_digest(wish.digest)
-    return Download(
-        url=wish.url,
-        digest=wish.digest,
-        tag=wish.tag,
-        application=wish.application,
-        request_header=dict(_header_of(text) for text in wish.header),
-        piece_length=None if wish.piece_length is None else parse_size(wish.piece_length),
-        filtered_query_params=wish.filtered_query_params or DEFAULT_FILTERED_QUERY_PARAMS,
-        output_path=str(wish.output.absolute()),
-        overwrite=wish.overwrite,
-        timeout_s=None if wish.timeout is None else parse_duration_s(wish.timeout),
-        disable_back_to_source=wish.disable_back_to_source,
-    )
+def header_from(texts: tuple[str, ...]) -> dict[str, str]:
+    """Headers as NAME:VALUE. Raises CallerError."""
+    header: dict[str, str] = {}
+    for text in texts:
+        name, colon, value = text.partition(":")
+        if not colon or not name.strip():
+            raise CallerError("a header needs NAME:VALUE, such as -H 'Authorization: Bearer ...'")
+        header[name.strip()] = value.strip()
+    return header
 
 
-def _header_of(text: str) -> tuple[str, str]:
-    name, colon, value = text.partition(":")
-    if not colon or not name.strip():
-        raise CallerError("a header needs NAME:VALUE, such as -H 'Authorization: Bearer ...'")
-    return name.strip(), value.strip()
+def part_from(text: str) -> Part:
+    """A part as HTTP writes it: 0-99, 100-, -50; both ends belong to it. Raises CallerError."""
+    found = _RANGE.fullmatch(text.strip())
+    if found is None or not (found[1] or found[2]):
+        raise CallerError(f"--range {text!r} is no range: write 0-99, 100- or -50")
+    if not found[1]:
+        return Part(start=-int(found[2]))
+    part = Part(start=int(found[1]), end=int(found[2]) + 1 if found[2] else None)
+    if part.end is not None and part.end <= part.start:
+        raise CallerError(f"--range {text!r} ends before it begins: write 0-99, 100- or -50")
+    return part
 
 
-async def get_file(download: Download, endpoint: Path, *, quiet: bool) -> None:
+async def get_file(download: Download, endpoint: Path, *, quiet: bool) -> Downloaded:
     """Have the daemon fetch and write; returns when the file is there. Raises OdonataError."""
-    check_endpoint(endpoint)
-    with make_progress(Path(download.output_path or "").name, quiet=quiet) as progress:
-        async with open_channel(f"unix:{endpoint}") as channel:
-            call = download_stub(channel).DownloadTask(
-                download_request_to_wire(download), metadata=((FEATURES_KEY, UNSIZED_STARTED),)
-            )
-            try:
-                await _follow(call, progress)
-            except grpc.aio.AioRpcError as failure:
-                raise explained(failure, endpoint) from failure
-        progress.done(Path(download.output_path or ""))
+    async with AsyncClient(endpoint) as client:
+        return await get_whole(client, download, quiet=quiet)
 
 
-async def _follow(call: Any, progress: Progress) -> None:  # grpc's calls ship without types
-    async for response in call:
-        step = progress_from_wire(response).step
-        if isinstance(step, TaskStarted):
-            progress.started(step)
-        else:
-            progress.arrived(step.piece)
+async def get_whole(client: AsyncClient, download: Download, *, quiet: bool) -> Downloaded:
+    """A whole content into a file. Raises OdonataError."""
+    path = Path(download.output_path or "")
+    with make_display(path.name, quiet=quiet) as display:
+        done = await client.follow(download, display.told)
+        display.done(str(path))
+    return done
+
+
+async def get_one(
+    client: AsyncClient,
+    url: str,
+    output: Path,
+    options: Options,
+    *,
+    part: Part | None = None,
+    overwrite: bool = False,
+    force_hard_link: bool = False,
+    quiet: bool = False,
+) -> Downloaded:
+    """One content, or a part of it, into a file or to stdout. Raises OdonataError."""
+    if part is None and output != STDOUT:
+        wish = make_download(url, options)
+        written = to_file(wish, output, overwrite=overwrite, force_hard_link=force_hard_link)
+        return await get_whole(client, written, quiet=quiet)
+    if force_hard_link:
+        raise CallerError("--force-hard-link needs a whole content and a file to link")
+    if part is not None and options.get("digest"):
+        raise CallerError("--digest is that of the whole content: it can't be said of a --range")
+    began_s = time.monotonic()
+    name = "stdout" if output == STDOUT else str(output)
+    start, length = await _place(client, url, part or Part(start=0), options)
+    with make_display(name, quiet=quiet) as display:
+        with _sink(output, overwrite=overwrite) as sink:
+            async with await client.open_part(url, start, length, **options) as reader:
+                await _copy(reader, length, sink, display)
+        display.done(name)
+    return reader.tally.end(url, output, reader.task_id, time.monotonic() - began_s)
+
+
+async def _place(
+    client: AsyncClient, url: str, part: Part, options: Options
+) -> tuple[int, int | None]:
+    """Where `part` begins, and how long it is (None: to the end)."""
+    if part.start >= 0:
+        return part.start, None if part.end is None else part.end - part.start
+    length = (await client.stat(url, **options)).content_length
+    if length is None:
+        raise CallerError(
+            "the origin does not say how long the content is: name the --range from its start"
+        )
+    return max(0, length + part.start), min(length, -part.start)
+
+
+async def _copy(reader: AsyncReader, length: int | None, sink: BinaryIO, display: Display) -> None:
+    start = reader.tell()
+    await reader.reach(start, length or 1)  # all of it is asked for at once
+    while (left := None if length is None else start + length - reader.tell()) != 0:
+        data = await reader.read(CHUNK_BYTES if left is None else min(CHUNK_BYTES, left))
+        if not data:
+            break
+        await asyncio.to_thread(sink.write, data)
+        display.told(reader.tally.progress)
+    if reader.tell() == start and start > await reader.size():
+        raise CallerError(f"--range begins at {start}, behind the content's end")
+    await reader.finish()
+
+
+@contextmanager
+def _sink(output: Path, *, overwrite: bool) -> Generator[BinaryIO]:
+    """What is written to; a file is there when this ends well, and only then."""
+    if output == STDOUT:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    if not overwrite and os.path.lexists(output):
+        raise AlreadyExistsError(f"{output} exists: choose another name, or --overwrite it")
+    draft = output.with_name(f".{output.name[:100]}.{secrets.token_hex(4)}.part")
+    try:
+        with draft.open("xb") as file:
+            yield file
+        draft.chmod(_OUTPUT_MODE)
+        draft.replace(output)
+    except OSError as error:
+        raise StorageError(f"{output} can't be written: {error.strerror}") from error
+    finally:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def explained(url: str) -> Generator[None]:
+    """Around a download: what the source said is told in full, as dfget tells it."""
+    try:
+        yield
+    except SourceError as error:
+        if error.status_code is None and not error.header:
+            raise
+        raise SourceError(
+            "\n".join(_lines(url, error)), status_code=error.status_code, header=error.header
+        ) from error
+
+
+def _lines(url: str, error: SourceError) -> list[str]:
+    lines = [f"can't get {shown_url(url)}"]
+    if error.status_code is not None:
+        lines.append(f"Bad Status Code: {error.status_code}")
+    lines.append(f"Message: {error.detail}")
+    if error.header:
+        lines.append("Header:")
+        lines += [
+            f"  {name}: {HIDDEN if is_secret_key(name) else value}"
+            for name, value in sorted(error.header.items())
+        ]
+    return lines

@@ -110,7 +110,8 @@ class Download(Value, frozen=True, kw_only=True):
     `extra` keeps the rest of the original, serialised, so that fields which no core looks at
     (object storage credentials, certificate chains, ...) survive on their way to a seed peer. It is
     never logged.
-    `source_share` is no part of the message: a seed of ours is told it in metadata (`feature`).
+    `source_share` and `no_p2p` are no part of the message: they are told in metadata (`feature`),
+    the one to a seed of ours, the other by a user of this host.
     """
 
     url: str
@@ -142,6 +143,7 @@ class Download(Value, frozen=True, kw_only=True):
     actual_content_length: int | None = None
     actual_piece_count: int | None = None
     source_share: SourceShare | None = None
+    no_p2p: bool = False
     extra: bytes = b""
 
 

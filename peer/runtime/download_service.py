@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from dragonfly_api import common_pb2, dfdaemon_pb2
 from google.protobuf.empty_pb2 import Empty
 
 from odonata.wire.dragonfly import download_request_from_wire, local_task_to_wire, require_id
+from odonata.wire.dragonfly.feature import NO_P2P, features_in
 from peer.runtime.hub import Hub
 from peer.runtime.local_task import describe_task, stat_task
 from peer.runtime.source_list import SourceLister
@@ -32,7 +34,10 @@ class DownloadService:
         self, request: dfdaemon_pb2.DownloadTaskRequest, context: Any
     ) -> None:
         """A user's download: when the user leaves, it ends (unless others want it, too)."""
-        await self._stream.serve(download_request_from_wire(request), context, linger=False)
+        features = features_in(context.invocation_metadata())
+        download = download_request_from_wire(request)
+        wish = msgspec.structs.replace(download, no_p2p=NO_P2P in features)
+        await self._stream.serve(wish, context, linger=False, features=features)
 
     async def StatTask(  # noqa: N802  # the rpc's name
         self, request: dfdaemon_pb2.StatTaskRequest, _context: Any

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -23,7 +24,7 @@ from peer.core.event import Begun
 from peer.runtime.port import Storage, StoredTask
 from peer.runtime.revalidation import changed_at_origin
 from peer.runtime.run import Core, Run
-from peer.runtime.run_tools import RunTools
+from peer.runtime.run_tools import RunTools, find_no_scheduler
 from peer.runtime.shared_task import SharedTask
 from peer.runtime.supervise import Supervised
 from peer.runtime.turns import Turns
@@ -199,16 +200,20 @@ class Hub:
                 f"{self.turns.waiting} downloads wait for their turn on this host: try again later"
             )
         peer_id = self._tools.facts.peer_id(str(uuid.uuid4()))
-        return Run(self._make_core(download), download, task, peer_id, self._tools)
+        tools = self._tools
+        if download.no_p2p:
+            tools = replace(tools, find_scheduler=find_no_scheduler)
+        return Run(self._make_core(download), download, task, peer_id, tools)
 
-    def begun(self, task: StoredTask) -> Begun:
-        """See `Household.begun`."""
+    def begun(self, task: StoredTask, download: Download) -> Begun:
+        """See `Household.begun`. Who wants no peers is told that there is nobody to ask for any."""
+        alone = download.no_p2p
         return Begun(
             content_length=task.content_length,
             piece_length=task.piece_length,
             held=task.held(),
-            scheduler=self._schedulers.available(task.task_id),
-            lost_s=self._schedulers.lost_s(),
+            scheduler=not alone and self._schedulers.available(task.task_id),
+            lost_s=None if alone else self._schedulers.lost_s(),
             needs_size=self._schedulers.needs_size(task.task_id),
         )
 

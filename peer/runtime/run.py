@@ -116,6 +116,11 @@ class Run:
         return self._peer_id
 
     @property
+    def download(self) -> Download:
+        """What it was begun for, with the freshest request headers."""
+        return self._download
+
+    @property
     def told(self) -> bool:
         """A scheduler was told how it ended."""
         return self._conversation is not None and self._conversation.finished

@@ -26,7 +26,8 @@ Tell = Callable[[DownloadEvent], Awaitable[None]]
 """Hand in an event; returns when its effects were carried out."""
 
 
-async def _never(_task_id: str) -> bool:
+async def find_no_scheduler(_task_id: str) -> bool:
+    """Wait for ever: there is no scheduler to be found."""
     await asyncio.Event().wait()
     return False
 
@@ -44,7 +45,7 @@ class RunTools:
     parents: ChannelPool
     converse: Callable[[str, str], Conversation]
     """(task id, peer id) -> a new stream to the scheduler of that task."""
-    find_scheduler: Callable[[str], Awaitable[bool]] = _never
+    find_scheduler: Callable[[str], Awaitable[bool]] = find_no_scheduler
     """task id -> waits until its scheduler answers; whether it must be told the content's
     length."""
     recorder: Recorder = field(default_factory=NoRecorder)

@@ -47,8 +47,8 @@ class Household(Protocol):
         """A run, not started. Raises CapacityError."""
         ...
 
-    def begun(self, task: StoredTask) -> Begun:
-        """The first event of a run."""
+    def begun(self, task: StoredTask, download: Download) -> Begun:
+        """The first event of a run for `download`."""
         ...
 
     def finished(self, task_id: str, peer_id: str, *, told: bool) -> None:
@@ -228,7 +228,7 @@ class SharedTask:
         try:
             async with self._house.turns.take(run.outcome) as granted:
                 if granted:
-                    await run.drive(self._house.begun(self.task))
+                    await run.drive(self._house.begun(self.task, run.download))
         finally:
             run.abandon()  # nothing, unless it never had its turn
             self._driving -= 1

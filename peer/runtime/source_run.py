@@ -84,6 +84,7 @@ class _SourceRun:
         self._tell = place.tell
         self._changed = place.changed
         self._url = download.url
+        self._chosen_piece_length = download.piece_length
         self._header = for_source(download.request_header)
         self._options = SourceOptions(**origin_of_download(download))
         self._orders: asyncio.Queue[FetchSource] = asyncio.Queue(1)
@@ -157,7 +158,7 @@ class _SourceRun:
     def _offset_of(self, number: int) -> int:
         if number == 0:
             return 0
-        piece_length = self._task.piece_length
+        piece_length = self._task.piece_length or self._chosen_piece_length
         assert piece_length is not None, "a run that does not begin at 0 knows the piece length"
         return number * piece_length
 

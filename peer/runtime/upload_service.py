@@ -23,7 +23,12 @@ from odonata.wire.dragonfly import (
     require_id,
     wanted_pieces_from_wire,
 )
-from odonata.wire.dragonfly.feature import TAKES_PIECE_LISTS, features_in, share_in
+from odonata.wire.dragonfly.feature import (
+    TAKES_PIECE_LISTS,
+    UNSIZED_STARTED,
+    features_in,
+    share_in,
+)
 from odonata.wire.dragonfly.piece_list import PIECES_MAX, add_pieces
 from odonata.wire.message import Piece
 from peer.runtime.host_info import HostReporter
@@ -68,7 +73,8 @@ class UploadService:
             need_piece_content=False,
             source_share=share_in(context.invocation_metadata()),
         )
-        await self._stream.serve(here, context, linger=True)
+        features = features_in(context.invocation_metadata()) & {UNSIZED_STARTED}
+        await self._stream.serve(here, context, linger=True, features=features)
 
     async def SyncPieces(  # noqa: N802  # the rpc's name
         self, request: dfdaemon_pb2.SyncPiecesRequest, context: Any

@@ -7,7 +7,7 @@ ends short: whoever reads gets every byte, or the error of the download.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -43,6 +43,7 @@ class View:
         self.peer_id = ""
         self._shared = shared
         self._open = True
+        self._checked = False  # against the digest that the caller gave
 
     @property
     def task(self) -> StoredTask:
@@ -90,7 +91,7 @@ class View:
         while self.task.content_length is None and not self.satisfied:
             await self._news()
 
-    async def read(self, wanted: ByteRange | None = None) -> AsyncIterator[Segment]:
+    async def read(self, wanted: ByteRange | None = None) -> AsyncGenerator[Segment]:
         """See `TaskView.read`. A whole content is checked against `Download.digest` at its end."""
         self._widen(wanted)
         self.reading = True
@@ -206,8 +207,9 @@ class View:
         return wanted_numbers(wanted, length, self.piece_length)
 
     async def _check_digest(self) -> None:
-        if self.download.digest:
+        if self.download.digest and not self._checked:
             await check_whole(self.task, self.download.digest)
+            self._checked = True
 
 
 def _held(task: StoredTask, wanted: ByteRange | None) -> bool:

@@ -143,13 +143,14 @@ def command(*arguments: str) -> list[str]:
     """The console script, without being installed."""
     start = (
         "import click; from odonata.cli import CommandGroup\n"
-        "import odonata.completion, peer.command, peer.doctor_command, peer.task_command\n"
+        "import odonata.completion, peer.command, peer.doctor_command\n"
+        "import peer.get_command, peer.task_command\n"
         "import scheduler.command\n"
         "class Group(CommandGroup):\n"
         "    def get_command(self, ctx, name):\n"
         "        return known[name]\n"
         "    def list_commands(self, ctx): return list(known)\n"
-        "known = {'daemon': peer.command.daemon, 'get': peer.command.get,\n"
+        "known = {'daemon': peer.command.daemon, 'get': peer.get_command.get,\n"
         "    'task': peer.task_command.task, 'doctor': peer.doctor_command.doctor,\n"
         "    'completion': odonata.completion.completion,\n"
         "    'preheat': scheduler.command.preheat, 'scheduler': scheduler.command.scheduler}\n"
@@ -210,6 +211,12 @@ async def run(*arguments: str) -> tuple[int, str]:
 
 async def run_whole(*arguments: str, **variables: str) -> tuple[int, str, str]:
     """Run a command to its end, with these environment variables; exit code, stdout, stderr."""
+    code, out, err = await run_with_output(*arguments, **variables)
+    return code, out.decode(), err
+
+
+async def run_with_output(*arguments: str, **variables: str) -> tuple[int, bytes, str]:
+    """As `run_whole`, with stdout as it came."""
     child = await asyncio.create_subprocess_exec(
         *command(*arguments),
         stdout=asyncio.subprocess.PIPE,
@@ -219,7 +226,7 @@ async def run_whole(*arguments: str, **variables: str) -> tuple[int, str, str]:
     async with asyncio.timeout(PATIENCE_S):
         out, err = await child.communicate()
     assert child.returncode is not None
-    return child.returncode, out.decode(), err.decode()
+    return child.returncode, out, err.decode()
 
 
 async def watch(one: Daemon | Path, url: str, output: Path) -> AsyncGenerator[Piece]:

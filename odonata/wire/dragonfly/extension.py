@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
 from dragonfly_api import dfdaemon_pb2, scheduler_pb2
 from google.protobuf.unknown_fields import UnknownFieldSet
 
@@ -17,7 +18,11 @@ WRONG_DIGEST_FIELD: Final = 50_001
 """In a DownloadPieceFailedRequest, a varint: 1 if the bytes had another digest than their sender
 named."""
 
+CONTENT_FILE_FIELD: Final = 50_002
+"""In a DownloadTaskStartedResponse, the JSON of a ContentFile."""
+
 _VARINT: Final = 0
+_BYTES: Final = 2
 _SEVEN_BITS: Final = 0x7F
 _MORE: Final = 0x80
 
@@ -36,6 +41,38 @@ def says_wrong_digest(message: scheduler_pb2.DownloadPieceFailedRequest) -> bool
         field.field_number == WRONG_DIGEST_FIELD and field.wire_type == _VARINT and field.data == 1
         for field in fields
     )
+
+
+class ContentFile(msgspec.Struct, frozen=True):
+    """The file in which a daemon keeps a content, each byte at its own offset.
+
+    Device and inode say which file is meant: the same path may lead elsewhere in another container.
+    Only for those on the daemon's host, and only pieces that it has named are there.
+    """
+
+    path: str
+    device: int
+    inode: int
+
+
+def say_content_file(
+    message: dfdaemon_pb2.DownloadTaskStartedResponse, content_file: ContentFile
+) -> None:
+    """Add to `message` where the bytes lie."""
+    text = msgspec.json.encode(content_file)
+    message.MergeFromString(varint(CONTENT_FILE_FIELD << 3 | _BYTES) + varint(len(text)) + text)
+
+
+def content_file_in(message: dfdaemon_pb2.DownloadTaskStartedResponse) -> ContentFile | None:
+    """Where the bytes lie; None if the daemon does not say, or not in a way we know."""
+    unknown = UnknownFieldSet(message)
+    for field in (unknown[number] for number in range(len(unknown))):
+        if field.field_number == CONTENT_FILE_FIELD and field.wire_type == _BYTES:
+            try:
+                return msgspec.json.decode(field.data, type=ContentFile)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                return None
+    return None
 
 
 def varint(number: int) -> bytes:

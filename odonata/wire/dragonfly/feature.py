@@ -36,6 +36,17 @@ SPEAKS_TLS = "speaks-tls"
 
 # Said by a child of ours when it asks for a list of pieces: see `piece_list`.
 TAKES_PIECE_LISTS = "takes-piece-lists"
+# Said by a client of DownloadTask on its host's unix socket.
+# It takes a first message that does not know the content's length yet (as UNKNOWN_CONTENT_LENGTH);
+# others get it once the length is known.
+UNSIZED_STARTED = "unsized-started"
+# It reads: pieces are named in the order of the content, not as they land, and one of a range is
+# told, and comes, cut to the range.
+IN_ORDER = "in-order"
+# It takes bytes from the daemon's own file if it may open it: see `extension.ContentFile`.
+CONTENT_FILE = "content-file"
+# It wants the bytes from this daemon's disk or from the source, and from no peer.
+NO_P2P = "no-p2p"
 
 SHARE_KEY = "odonata-source-share"
 """On a DownloadTask call to such a seed: `<index>/<count>`, which of how many seeds it is."""

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
+import signal
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.content import make_content
-from support.daemon import MIB, daemon, daemon_arguments, process, run
+from support.daemon import (
+    MIB,
+    PATIENCE_S,
+    command,
+    daemon,
+    daemon_arguments,
+    environment,
+    process,
+    run,
+    run_with_output,
+    scheduler,
+)
+from support.eventually import eventually
+from support.listing_daemon import file_entry, folder_entry, listing_daemon
 from support.origin import Manners, Origin
 
+from odonata.ids import DEFAULT_FILTERED_QUERY_PARAMS, url_task_id
 from peer.runtime.daemon import Daemon
 from peer.runtime.storage import disk
 
@@ -83,11 +100,17 @@ async def test_a_socket_that_nobody_listens_on_is_no_daemon_either(tmp_path: Pat
 async def test_what_the_origin_refuses_is_said_with_its_status(
     status: int, hint: str, one: Daemon, origin: Origin, tmp_path: Path
 ) -> None:
-    url = origin.add("/blob", b"", Manners(status=status)) + "?token=secret"
+    manners = Manners(status=status, header={"X-Why": "because", "Set-Cookie": "a=secret"})
+    url = origin.add("/blob", b"", manners) + "?token=secret"
     code, said = await get(one, url, tmp_path / "out")
     assert code == 1
-    assert str(status) in said_once(said)
-    assert hint in said
+    headline, bad_status, message, header, *fields = said.splitlines()
+    assert headline == f"odonata: can't get '{origin.url('/blob')}'"
+    assert bad_status == f"odonata: Bad Status Code: {status}"
+    assert message.startswith("odonata: Message: ")
+    assert hint in message
+    assert header == "odonata: Header:"
+    assert "odonata:   x-why: because" in [field.lower() for field in fields]
     assert "secret" not in said
     assert not (tmp_path / "out").exists()
 
@@ -181,6 +204,213 @@ async def test_bad_arguments_are_said_without_asking_the_daemon(tmp_path: Path) 
         code, said = await run("get", "http://x.test/", "-O", "out", *wrong)
         assert code == 2
         said_once(said)
+
+
+# --- parts, folders, words ------------------------------------------------------------------------
+
+
+async def get_json(one: Path, url: str, output: Path, *arguments: str) -> dict[str, Any]:
+    """What it says at the end, on stdout."""
+    code, out, said = await run_with_output(
+        "get", url, "-O", str(output), "-e", str(one), "--json", *arguments
+    )
+    assert (code, said) == (0, "")
+    result: dict[str, Any] = json.loads(out)
+    return result
+
+
+async def test_it_says_at_the_end_what_it_did(one: Daemon, origin: Origin, tmp_path: Path) -> None:
+    url = origin.add("/blob", CONTENT)
+    done = await get_json(one.socket_path, url, tmp_path / "out")
+    assert done.pop("seconds") > 0
+    task_id = url_task_id(url, filtered_query_params=DEFAULT_FILTERED_QUERY_PARAMS)
+    assert done == {
+        "url": url,
+        "output": str(tmp_path / "out"),
+        "task_id": task_id,
+        "bytes": len(CONTENT),
+        "from_source": len(CONTENT),
+        "from_peers": 0,
+        "from_local": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("part", "wanted"),
+    [
+        ("0-0", CONTENT[:1]),
+        (f"{4 * MIB - 2}-{4 * MIB + 1}", CONTENT[4 * MIB - 2 : 4 * MIB + 2]),
+        (f"bytes={4 * MIB}-", CONTENT[4 * MIB :]),
+        ("-7", CONTENT[-7:]),
+        (f"{5 * MIB - 3}-{9 * MIB}", CONTENT[-3:]),
+    ],
+)
+async def test_a_part_is_written(
+    part: str, wanted: bytes, one: Daemon, origin: Origin, tmp_path: Path
+) -> None:
+    url = origin.add("/blob", CONTENT)
+    done = await get_json(one.socket_path, url, tmp_path / "out", "--range", part)
+    assert (tmp_path / "out").read_bytes() == wanted
+    assert done["bytes"] == len(wanted)
+
+
+async def test_wrong_parts_leave_no_file(one: Daemon, origin: Origin, tmp_path: Path) -> None:
+    url = origin.add("/blob", CONTENT)
+    out = tmp_path / "folder" / "out"
+    out.parent.mkdir()
+    for part in ("9-3", "x", "-", f"{6 * MIB}-{7 * MIB}"):
+        code, said = await get(one, url, out, "--range", part)
+        assert code == 2
+        assert "--range" in said_once(said)
+    code, said = await get(one, url, out, "--range", "0-3", "--digest", f"sha256:{'0' * 64}")
+    assert code == 2
+    assert list(out.parent.iterdir()) == []
+    out.write_bytes(b"mine")
+    code, said = await get(one, url, out, "--range", "0-3")
+    assert (code, out.read_bytes()) == (1, b"mine")
+    code, _ = await get(one, url, out, "--range", "0-3", "--overwrite")
+    assert (code, out.read_bytes()) == (0, CONTENT[:4])
+
+
+async def test_a_content_goes_to_stdout(one: Daemon, origin: Origin) -> None:
+    url = origin.add("/blob", CONTENT)
+    common = ["get", url, "-O", "-", "-e", str(one.socket_path)]
+    digest = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
+    code, out, said = await run_with_output(*common, "--digest", digest)
+    assert (code, out) == (0, CONTENT)
+    assert said.startswith("stdout: 5.0 MiB")
+    code, out, _ = await run_with_output(*common, "--range", "3-5", "--no-progress")
+    assert (code, out) == (0, CONTENT[3:6])
+    code, _, said = await run_with_output(*common, "--digest", f"sha256:{'0' * 64}")
+    assert code == 1, "who reads a pipe can't take it back, but is told"
+    assert "0" * 64 in said
+    code, _, said = await run_with_output(*common, "--json")
+    assert code == 2
+
+
+async def test_an_interrupted_download_goes_on_where_it_was(
+    one: Daemon, origin: Origin, tmp_path: Path
+) -> None:
+    content = make_content(9 * MIB)
+    gate = asyncio.Event()
+    url = origin.add("/blob", content, Manners(gate=gate))
+    child = await asyncio.create_subprocess_exec(
+        *command("get", url, "-O", str(tmp_path / "out"), "-e", str(one.socket_path)),
+        stderr=asyncio.subprocess.DEVNULL,
+        env=environment(),
+    )
+    await eventually(lambda: origin.sent_bytes("/blob") >= 4 * MIB, PATIENCE_S)
+    child.send_signal(signal.SIGINT)
+    assert await child.wait() == 130
+    assert not (tmp_path / "out").exists()
+    gate.set()
+    done = await get_json(one.socket_path, url, tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == content
+    assert (done["from_local"], done["from_source"]) == (4 * MIB, 5 * MIB)
+
+
+async def test_without_peers_none_is_asked(origin: Origin, tmp_path: Path) -> None:
+    url = origin.add("/blob", CONTENT)
+    async with (
+        scheduler() as app,
+        daemon(tmp_path, 3, scheduler__addrs=app.address) as parent,
+        daemon(tmp_path, 4, scheduler__addrs=app.address) as child,
+    ):
+        await get_json(parent.socket_path, url, tmp_path / "a")
+        alone = await get_json(child.socket_path, url, tmp_path / "b", "--no-p2p", "--tag", "")
+        assert (alone["from_source"], alone["from_peers"]) == (len(CONTENT), 0)
+        code, said = await get(child, url, tmp_path / "c", "--no-p2p", "--disable-back-to-source")
+        assert code == 2
+        assert "no_p2p" in said_once(said)
+
+
+async def test_words_reach_the_daemon_as_they_are_meant(
+    one: Daemon, origin: Origin, tmp_path: Path
+) -> None:
+    url = origin.add("/blob", CONTENT)
+    done = await get_json(
+        one.socket_path, url, tmp_path / "a", "--content-for-calculating-task-id", "my model"
+    )
+    assert done["task_id"] == hashlib.sha256(b"my model").hexdigest()
+    done = await get_json(one.socket_path, url, tmp_path / "b", "--hf-revision", "v1", "-p", "3")
+    filtered = DEFAULT_FILTERED_QUERY_PARAMS
+    assert done["task_id"] == url_task_id(url, revision="v1", filtered_query_params=filtered)
+    code, _ = await get(one, url, tmp_path / "c", "--force-hard-link", "--revalidate")
+    assert code == 0
+    assert (tmp_path / "c").stat().st_nlink > 1
+    code, said = await get(one, url, tmp_path / "c", "-p", "7")
+    assert code == 2
+    code, said = await get(one, url, tmp_path / "c", "-I", "*")
+    assert code == 2
+    assert "--recursive" in said_once(said)
+
+
+# What an origin may list below s3://bucket/d; contents are http's, since there is no such bucket.
+async def test_a_folder_is_fetched(one: Daemon, origin: Origin, tmp_path: Path) -> None:
+    names = ["a.bin", "b.txt", "sub/c.bin", "sub/deep/d.bin"]
+    folder = origin.url("/d")
+    for number, name in enumerate(names):
+        origin.add(f"/d/{name}", make_content(1000 + number, seed=number))
+    entries = [file_entry(f"{folder}/{name}", 1000 + n) for n, name in enumerate(names)]
+    entries.append(folder_entry(f"{folder}/empty/"))
+    socket_path = tmp_path / "l.sock"
+    async with listing_daemon(socket_path, one.socket_path, {folder: entries}) as service:
+        words = ("-r", "--storage-region", "mars", "-H", "X-Who: me")
+        done = await get_json(socket_path, folder, tmp_path / "all", *words)
+        assert service.asked[0].object_storage.region == "mars"
+        assert service.asked[0].request_header == {"X-Who": "me"}
+        assert tree(tmp_path / "all") == sorted([*names, "empty", "sub", "sub/deep"])
+        for number, name in enumerate(names):
+            assert (tmp_path / "all" / name).read_bytes() == make_content(1000 + number, number)
+        assert done["bytes"] == sum(1000 + n for n in range(4))
+        assert [file["url"] for file in done["files"]] == sorted(
+            f"{folder}/{name}" for name in names
+        )
+        chosen = ("-r", "-I", "*.bin", "--exclude", "sub/deep/*")
+        await get_json(socket_path, folder, tmp_path / "some", *chosen)
+        assert tree(tmp_path / "some") == ["a.bin", "sub", "sub/c.bin"]
+        # Once more: what stands there is not touched, and said before anything is moved.
+        (tmp_path / "some" / "a.bin").unlink()  # it may be a link to what the daemon keeps
+        (tmp_path / "some" / "a.bin").write_bytes(b"mine")
+        code, _, said = await run_with_output(
+            "get", folder, "-O", str(tmp_path / "some"), "-e", str(socket_path), *chosen
+        )
+        assert code == 1
+        assert "a.bin exists" in said_once(said)
+        assert (tmp_path / "some" / "a.bin").read_bytes() == b"mine"
+        await get_json(socket_path, folder, tmp_path / "some", *chosen, "--overwrite")
+        assert (tmp_path / "some" / "a.bin").read_bytes() == make_content(1000, 0)
+
+
+async def test_a_folder_that_is_too_much_or_leads_elsewhere_is_not_fetched(
+    one: Daemon, tmp_path: Path
+) -> None:
+    folder = "s3://bucket/d"
+    socket_path = tmp_path / "l.sock"
+    many = [file_entry(f"{folder}/{n}", 1) for n in range(101)]
+    listed = {
+        folder: many,
+        "s3://bucket/evil": [file_entry("s3://bucket/evil/../../up", 1)],
+        "s3://bucket/coded": [file_entry("s3://bucket/coded/%2e%2e/up", 1)],
+        "s3://bucket/none": [],
+    }
+    async with listing_daemon(socket_path, one.socket_path, listed):
+        for url, code, word in (
+            (folder, 2, "--max-files"),
+            ("s3://bucket/evil", 2, "can't be trusted"),
+            ("s3://bucket/coded", 2, "can't be trusted"),
+            ("s3://bucket/none", 1, "nothing to fetch"),
+        ):
+            got, said = await run(
+                "get", url, "-r", "-O", str(tmp_path / "x"), "-e", str(socket_path)
+            )
+            assert (got, word in said_once(said)) == (code, True), said
+    assert not (tmp_path / "x").exists()
+    assert not (tmp_path / "up").exists()
+
+
+def tree(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
 # --- the daemon -----------------------------------------------------------------------------------

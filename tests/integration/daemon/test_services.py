@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import grpc
+import msgspec
 import pytest
 from dragonfly_api import common_pb2, dfdaemon_pb2
 from grpc_health.v1 import health_pb2
@@ -16,10 +18,13 @@ from support.daemon import MIB, PATIENCE_S, daemon, get
 from support.origin import Manners, Origin
 from support.source_world import HdfsWorld
 
+from odonata.client.content_file import open_content_file, read_at
 from odonata.grpc_client import open_channel, target_of
 from odonata.grpc_stub import download_stub, health_stub, upload_stub
 from odonata.ids import DEFAULT_FILTERED_QUERY_PARAMS, url_task_id
+from odonata.wire.dragonfly.extension import content_file_in
 from peer.runtime.daemon import Daemon
+from peer.runtime.task_stream import CONTENT_STEP_BYTES
 
 CONTENT = make_content(9 * MIB + 3)
 
@@ -135,6 +140,52 @@ async def test_content_comes_inside_the_stream_when_asked_for(local: Any, origin
     pieces = [step.download_piece_finished_response.piece for step in steps[1:]]
     ordered = sorted(pieces, key=lambda piece: piece.number)
     assert b"".join(piece.content for piece in ordered) == CONTENT
+
+
+async def test_a_reader_in_order_is_sent_just_its_range_in_small_steps(
+    local: Any, origin: Origin
+) -> None:
+    url = origin.add("/blob", CONTENT)
+    wanted = common_pb2.Range(start=4 * MIB - 5, length=MIB)
+    call = local.DownloadTask(
+        request(url, range=wanted, need_piece_content=True),
+        metadata=(("odonata-features", "in-order"),),
+    )
+    first, *steps = await all_of(call)
+    assert not first.download_task_started_response.pieces
+    assert content_file_in(first.download_task_started_response) is None
+    pieces = [step.download_piece_finished_response.piece for step in steps]
+    position = wanted.start
+    for piece in pieces:
+        assert (piece.offset, piece.length) == (position, len(piece.content))
+        assert piece.length <= CONTENT_STEP_BYTES
+        position += piece.length
+    content = b"".join(piece.content for piece in pieces)
+    assert content == CONTENT[wanted.start : wanted.start + MIB]
+
+
+async def test_the_daemons_file_is_named_to_its_users_and_to_nobody_else(
+    local: Any, upload: Any, origin: Origin
+) -> None:
+    url = origin.add("/blob", CONTENT)
+    asked = (("odonata-features", "in-order,content-file"),)
+    first, *steps = await all_of(local.DownloadTask(request(url), metadata=asked))
+    told = content_file_in(first.download_task_started_response)
+    assert told is not None
+    fd = open_content_file(told)
+    assert fd is not None
+    try:
+        assert read_at(fd, 0, len(CONTENT)) == CONTENT
+    finally:
+        os.close(fd)
+    assert open_content_file(msgspec.structs.replace(told, inode=told.inode + 1)) is None
+    numbers = [step.download_piece_finished_response.piece.number for step in steps]
+    assert numbers == [0, 1, 2]
+    for messages in (
+        await all_of(upload.DownloadTask(request(url), metadata=asked)),
+        await all_of(local.DownloadTask(request(url))),
+    ):
+        assert content_file_in(messages[0].download_task_started_response) is None
 
 
 async def test_ranges_share_the_task_and_are_fetched_alone(local: Any, origin: Origin) -> None:
