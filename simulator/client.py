@@ -67,6 +67,7 @@ STOCK: Final = Client(
         seed_once=False,
         hedge=False,
         replace_slow=False,
+        beside=False,
         hopeless_s=_NEVER_S,
         piece_timeout_s=360.0,
         slowest_rate_bytes_per_s=inf,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from odonata.errors import InternalError
 from odonata.piece import piece_at, piece_count
 from odonata.wire.message import Host, Piece
+from peer.core.budget import Budget
 from peer.core.event import ParentConnected, ParentEnded, ParentHolds, ParentLoad
 from peer.core.limits import DownloadLimits
 from peer.core.upload import UploadQueue
@@ -41,8 +42,8 @@ LOAD_CHANGE = 0.02
 """...in a simulation only if it differs by more than this share of the uplink from what was told
 last: most tellings of a busy swarm repeat each other, and they are two thirds of all events."""
 
-LOAD_SILENCE_S = 10.0
-"""But at least so often, lest a parent be thought dead (`stall_timeout_s` of peer.core.limits)."""
+LOAD_SILENCE_S = 2.0
+"""But at least so often, lest a parent be thought dead (`ALIVE_S` of peer.core.beside)."""
 
 WRONG_DIGEST = "crc32:wrong"
 
@@ -88,6 +89,7 @@ class Node:
     slots: int
     limits: DownloadLimits
     """Of its downloads."""
+    budget: Budget = field(default_factory=Budget)
     is_ours: bool = True
     told_up: float = 0.0
     """Bytes per second it says its uplink is; 0: it does not say."""

@@ -93,6 +93,7 @@ class TaskSwarm:
             clock=host.clock,
             slots=host.slots,
             limits=host.limits,
+            budget=host.budget,
             is_ours=host.is_ours,
             told_up=host.told_up,
             lie=host.lie,

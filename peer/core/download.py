@@ -39,6 +39,8 @@ from odonata.wire.message import (
     SchedulerAnswer,
     TrafficType,
 )
+from peer.core.beside import Beside
+from peer.core.budget import Budget
 from peer.core.content import Content
 from peer.core.conversation import Conversation
 from peer.core.effect import (
@@ -117,9 +119,17 @@ class DownloadCore:
     """Decides for one download of one task. Give it Begun first; carry its effects out in order."""
 
     def __init__(
-        self, limits: DownloadLimits, download: Download, rng: Random, idc: str = ""
+        self,
+        limits: DownloadLimits,
+        download: Download,
+        rng: Random,
+        idc: str = "",
+        budget: Budget | None = None,
     ) -> None:
-        """`idc`: the data centre this host is in, "" if that is not known."""
+        """`idc`: the data centre this host is in, "" if that is not known.
+
+        `budget`: what its daemon has learned of beginnings; None: nothing yet.
+        """
         self._limits = limits
         self._download = download
         self._life = Lifecycle()
@@ -142,6 +152,15 @@ class DownloadCore:
             at_source=self._source.covers,
             rng=rng,
             idc=idc,
+        )
+        self._beside = Beside(
+            limits=limits,
+            content=self._content,
+            source=self._source,
+            fetching=self._fetching,
+            budget=budget or Budget(),
+            download=download,
+            rng=rng,
         )
         self._scheduler = False
         self._needs_size = False
@@ -209,6 +228,7 @@ class DownloadCore:
         self._scheduler = event.scheduler
         self._needs_size = event.needs_size
         self._content.resume(event.content_length, event.piece_length, event.held)
+        self._beside.begin(now)
         triggered = self._download.need_back_to_source
         if self._cancelled_early:
             self._cancel(now, out)
@@ -363,7 +383,8 @@ class DownloadCore:
         self._life.take(Step.SWARM, now)
         self._conversation.start(out)
         self._tell_held(out)
-        self._source.close(out)
+        if not self._beside.on:
+            self._source.close(out)
         if answer.parents:
             self._fetching.let_go(answer.parents)
         self._fetching.connect(answer.parents, self._decisions, now, out, was_asked=was_asked)
@@ -419,6 +440,8 @@ class DownloadCore:
     # --- parents --------------------------------------------------------------------------------
 
     def _on_parent_event(self, event: _ParentEvent, now: float, out: list[DownloadEffect]) -> None:
+        if not isinstance(event, ParentEnded | PieceNotFetched):
+            self._beside.hear(event, now)
         if isinstance(event, PieceStored):
             self._on_piece_stored(event, now, out)
             return
@@ -513,7 +536,10 @@ class DownloadCore:
                 assert_never(event)
 
     def _on_source_opened(self, event: SourceOpened, now: float, out: list[DownloadEffect]) -> None:
-        if self.state not in {State.SIZING, State.SOURCING}:
+        took_s = self._source.answered(now)
+        if took_s is not None:
+            self._beside.source_answered(took_s, now)
+        if self.state not in {State.SIZING, State.SOURCING} and not self._beside.on:
             return  # stopped meanwhile
         if self.state is State.SIZING and self._is_told_wrong(event):
             self._source.close(out)
@@ -522,7 +548,7 @@ class DownloadCore:
             return
         why = self._content.contradiction(event.content_length, None)
         if why is not None:
-            self._source.contradicted(why, out)
+            self._contradicted(why, out)
             return
         told = self._told_size if event.content_length is None else event.content_length
         self._learn(told, None, event.response_header, out)
@@ -565,8 +591,10 @@ class DownloadCore:
         news = self._content.hold(event.piece.number)
         self._source.on_stored(event.piece.number, now)
         self._fetching.forget(event.piece.number, CancelReason.SOURCE, now, out)
+        self._beside.source_brought(event.piece.length, now)
         if news:
-            self._progress(now)
+            if not self._beside.on:  # or parents that bring nothing would never be reported
+                self._progress(now)
             piece = msgspec.structs.replace(
                 event.piece, parent_id="", traffic_type=TrafficType.BACK_TO_SOURCE
             )
@@ -575,14 +603,21 @@ class DownloadCore:
     def _on_source_ended(self, event: SourceEnded, now: float, out: list[DownloadEffect]) -> None:
         why = self._content.contradiction(event.content_length, None)
         if why is not None:
-            self._source.contradicted(why, out)
+            self._contradicted(why, out)
             return
         if event.content_length is not None:
             self._learn(event.content_length, None, {}, out)
         self._source.on_ended(event.first, now, out)
 
+    def _contradicted(self, why: str, out: list[DownloadEffect]) -> None:
+        """The source has other content: no use beside the swarm, and an error at the source."""
+        if self._beside.on:
+            self._beside.refuse(out)
+        else:
+            self._source.contradicted(why, out)
+
     def _on_source_failed(self, event: SourceFailed, now: float, out: list[DownloadEffect]) -> None:
-        if self.state in {State.SIZING, State.SOURCING}:
+        if self.state in {State.SIZING, State.SOURCING} or self._beside.on:
             self._source.on_failed(event, now, out)
         else:
             self._source.forget_open(event.first)
@@ -601,6 +636,7 @@ class DownloadCore:
             )
             return
         self._life.take(Step.GO_TO_SOURCE, now)
+        self._beside.end()
         self._progress_at = now
         if self._source.shared is not None:
             self._source.shared.begin(now)
@@ -635,10 +671,15 @@ class DownloadCore:
                 self._finish(now, out)
                 return
             self._fetching.tend(now, out)
+            if self.state in _SWARM:
+                may_begin = self._may_use_source and self.state is not State.ALONE
+                self._beside.steer(now, out, may_begin=may_begin)
             self._fetching.fill(now, out)
         if self.state in _WAITING:
             if now - self._asked_at >= self._limits.schedule_timeout_s:
                 self._go_to_source("the scheduler did not answer in time", now, out)
+            elif self._is_new and self._beside.is_answer_overdue(self._asked_at, now):
+                self._go_to_source("the scheduler names nobody", now, out)
             return
         if self._fetching.flights:
             return
@@ -650,6 +691,12 @@ class DownloadCore:
             everybody = tuple(p.peer_id for p in self._fetching.parents)
             to_blame = self._fetching.silent(now) if self._rounds <= 1 else everybody
             self._swarm_is_dry("parents bring nothing", to_blame, now, out)
+
+    @property
+    def _is_new(self) -> bool:
+        """The scheduler has named nobody yet, and the source may be asked."""
+        is_new = self.state is State.REGISTERING and not self._was_alone
+        return is_new and self._may_use_source
 
     def _swarm_is_dry(
         self, why: str, useless: tuple[str, ...], now: float, out: list[DownloadEffect]
@@ -693,8 +740,8 @@ class DownloadCore:
 
     @property
     def _idle(self) -> bool:
-        """Nothing is on its way, neither from parents nor from the source."""
-        return not self._fetching.flights and not self._source.busy
+        """Nothing is on its way, neither from parents nor from the source they are waited for."""
+        return not self._fetching.flights and (self._beside.on or not self._source.busy)
 
     def _parents_suffice(self) -> bool:
         missing = self._content.missing()
@@ -744,6 +791,10 @@ class DownloadCore:
         moments = [self._source.next_wake(), self._fetching.next_wake(now)]
         if self.state is State.ALONE:
             moments.append(self._search.next_wake(now))
+        if self._is_new:
+            moments.append(self._beside.next_wake(self._asked_at))
+        elif self.state in {State.SWARMING, State.RESCHEDULING} and self._may_use_source:
+            moments.append(self._beside.next_wake(None))
         if self.state is State.REPORTING:
             moments.append(self._asked_at + limits.report_timeout_s)
         elif self.state in _WAITING:

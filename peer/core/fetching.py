@@ -319,6 +319,20 @@ class Fetching:
         """Some parent is bringing this piece."""
         return number in self._on_way
 
+    def is_coming(self, number: int, now: float, patience_s: float) -> bool:
+        """Some parent has begun to send it, or was asked less than `patience_s` ago."""
+        flights = (p.in_flight.get(number) for p in self.parents) if self.brings(number) else ()
+        return any(
+            flight is not None
+            and (flight.began_at is not None or now - flight.asked_at < patience_s)
+            for flight in flights
+        )
+
+    @property
+    def late_s(self) -> float | None:
+        """After how long a transfer is late, None while there is nothing to compare with."""
+        return self._lateness.late_s()
+
     def offered(self) -> set[int]:
         """Missing pieces that some parent offers."""
         return {n for state in self.parents for n in state.offers if self._content.lacks(n)}

@@ -159,6 +159,19 @@ class DownloadLimits(Value, frozen=True, kw_only=True):
     """The driver has its own, shorter timeouts; this one only makes sure that a download ends. It
     must outlast one 64 MiB piece at 128 KiB/s."""
 
+    beside: bool = True
+    """Ask the source beside the swarm if nothing comes from peers within the budget (`beside`)."""
+    beside_unanswered_s: float = 3.0
+    """But leave it at least so long to a scheduler that has named nobody yet: it may be waiting for
+    a seed to open the source, which takes a registry a second as a rule, or be holding a burst back
+    until the first of it have begun. Between so long and twice that, drawn."""
+    beside_alive_s: float = 20.0
+    """And so long to parents that are at work, for others: behind a seed as thin as a peer, the
+    last of 200 has its first byte after 20 s (simulated). Between so long and twice that, drawn."""
+    beside_ahead: int = 2
+    """Pieces that the source claims: the one it brings, and one more, so that it need not stop when
+    that is there. All others the parents may bring."""
+
     fellow_patience_s: float = 5.0
     """How long another seed, that fetches a part of the same content, may be silent before its part
     is taken over. A source is opened in less; and what was taken over for nothing is fetched twice.

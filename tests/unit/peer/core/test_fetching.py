@@ -116,7 +116,7 @@ def test_bad_bytes_are_blamed_and_fetched_elsewhere(reason: FailureReason) -> No
 
 
 def test_refused_leaves_the_parent_alone_for_a_moment_without_blame() -> None:
-    script = Script(length=PIECE)
+    script = Script(length=PIECE, limits=DownloadLimits(beside=False))
     script.swarm("a")
     script.holds("a", 0)
     pauses: list[float] = []
@@ -184,7 +184,7 @@ def test_a_piece_in_between_forgives_a_strike() -> None:
 
 
 def test_a_fetch_that_nobody_answers_counts_as_a_timeout() -> None:
-    script = Script(length=2 * PIECE)
+    script = Script(length=2 * PIECE, limits=DownloadLimits(beside=False))
     script.swarm("a", "b")
     ((_, number),) = asked(script.holds("a", 0, 1))
     assert script.tick_until(CancelPiece) == CancelPiece(
@@ -291,7 +291,7 @@ def test_hedge_that_loses_is_cancelled() -> None:
 
 
 def test_hedge_can_be_switched_off() -> None:
-    limits = DownloadLimits(hedge=False, replace_slow=False)
+    limits = DownloadLimits(hedge=False, replace_slow=False, beside=False)
     script, _, _ = slow_end(limits)
     assert isinstance(script.tick_until(CancelPiece), CancelPiece)  # only its timeout ends it
     assert script.now > 160
