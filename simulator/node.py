@@ -42,8 +42,9 @@ LOAD_CHANGE = 0.02
 """...in a simulation only if it differs by more than this share of the uplink from what was told
 last: most tellings of a busy swarm repeat each other, and they are two thirds of all events."""
 
-LOAD_SILENCE_S = 2.0
-"""But at least so often, lest a parent be thought dead (`ALIVE_S` of peer.core.beside)."""
+LOAD_SILENCE_S = 1.5
+"""But no longer ago than this, or at the next interval: lest a parent be thought dead (`ALIVE_S` of
+peer.core.beside)."""
 
 WRONG_DIGEST = "crc32:wrong"
 

@@ -17,7 +17,8 @@ download back:
   that has just got a piece, is at work: the download stands in its queue. While it was heard of
   within `ALIVE_S` the download waits `beside_alive_s` instead of the budget. A parent that says it
   sends nothing, though it was asked, is no sign of life.
-- *Luck.* Each download draws its moment between the budget and twice that, few early and most late
+- *Luck.* Each download draws its moment between the budget (or whatever it waits for) and twice
+  that, few early and most late
   (exponential timers, as in Nonnenmacher and Biersack's "Scalable feedback for large groups",
   1999): of a thousand that wait for one dead seed a few go first, and what they bring is a sign of
   life for the others.
@@ -255,7 +256,7 @@ class Beside:
         at = self._quiet_since + wait_s * self._draw
         if self._alive_at is not None:
             latest = self._quiet_since + self._limits.beside_alive_s * self._draw
-            at = max(at, min(self._alive_at + ALIVE_S, latest))
+            at = max(at, min(self._alive_at + ALIVE_S * self._draw, latest))
         return at
 
     def _is_due(self, now: float, out: list[DownloadEffect]) -> bool:
