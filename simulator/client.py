@@ -68,6 +68,7 @@ STOCK: Final = Client(
         hedge=False,
         replace_slow=False,
         beside=False,
+        widen=False,
         hopeless_s=_NEVER_S,
         piece_timeout_s=360.0,
         slowest_rate_bytes_per_s=inf,

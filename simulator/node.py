@@ -16,7 +16,7 @@ from odonata.wire.message import Host, Piece
 from peer.core.budget import Budget
 from peer.core.event import ParentConnected, ParentEnded, ParentHolds, ParentLoad
 from peer.core.limits import DownloadLimits
-from peer.core.upload import UploadQueue
+from peer.core.upload import WAITING_MAX, UploadQueue
 from simulator.clock import Clock
 from simulator.network import Link
 from simulator.wire import Wire
@@ -91,6 +91,7 @@ class Node:
     limits: DownloadLimits
     """Of its downloads."""
     budget: Budget = field(default_factory=Budget)
+    waiting_max: int = WAITING_MAX
     is_ours: bool = True
     told_up: float = 0.0
     """Bytes per second it says its uplink is; 0: it does not say."""
@@ -111,7 +112,7 @@ class Node:
     _followers: list[Follower] = field(default_factory=list[Follower])
 
     def __post_init__(self) -> None:
-        self._queue = UploadQueue(self.slots)
+        self._queue = UploadQueue(self.slots, waiting_max=self.waiting_max)
 
     @property
     def name(self) -> str:
@@ -238,7 +239,7 @@ class Node:
         if not self.alive:
             self.die()
         self.alive = True
-        self._queue = UploadQueue(self.slots)
+        self._queue = UploadQueue(self.slots, waiting_max=self.waiting_max)
         if not keeps_data:
             self.held.clear()
             self.learned, self.content_length, self.piece_length = False, None, None

@@ -94,6 +94,7 @@ class TaskSwarm:
             slots=host.slots,
             limits=host.limits,
             budget=host.budget,
+            waiting_max=self.scenario.waiting_max,
             is_ours=host.is_ours,
             told_up=host.told_up,
             lie=host.lie,

@@ -21,7 +21,6 @@ from odonata.errors import (
     StorageError,
     UnavailableError,
 )
-from odonata.piece import piece_count, piece_length_for
 from odonata.wire.message import (
     BackToSourceFailed,
     Download,
@@ -84,7 +83,7 @@ from peer.core.registration import held_reports, introduction, why_not_register
 from peer.core.search import Search
 from peer.core.selection import Reader
 from peer.core.source_plan import SourcePlan
-from peer.core.source_share import Grid, SharedSource
+from peer.core.source_share import SharedSource
 
 if TYPE_CHECKING:
     from random import Random
@@ -147,6 +146,7 @@ class DownloadCore:
         self._fetching = Fetching(
             limits=limits,
             slots=min(slots, limits.max_concurrent_piece_count),
+            may_widen=limits.widen and download.concurrent_piece_count is None,
             content=self._content,
             conversation=self._conversation,
             at_source=self._source.covers,
@@ -242,7 +242,7 @@ class DownloadCore:
             self._begin_without_scheduler(event.lost_s, now, out)
         elif self._content.content_length is None and (triggered or self._needs_size):
             self._life.take(Step.SIZE, now)
-            self._open_source(now, out)
+            self._source.open_share(self._told_size, now, out)
         else:
             self._ask_scheduler(now, out)
 
@@ -496,7 +496,7 @@ class DownloadCore:
     def _on_piece_stored(self, event: PieceStored, now: float, out: list[DownloadEffect]) -> None:
         piece = event.piece
         news = self._content.hold(piece.number)
-        self._fetching.on_stored(event.peer_id, piece, now, out)
+        self._fetching.on_stored(event.peer_id, piece, now, out, event.wait_s)
         if news:
             self._progress(now)
             piece = msgspec.structs.replace(
@@ -557,22 +557,6 @@ class DownloadCore:
             self._source.close(out)  # it begins with what the first seed brings
         if self.state is State.SIZING:
             self._ask_scheduler(now, out)
-
-    def _open_source(self, now: float, out: list[DownloadEffect]) -> None:
-        """Ask for the head of the content; or, of a seed that was told its share, for that share.
-
-        Then nothing is asked for that others bring, and the answer says what the head says, too.
-        """
-        shared, told = self._source.shared, self._told_size
-        if shared is None or not told:
-            self._source.open(now, out)
-            return
-        piece_length = self._content.piece_length or piece_length_for(told)
-        share = Grid(piece_count(told, piece_length), shared.count).span(shared.index)
-        end = min(share.stop * piece_length, told)
-        is_last = end == told
-        offset = share.start * piece_length
-        self._source.open_at(share.start, offset, None if is_last else end, now, out)
 
     @property
     def _told_size(self) -> int | None:
@@ -663,7 +647,7 @@ class DownloadCore:
         if self._source.error is not None:
             self._give_up(self._source.error, Failed(), now, out)
         elif self._source.retry_due is not None and now >= self._source.retry_due:
-            self._open_source(now, out)
+            self._source.open_share(self._told_size, now, out)
 
     def _steer_swarm(self, now: float, out: list[DownloadEffect]) -> None:
         if self.state is not State.REGISTERING or self._was_alone:

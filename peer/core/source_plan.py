@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from odonata.errors import SourceError
+from odonata.piece import piece_count, piece_length_for
 from odonata.wire.message import SourceAnswer
 from peer.core.content import Content
 from peer.core.effect import DownloadEffect, FetchSource, OpenSource, StopSource
 from peer.core.event import SourceFailed
 from peer.core.limits import DownloadLimits
-from peer.core.source_share import SharedSource
+from peer.core.source_share import Grid, SharedSource
 
 if TYPE_CHECKING:
     from random import Random
@@ -85,6 +86,21 @@ class SourcePlan:
         self._retry_at = None
         self._heard_at = self._asked_at = now
         out.append(OpenSource(first=0))
+
+    def open_share(self, told_length: int | None, now: float, out: list[DownloadEffect]) -> None:
+        """Ask for the head of the content; or, of a seed that was told its length, for its share.
+
+        Then nothing is asked for that others bring, and the answer says what the head says, too.
+        """
+        if self.shared is None or not told_length:
+            self.open(now, out)
+            return
+        piece_length = self._content.piece_length or piece_length_for(told_length)
+        grid = Grid(piece_count(told_length, piece_length), self.shared.count)
+        share = grid.span(self.shared.index)
+        end = min(share.stop * piece_length, told_length)
+        is_last = end == told_length
+        self.open_at(share.start, share.start * piece_length, None if is_last else end, now, out)
 
     def open_at(
         self, first: int, offset: int, end: int | None, now: float, out: list[DownloadEffect]

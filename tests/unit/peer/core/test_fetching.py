@@ -361,7 +361,9 @@ def test_a_seed_alone_serves_a_reader_at_once() -> None:
 
 
 def test_load_is_listened_to() -> None:
-    script = Script(length=400 * PIECE, limits=DownloadLimits(concurrent_piece_count=1))
+    script = Script(
+        length=400 * PIECE, limits=DownloadLimits(concurrent_piece_count=1, widen=False)
+    )
     script.swarm("idle", "full")
     for name, used in (("idle", 0.0), ("full", 1e9)):
         load = ParentLoad(peer_id=name, max_rate_bytes_per_s=1e9, used_rate_bytes_per_s=used)
