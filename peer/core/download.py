@@ -432,7 +432,7 @@ class DownloadCore:
 
     def _tell_held(self, out: list[DownloadEffect]) -> None:
         """A scheduler that this download came to in its middle knows nothing of its pieces."""
-        if self._owes_pieces:
+        if self._owes_pieces and self._conversation.open:
             self._owes_pieces = False
             reports = held_reports(self._content, self._limits.max_held_report)
             out.extend(Send(message=report) for report in reports)
