@@ -81,8 +81,6 @@ class Times:
         prior = log(self.prior_s)
         mean = (PRIOR_WEIGHT * prior + own * self.mean) / total
         squares = PRIOR_WEIGHT * PRIOR_SPREAD**2 + self.squares
-        # What separates own observations from the prior is uncertainty as well.
-        squares += PRIOR_WEIGHT * own / total * (self.mean - prior) ** 2
         return exp(mean + deviations * sqrt(squares / total))
 
     def _decay(self, now: float) -> None:

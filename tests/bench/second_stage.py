@@ -39,10 +39,10 @@ WORLDS: dict[str, dict[str, Any]] = {
     "lognormal": {"seed_up": FAST, "uplink_sigma": 0.8, "hidden_slow_share": 0.1},
     "degrading": {"seed_up": FAST, "degrading": Degrading(share=0.05, factor=50.0, at_s=10.0)},
     "two data centres": {"seed_up": FAST, "idcs": 2, "between_idcs": 80 * MBIT},
-    "far": {"seed_up": FAST, "delay_s": 0.025},
+    "far": {"seed_up": FAST, "peer_up": FAST, "peer_down": FAST, "delay_s": 0.025},
 }
 """Peers of 40 Mbit/s each way: equal ones with a seed as thin or ten times as wide, uneven ones of
-which some are not what they say, two data centres, and round trips of 50 ms."""
+which some are not what they say, two data centres; and 400 Mbit/s with round trips of 50 ms."""
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "as it is": {},
