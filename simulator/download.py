@@ -119,7 +119,8 @@ class SimulatedDownload:
         self.blamed: list[tuple[str, int]] = []
         self.fetched_from: dict[str, int] = {}  # bytes by name of the giver
         self._around = around
-        self._core = around.parts.download(node.limits, download, rng, node.host.idc)
+        idc, budget = node.host.idc, node.budget
+        self._core = around.parts.download(node.limits, download, rng, idc, budget)
         self._record = RunRecord(around.world, around.recorder, node.host, around.task_id, peer_id)
         self._closed = False
         self._parents: dict[str, tuple[Node, Follower]] = {}
@@ -486,7 +487,21 @@ class _Fetch:
             self._piece, digest=self._came, parent_id=self.effect.peer_id, cost_s=took_s
         )
         self.stop()
-        self._download.fetched(self, PieceStored(peer_id=self.effect.peer_id, piece=stored))
+        stored_event = PieceStored(
+            peer_id=self.effect.peer_id,
+            piece=stored,
+            began_s=self._since(self.attempt.first_byte_at_s),
+            wait_s=self._wait_s(),
+        )
+        self._download.fetched(self, stored_event)
+
+    def _since(self, at_s: float | None) -> float | None:
+        return None if at_s is None else self._around.world.now - at_s
+
+    def _wait_s(self) -> float | None:
+        """From asking to the first byte, the connection not counted."""
+        asked_s, first_s = self.attempt.requested_at_s, self.attempt.first_byte_at_s
+        return None if asked_s is None or first_s is None else first_s - asked_s
 
     def _time_out(self) -> None:
         self._answer(FailureReason.TIMEOUT)

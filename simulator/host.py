@@ -6,13 +6,14 @@ through all files of a campaign.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from math import exp
 from typing import TYPE_CHECKING
 
 from odonata.ids import host_id
 from odonata.wire.message import Host, HostType
+from peer.core.budget import Budget
 from simulator.clock import Clock
 from simulator.network import Link
 
@@ -41,6 +42,8 @@ class SimulatedHost:
     clock: Clock
     limits: DownloadLimits
     """Of its downloads."""
+    budget: Budget = field(default_factory=Budget)
+    """What it has learned of beginnings, through all files."""
     is_ours: bool = True
     lie: Lie | None = None
     is_slow: bool = False

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from odonata.errors import InternalError
 from odonata.piece import piece_at, piece_count
 from odonata.wire.message import Host, Piece
+from peer.core.budget import Budget
 from peer.core.event import ParentConnected, ParentEnded, ParentHolds, ParentLoad
 from peer.core.limits import DownloadLimits
-from peer.core.upload import UploadQueue
+from peer.core.upload import WAITING_MAX, UploadQueue
 from simulator.clock import Clock
 from simulator.network import Link
 from simulator.wire import Wire
@@ -41,8 +42,9 @@ LOAD_CHANGE = 0.02
 """...in a simulation only if it differs by more than this share of the uplink from what was told
 last: most tellings of a busy swarm repeat each other, and they are two thirds of all events."""
 
-LOAD_SILENCE_S = 10.0
-"""But at least so often, lest a parent be thought dead (`stall_timeout_s` of peer.core.limits)."""
+LOAD_SILENCE_S = 1.5
+"""But no longer ago than this, or at the next interval: lest a parent be thought dead (`ALIVE_S` of
+peer.core.beside)."""
 
 WRONG_DIGEST = "crc32:wrong"
 
@@ -88,6 +90,8 @@ class Node:
     slots: int
     limits: DownloadLimits
     """Of its downloads."""
+    budget: Budget = field(default_factory=Budget)
+    waiting_max: int = WAITING_MAX
     is_ours: bool = True
     told_up: float = 0.0
     """Bytes per second it says its uplink is; 0: it does not say."""
@@ -108,7 +112,7 @@ class Node:
     _followers: list[Follower] = field(default_factory=list[Follower])
 
     def __post_init__(self) -> None:
-        self._queue = UploadQueue(self.slots)
+        self._queue = UploadQueue(self.slots, waiting_max=self.waiting_max)
 
     @property
     def name(self) -> str:
@@ -235,7 +239,7 @@ class Node:
         if not self.alive:
             self.die()
         self.alive = True
-        self._queue = UploadQueue(self.slots)
+        self._queue = UploadQueue(self.slots, waiting_max=self.waiting_max)
         if not keeps_data:
             self.held.clear()
             self.learned, self.content_length, self.piece_length = False, None, None

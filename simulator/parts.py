@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from models.ranker import Ranker
     from odonata.wire.message import Download
+    from peer.core.budget import Budget
     from peer.core.limits import DownloadLimits
     from scheduler.core.limits import Limits
 
@@ -28,6 +29,6 @@ class Parts:
     """What worlds are made of."""
 
     scheduler: Callable[[Limits, Ranker, Random], SchedulerCore] = SchedulerCore
-    download: Callable[[DownloadLimits, Download, Random, str], DownloadCore] = DownloadCore
+    download: Callable[[DownloadLimits, Download, Random, str, Budget], DownloadCore] = DownloadCore
     accepts: Callable[[str, str], bool] = eq
     """Whether bytes pass: the digest that their giver states, and the one they have."""

@@ -8,7 +8,7 @@ from odonata.errors import CallerError
 from odonata.piece import MIB
 from odonata.wire.message import Value
 from peer.core.limits import DownloadLimits
-from peer.core.upload import SEED_SLOTS, SLOTS
+from peer.core.upload import SEED_SLOTS, SLOTS, WAITING_MAX
 from simulator.bound import bound_s
 from simulator.network import UNLIMITED
 
@@ -104,6 +104,8 @@ class Scenario(Value, frozen=True, kw_only=True):
     """The same for a seed: more, for its uplink is wider (swarm study: 16 for ten times a peer's).
     With four, a seed of 400 Mbit/s gives 8 peers of 40 Mbit/s a median of 1.46 times the bound,
     with sixteen 1.05."""
+    waiting_max: int = WAITING_MAX
+    """Children in the queue in front of the slots of a peer or seed; 0: they are refused."""
     faults: Faults = Faults()
     """In the first file."""
     limits: DownloadLimits = DownloadLimits()

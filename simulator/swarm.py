@@ -93,6 +93,8 @@ class TaskSwarm:
             clock=host.clock,
             slots=host.slots,
             limits=host.limits,
+            budget=host.budget,
+            waiting_max=self.scenario.waiting_max,
             is_ours=host.is_ours,
             told_up=host.told_up,
             lie=host.lie,

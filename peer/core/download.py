@@ -21,7 +21,6 @@ from odonata.errors import (
     StorageError,
     UnavailableError,
 )
-from odonata.piece import piece_count, piece_length_for
 from odonata.wire.message import (
     BackToSourceFailed,
     Download,
@@ -39,6 +38,8 @@ from odonata.wire.message import (
     SchedulerAnswer,
     TrafficType,
 )
+from peer.core.beside import Beside
+from peer.core.budget import Budget
 from peer.core.content import Content
 from peer.core.conversation import Conversation
 from peer.core.effect import (
@@ -82,7 +83,7 @@ from peer.core.registration import held_reports, introduction, why_not_register
 from peer.core.search import Search
 from peer.core.selection import Reader
 from peer.core.source_plan import SourcePlan
-from peer.core.source_share import Grid, SharedSource
+from peer.core.source_share import SharedSource
 
 if TYPE_CHECKING:
     from random import Random
@@ -117,9 +118,17 @@ class DownloadCore:
     """Decides for one download of one task. Give it Begun first; carry its effects out in order."""
 
     def __init__(
-        self, limits: DownloadLimits, download: Download, rng: Random, idc: str = ""
+        self,
+        limits: DownloadLimits,
+        download: Download,
+        rng: Random,
+        idc: str = "",
+        budget: Budget | None = None,
     ) -> None:
-        """`idc`: the data centre this host is in, "" if that is not known."""
+        """`idc`: the data centre this host is in, "" if that is not known.
+
+        `budget`: what its daemon has learned of beginnings; None: nothing yet.
+        """
         self._limits = limits
         self._download = download
         self._life = Lifecycle()
@@ -137,11 +146,21 @@ class DownloadCore:
         self._fetching = Fetching(
             limits=limits,
             slots=min(slots, limits.max_concurrent_piece_count),
+            may_widen=limits.widen and download.concurrent_piece_count is None,
             content=self._content,
             conversation=self._conversation,
             at_source=self._source.covers,
             rng=rng,
             idc=idc,
+        )
+        self._beside = Beside(
+            limits=limits,
+            content=self._content,
+            source=self._source,
+            fetching=self._fetching,
+            budget=budget or Budget(),
+            download=download,
+            rng=rng,
         )
         self._scheduler = False
         self._needs_size = False
@@ -209,6 +228,7 @@ class DownloadCore:
         self._scheduler = event.scheduler
         self._needs_size = event.needs_size
         self._content.resume(event.content_length, event.piece_length, event.held)
+        self._beside.begin(now)
         triggered = self._download.need_back_to_source
         if self._cancelled_early:
             self._cancel(now, out)
@@ -222,7 +242,7 @@ class DownloadCore:
             self._begin_without_scheduler(event.lost_s, now, out)
         elif self._content.content_length is None and (triggered or self._needs_size):
             self._life.take(Step.SIZE, now)
-            self._open_source(now, out)
+            self._source.open_share(self._told_size, now, out)
         else:
             self._ask_scheduler(now, out)
 
@@ -363,7 +383,8 @@ class DownloadCore:
         self._life.take(Step.SWARM, now)
         self._conversation.start(out)
         self._tell_held(out)
-        self._source.close(out)
+        if not self._beside.on:
+            self._source.close(out)
         if answer.parents:
             self._fetching.let_go(answer.parents)
         self._fetching.connect(answer.parents, self._decisions, now, out, was_asked=was_asked)
@@ -411,7 +432,7 @@ class DownloadCore:
 
     def _tell_held(self, out: list[DownloadEffect]) -> None:
         """A scheduler that this download came to in its middle knows nothing of its pieces."""
-        if self._owes_pieces:
+        if self._owes_pieces and self._conversation.open:
             self._owes_pieces = False
             reports = held_reports(self._content, self._limits.max_held_report)
             out.extend(Send(message=report) for report in reports)
@@ -419,6 +440,8 @@ class DownloadCore:
     # --- parents --------------------------------------------------------------------------------
 
     def _on_parent_event(self, event: _ParentEvent, now: float, out: list[DownloadEffect]) -> None:
+        if not isinstance(event, ParentEnded | PieceNotFetched):
+            self._beside.hear(event, now)
         if isinstance(event, PieceStored):
             self._on_piece_stored(event, now, out)
             return
@@ -473,7 +496,7 @@ class DownloadCore:
     def _on_piece_stored(self, event: PieceStored, now: float, out: list[DownloadEffect]) -> None:
         piece = event.piece
         news = self._content.hold(piece.number)
-        self._fetching.on_stored(event.peer_id, piece, now, out)
+        self._fetching.on_stored(event.peer_id, piece, now, out, event.wait_s)
         if news:
             self._progress(now)
             piece = msgspec.structs.replace(
@@ -513,7 +536,10 @@ class DownloadCore:
                 assert_never(event)
 
     def _on_source_opened(self, event: SourceOpened, now: float, out: list[DownloadEffect]) -> None:
-        if self.state not in {State.SIZING, State.SOURCING}:
+        took_s = self._source.answered(now)
+        if took_s is not None:
+            self._beside.source_answered(took_s, now)
+        if self.state not in {State.SIZING, State.SOURCING} and not self._beside.on:
             return  # stopped meanwhile
         if self.state is State.SIZING and self._is_told_wrong(event):
             self._source.close(out)
@@ -522,7 +548,7 @@ class DownloadCore:
             return
         why = self._content.contradiction(event.content_length, None)
         if why is not None:
-            self._source.contradicted(why, out)
+            self._contradicted(why, out)
             return
         told = self._told_size if event.content_length is None else event.content_length
         self._learn(told, None, event.response_header, out)
@@ -531,22 +557,6 @@ class DownloadCore:
             self._source.close(out)  # it begins with what the first seed brings
         if self.state is State.SIZING:
             self._ask_scheduler(now, out)
-
-    def _open_source(self, now: float, out: list[DownloadEffect]) -> None:
-        """Ask for the head of the content; or, of a seed that was told its share, for that share.
-
-        Then nothing is asked for that others bring, and the answer says what the head says, too.
-        """
-        shared, told = self._source.shared, self._told_size
-        if shared is None or not told:
-            self._source.open(now, out)
-            return
-        piece_length = self._content.piece_length or piece_length_for(told)
-        share = Grid(piece_count(told, piece_length), shared.count).span(shared.index)
-        end = min(share.stop * piece_length, told)
-        is_last = end == told
-        offset = share.start * piece_length
-        self._source.open_at(share.start, offset, None if is_last else end, now, out)
 
     @property
     def _told_size(self) -> int | None:
@@ -565,8 +575,10 @@ class DownloadCore:
         news = self._content.hold(event.piece.number)
         self._source.on_stored(event.piece.number, now)
         self._fetching.forget(event.piece.number, CancelReason.SOURCE, now, out)
+        self._beside.source_brought(event.piece.length, now)
         if news:
-            self._progress(now)
+            if not self._beside.on:  # or parents that bring nothing would never be reported
+                self._progress(now)
             piece = msgspec.structs.replace(
                 event.piece, parent_id="", traffic_type=TrafficType.BACK_TO_SOURCE
             )
@@ -575,14 +587,21 @@ class DownloadCore:
     def _on_source_ended(self, event: SourceEnded, now: float, out: list[DownloadEffect]) -> None:
         why = self._content.contradiction(event.content_length, None)
         if why is not None:
-            self._source.contradicted(why, out)
+            self._contradicted(why, out)
             return
         if event.content_length is not None:
             self._learn(event.content_length, None, {}, out)
         self._source.on_ended(event.first, now, out)
 
+    def _contradicted(self, why: str, out: list[DownloadEffect]) -> None:
+        """The source has other content: no use beside the swarm, and an error at the source."""
+        if self._beside.on:
+            self._beside.refuse(out)
+        else:
+            self._source.contradicted(why, out)
+
     def _on_source_failed(self, event: SourceFailed, now: float, out: list[DownloadEffect]) -> None:
-        if self.state in {State.SIZING, State.SOURCING}:
+        if self.state in {State.SIZING, State.SOURCING} or self._beside.on:
             self._source.on_failed(event, now, out)
         else:
             self._source.forget_open(event.first)
@@ -601,6 +620,7 @@ class DownloadCore:
             )
             return
         self._life.take(Step.GO_TO_SOURCE, now)
+        self._beside.end()
         self._progress_at = now
         if self._source.shared is not None:
             self._source.shared.begin(now)
@@ -627,7 +647,7 @@ class DownloadCore:
         if self._source.error is not None:
             self._give_up(self._source.error, Failed(), now, out)
         elif self._source.retry_due is not None and now >= self._source.retry_due:
-            self._open_source(now, out)
+            self._source.open_share(self._told_size, now, out)
 
     def _steer_swarm(self, now: float, out: list[DownloadEffect]) -> None:
         if self.state is not State.REGISTERING or self._was_alone:
@@ -635,10 +655,15 @@ class DownloadCore:
                 self._finish(now, out)
                 return
             self._fetching.tend(now, out)
+            if self.state in _SWARM:
+                may_begin = self._may_use_source and self.state is not State.ALONE
+                self._beside.steer(now, out, may_begin=may_begin)
             self._fetching.fill(now, out)
         if self.state in _WAITING:
             if now - self._asked_at >= self._limits.schedule_timeout_s:
                 self._go_to_source("the scheduler did not answer in time", now, out)
+            elif self._is_new and self._beside.is_answer_overdue(self._asked_at, now):
+                self._go_to_source("the scheduler names nobody", now, out)
             return
         if self._fetching.flights:
             return
@@ -650,6 +675,12 @@ class DownloadCore:
             everybody = tuple(p.peer_id for p in self._fetching.parents)
             to_blame = self._fetching.silent(now) if self._rounds <= 1 else everybody
             self._swarm_is_dry("parents bring nothing", to_blame, now, out)
+
+    @property
+    def _is_new(self) -> bool:
+        """The scheduler has named nobody yet, and the source may be asked."""
+        is_new = self.state is State.REGISTERING and not self._was_alone
+        return is_new and self._may_use_source
 
     def _swarm_is_dry(
         self, why: str, useless: tuple[str, ...], now: float, out: list[DownloadEffect]
@@ -693,8 +724,8 @@ class DownloadCore:
 
     @property
     def _idle(self) -> bool:
-        """Nothing is on its way, neither from parents nor from the source."""
-        return not self._fetching.flights and not self._source.busy
+        """Nothing is on its way, neither from parents nor from the source they are waited for."""
+        return not self._fetching.flights and (self._beside.on or not self._source.busy)
 
     def _parents_suffice(self) -> bool:
         missing = self._content.missing()
@@ -744,6 +775,10 @@ class DownloadCore:
         moments = [self._source.next_wake(), self._fetching.next_wake(now)]
         if self.state is State.ALONE:
             moments.append(self._search.next_wake(now))
+        if self._is_new:
+            moments.append(self._beside.next_wake(self._asked_at))
+        elif self.state in {State.SWARMING, State.RESCHEDULING} and self._may_use_source:
+            moments.append(self._beside.next_wake(None))
         if self.state is State.REPORTING:
             moments.append(self._asked_at + limits.report_timeout_s)
         elif self.state in _WAITING:

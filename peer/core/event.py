@@ -108,10 +108,17 @@ class ParentLoad(Value, frozen=True, kw_only=True, tag=True):
 
 
 class PieceStored(Value, frozen=True, kw_only=True, tag=True):
-    """A piece came from `peer_id`, its digest was right, it is on disk and in the index."""
+    """A piece came from `peer_id`, its digest was right, it is on disk and in the index.
+
+    `began_s`: how many seconds ago its first byte came; `wait_s`: how long after it was asked for
+    that was, the connection not counted: a round trip, and the wait in the parent's queue. None:
+    nobody looked.
+    """
 
     peer_id: str
     piece: Piece
+    began_s: float | None = None
+    wait_s: float | None = None
 
 
 class PieceNotFetched(Value, frozen=True, kw_only=True, tag=True):

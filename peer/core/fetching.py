@@ -30,6 +30,7 @@ Not here: the scheduler's answers, the source, and the states of the download (`
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 from odonata.wire.message import Parent, Piece, PieceFailed
@@ -64,6 +65,7 @@ class Fetching:
         *,
         limits: DownloadLimits,
         slots: int,
+        may_widen: bool = False,
         content: Content,
         conversation: Conversation,
         at_source: Callable[[int], bool],
@@ -72,12 +74,16 @@ class Fetching:
     ) -> None:
         """`slots`: pieces in flight in all. `at_source`: the source is bringing this piece.
 
-        `idc`: the data centre we are in, "" if that is not known.
+        `may_widen`: there may be twice as many where that helps. `idc`: the data centre we are in,
+        "" if that is not known.
         """
         self.parents = Parents(limits, idc)
         self.reader: Reader | None = None
         self._limits = limits
-        self._slots = slots
+        self._fewest = slots
+        self._most = min(2 * slots, limits.max_concurrent_piece_count) if may_widen else slots
+        self._wait_s = inf  # the shortest wait for a first byte: a round trip, if nobody queued
+        self._waits = 0
         self._content = content
         self._conversation = conversation
         self._at_source = at_source
@@ -199,8 +205,15 @@ class Fetching:
 
     # --- pieces come, or do not -----------------------------------------------------------------
 
-    def on_stored(self, peer_id: str, piece: Piece, now: float, out: list[DownloadEffect]) -> None:
-        """A piece is on the disk, from `peer_id`."""
+    def on_stored(
+        self,
+        peer_id: str,
+        piece: Piece,
+        now: float,
+        out: list[DownloadEffect],
+        wait_s: float | None = None,
+    ) -> None:
+        """A piece is on the disk, from `peer_id`; its first byte was waited for so long."""
         self._cancelled.pop((peer_id, piece.number), None)
         state = self.parents.get(peer_id)
         flight = None if state is None else self._land(state, piece.number)
@@ -209,6 +222,9 @@ class Fetching:
             # and what the age of a transfer in flight is compared with.
             took_s = now - flight.asked_at
             state.heard_at = now
+            if wait_s is not None:
+                self._waits += 1
+                self._wait_s = min(self._wait_s, wait_s)
             state.measure(piece.length, took_s, self._limits.goodput_memory)
             state.begin_anew(now)
             self._lateness.brought(state, took_s, now)
@@ -319,6 +335,20 @@ class Fetching:
         """Some parent is bringing this piece."""
         return number in self._on_way
 
+    def is_coming(self, number: int, now: float, patience_s: float) -> bool:
+        """Some parent has begun to send it, or was asked less than `patience_s` ago."""
+        flights = (p.in_flight.get(number) for p in self.parents) if self.brings(number) else ()
+        return any(
+            flight is not None
+            and (flight.began_at is not None or now - flight.asked_at < patience_s)
+            for flight in flights
+        )
+
+    @property
+    def late_s(self) -> float | None:
+        """After how long a transfer is late, None while there is nothing to compare with."""
+        return self._lateness.late_s()
+
     def offered(self) -> set[int]:
         """Missing pieces that some parent offers."""
         return {n for state in self.parents for n in state.offers if self._content.lacks(n)}
@@ -365,6 +395,20 @@ class Fetching:
         return min((m for m in moments if m > now), default=None)
 
     # --- inside ---------------------------------------------------------------------------------
+
+    @property
+    def _slots(self) -> int:
+        """How many pieces may be in flight: more where each of them takes few of many round trips.
+
+        The shortest wait counts: behind a queue all waits are long, and more pieces would make them
+        longer still.
+        """
+        limits = self._limits
+        is_far = (
+            self._waits >= limits.wide_after_pieces and self._wait_s >= limits.wide_round_trip_s
+        )
+        is_long = (self._content.count or 0) >= limits.wide_piece_count
+        return self._most if is_far or is_long else self._fewest
 
     def _situation(self) -> Situation:
         return Situation(

@@ -108,7 +108,9 @@ def choose_helper(
         if p is not slow and number in p.offers and has_room(p, situation.limits, now)
     ]
     near = [] if slow.is_far else [p for p in able if not p.is_far]
-    return _first(_shuffle(situation, near or able, rng))
+    # A late piece is no reason to ask a seed for what a peer can bring.
+    peers = [p for p in near if not p.is_seed] if situation.limits.seed_once else near
+    return _first(_shuffle(situation, peers or near or able, rng))
 
 
 def by_spare_rate(

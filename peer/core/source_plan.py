@@ -11,17 +11,18 @@ at the first piece that has become somebody else's.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from odonata.errors import SourceError
+from odonata.piece import piece_count, piece_length_for
 from odonata.wire.message import SourceAnswer
 from peer.core.content import Content
 from peer.core.effect import DownloadEffect, FetchSource, OpenSource, StopSource
 from peer.core.event import SourceFailed
 from peer.core.limits import DownloadLimits
-from peer.core.source_share import SharedSource
+from peer.core.source_share import Grid, SharedSource
 
 if TYPE_CHECKING:
     from random import Random
@@ -75,6 +76,7 @@ class SourcePlan:
         self._failures = 0
         self._retry_at: float | None = None
         self._heard_at = 0.0
+        self._asked_at: float | None = None  # None: it has answered
 
     # --- asking ---------------------------------------------------------------------------------
 
@@ -82,8 +84,23 @@ class SourcePlan:
         """Ask for the head of the whole content."""
         self._open = 0
         self._retry_at = None
-        self._heard_at = now
+        self._heard_at = self._asked_at = now
         out.append(OpenSource(first=0))
+
+    def open_share(self, told_length: int | None, now: float, out: list[DownloadEffect]) -> None:
+        """Ask for the head of the content; or, of a seed that was told its length, for its share.
+
+        Then nothing is asked for that others bring, and the answer says what the head says, too.
+        """
+        if self.shared is None or not told_length:
+            self.open(now, out)
+            return
+        piece_length = self._content.piece_length or piece_length_for(told_length)
+        grid = Grid(piece_count(told_length, piece_length), self.shared.count)
+        share = grid.span(self.shared.index)
+        end = min(share.stop * piece_length, told_length)
+        is_last = end == told_length
+        self.open_at(share.start, share.start * piece_length, None if is_last else end, now, out)
 
     def open_at(
         self, first: int, offset: int, end: int | None, now: float, out: list[DownloadEffect]
@@ -91,7 +108,7 @@ class SourcePlan:
         """Ask for the bytes from `offset` to `end`, where piece `first` begins."""
         self._open = first
         self._retry_at = None
-        self._heard_at = now
+        self._heard_at = self._asked_at = now
         out.append(OpenSource(first=first, offset=offset, end=end))
 
     def close(self, out: list[DownloadEffect]) -> None:
@@ -130,7 +147,44 @@ class SourcePlan:
                 return
             self._start(run, now, out)
 
+    # --- beside the swarm (`peer.core.beside`) --------------------------------------------------
+
+    def start(self, first: int, last: int | None, now: float, out: list[DownloadEffect]) -> None:
+        """One request, from a piece that is missing to one that is (None: to the end)."""
+        self._retry_at = None
+        self._start(Run(first, last), now, out)
+
+    def claim(self, ahead: int, is_free: Callable[[int], bool], out: list[DownloadEffect]) -> None:
+        """Let each run cover no more than the next `ahead` pieces, of those that are free.
+
+        It stops if its very next piece is not. What it asked for stays as it is.
+        """
+        for first, following in tuple(self._next_of_runs()):
+            end = self._end_of(first)
+            stop = following + ahead if end is None else min(following + ahead, end)
+            stop = next((n for n in range(following, stop) if not is_free(n)), stop)
+            if stop == following and following != end:
+                out.append(StopSource(first=first))
+                del self._runs[first]
+            else:
+                self._runs[first] = Run(first, stop - 1)
+
+    def unclaim(self) -> None:
+        """Runs cover again what they were begun for."""
+        for first in self._runs:
+            self._runs[first] = Run(first, self._asked_to[first])
+
+    def forgive(self, out: list[DownloadEffect]) -> None:
+        """Stop, and forget that it failed."""
+        self.close(out)
+        self.error, self._failures = None, 0
+
     # --- the source answers ---------------------------------------------------------------------
+
+    def answered(self, now: float) -> float | None:
+        """It began to answer: how long after it was asked, in seconds; None if that is no news."""
+        asked_at, self._asked_at = self._asked_at, None
+        return None if asked_at is None else now - asked_at
 
     def on_opened(self, *, ranges: bool, now: float, out: list[DownloadEffect]) -> None:
         """It began to answer. If it ignores ranges, runs of parts become one run of everything."""
@@ -199,6 +253,11 @@ class SourcePlan:
     def is_open(self) -> bool:
         """An OpenSource was asked for, and nobody continued it yet."""
         return self._open is not None
+
+    @property
+    def ignores_ranges(self) -> bool:
+        """It has answered once, and begins with the first byte whatever it is asked for."""
+        return self._ranges is False
 
     @property
     def retry_due(self) -> float | None:
@@ -275,18 +334,25 @@ class SourcePlan:
 
     def _stop_at_others(self, ours: frozenset[int], out: list[DownloadEffect]) -> None:
         """Let each run end before the first piece that it must not bring, now if that is next."""
-        count = self._content.count or 0
-        for first in tuple(self._runs):
-            last = self._asked_to[first]
-            end = count if last is None else last + 1
-            stop = next((n for n in range(self._next[first], end) if n not in ours), None)
+        for first, following in tuple(self._next_of_runs()):
+            end = self._end_of(first) or 0
+            stop = next((n for n in range(following, end) if n not in ours), None)
             if stop is None:
-                self._runs[first] = Run(first, last)
-            elif stop == self._next[first]:
+                self._runs[first] = Run(first, self._asked_to[first])
+            elif stop == following:
                 out.append(StopSource(first=first))
                 del self._runs[first]
             else:
                 self._runs[first] = Run(first, stop - 1)
+
+    def _next_of_runs(self) -> list[tuple[int, int]]:
+        """First piece of each run, and the one that it brings next."""
+        return [(first, self._next[first]) for first in self._runs]
+
+    def _end_of(self, first: int) -> int | None:
+        """The piece after the last one that a run was begun for; None: that is not known."""
+        last = self._asked_to[first]
+        return self._content.count if last is None else last + 1
 
     def _whole_if_needed(self, run: Run) -> Run:
         return run if self._ranges is not False else Run(0, run.last)
@@ -294,6 +360,9 @@ class SourcePlan:
     def _start(self, run: Run, now: float, out: list[DownloadEffect]) -> None:
         if self._open is not None and self._open != run.first:
             out.append(StopSource(first=self._open))
+            self._asked_at = now
+        elif self._open is None:
+            self._asked_at = now
         self._open = None
         self._runs[run.first] = run
         self._asked_to[run.first] = run.last

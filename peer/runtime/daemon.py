@@ -38,6 +38,7 @@ from odonata.tracing.rpc import rpc_watches
 from odonata.tracing.span import NO_TRACER, Tracer
 from odonata.wire.message import Download
 from odonata.wire.vortex import Greeting
+from peer.core.budget import Budget
 from peer.core.download import DownloadCore
 from peer.runtime.buffer import BufferPool
 from peer.runtime.channel import ChannelPool
@@ -91,6 +92,7 @@ class Daemon:
     def __init__(self, settings: DaemonSettings) -> None:
         self._settings = settings
         self._limits = limits_of(settings)
+        self._budget = Budget()
         self._upload = H2GrpcServer()
         self._download = GrpcServer()
         self._book = AddressBook(self._scheduler_names)
@@ -286,8 +288,8 @@ class Daemon:
         return open_sources(http_options(backend), fsspec_place(backend))
 
     def _new_core(self, download: Download) -> DownloadCore:
-        idc = self._settings.host.idc
-        return DownloadCore(self._limits, download, random.Random(), idc)  # noqa: S311  # no secret
+        idc, rng = self._settings.host.idc, random.Random()  # noqa: S311  # no secret
+        return DownloadCore(self._limits, download, rng, idc, self._budget)
 
     async def _serve_upload(self, service: UploadService) -> None:
         # Stock children set a deadline of 10 s on these, and mean it for the beginning of the

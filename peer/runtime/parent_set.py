@@ -20,7 +20,7 @@ from odonata.errors import (
     StorageError,
     UnavailableError,
 )
-from odonata.wire.message import Parent, TrafficType
+from odonata.wire.message import Parent, Piece, TrafficType
 from peer.core.effect import (
     AskParentMeta,
     AskProgress,
@@ -174,7 +174,18 @@ class ParentSet:
             attempt.ok(piece.length)
         else:  # somebody else's copy came first, and stays
             attempt.cancelled(CancelReason.HEDGED)
-        return PieceStored(peer_id=effect.peer_id, piece=piece)
+        return _stored(effect, attempt, piece)
+
+
+def _stored(effect: FetchPiece, attempt: Try, piece: Piece) -> PieceStored:
+    """With how long its first byte took: to be reached, and to have its turn."""
+    sent, first = attempt.times.requested_at_s, attempt.times.first_byte_at_s
+    return PieceStored(
+        peer_id=effect.peer_id,
+        piece=piece,
+        began_s=None if first is None else time.monotonic() - first,
+        wait_s=None if first is None or sent is None else first - sent,
+    )
 
 
 def _failed(

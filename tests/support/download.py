@@ -18,6 +18,7 @@ from odonata.wire.message import (
     SchedulerAnswer,
     TaskFacts,
 )
+from peer.core.budget import Budget
 from peer.core.download import DownloadCore
 from peer.core.effect import DownloadEffect, FetchPiece, FetchSource, GiveUp, Send, WakeAt
 from peer.core.event import (
@@ -65,13 +66,17 @@ class Script:
         limits: DownloadLimits | None = None,
         download: Download | None = None,
         seed: int = 1,
+        budget: Budget | None = None,
     ) -> None:
         self.length = length
         self.now = 100.0
         self.wake_at: float | None = None
         self.effects: list[DownloadEffect] = []
         self.core = DownloadCore(
-            limits or DownloadLimits(), download or Download(url=URL), Random(seed)
+            limits or DownloadLimits(),
+            download or Download(url=URL),
+            Random(seed),
+            budget=budget,
         )
 
     def __call__(self, event: DownloadEvent) -> list[DownloadEffect]:

@@ -92,6 +92,10 @@ LIMITS = DownloadLimits(hopeless_after_pieces=1)
 NAMES = ("a", "b", "c", "seed1", "seed2")
 TERMINAL = Finished | Failed | BackToSourceFinished | BackToSourceFailed
 TICKS_TO_THE_END = 3000
+DEADLY = 11
+"""Of sixteen numbers; not the lowest or highest, which Hypothesis likes to draw."""
+BESIDE = frozenset({State.SWARMING, State.RESCHEDULING, State.ALONE})
+"""Where a download lives on parents, and the source may be asked beside them."""
 
 names = st.sampled_from(NAMES)
 numbers = st.integers(0, 6)
@@ -116,6 +120,7 @@ class DownloadMachine(RuleBasedStateMachine):
         self.blamed: set[str] = set()
         self.flying: dict[tuple[str, int], bool] = {}  # False: was cancelled, answer still to come
         self.runs: dict[int, FetchSource] = {}
+        self.following: dict[int, int] = {}  # the piece that a run brings next
         self.opened: int | None = None
         self.wake_at: float | None = None
         self.looked_at: set[tuple[str, int]] = set()
@@ -220,10 +225,10 @@ class DownloadMachine(RuleBasedStateMachine):
         assert effect.number not in self.held, "held already"
         assert effect.number in self.numbers_wanted(), "nobody wants it"
         assert not self.flying.get(key), "on its way from there already"
-        assert not any(self.covers(run, effect.number) for run in self.runs.values())
+        assert not any(self.claims(run, effect.number) for run in self.runs.values())
         self.flying[key] = True
         live = [k for k, alive in self.flying.items() if alive]
-        assert len(live) <= LIMITS.concurrent_piece_count
+        assert len(live) <= 2 * LIMITS.concurrent_piece_count
         assert sum(n == effect.number for _, n in live) <= 2
         assert sum(p == effect.peer_id for p, _ in live) <= LIMITS.quick_pieces_per_parent
         assert effect.concurrency == len(live)
@@ -234,6 +239,7 @@ class DownloadMachine(RuleBasedStateMachine):
 
     def fetch_source(self, effect: FetchSource) -> None:
         assert self.may_use_source
+        assert self.core.state in {State.SOURCING, *BESIDE}
         assert set(effect.skip) <= self.held
         assert effect.last is None or effect.last >= effect.first
         for number in range(self.count()):
@@ -241,6 +247,7 @@ class DownloadMachine(RuleBasedStateMachine):
                 assert not any(self.covers(run, number) for run in self.runs.values())
                 assert (number in self.held) == (number in effect.skip)
         self.runs[effect.first] = effect
+        self.following[effect.first] = effect.first
         if self.opened is not None:
             assert self.opened == effect.first
             self.opened = None
@@ -272,6 +279,12 @@ class DownloadMachine(RuleBasedStateMachine):
     @staticmethod
     def covers(run: FetchSource, number: int) -> bool:
         return run.first <= number and (run.last is None or number <= run.last)
+
+    def claims(self, run: FetchSource, number: int) -> bool:
+        """Nobody else is to be asked for it; of a run beside the swarm that is what comes next."""
+        following = self.following[run.first]
+        is_next = self.core.state not in BESIDE or number < following + LIMITS.beside_ahead
+        return self.covers(run, number) and is_next
 
     # --- the beginning --------------------------------------------------------------------------
 
@@ -387,6 +400,15 @@ class DownloadMachine(RuleBasedStateMachine):
         pieces = tuple(piece_of(n, self.length) for n in sorted(which) if n < self.count())
         self.give(ParentHolds(peer_id=who, pieces=pieces))
 
+    @precondition(lambda self: not self.ended and self.core.state in BESIDE)
+    @rule()
+    def nobody_brings_anything(self) -> None:
+        """Long enough for the source to be asked beside them, if it may be."""
+        until = self.now + 6.0
+        while not self.ended and self.wake_at is not None and self.wake_at <= until:
+            self.now = self.wake_at
+            self.tick()
+
     @rule(who=names, number=numbers)
     def parent_offers_nonsense(self, who: str, number: int) -> None:
         if who in self.connected and self.learned:
@@ -418,7 +440,8 @@ class DownloadMachine(RuleBasedStateMachine):
         alive = self.flying.pop((who, number))
         if reason is None:
             self.held.add(number)
-            self.give(PieceStored(peer_id=who, piece=piece_of(number, self.length)))
+            piece = piece_of(number, self.length)
+            self.give(PieceStored(peer_id=who, piece=piece, began_s=0.1, wait_s=0.02))
             return
         reason = reason if alive else FailureReason.CANCELLED
         if reason in {FailureReason.DIGEST, FailureReason.PROTOCOL}:
@@ -437,6 +460,7 @@ class DownloadMachine(RuleBasedStateMachine):
         left = [n for n in range(self.count()) if self.covers(run, n) and n not in self.held]
         if left:
             self.held.add(left[0])
+            self.following[run.first] = left[0] + 1
             self.give(SourcePieceStored(piece=piece_of(left[0], self.length)))
 
     @precondition(lambda self: self.learned and self.runs)
@@ -468,13 +492,13 @@ class DownloadMachine(RuleBasedStateMachine):
 
     @rule(die=st.integers(0, 15), full=st.booleans())
     def storage_fails(self, die: int, full: bool) -> None:
-        if die == 0:
+        if die == DEADLY:
             self.give(StorageFailed(reason="no space left", disk_full=full))
             assert self.ended
 
     @rule(die=st.integers(0, 15))
     def cancelled(self, die: int) -> None:
-        if die == 0:
+        if die == DEADLY:
             self.give(Cancelled())
             assert self.ended
 
@@ -496,7 +520,37 @@ class DownloadMachine(RuleBasedStateMachine):
         raise AssertionError(f"it never ends; story: {self.core.story()}")
 
 
+class SwarmMachine(DownloadMachine):
+    """The same from where it has parents, of which one has something: most downloads live here."""
+
+    @initialize(
+        seed=st.integers(0, 9),
+        held=st.sets(numbers, max_size=2),
+        disable=st.booleans(),
+        offers=st.sets(numbers, min_size=1),
+        knows=st.booleans(),
+    )
+    def begin(  # type: ignore[override]  # a beginning of its own
+        self, seed: int, held: set[int], disable: bool, offers: set[int], knows: bool
+    ) -> None:
+        self.length = 6 * PIECE + 7
+        self.lost = self.was_lost = False
+        self.may_use_source = not disable
+        self.wanted = [None]
+        self.held = set(held)
+        self.learned = bool(held)
+        download = Download(url=URL, disable_back_to_source=disable)
+        self.core = DownloadCore(LIMITS, download, Random(seed))
+        piece_length = PIECE if held else None
+        self.give(Begun(piece_length=piece_length, held=tuple(sorted(held))))
+        self.scheduler_answers(["a", "b", "seed1"], 9)
+        self.parent_connects("a", knows)
+        self.parent_offers("a", offers)
+
+
 DownloadMachine.TestCase.settings = settings(
     max_examples=120, stateful_step_count=50, deadline=None
 )
 TestDownloadMachine = DownloadMachine.TestCase
+SwarmMachine.TestCase.settings = DownloadMachine.TestCase.settings
+TestSwarmMachine = SwarmMachine.TestCase

@@ -266,7 +266,7 @@ def test_reschedule_that_is_not_answered_ends_at_the_source() -> None:
 
 
 def test_pieces_still_come_while_others_are_asked_for() -> None:
-    script = Script(length=PIECE)
+    script = Script(length=PIECE, limits=DownloadLimits(beside=False))
     script.swarm("a")
     while script.core.state is not State.RESCHEDULING:
         script.tick()

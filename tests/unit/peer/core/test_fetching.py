@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from support.download import PIECE, URL, Script, asked, kinds, messages, of
+from support.download import PIECE, URL, Script, asked, kinds, messages, of, piece_of
 
-from odonata.wire.message import Download, PieceFailed, Reschedule
+from odonata.wire.message import Download, PieceFailed, PieceFinished, Reschedule
 from peer.core.effect import CancelPiece, CancelReason, ConnectParent, DropParent, FetchPiece
 from peer.core.event import (
     FailureReason,
     ParentLoad,
     PieceNotFetched,
+    PieceStored,
     ReaderWaiting,
     Ticked,
 )
@@ -116,7 +117,7 @@ def test_bad_bytes_are_blamed_and_fetched_elsewhere(reason: FailureReason) -> No
 
 
 def test_refused_leaves_the_parent_alone_for_a_moment_without_blame() -> None:
-    script = Script(length=PIECE)
+    script = Script(length=PIECE, limits=DownloadLimits(beside=False))
     script.swarm("a")
     script.holds("a", 0)
     pauses: list[float] = []
@@ -183,8 +184,54 @@ def test_a_piece_in_between_forgives_a_strike() -> None:
     assert not of(script.effects, DropParent)
 
 
+def in_flight(script: Script) -> int:
+    """Pieces that were asked for and have not come."""
+    asked_for = {(one.peer_id, one.number) for one in of(script.effects, FetchPiece)}
+    return len(asked_for) - len([m for m in script.said if isinstance(m, PieceFinished)])
+
+
+def many_parents(limits: DownloadLimits, length: int, wish: int | None = None) -> Script:
+    """As many parents as may bring something at once, and all hold everything."""
+    download = Download(url=URL, concurrent_piece_count=wish)
+    script = Script(length=length, limits=limits, download=download)
+    names = [f"p{number}" for number in range(12)]
+    script.swarm(*names)
+    for name in names:
+        script.holds(name, *range(length // PIECE))
+    return script
+
+
+@pytest.mark.parametrize(("widen", "expected"), [(True, 8), (False, 4)])
+def test_of_many_pieces_twice_as_many_are_on_their_way(widen: bool, expected: int) -> None:
+    assert in_flight(many_parents(DownloadLimits(widen=widen), 256 * PIECE)) == expected
+    assert in_flight(many_parents(DownloadLimits(widen=widen), 255 * PIECE)) == 4
+
+
+def test_a_request_that_says_how_many_gets_so_many() -> None:
+    assert in_flight(many_parents(DownloadLimits(), 256 * PIECE, wish=3)) == 3
+
+
+@pytest.mark.parametrize(
+    ("waits", "expected"),
+    [
+        ((0.02, 0.03, 0.05, 0.02), 8),  # no first byte came sooner than a long round trip takes
+        ((0.02, 0.03, 0.004, 0.02), 4),  # a short one behind queues
+        ((0.02, 0.03, 0.05), 4),  # too few to say
+    ],
+)
+def test_where_round_trips_are_long_twice_as_many_are_on_their_way(
+    waits: tuple[float, ...], expected: int
+) -> None:
+    script = many_parents(DownloadLimits(), 100 * PIECE)
+    for wait_s, fetch in zip(waits, of(script.effects, FetchPiece), strict=False):
+        script.now += 0.2
+        piece = piece_of(fetch.number, script.length)
+        script(PieceStored(peer_id=fetch.peer_id, piece=piece, wait_s=wait_s))
+    assert in_flight(script) == expected
+
+
 def test_a_fetch_that_nobody_answers_counts_as_a_timeout() -> None:
-    script = Script(length=2 * PIECE)
+    script = Script(length=2 * PIECE, limits=DownloadLimits(beside=False))
     script.swarm("a", "b")
     ((_, number),) = asked(script.holds("a", 0, 1))
     assert script.tick_until(CancelPiece) == CancelPiece(
@@ -291,7 +338,7 @@ def test_hedge_that_loses_is_cancelled() -> None:
 
 
 def test_hedge_can_be_switched_off() -> None:
-    limits = DownloadLimits(hedge=False, replace_slow=False)
+    limits = DownloadLimits(hedge=False, replace_slow=False, beside=False)
     script, _, _ = slow_end(limits)
     assert isinstance(script.tick_until(CancelPiece), CancelPiece)  # only its timeout ends it
     assert script.now > 160
@@ -361,7 +408,9 @@ def test_a_seed_alone_serves_a_reader_at_once() -> None:
 
 
 def test_load_is_listened_to() -> None:
-    script = Script(length=400 * PIECE, limits=DownloadLimits(concurrent_piece_count=1))
+    script = Script(
+        length=400 * PIECE, limits=DownloadLimits(concurrent_piece_count=1, widen=False)
+    )
     script.swarm("idle", "full")
     for name, used in (("idle", 0.0), ("full", 1e9)):
         load = ParentLoad(peer_id=name, max_rate_bytes_per_s=1e9, used_rate_bytes_per_s=used)

@@ -240,3 +240,16 @@ def test_piece_first_and_rarest() -> None:
     swarm.add("b", 0, 2)
     numbers = {swarm.choose(seed).number for seed in range(50)}  # type: ignore[union-attr]  # a choice
     assert numbers == {1, 2}
+
+
+def test_helper_is_a_seed_only_if_no_peer_can_help() -> None:
+    for spares, expected in ((True, {"peer"}), (False, {"peer", "seed"})):
+        swarm = Swarm(DownloadLimits(seed_once=spares))
+        slow = swarm.add("slow", 0)
+        swarm.add("seed", 0, seed=True)
+        alone = choose_helper(swarm.situation(), 0, slow, Random(0), 0.0)
+        assert alone is not None
+        assert alone.peer_id == "seed"
+        swarm.add("peer", 0)
+        helpers = [choose_helper(swarm.situation(), 0, slow, Random(n), 0.0) for n in range(20)]
+        assert {one.peer_id for one in helpers if one is not None} == expected
