@@ -11,31 +11,152 @@ from __future__ import annotations
 from typing import Final
 
 from dragonfly_api import scheduler_pb2
+from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
+
+from odonata.digest import STRONG_DIGEST_BYTES
+from odonata.errors import ProtocolError
+from odonata.wire.message import PieceDigests
 
 WRONG_DIGEST_FIELD: Final = 50_001
 """In a DownloadPieceFailedRequest, a varint: 1 if the bytes had another digest than their sender
-named."""
+named, 2 if they had another than the scheduler told (`PieceDigests`)."""
 
+STRONG_DIGEST_FIELD: Final = 50_002
+"""In a DownloadPieceBackToSourceFinishedRequest, bytes: the strong digest of the piece."""
+
+ASKS_DIGESTS_FIELD: Final = 50_003
+"""In a DownloadPeerStartedRequest, a varint: 1 if it is no such thing but asks for digests."""
+
+PIECE_DIGESTS_FIELD: Final = 50_004
+"""In an AnnouncePeerResponse that sets none of its members, bytes: digests of pieces.
+
+A byte, 1 if more follow at once, else 0. Then for each run of pieces: its first number and its
+length, four bytes each, the most significant first, and a strong digest for each; one that is all
+zeros takes back what was told before."""
+
+DIGESTS_PER_ANSWER_MAX: Final = 16_384
+"""512 KiB: an eighth of the largest message that gRPC takes unless it is told otherwise."""
+
+_NAMED: Final = 1
+_LISTED: Final = 2
+_TAKEN_BACK: Final = bytes(STRONG_DIGEST_BYTES)
+_RUN_BYTES: Final = 8
 _VARINT: Final = 0
+_LENGTH_DELIMITED: Final = 2
 _SEVEN_BITS: Final = 0x7F
 _MORE: Final = 0x80
 
 
-def say_wrong_digest(message: scheduler_pb2.DownloadPieceFailedRequest) -> None:
-    """Add to `message` that the bytes were wrong."""
-    tag = WRONG_DIGEST_FIELD << 3 | _VARINT
-    message.MergeFromString(_varint(tag) + _varint(1))
+def say_wrong_digest(
+    message: scheduler_pb2.DownloadPieceFailedRequest, *, by_list: bool = False
+) -> None:
+    """Add to `message` that the bytes were wrong; `by_list`: by what the scheduler told."""
+    _add_number(message, WRONG_DIGEST_FIELD, _LISTED if by_list else _NAMED)
 
 
-def says_wrong_digest(message: scheduler_pb2.DownloadPieceFailedRequest) -> bool:
-    """Whether the sender says that the bytes were wrong."""
+def wrong_digest_in(message: scheduler_pb2.DownloadPieceFailedRequest) -> tuple[bool, bool]:
+    """Whether the sender says that the bytes were wrong, and whether by the scheduler's list."""
+    told = _numbers(message, WRONG_DIGEST_FIELD)
+    by_list = _LISTED in told
+    return by_list or _NAMED in told, by_list
+
+
+def say_strong_digest(
+    message: scheduler_pb2.DownloadPieceBackToSourceFinishedRequest, digest: bytes
+) -> None:
+    """Add the strong digest of the piece."""
+    _add_bytes(message, STRONG_DIGEST_FIELD, digest)
+
+
+def strong_digest_in(message: scheduler_pb2.DownloadPieceBackToSourceFinishedRequest) -> bytes:
+    """The strong digest of the piece, empty if there is none, or what can't be one."""
+    told = _bytes(message, STRONG_DIGEST_FIELD)
+    is_one = len(told) == STRONG_DIGEST_BYTES and told != _TAKEN_BACK
+    return told if is_one else b""
+
+
+def ask_digests(message: scheduler_pb2.DownloadPeerStartedRequest) -> None:
+    """Make `message` a question for digests."""
+    message.SetInParent()
+    _add_number(message, ASKS_DIGESTS_FIELD, 1)
+
+
+def asks_digests(message: scheduler_pb2.DownloadPeerStartedRequest) -> bool:
+    """Whether this is a question for digests."""
+    return 1 in _numbers(message, ASKS_DIGESTS_FIELD)
+
+
+def tell_digests(message: scheduler_pb2.AnnouncePeerResponse, told: PieceDigests) -> None:
+    """Make `message` an answer that tells digests."""
+    parts = [b"\x00" if told.is_last else b"\x01"]
+    for run in _runs(sorted(told.digests)):
+        parts.append(run[0].to_bytes(4) + len(run).to_bytes(4))
+        parts += [told.digests[number] or _TAKEN_BACK for number in run]
+    _add_bytes(message, PIECE_DIGESTS_FIELD, b"".join(parts))
+
+
+def digests_in(message: scheduler_pb2.AnnouncePeerResponse) -> PieceDigests | None:
+    """What an answer tells of digests; None if it is none that does. Raises ProtocolError."""
+    data = _bytes(message, PIECE_DIGESTS_FIELD)
+    if not data:
+        return None
+    digests: dict[int, bytes] = {}
+    position = 1
+    while position < len(data):
+        first = int.from_bytes(data[position : position + 4])
+        count = int.from_bytes(data[position + 4 : position + _RUN_BYTES])
+        position += _RUN_BYTES
+        end = position + count * STRONG_DIGEST_BYTES
+        if end > len(data):
+            raise ProtocolError(
+                f"the scheduler's digests of {count} pieces from {first} on are cut short"
+            )
+        for number in range(first, first + count):
+            digest = data[position : position + STRONG_DIGEST_BYTES]
+            digests[number] = b"" if digest == _TAKEN_BACK else digest
+            position += STRONG_DIGEST_BYTES
+    return PieceDigests(digests=digests, is_last=data[0] == 0)
+
+
+def _runs(numbers: list[int]) -> list[list[int]]:
+    """Split into runs of numbers that follow each other."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return runs
+
+
+def _add_number(message: Message, field: int, number: int) -> None:
+    message.MergeFromString(_varint(field << 3 | _VARINT) + _varint(number))
+
+
+def _add_bytes(message: Message, field: int, data: bytes) -> None:
+    head = _varint(field << 3 | _LENGTH_DELIMITED) + _varint(len(data))
+    message.MergeFromString(head + data)
+
+
+def _numbers(message: Message, field: int) -> list[int]:
+    return [data for data in _unknown(message, field, _VARINT) if isinstance(data, int)]
+
+
+def _bytes(message: Message, field: int) -> bytes:
+    """The last one counts, as in protobuf."""
+    told = _unknown(message, field, _LENGTH_DELIMITED)
+    return told[-1] if told and isinstance(told[-1], bytes) else b""
+
+
+def _unknown(message: Message, number: int, wire_type: int) -> list[object]:
     unknown = UnknownFieldSet(message)
-    fields = [unknown[number] for number in range(len(unknown))]
-    return any(
-        field.field_number == WRONG_DIGEST_FIELD and field.wire_type == _VARINT and field.data == 1
+    fields = [unknown[place] for place in range(len(unknown))]
+    return [
+        field.data
         for field in fields
-    )
+        if field.field_number == number and field.wire_type == wire_type
+    ]
 
 
 def _varint(number: int) -> bytes:

@@ -1,6 +1,6 @@
 """One task on disk: facts, finished pieces, and the order in which things become true.
 
-    store:  check the digest -> write the content -> index the piece -> tell subscribers
+    store:  check the digests -> write the content -> index the piece -> tell subscribers
     finish: flush the content -> stamp the task
     reset:  take everything out of the index -> a new file
     remove: unlink the file -> take the task out of the index
@@ -8,7 +8,8 @@
 So the index is behind the data at every moment, never ahead. (Removal is the other way round, or a
 full volume could never be emptied: the index needs room even to forget. A record without its file
 is dropped when storage opens, and overwritten when the task is made anew.)
-What is in memory follows the index.
+What is in memory follows the index. Strong digests are in memory only: the list that pieces are
+checked against (`expect`), and what was found of those that were.
 A cancelled caller never leaves a step half done (`to_the_end`). Collection and opening are the
 store's business; nothing here decides what to download.
 """
@@ -24,16 +25,24 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from odonata.digest import crc32, format_piece_digest, parse_piece_digest, piece_digest
+from odonata.digest import (
+    crc32,
+    format_piece_digest,
+    format_strong_digest,
+    parse_piece_digest,
+    piece_digest,
+    strong_digest,
+)
 from odonata.errors import (
     DigestMismatchError,
+    ListedDigestError,
     OdonataError,
     PreconditionError,
     ProtocolError,
     StorageError,
 )
 from odonata.piece import piece_at, piece_count
-from odonata.wire.message import Piece
+from odonata.wire.message import Piece, TrafficType
 from peer.runtime.storage import disk
 from peer.runtime.storage.export import export_file
 from peer.runtime.storage.index import Index, TaskRecord
@@ -72,6 +81,7 @@ class DiskTask:
         self._pins = 0
         self._on_last_unpin: Callable[[], None] | None = None
         self._subscribers: dict[object, Callable[[], None]] = {}
+        self._expected: dict[int, bytes] = {}
         self._facts_lock = asyncio.Lock()
         self._piece_locks = KeyedLocks()
 
@@ -199,6 +209,13 @@ class DiskTask:
 
     # --- pieces ---
 
+    def expect(self, digests: Mapping[int, bytes]) -> None:
+        for number, digest in digests.items():
+            if digest:
+                self._expected[number] = digest
+            else:
+                self._expected.pop(number, None)
+
     async def store(self, piece: Piece, data: memoryview) -> Piece:
         held = self._pieces.get(piece.number)
         if held is not None:
@@ -213,10 +230,16 @@ class DiskTask:
             if held is not None:
                 return held
             resets = self._resets
-            digest = await self._workers.disk(_check_and_write, self._path, piece, data)
+            expected = self._expected.get(piece.number, b"")
+            digest, strong = await self._workers.disk(
+                _check_and_write, self._path, piece, data, expected
+            )
             self._check_not_reset_since(resets)
             stored = msgspec.structs.replace(
-                piece, digest=digest, created_at_s=piece.created_at_s or self._clock()
+                piece,
+                digest=digest,
+                strong_digest=strong,
+                created_at_s=piece.created_at_s or self._clock(),
             )
             await self._index.put_piece(self.task_id, stored)
             self._check_not_reset_since(resets)
@@ -261,7 +284,8 @@ class DiskTask:
 
     async def _verify(self, piece: Piece) -> bool:
         async with self._one_writer(piece.number):
-            if await self._workers.disk(piece_is_whole, self._path, piece):
+            expected = self._expected.get(piece.number, b"")
+            if await self._workers.disk(piece_is_whole, self._path, piece, expected):
                 return True
             await self._forget([piece.number])
         self._notify()
@@ -341,6 +365,7 @@ class DiskTask:
             self._check_here()
             self._resets += 1
             self._pieces.clear()
+            self._expected.clear()
             self._record = msgspec.structs.replace(
                 self._record,
                 content_length=None,
@@ -450,19 +475,40 @@ def _lies_right(piece: Piece, content_length: int | None, piece_length: int | No
     return (piece.offset, piece.length) == piece_at(piece.number, content_length, piece_length)
 
 
-def _check_and_write(path: Path, piece: Piece, data: memoryview) -> str:
-    """In a thread: the digest first, then the bytes. Returns the digest."""
+def _check_and_write(
+    path: Path, piece: Piece, data: memoryview, expected: bytes
+) -> tuple[str, bytes]:
+    """In a thread: the digests first, then the bytes.
+
+    Returns the digest, and the strong one if that was computed: of what comes from the source,
+    which nobody knows better, and of what has one to be checked against (`expected`, else empty).
+    """
     crc = crc32(data)
     if piece.digest and parse_piece_digest(piece.digest) != crc:
         raise DigestMismatchError(
             f"piece {piece.number} of {piece.length} bytes from {piece.parent_id or 'its source'} "
             f"has digest crc32:{crc}, but {piece.digest} was promised"
         )
+    strong = b""
+    is_from_source = piece.traffic_type is TrafficType.BACK_TO_SOURCE
+    if expected or is_from_source:
+        strong = strong_digest(data)
+    if not is_from_source and strong != expected:
+        raise ListedDigestError(
+            f"piece {piece.number} of {piece.length} bytes from {piece.parent_id} has digest "
+            f"{format_strong_digest(strong)}, but at its source {format_strong_digest(expected)}"
+        )
     disk.write_piece(path, data, piece.offset)
-    return format_piece_digest(crc)
+    return format_piece_digest(crc), strong
 
 
-def piece_is_whole(path: Path, piece: Piece) -> bool:
-    """In a thread: whether the content file still holds what the index says."""
+def piece_is_whole(path: Path, piece: Piece, expected: bytes = b"") -> bool:
+    """In a thread: whether the content file still holds what the index says.
+
+    And, where it is known (`expected`), what the source sent, unless it came from there.
+    """
     data = disk.read_piece(path, piece.length, piece.offset)
-    return len(data) == piece.length and piece_digest(data) == piece.digest
+    if len(data) != piece.length or piece_digest(data) != piece.digest:
+        return False
+    is_from_source = piece.traffic_type is TrafficType.BACK_TO_SOURCE
+    return is_from_source or not expected or strong_digest(data) == expected

@@ -48,6 +48,10 @@ class NoSchedulers:
     def lost_s(self) -> float | None:
         return None
 
+    def tells_digests(self, task_id: str) -> bool:
+        del task_id
+        return False
+
     def needs_size(self, task_id: str) -> bool:
         return False
 
