@@ -17,7 +17,8 @@ from odonata.errors import DigestMismatchError, StorageError
 from peer.runtime.port import StoredTask
 from peer.runtime.storage.worker import to_the_end
 
-_READ_BYTES: Final = 1024 * 1024
+_READ_BYTES: Final = 256 * 1024
+"""At a time: fits the second-level cache."""
 
 
 async def check_whole(task: StoredTask, digest: str) -> None:
@@ -33,14 +34,19 @@ class WholeCheck:
         self._digests: tuple[Digest, ...] = tuple(map(parse_digest, digests))
         self._verifiers = self._fresh()
         self._end = 0
-        """What was read so far, in bytes from the start."""
+        self._begun_to = 0  # what is being read
         self._reading = asyncio.Lock()
-        self._restarts = 0
+        self._is_stale = False
+
+    @property
+    def read_to(self) -> int:
+        """What was read so far, in bytes from the start."""
+        return self._end
 
     def restart(self, offset: int) -> None:
         """What lies at `offset` has changed, or will: read it once more if it was read."""
-        if offset < self._end:
-            self._restarts += 1
+        if offset < max(self._end, self._begun_to):
+            self._is_stale = True
 
     async def follow(self) -> None:
         """Read along, as long as the content grows from its start; cancel to stop."""
@@ -76,24 +82,33 @@ class WholeCheck:
             fd: int | None = None
             try:
                 while True:
-                    restarts = self._restarts
+                    if self._is_stale:
+                        self._begin_anew()
                     stop = self._held_to() if end is None else end
                     if stop <= self._end:
                         return
                     if fd is None:
                         fd = self._task.open_fd()
-                    part = min(stop - self._end, _PART_BYTES)
-                    await to_the_end(self._read(fd, self._end, part))
-                    self._end += part
-                    if restarts != self._restarts:
-                        self._verifiers, self._end = self._fresh(), 0
+                    await to_the_end(self._read(fd, min(stop - self._end, _PART_BYTES)))
             finally:
                 if fd is not None:
                     os.close(fd)
 
-    async def _read(self, fd: int, offset: int, length: int) -> None:
+    def _begin_anew(self) -> None:
+        self._verifiers = self._fresh()
+        self._end = self._begun_to = 0
+        self._is_stale = False
+
+    async def _read(self, fd: int, length: int) -> None:
+        """Read the next `length` bytes. Not to be torn: what was read must be counted."""
+        offset, self._begun_to = self._end, self._end + length
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, _feed, self._verifiers, fd, offset, length)
+        try:
+            await loop.run_in_executor(None, _feed, self._verifiers, fd, offset, length)
+        except BaseException:
+            self._is_stale = True  # nobody knows how far it came
+            raise
+        self._end += length
 
     def _held_to(self) -> int:
         """Where the first gap begins, at or after what was read."""
@@ -110,13 +125,14 @@ _PART_BYTES: Final = 16 * 1024 * 1024
 
 def _feed(verifiers: tuple[Verifier, ...], fd: int, offset: int, length: int) -> None:
     end = offset + length
+    buffer = memoryview(bytearray(min(_READ_BYTES, length)))
     while offset < end:
         try:
-            data = os.pread(fd, min(_READ_BYTES, end - offset), offset)
+            count = os.preadv(fd, [buffer[: end - offset]], offset)
         except OSError as error:
             raise StorageError(f"the stored content can't be read: {error.strerror}") from error
-        if not data:
+        if not count:
             raise StorageError(f"the stored content ends at {offset}, {end - offset} bytes early")
         for verifier in verifiers:
-            verifier.update(data)
-        offset += len(data)
+            verifier.update(buffer[:count])
+        offset += count
