@@ -1,8 +1,11 @@
 """Digests: what is written beside content to tell whether it is whole.
 
-Text form `ALGORITHM:VALUE`. sha256 and sha512 carry lower-case hex, as in OCI; crc32 carries the
-CRC-32 (IEEE, as zlib's) in decimal, as Dragonfly writes it for pieces. Bytes come from the caller:
-nothing here opens a file.
+Text form `ALGORITHM:VALUE`. sha256, sha512 and blake3 carry lower-case hex, as in OCI; crc32
+carries the CRC-32 (IEEE, as zlib's) in decimal, as Dragonfly writes it for pieces. Bytes come from
+the caller: nothing here opens a file.
+
+A CRC-32 tells of an accident: anybody can make other bytes that have the same one. A *strong*
+digest tells of a liar: the BLAKE3 of a piece, 32 bytes, for which nobody can (docs/adr/0023).
 """
 
 from __future__ import annotations
@@ -13,20 +16,25 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Final, Literal, Protocol, cast
 
+from blake3 import blake3
 from isal import isal_zlib
 
 from odonata.errors import CallerError, DigestMismatchError, ProtocolError
 from odonata.wire.message import Value
 
-Algorithm = Literal["crc32", "sha256", "sha512"]
+Algorithm = Literal["crc32", "sha256", "sha512", "blake3"]
 
 CRC32_MAX: Final = 0xFFFFFFFF
 # Longest digest text: "sha512:" and 128 digits. No more than this of a bad one is shown.
 DIGEST_LENGTH_MAX: Final = 7 + 128
 
-_SHA: Final[dict[str, tuple[Literal["sha256", "sha512"], int]]] = {
+STRONG_DIGEST_BYTES: Final = 32
+"""Of a strong digest: it takes 2^128 attempts to find two contents that have the same one."""
+
+_HEX_DIGITS: Final[dict[str, tuple[Literal["sha256", "sha512", "blake3"], int]]] = {
     "sha256": ("sha256", 64),
     "sha512": ("sha512", 128),
+    "blake3": ("blake3", 2 * STRONG_DIGEST_BYTES),
 }
 _DECIMAL: Final = re.compile(r"[0-9]{1,10}")
 _Crc32 = Callable[[bytes | memoryview, int], int]
@@ -78,6 +86,19 @@ class ShaHasher:
         return self._sha.hexdigest()
 
 
+class Blake3Hasher:
+    """BLAKE3 as a `Hasher`; hex."""
+
+    def __init__(self) -> None:
+        self._blake3 = blake3()
+
+    def update(self, data: bytes | memoryview) -> None:
+        self._blake3.update(data)
+
+    def value(self) -> str:
+        return self._blake3.hexdigest()
+
+
 class Verifier:
     """Checks content that comes in parts: `update` with each part in order, then `finish`."""
 
@@ -102,11 +123,13 @@ class Verifier:
 
 def hasher(algorithm: Algorithm) -> Hasher:
     """A fresh hasher."""
-    return Crc32Hasher() if algorithm == "crc32" else ShaHasher(algorithm)
+    if algorithm == "crc32":
+        return Crc32Hasher()
+    return Blake3Hasher() if algorithm == "blake3" else ShaHasher(algorithm)
 
 
 def parse_digest(text: str) -> Digest:
-    """Read `crc32:DECIMAL`, `sha256:HEX` or `sha512:HEX`; CallerError names what is wrong.
+    """Read `crc32:DECIMAL`, `sha256:HEX` and its like; CallerError names what is wrong.
 
     Upper-case hex is taken and written in lower case. Dragonfly's own tools demand exactly ten
     digits after `crc32:`; leading zeros are taken here, and not demanded.
@@ -117,11 +140,12 @@ def parse_digest(text: str) -> Digest:
         raise CallerError(f"digest {shown} has no algorithm: write sha256:HEX")
     if name == "crc32":
         return Digest(algorithm="crc32", value=_crc32_value(shown, value))
-    if name not in _SHA:
+    if name not in _HEX_DIGITS:
         raise CallerError(
-            f"digest {shown} has an algorithm that is not known: use sha256, sha512 or crc32"
+            f"digest {shown} has an algorithm that is not known: use sha256, sha512, blake3 or "
+            "crc32"
         )
-    algorithm, length = _SHA[name]
+    algorithm, length = _HEX_DIGITS[name]
     lowered = value.lower() if len(value) == length else ""
     if not _HEX.fullmatch(lowered):
         raise CallerError(
@@ -161,6 +185,16 @@ def parse_piece_digest(text: str) -> int:
         return int(_crc32_value(repr(text[:40]), text[6:]))
     except CallerError as error:
         raise ProtocolError(error.detail) from None
+
+
+def strong_digest(data: bytes | memoryview) -> bytes:
+    """BLAKE3 of a piece, by this thread alone: STRONG_DIGEST_BYTES bytes."""
+    return blake3(data).digest()
+
+
+def format_strong_digest(digest: bytes) -> str:
+    """Write a strong digest as text: `blake3:HEX`."""
+    return f"blake3:{digest.hex()}"
 
 
 def check_piece(data: bytes | memoryview, digest: str) -> None:

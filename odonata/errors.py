@@ -98,6 +98,17 @@ class DigestMismatchError(PeerError):
     grpc_status = "DATA_LOSS"
 
 
+class ListedDigestError(DigestMismatchError):
+    """A piece does not match the digest that the scheduler was told by who had it from the source.
+
+    Whoever sent it is to blame, though the digest it named itself may fit.
+    """
+
+
+class WrongContentError(DigestMismatchError):
+    """A whole content is not what its URL or its user says: it must not stay here."""
+
+
 class PeerRefusedError(PeerError):
     """The other side has no free upload slot, or does not hold the piece."""
 

@@ -63,6 +63,8 @@ _SEED_SUFFIX: Final = "-seed"
 _BLOB_URL: Final = re.compile(r"(.*)://(.*)/v2/(.*)/blobs/([^?]+)(\?.*)?")
 _BLOB_DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})|sha512:([0-9a-f]{128})|crc32:([0-9a-f]+)")
 
+_CRC32_GROUP: Final = 3
+
 
 def normalize_url(url: str, filtered_query_params: Collection[str] = ()) -> str:
     """Write `url` as it goes into a task id.
@@ -117,6 +119,15 @@ def blob_digest_task_id(url: str) -> str | None:
     if digest_match is None:
         return None
     return digest_match[digest_match.lastindex or 0]
+
+
+def blob_digest(url: str) -> str | None:
+    """Digest that an OCI blob URL names its content by: `sha256:HEX` or `sha512:HEX`, else None."""
+    blob_match = _BLOB_URL.fullmatch(url)
+    digest_match = _BLOB_DIGEST.fullmatch(blob_match[4]) if blob_match else None
+    if digest_match is None or digest_match.lastindex == _CRC32_GROUP:
+        return None
+    return digest_match[0]
 
 
 def persistent_task_id(url: str, *, region: str = "", endpoint: str = "") -> str:

@@ -19,6 +19,8 @@ from peer.core.effect import (
     AskProgress,
     CancelPiece,
     CancelReason,
+    CheckPiece,
+    CheckWhole,
     CloseStream,
     Complete,
     ConnectParent,
@@ -27,6 +29,7 @@ from peer.core.effect import (
     FetchPiece,
     FetchSource,
     GiveUp,
+    LearnDigests,
     LearnMeta,
     OpenSource,
     SeekScheduler,
@@ -40,14 +43,16 @@ from peer.core.event import (
     DownloadEvent,
     FailureReason,
     ParentEnded,
+    PieceChecked,
     PieceNotFetched,
     PieceProgress,
     PieceStored,
     SchedulerLost,
     StorageFailed,
     Ticked,
+    WholeChecked,
 )
-from simulator.node import WRONG_DIGEST, Follower, Node
+from simulator.node import FORGED, WRONG_DIGEST, Follower, Node
 from simulator.source import Source, SourceRequest
 from simulator.telemetry import FAILED, RunRecord, Try
 
@@ -66,6 +71,9 @@ PIECE_CONNECT_S: Final = 2.0
 """How long a parent that does not answer is waited for, when a piece is asked for..."""
 STREAM_CONNECT_S: Final = 5.0
 """...and for its streams: the time-outs of the daemon's piece client and parent links."""
+
+
+_WRONG: Final = (FailureReason.DIGEST, FailureReason.LISTED_DIGEST)
 
 
 class Surroundings:
@@ -150,6 +158,7 @@ class SimulatedDownload:
                 held=tuple(sorted(node.held)),
                 scheduler=scheduler,
                 needs_size=needs_size,
+                tells_digests=self.node.is_ours,
             )
         )
 
@@ -205,6 +214,8 @@ class SimulatedDownload:
                 self.node.learn(effect.content_length, effect.piece_length)
             case OpenSource() | FetchSource() | StopSource():
                 self._perform_source(effect)
+            case LearnDigests() | CheckPiece() | CheckWhole():
+                self._prove(effect)
             case WakeAt():
                 self._wake_at(effect.at_s)
             case Complete() | GiveUp():
@@ -234,6 +245,29 @@ class SimulatedDownload:
                 self._tell_progress(effect)
             case _:
                 assert_never(effect)
+
+    def _prove(self, effect: LearnDigests | CheckPiece | CheckWhole) -> None:
+        """Reading what is held takes no time here. No URL of a world names a digest."""
+        node, world = self.node, self._around.world
+        if isinstance(effect, LearnDigests):
+            node.listed.update(effect.digests)
+            for number in [number for number, digest in node.listed.items() if not digest]:
+                del node.listed[number]
+        elif isinstance(effect, CheckPiece):
+            number = effect.number
+            is_right = not node.is_listed_wrong(number)
+            if not is_right:
+                self.blamed.append((self._name_of(node.held[number].parent_id), number))
+                node.forget(number)
+                world.note(node.name, f"forgets {number}: it is not what the source sent")
+            checked = PieceChecked(number=number, is_right=is_right)
+            world.after(0.0, lambda: self.give(checked))
+        else:
+            world.after(0.0, lambda: self.give(WholeChecked()))
+
+    def _name_of(self, peer_id: str) -> str:
+        known = self._parents.get(peer_id)
+        return peer_id if known is None else known[0].name
 
     def _perform_source(self, effect: OpenSource | FetchSource | StopSource) -> None:
         request = self._requests.get(effect.first)
@@ -329,11 +363,11 @@ class SimulatedDownload:
                 raise InternalError(f"piece {event.piece.number} was fetched twice: {self.story()}")
             giver = fetch.parent.name
             self.fetched_from[giver] = self.fetched_from.get(giver, 0) + event.piece.length
-            self.node.store(event.piece)
+            self.node.store(event.piece, fetch.content)
             self._record.stored(fetch.attempt, event.piece.length)
         else:
             self._record.ended(fetch.attempt, FAILED, event.reason)
-        if isinstance(event, PieceNotFetched) and event.reason is FailureReason.DIGEST:
+        if isinstance(event, PieceNotFetched) and event.reason in _WRONG:
             self.blamed.append((fetch.parent.name, event.number))
         self._note(event)
         self.give(event)
@@ -403,7 +437,8 @@ class _Fetch:
         self._transfer: Transfer | None = None
         self._ticket: int | None = None
         self._piece: Piece | None = None  # as the parent says
-        self._came = ""  # the digest that its bytes will have
+        self._came = ""  # the digest that its bytes will have...
+        self.content = b""  # ...and the strong one
         self._over = False
         # Connect and ask take a round trip each; the answer's last byte another way.
         attempt.requested_at_s = around.world.now + 2 * parent.delay_s
@@ -435,6 +470,7 @@ class _Fetch:
         self._piece = piece = parent.held[self.effect.number]
         is_wrong = parent.lie == "digest" or parent.trouble == "corrupt"
         self._came = WRONG_DIGEST if is_wrong else piece.digest
+        self.content = FORGED if parent.lie == "forgery" else parent.content[piece.number]
         length, then = piece.length, self._check
         if parent.trouble == "cut":
             length, then = length // 2, self.broke
@@ -482,9 +518,17 @@ class _Fetch:
         if not self._around.parts.accepts(self._piece.digest, self._came):
             self._answer(FailureReason.DIGEST)
             return
+        listed = self._download.node.listed.get(self._piece.number, b"")
+        if listed and not self._around.parts.is_listed(listed, self.content):
+            self._answer(FailureReason.LISTED_DIGEST)
+            return
         took_s = self._around.world.now - self._asked_at_s
         stored = replace(
-            self._piece, digest=self._came, parent_id=self.effect.peer_id, cost_s=took_s
+            self._piece,
+            digest=self._came,
+            strong_digest=listed,
+            parent_id=self.effect.peer_id,
+            cost_s=took_s,
         )
         self.stop()
         stored_event = PieceStored(

@@ -20,7 +20,7 @@ from simulator.network import Link
 if TYPE_CHECKING:
     from peer.core.limits import DownloadLimits
     from simulator.node import Lie
-    from simulator.scenario import Scenario
+    from simulator.scenario import Faults, Scenario
     from simulator.world import World
 
 _FIRST_ADDRESS = IPv4Address("10.0.0.0")
@@ -124,5 +124,11 @@ def _host(
         clock=Clock(world),
         limits=scenario.limits,
         is_ours=scenario.is_ours,
-        lie="digest" if name in scenario.faults.bad_digest else None,
+        lie=_lie(scenario.faults, name),
     )
+
+
+def _lie(faults: Faults, name: str) -> Lie | None:
+    if name in faults.forgery:
+        return "forgery"
+    return "digest" if name in faults.bad_digest else None

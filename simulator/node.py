@@ -1,7 +1,7 @@
 """A simulated host: what it holds, who follows its pieces, and its upload slots. No decisions.
 
 It stands in for a daemon's storage, its piece server and its SyncPieces and StatLocalTask services.
-Of a piece's bytes only their digest is kept: that of what really came, right or wrong.
+Of a piece's bytes only their digests are kept: those of what really came, right or wrong.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from odonata.digest import STRONG_DIGEST_BYTES
 from odonata.errors import InternalError
 from odonata.piece import piece_at, piece_count
 from odonata.wire.message import Host, Piece
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
 
     from peer.core.event import DownloadEvent
 
-Lie = Literal["digest", "pieces", "length"]
-"""What a liar does: send bytes that are not what it says, offer pieces that it does not hold, or
-say a length that the content has not."""
+Lie = Literal["digest", "forgery", "pieces", "length"]
+"""What a liar does: send bytes that are not what it says, or that are, but not what the source has;
+offer pieces that it does not hold, or say a length that the content has not."""
 
 UploadTrouble = Literal["cut", "corrupt", "stall", "refuse"]
 """What becomes of uploads: the connection breaks in the middle, bytes change on the way, nothing
@@ -47,11 +48,18 @@ LOAD_SILENCE_S = 1.5
 peer.core.beside)."""
 
 WRONG_DIGEST = "crc32:wrong"
+FORGED = b"forged".ljust(STRONG_DIGEST_BYTES)
+"""The strong digest of bytes that somebody made up to fit the CRC-32 of the right ones."""
 
 
 def right_digest(number: int) -> str:
     """Of the bytes that piece `number` has at the source."""
     return f"crc32:{number}"
+
+
+def strong_digest(number: int) -> bytes:
+    """The strong one of the bytes that piece `number` has at the source."""
+    return b"right" + number.to_bytes(STRONG_DIGEST_BYTES - 5)
 
 
 @dataclass(slots=True, eq=False)
@@ -108,6 +116,10 @@ class Node:
     content_length: int | None = None
     piece_length: int | None = None
     held: dict[int, Piece] = field(default_factory=dict[int, Piece])
+    listed: dict[int, bytes] = field(default_factory=dict[int, bytes])
+    """Strong digests that the scheduler told."""
+    content: dict[int, bytes] = field(default_factory=dict[int, bytes])
+    """Strong digests of the bytes that are really held."""
     uploads: dict[int, Upload] = field(default_factory=dict[int, "Upload"])
     _followers: list[Follower] = field(default_factory=list[Follower])
 
@@ -162,16 +174,29 @@ class Node:
         self.learned = True
         self.content_length, self.piece_length = content_length, piece_length
 
-    def store(self, piece: Piece) -> None:
-        """Keep a piece, whose digest is that of its bytes, and tell everybody who follows."""
+    def store(self, piece: Piece, content: bytes) -> None:
+        """Keep a piece, whose digest is that of its bytes, and tell everybody who follows.
+
+        `content`: their strong digest, whether anybody here looked at it or not.
+        """
         if piece.number in self.held:
             raise InternalError(f"{self.name} must not store {piece}: it holds it already")
         self.held[piece.number] = piece
+        self.content[piece.number] = content
         if self.on_crash is not None and len(self.held) >= self.dies_with:
             self.world.after(0.0, self.on_crash)
         for follower in self._open_followers():
             holds = ParentHolds(peer_id=follower.parent_id, pieces=(piece,))
             self._tell(follower, holds)
+
+    def is_listed_wrong(self, number: int) -> bool:
+        """It holds other bytes than the scheduler told it that the source sends."""
+        listed = self.listed.get(number)
+        return number in self.held and listed is not None and self.content[number] != listed
+
+    def forget(self, number: int) -> None:
+        """Its bytes were wrong."""
+        del self.held[number], self.content[number]
 
     def follow(self, follower: Follower) -> None:
         """A child opened its streams."""
@@ -240,8 +265,10 @@ class Node:
             self.die()
         self.alive = True
         self._queue = UploadQueue(self.slots, waiting_max=self.waiting_max)
+        self.listed.clear()
         if not keeps_data:
             self.held.clear()
+            self.content.clear()
             self.learned, self.content_length, self.piece_length = False, None, None
 
     def _open_followers(self) -> list[Follower]:

@@ -31,4 +31,6 @@ class Parts:
     scheduler: Callable[[Limits, Ranker, Random], SchedulerCore] = SchedulerCore
     download: Callable[[DownloadLimits, Download, Random, str, Budget], DownloadCore] = DownloadCore
     accepts: Callable[[str, str], bool] = eq
-    """Whether bytes pass: the digest that their giver states, and the one they have."""
+    """Whether bytes pass: the digest that their giver states, and the one they have..."""
+    is_listed: Callable[[bytes, bytes], bool] = eq
+    """...and the strong one that the scheduler told, and the one they have."""

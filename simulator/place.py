@@ -162,6 +162,7 @@ class Place:
                 peer_id=run.peer_id,
                 message=message,
                 is_ours=run.node.is_ours or (self.scenario.seeds_share and run.node.host.is_seed),
+                checks_pieces=run.node.is_ours,
                 writes_pieces=True,  # stock peers do not, but the simulation does it for them
             )
         )
@@ -172,7 +173,7 @@ class Place:
 
     def _found_by(self, run: SimulatedDownload) -> None:
         if self.scheduler is not None:
-            run.give(SchedulerFound())
+            run.give(SchedulerFound(tells_digests=run.node.is_ours))
 
     def tell_later(self, event: SchedulerEvent) -> None:
         """It hears of it a delay later."""

@@ -21,6 +21,8 @@ class Faults(Value, frozen=True, kw_only=True):
 
     bad_digest: tuple[str, ...] = ()
     """These send wrong bytes, always."""
+    forgery: tuple[str, ...] = ()
+    """These do, too, and name the digest that the wrong bytes have: it is even the right CRC-32."""
     crash_at_s: dict[str, float] = {}
     """These die at a time."""
     crash_at_pieces: dict[str, int] = {}
@@ -161,7 +163,8 @@ class Scenario(Value, frozen=True, kw_only=True):
         hosts = {f"peer{i + 1}" for i in range(self.peers)}
         hosts |= {f"seed{i + 1}" for i in range(self.seeds)}
         faults = self.faults
-        unknown = {*faults.bad_digest, *faults.crash_at_s, *faults.crash_at_pieces} - hosts
+        liars = {*faults.bad_digest, *faults.forgery}
+        unknown = {*liars, *faults.crash_at_s, *faults.crash_at_pieces} - hosts
         if unknown:
             raise CallerError(
                 f"no host is called {min(unknown)}: use peer1, peer2, ..., seed1, ..."

@@ -21,7 +21,7 @@ from peer.core.event import (
     SourcePieceStored,
 )
 from simulator.network import Link, Network, Transfer
-from simulator.node import Node, right_digest
+from simulator.node import Node, right_digest, strong_digest
 from simulator.scenario import Scenario
 from simulator.telemetry import CANCELLED, FAILED, STOPPED, RunRecord, Try
 from simulator.wire import SOURCE, Wire
@@ -207,6 +207,7 @@ class SourceRequest:
             offset=offset,
             length=length,
             digest=right_digest(number),
+            strong_digest=strong_digest(number) if self._node.is_ours else b"",
             traffic_type=TrafficType.BACK_TO_SOURCE,
         )
 
@@ -240,7 +241,7 @@ class SourceRequest:
             if self._asker.fails_to_keep():
                 self.stop()
                 return
-            self._node.store(piece)
+            self._node.store(piece, strong_digest(piece.number))
             if self._attempt is not None:
                 self._record.stored(self._attempt, piece.length)
             self._give(SourcePieceStored(piece=piece))

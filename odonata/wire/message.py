@@ -81,7 +81,12 @@ class Host(Value, frozen=True, kw_only=True):
 
 
 class Piece(Value, frozen=True, kw_only=True, gc=False):
-    """One piece: `length` bytes at `offset`; `digest` is `crc32:<decimal>`, empty if unknown."""
+    """One piece: `length` bytes at `offset`; `digest` is `crc32:<decimal>`, empty if unknown.
+
+    `strong_digest`: the BLAKE3 (`odonata.digest`) that its bytes were found to have; empty if they
+    were not looked at so closely. A parent's word of it would be worth nothing: no wire carries it
+    but that to the scheduler, for what came from the source.
+    """
 
     number: int
     offset: int
@@ -91,6 +96,7 @@ class Piece(Value, frozen=True, kw_only=True, gc=False):
     traffic_type: TrafficType = TrafficType.REMOTE_PEER
     cost_s: float = 0.0
     created_at_s: float = 0.0
+    strong_digest: bytes = b""
 
 
 class SourceShare(Value, frozen=True, kw_only=True):
@@ -224,19 +230,28 @@ class PieceBackToSourceFinished(Value, frozen=True, kw_only=True, tag=True, gc=F
 class PieceFailed(Value, frozen=True, kw_only=True, tag=True):
     """No parent could give this piece; `parent_id` is the last one tried. Temporary = blame it.
 
-    `wrong_digest`: its bytes had another digest than it named. Only our own peers say so.
+    `wrong_digest`: its bytes had another digest than it named; `by_list`: than the scheduler told.
+    Only our own peers say so.
     """
 
     parent_id: str
     number: int | None = None
     temporary: bool = True
     wrong_digest: bool = False
+    by_list: bool = False
 
 
 class PieceBackToSourceFailed(Value, frozen=True, kw_only=True, tag=True):
     number: int | None = None
     answer: SourceAnswer | None = None
     description: str = ""
+
+
+class AskDigests(Value, frozen=True, kw_only=True, tag=True):
+    """What are the pieces, by those that had them from the source? The answer is `PieceDigests`.
+
+    Only our own peers ask, and only a scheduler that takes that (`odonata.wire.dragonfly.feature`).
+    """
 
 
 class Finished(Value, frozen=True, kw_only=True, tag=True):
@@ -268,6 +283,7 @@ PeerMessage = (
     | PieceBackToSourceFinished
     | PieceFailed
     | PieceBackToSourceFailed
+    | AskDigests
     | Finished
     | BackToSourceFinished
     | Failed
@@ -295,4 +311,15 @@ class MetadataOnly(Value, frozen=True, kw_only=True, tag=True):
     """Answer to a metadata_only register."""
 
 
-SchedulerAnswer = EmptyTask | NormalTask | NeedBackToSource | MetadataOnly
+class PieceDigests(Value, frozen=True, kw_only=True, tag=True):
+    """Strong digests by piece number, as told by whoever had the pieces from the source.
+
+    What the peer was told before is not told again; empty bytes take back what was. With parents,
+    or asked for: then it comes even if there is nothing to tell. `is_last`: no more follow at once.
+    """
+
+    digests: dict[int, bytes]
+    is_last: bool = True
+
+
+SchedulerAnswer = EmptyTask | NormalTask | NeedBackToSource | MetadataOnly | PieceDigests

@@ -134,6 +134,12 @@ class Content:
             self._missing.discard(number)
         return True
 
+    def forget(self, number: int) -> None:
+        """A piece is not held any more: its bytes were wrong."""
+        if number in self.held:
+            self.held.discard(number)
+            self._count_missing()
+
     def lacks(self, number: int) -> bool:
         """It is wanted and not held."""
         if self._missing is None:

@@ -26,6 +26,8 @@ class Conversation:
 
     def __init__(self) -> None:
         self.open = False
+        self.answered = False
+        """The scheduler has answered the Register: it takes other questions now."""
         self._started = False
         self._at_source = False
 
@@ -34,6 +36,7 @@ class Conversation:
     ) -> None:
         """Begin; again after `lose`, with another scheduler or the same. See `Register.resumes`."""
         self.open = True
+        self.answered = False
         self._started = self._at_source = False
         out.append(Send(message=Register(download=download, resumes=resumes)))
 
@@ -63,8 +66,8 @@ class Conversation:
         if self.open:
             self.say(terminal, out)
             out.append(CloseStream())
-            self.open = False
+            self.open = self.answered = False
 
     def lose(self) -> None:
         """Nobody listens any more."""
-        self.open = False
+        self.open = self.answered = False

@@ -20,6 +20,7 @@ from odonata.errors import (
     OdonataError,
     StorageError,
     UnavailableError,
+    WrongContentError,
 )
 from odonata.wire.message import (
     BackToSourceFailed,
@@ -33,6 +34,7 @@ from odonata.wire.message import (
     Piece,
     PieceBackToSourceFailed,
     PieceBackToSourceFinished,
+    PieceDigests,
     PieceFinished,
     Reschedule,
     SchedulerAnswer,
@@ -55,10 +57,12 @@ from peer.core.event import (
     Begun,
     Cancelled,
     DownloadEvent,
+    FailureReason,
     ParentConnected,
     ParentEnded,
     ParentHolds,
     ParentLoad,
+    PieceChecked,
     PieceNotFetched,
     PieceProgress,
     PieceStored,
@@ -73,12 +77,14 @@ from peer.core.event import (
     StorageFailed,
     Ticked,
     Wanted,
+    WholeChecked,
     summary,
 )
 from peer.core.fetching import Fetching
 from peer.core.lifecycle import Lifecycle, State, Step
 from peer.core.limits import DownloadLimits
 from peer.core.parents import ParentState
+from peer.core.proof import Proof
 from peer.core.registration import held_reports, introduction, why_not_register
 from peer.core.search import Search
 from peer.core.selection import Reader
@@ -111,6 +117,7 @@ _OtherEvent = (
 )
 
 _SWARM = frozenset({State.SWARMING, State.RESCHEDULING, State.ALONE})
+_AT_WORK = _SWARM | {State.SOURCING}
 _WAITING = frozenset({State.REGISTERING, State.RESCHEDULING})
 
 
@@ -134,6 +141,7 @@ class DownloadCore:
         self._life = Lifecycle()
         self._content = Content(piece_length=download.piece_length, wanted=download.range)
         self._conversation = Conversation()
+        self._proof = Proof(limits, self._content, self._conversation, download)
         self._search = Search(limits, rng)
         share = download.source_share
         self._source = SourcePlan(
@@ -201,13 +209,17 @@ class DownloadCore:
             self._before_begun(event)
             return out
         self._life.note(now, summary(event))
-        if isinstance(event, _ParentEvent):
+        if isinstance(event, PieceChecked | WholeChecked):
+            self._on_checked(event, now, out)
+        elif isinstance(event, _ParentEvent):
             self._on_parent_event(event, now, out)
         elif isinstance(event, _SourceEvent):
             self._on_source_event(event, now, out)
         else:
             self._on_other_event(event, now, out)
         self._steer(now, out)
+        if not self._life.ended:
+            self._proof.tend(now, out)
         self._set_alarm(now, out)
         return out
 
@@ -227,8 +239,10 @@ class DownloadCore:
             raise self._life.illegal("a second Begun")
         self._scheduler = event.scheduler
         self._needs_size = event.needs_size
+        self._proof.told_by_scheduler = event.tells_digests
         self._content.resume(event.content_length, event.piece_length, event.held)
         self._beside.begin(now)
+        self._proof.resume()
         triggered = self._download.need_back_to_source
         if self._cancelled_early:
             self._cancel(now, out)
@@ -314,6 +328,7 @@ class DownloadCore:
             case SchedulerLost():
                 self._on_lost(event, now, out)
             case SchedulerFound():
+                self._proof.told_by_scheduler = event.tells_digests
                 self._on_found(needs_size=event.needs_size, now=now, out=out)
             case StorageFailed():
                 error_type = DiskFullError if event.disk_full else StorageError
@@ -342,6 +357,10 @@ class DownloadCore:
 
     def _on_answer(self, answer: SchedulerAnswer, now: float, out: list[DownloadEffect]) -> None:
         """What was asked for, or what the scheduler says of its own. See `lifecycle`."""
+        if isinstance(answer, PieceDigests):
+            self._proof.on_digests(answer, out)
+            return
+        self._conversation.answered = True
         if isinstance(answer, NormalTask) and answer.parents:
             self._decisions += 1
         if self.state is State.REPORTING:
@@ -401,6 +420,7 @@ class DownloadCore:
 
     def _on_lost(self, event: SchedulerLost, now: float, out: list[DownloadEffect]) -> None:
         self._conversation.lose()
+        self._proof.lose()
         self._scheduler = False
         self._lost_because = f"the scheduler is gone: {event.reason}"
         if self.state is State.REPORTING:
@@ -437,6 +457,16 @@ class DownloadCore:
             reports = held_reports(self._content, self._limits.max_held_report)
             out.extend(Send(message=report) for report in reports)
 
+    # --- proof ----------------------------------------------------------------------------------
+
+    def _on_checked(
+        self, event: PieceChecked | WholeChecked, now: float, out: list[DownloadEffect]
+    ) -> None:
+        why_wrong = self._proof.on_checked(event, self._fetching, out)
+        if why_wrong:
+            error = WrongContentError(why_wrong)
+            self._give_up(error, Failed(description=why_wrong), now, out)
+
     # --- parents --------------------------------------------------------------------------------
 
     def _on_parent_event(self, event: _ParentEvent, now: float, out: list[DownloadEffect]) -> None:
@@ -446,6 +476,8 @@ class DownloadCore:
             self._on_piece_stored(event, now, out)
             return
         if isinstance(event, PieceNotFetched):
+            if event.reason is FailureReason.LISTED_DIGEST:
+                self._proof.doubt()
             self._fetching.on_not_fetched(event, now, out)
             return
         if isinstance(event, PieceProgress):
@@ -498,6 +530,7 @@ class DownloadCore:
         news = self._content.hold(piece.number)
         self._fetching.on_stored(event.peer_id, piece, now, out, event.wait_s)
         if news:
+            self._proof.on_stored(piece, event.peer_id)
             self._progress(now)
             piece = msgspec.structs.replace(
                 piece, parent_id=event.peer_id, traffic_type=TrafficType.REMOTE_PEER
@@ -577,6 +610,7 @@ class DownloadCore:
         self._fetching.forget(event.piece.number, CancelReason.SOURCE, now, out)
         self._beside.source_brought(event.piece.length, now)
         if news:
+            self._proof.on_source_piece(event.piece.number)
             if not self._beside.on:  # or parents that bring nothing would never be reported
                 self._progress(now)
             piece = msgspec.structs.replace(
@@ -650,9 +684,9 @@ class DownloadCore:
             self._source.open_share(self._told_size, now, out)
 
     def _steer_swarm(self, now: float, out: list[DownloadEffect]) -> None:
-        if self.state is not State.REGISTERING or self._was_alone:
+        if self._may_finish:
             if self._content.complete:
-                self._finish(now, out)
+                self._end_if_proved(now, out)
                 return
             self._fetching.tend(now, out)
             if self.state in _SWARM:
@@ -702,7 +736,7 @@ class DownloadCore:
 
     def _steer_source(self, now: float, out: list[DownloadEffect]) -> None:
         if self._content.complete:
-            self._finish(now, out)
+            self._end_if_proved(now, out)
             return
         self._source.tend(now, out)
         self._fetching.tend(now, out)
@@ -723,6 +757,11 @@ class DownloadCore:
             self._source_is_dead(self._source.error, now, out)
 
     @property
+    def _may_finish(self) -> bool:
+        """Here pieces come: once all are held nothing is waited for but their proof."""
+        return self.state in _AT_WORK or (self.state is State.REGISTERING and self._was_alone)
+
+    @property
     def _idle(self) -> bool:
         """Nothing is on its way, neither from parents nor from the source they are waited for."""
         return not self._fetching.flights and (self._beside.on or not self._source.busy)
@@ -741,6 +780,10 @@ class DownloadCore:
         self._give_up(error, BackToSourceFailed(description=error.detail), now, out)
 
     # --- ends -----------------------------------------------------------------------------------
+
+    def _end_if_proved(self, now: float, out: list[DownloadEffect]) -> None:
+        if self._proof.is_settled(now, out):
+            self._finish(now, out)
 
     def _finish(self, now: float, out: list[DownloadEffect]) -> None:
         self._conversation.finish(out)
@@ -773,6 +816,9 @@ class DownloadCore:
     def _deadlines(self, now: float) -> list[float]:
         limits = self._limits
         moments = [self._source.next_wake(), self._fetching.next_wake(now)]
+        if self._content.complete and self._may_finish:
+            moments.append(self._proof.next_wake())
+            return [m for m in moments if m is not None]
         if self.state is State.ALONE:
             moments.append(self._search.next_wake(now))
         if self._is_new:

@@ -136,6 +136,24 @@ class StopSource(Value, frozen=True, kw_only=True, tag=True):
     first: int
 
 
+class LearnDigests(Value, frozen=True, kw_only=True, tag=True):
+    """Check these pieces against these strong digests from now on; empty bytes: no more."""
+
+    digests: dict[int, bytes]
+
+
+class CheckPiece(Value, frozen=True, kw_only=True, tag=True):
+    """Read a held piece again, and forget it if it is not what was told (answer: PieceChecked)."""
+
+    number: int
+
+
+class CheckWhole(Value, frozen=True, kw_only=True, tag=True):
+    """Check the whole content, which is held, against all of these (answer: WholeChecked)."""
+
+    digests: tuple[str, ...]
+
+
 class LearnMeta(Value, frozen=True, kw_only=True, tag=True):
     """The content is known now: make room for it, tell the readers. None: still unknown length."""
 
@@ -175,6 +193,9 @@ DownloadEffect = (
     | OpenSource
     | FetchSource
     | StopSource
+    | LearnDigests
+    | CheckPiece
+    | CheckWhole
     | LearnMeta
     | Complete
     | GiveUp

@@ -17,6 +17,7 @@ class FailureReason(StrEnum):
     REFUSED = "refused"  # no free slot: go elsewhere, no blame
     NOT_FOUND = "not_found"  # the parent does not hold it
     DIGEST = "digest"  # the bytes are wrong: blame, never ask again
+    LISTED_DIGEST = "listed_digest"  # not by its own word, but by the scheduler's: the same
     UNREACHABLE = "unreachable"  # connect failed or connection broke
     TIMEOUT = "timeout"
     PROTOCOL = "protocol"
@@ -28,7 +29,8 @@ class Begun(Value, frozen=True, kw_only=True, tag=True):
 
     `content_length` None: unknown yet. `held` are finished piece numbers. `scheduler` False: there
     is none to ask; `lost_s` seconds ago there still was one (None: there never was). `needs_size`:
-    the scheduler is not ours and must be told the size when a peer registers.
+    the scheduler is not ours and must be told the size when a peer registers. `tells_digests`: it
+    takes questions for digests (`proof`).
     """
 
     content_length: int | None = None
@@ -37,6 +39,7 @@ class Begun(Value, frozen=True, kw_only=True, tag=True):
     scheduler: bool = True
     lost_s: float | None = None
     needs_size: bool = False
+    tells_digests: bool = False
 
 
 class Wanted(Value, frozen=True, kw_only=True, tag=True):
@@ -73,6 +76,7 @@ class SchedulerFound(Value, frozen=True, kw_only=True, tag=True):
     """A scheduler answers that this download may register with: the answer to SeekScheduler."""
 
     needs_size: bool = False
+    tells_digests: bool = False
 
 
 class ParentConnected(Value, frozen=True, kw_only=True, tag=True):
@@ -128,6 +132,22 @@ class PieceNotFetched(Value, frozen=True, kw_only=True, tag=True):
     number: int
     reason: FailureReason
     detail: str = ""
+
+
+class PieceChecked(Value, frozen=True, kw_only=True, tag=True):
+    """A held piece was read again and checked against what the scheduler told.
+
+    If it was not right it is not held any more.
+    """
+
+    number: int
+    is_right: bool
+
+
+class WholeChecked(Value, frozen=True, kw_only=True, tag=True):
+    """The whole content was checked; `reason`: why it is not what it should be, "" if it is."""
+
+    reason: str = ""
 
 
 class PieceProgress(Value, frozen=True, kw_only=True, tag=True):
@@ -209,6 +229,8 @@ DownloadEvent = (
     | PieceStored
     | PieceNotFetched
     | PieceProgress
+    | PieceChecked
+    | WholeChecked
     | SourceOpened
     | SourcePieceStored
     | SourceEnded

@@ -183,11 +183,33 @@ class Fetching:
         out: list[DownloadEffect],
         *,
         wrong_digest: bool = False,
+        by_list: bool = False,
     ) -> None:
         """It did what no honest parent does: never again in this download."""
         self._leave(state, CancelReason.BLAMED, out)
         self.parents.blame(state.peer_id, why)
-        self._report(state, number, out, wrong_digest=wrong_digest)
+        self._report(state, number, out, wrong_digest=wrong_digest, by_list=by_list)
+
+    def disown(self, peer_id: str, number: int, out: list[DownloadEffect]) -> None:
+        """A piece that `peer_id` brought some time ago is not what the source sent.
+
+        What the others hold of it they have offered already, so they are asked for their lists.
+        """
+        state = self.parents.get(peer_id)
+        if state is not None:
+            self.blame(state, number, "its piece was wrong", out, wrong_digest=True, by_list=True)
+        elif peer_id:
+            self._accuse(peer_id, number, out)
+        interested = tuple(self._content.missing() or ())
+        for other in self.parents:
+            other.finished, other.listing, other.reconnect_at = False, True, None
+            out.append(ConnectParent(parent=other.parent, interested=interested))
+
+    def _accuse(self, peer_id: str, number: int, out: list[DownloadEffect]) -> None:
+        message = PieceFailed(
+            parent_id=peer_id, number=number, temporary=True, wrong_digest=True, by_list=True
+        )
+        self._conversation.say(message, out)
 
     def drop_all(self, out: list[DownloadEffect]) -> None:
         """The download needs no parents any more."""
@@ -267,13 +289,14 @@ class Fetching:
                 state.not_found += 1
                 if state.not_found > limits.max_not_found:
                     self.blame(state, event.number, "offers what it does not hold", out)
-            case FailureReason.DIGEST | FailureReason.PROTOCOL:
+            case FailureReason.DIGEST | FailureReason.LISTED_DIGEST | FailureReason.PROTOCOL:
                 self.blame(
                     state,
                     event.number,
                     event.detail or event.reason,
                     out,
-                    wrong_digest=event.reason is FailureReason.DIGEST,
+                    wrong_digest=event.reason is not FailureReason.PROTOCOL,
+                    by_list=event.reason is FailureReason.LISTED_DIGEST,
                 )
             case FailureReason.UNREACHABLE | FailureReason.TIMEOUT:
                 state.avoid_until = now + limits.strike_avoid_s
@@ -489,9 +512,14 @@ class Fetching:
         out: list[DownloadEffect],
         *,
         wrong_digest: bool = False,
+        by_list: bool = False,
     ) -> None:
         message = PieceFailed(
-            parent_id=state.peer_id, number=number, temporary=True, wrong_digest=wrong_digest
+            parent_id=state.peer_id,
+            number=number,
+            temporary=True,
+            wrong_digest=wrong_digest,
+            by_list=by_list,
         )
         self._conversation.say(message, out)
 

@@ -67,6 +67,18 @@ class DownloadLimits(Value, frozen=True, kw_only=True):
     meta_interval_s: float = 0.5
     """At most this often is a parent asked again for the length."""
 
+    # --- proof --------------------------------------------------------------------------------
+    ask_pieces: int = 8
+    """After so many pieces of which no digest is known, the scheduler is asked for them: one
+    question for eight reports of pieces, which it gets anyway..."""
+    ask_interval_s: float = 0.5
+    """...or after so long, if there are fewer. What has come unproved meanwhile is read again."""
+    digest_patience_s: float = 1.0
+    """Longest wait for a last answer at the end. The scheduler answers in a round trip; if it does
+    not, the content is as good as it is without the list."""
+    verify_whole: bool = True
+    """Check a whole content against the digest that its URL or its user names, before the end."""
+
     # --- choice -------------------------------------------------------------------------------
     order: Literal["rarest", "ascending"] = "rarest"
     """Which piece first. Ascending is what Dragonfly's client does, for comparison: every peer asks

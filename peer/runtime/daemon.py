@@ -40,6 +40,7 @@ from odonata.wire.message import Download
 from odonata.wire.vortex import Greeting
 from peer.core.budget import Budget
 from peer.core.download import DownloadCore
+from peer.core.event import SchedulerFound
 from peer.runtime.buffer import BufferPool
 from peer.runtime.channel import ChannelPool
 from peer.runtime.daemon_parts import (
@@ -255,8 +256,11 @@ class Daemon:
         self._stack.push_async_callback(parents.close)
         buffers = BufferPool()
 
-        async def find_scheduler(task_id: str) -> bool:
-            return not (await link.find(task_id)).takes_unsized
+        async def find_scheduler(task_id: str) -> SchedulerFound:
+            found = await link.find(task_id)
+            return SchedulerFound(
+                needs_size=not found.takes_unsized, tells_digests=found.tells_digests
+            )
 
         return RunTools(
             facts=facts,
@@ -269,6 +273,7 @@ class Daemon:
             parents=parents,
             converse=lambda task_id, peer_id: link.converse(facts.id, task_id, peer_id),
             find_scheduler=find_scheduler,
+            verify_whole=self._limits.verify_whole,
             recorder=recorder,
             tracer=self._tracer,
         )

@@ -6,6 +6,7 @@ from typing import Final
 
 from odonata.piece import PIECE_LENGTH_MIN
 from odonata.wire.dragonfly.feature import (
+    CHECKS_PIECES,
     FEATURES_KEY,
     SHARES_SOURCE,
     SPEAKS_TLS,
@@ -40,6 +41,7 @@ def limits_of(settings: DaemonSettings) -> DownloadLimits:
         # Dragonfly's 3 h is its stock clients' patience; ours goes to the source far sooner.
         schedule_timeout_s=min(_DEFAULT.schedule_timeout_s, settings.scheduler.schedule_timeout_s),
         max_schedule_count=settings.scheduler.max_schedule_count,
+        verify_whole=settings.storage.verify_blob_digest,
     )
 
 
@@ -127,8 +129,12 @@ def proxy_policy(settings: ProxySettings) -> ProxyPolicy:
 
 def peer_features(settings: DaemonSettings) -> tuple[str, ...]:
     """What its peers tell a scheduler that they can, beyond Dragonfly's API."""
-    able = (TAKES_NEWS, WRITES_PIECES) if settings.telemetry.enable else (TAKES_NEWS,)
-    return (*able, SHARES_SOURCE) if settings.seed_peer.enable else able
+    able = [TAKES_NEWS, CHECKS_PIECES]
+    if settings.telemetry.enable:
+        able.append(WRITES_PIECES)
+    if settings.seed_peer.enable:
+        able.append(SHARES_SOURCE)
+    return tuple(able)
 
 
 def piece_features(speaks_tls: bool) -> tuple[tuple[str, str], ...]:

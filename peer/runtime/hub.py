@@ -60,6 +60,10 @@ class Schedulers(Protocol):
         """It must be told the content's length when a peer registers."""
         ...
 
+    def tells_digests(self, task_id: str) -> bool:
+        """It takes questions for strong digests of pieces."""
+        ...
+
 
 class Hub:
     """A `TaskHub`. `close` ends every download; what they brought stays on disk."""
@@ -215,6 +219,7 @@ class Hub:
             scheduler=not alone and self._schedulers.available(task.task_id),
             lost_s=None if alone else self._schedulers.lost_s(),
             needs_size=self._schedulers.needs_size(task.task_id),
+            tells_digests=self._schedulers.tells_digests(task.task_id),
         )
 
     def finished(self, task_id: str, peer_id: str, *, told: bool) -> None:

@@ -13,6 +13,7 @@ from typing import Final
 from odonata.errors import (
     DigestMismatchError,
     DiskFullError,
+    ListedDigestError,
     NotFoundError,
     OdonataError,
     PeerRefusedError,
@@ -50,6 +51,7 @@ NO_DESCRIPTOR: Final = "no_descriptor"
 _REASONS: Final[tuple[tuple[type[Exception], FailureReason], ...]] = (
     (PeerRefusedError, FailureReason.REFUSED),
     (NotFoundError, FailureReason.NOT_FOUND),
+    (ListedDigestError, FailureReason.LISTED_DIGEST),
     (DigestMismatchError, FailureReason.DIGEST),
     (ProtocolError, FailureReason.PROTOCOL),
     (UnavailableError, FailureReason.UNREACHABLE),

@@ -69,9 +69,19 @@ class StoredTask(Protocol):
         """
         ...
 
-    async def store(self, piece: Piece, data: memoryview) -> Piece:
-        """Check (against `piece.digest`, if it names one), write, index; return it with its digest.
+    def expect(self, digests: Mapping[int, bytes]) -> None:
+        """Pieces from peers must have these strong digests from now on; empty bytes: not any more.
 
+        What is held stays until it is verified. A reset forgets them.
+        """
+        ...
+
+    async def store(self, piece: Piece, data: memoryview) -> Piece:
+        """Check, write, index; return it with its digests.
+
+        Checked is against `piece.digest`, if it names one, and against what is expected of a piece
+        that a peer sends (ListedDigestError). The strong digest is there of a piece that was
+        checked against one, or came from the source.
         A piece that is held already is returned as it is. Once this returns or raises, also when
         cancelled, nothing reads `data` any more.
         """

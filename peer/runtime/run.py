@@ -12,26 +12,31 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Protocol
 
 import msgspec
 import structlog
 
 from odonata.errors import (
+    DigestMismatchError,
     InternalError,
     OdonataError,
     PreconditionError,
     UnavailableError,
+    WrongContentError,
 )
 from odonata.tracing.span import spanning
 from odonata.wire.message import ByteRange, Download, Register, SchedulerAnswer
 from peer.core.effect import (
+    CheckPiece,
+    CheckWhole,
     CloseStream,
     Complete,
     DownloadEffect,
     FetchSource,
     GiveUp,
+    LearnDigests,
     LearnMeta,
     OpenSource,
     SeekScheduler,
@@ -43,19 +48,22 @@ from peer.core.event import (
     Begun,
     Cancelled,
     DownloadEvent,
+    PieceChecked,
     ReaderWaiting,
     SchedulerAnswered,
-    SchedulerFound,
     SchedulerLost,
     Ticked,
     Wanted,
+    WholeChecked,
 )
+from peer.core.proof import digests_of_whole
 from peer.runtime.conversation import CLOSE_S, Conversation
 from peer.runtime.parent_set import ParentSet
 from peer.runtime.port import StoredTask
 from peer.runtime.run_record import RunRecord
 from peer.runtime.run_tools import ContentChangedError, RunPlace, RunTools, storage_failed
 from peer.runtime.source_run import SourceRuns
+from peer.runtime.whole_digest import WholeCheck
 
 _log = structlog.get_logger("download")
 
@@ -108,6 +116,17 @@ class Run:
         self._bug: BaseException | None = None
         self._cancelled = False
         self._begun = False
+        digests = digests_of_whole(download) if tools.verify_whole else ()
+        self._whole_check = WholeCheck(task, digests) if digests else None
+        self._whole_is_right = self._whole_check is None
+        self.is_proved = False
+        """What is held was checked as far as it can be: readers may have its end."""
+        self.on_disproved: Callable[[int], None] | None = None
+        """Told of each held piece that turned out to be wrong, and is not held any more."""
+        self.on_proved: Callable[[], None] | None = None
+        """Told when `is_proved`."""
+        self.whole_digests = digests
+        """What the whole content is checked against."""
         self.outcome: asyncio.Future[OdonataError | None] = self._loop.create_future()
         """None: everything wanted is held."""
 
@@ -178,9 +197,12 @@ class Run:
 
     async def _drive(self, begun: Begun) -> None:
         self._put(begun)
+        if self._whole_check is not None:
+            self._start("digest of the whole", self._follow(self._whole_check))
         try:
             await self._handle_events()
             await self._stop_children(keep=self._listener)
+            await self._drop_wrong_content()
             await self._part_from_scheduler()
         except Exception:
             story = f"a bug broke the download of task {self._task.task_id}: the log says more"
@@ -253,6 +275,8 @@ class Run:
     async def _perform(self, effect: DownloadEffect) -> None:
         if isinstance(effect, LearnMeta):
             await self._learn(effect)
+        elif isinstance(effect, LearnDigests | CheckPiece | CheckWhole):
+            self._prove(effect)
         elif isinstance(effect, Complete):
             await self._complete(whole=effect.whole)
         elif isinstance(effect, GiveUp):
@@ -281,9 +305,72 @@ class Run:
         except OdonataError as error:
             self._events.appendleft((storage_failed(error), None))
 
+    def _prove(self, effect: LearnDigests | CheckPiece | CheckWhole) -> None:
+        if isinstance(effect, LearnDigests):
+            self._task.expect(effect.digests)
+        elif isinstance(effect, CheckPiece):
+            self._start(f"check of piece {effect.number}", self._check_piece(effect.number))
+        else:
+            self._start("check of the whole", self._check_whole())
+
+    async def _check_piece(self, number: int) -> None:
+        piece = self._task.piece(number)
+        try:
+            is_right = await self._task.verify(number)
+        except OdonataError as error:
+            await self._tell(storage_failed(error))
+            return
+        if not is_right:
+            if self._whole_check is not None and piece is not None:
+                self._whole_check.restart(piece.offset)
+            if self.on_disproved is not None:
+                self.on_disproved(number)
+        await self._tell(PieceChecked(number=number, is_right=is_right))
+
+    async def _check_whole(self) -> None:
+        try:
+            reason = await self._why_wrong()
+        except OdonataError as error:
+            await self._tell(storage_failed(error))
+        else:
+            await self._tell(WholeChecked(reason=reason))
+
+    async def _why_wrong(self) -> str:
+        """Why the whole content is not what it should be; "" if it is."""
+        if self._whole_check is not None and not self._whole_is_right:
+            try:
+                await self._whole_check.finish()
+            except DigestMismatchError as error:
+                return error.detail
+            self._whole_is_right = True
+        return ""
+
+    async def _follow(self, check: WholeCheck) -> None:
+        try:
+            await check.follow()
+        except OdonataError as error:  # the check at the end finds it, too
+            _log.info("check_paused", task_id=self._task.task_id, error=error.detail)
+
+    async def _drop_wrong_content(self) -> None:
+        """It must neither be served nor be found here when it is asked for again."""
+        error = self.outcome.result() if self.outcome.done() else None
+        if isinstance(error, WrongContentError):
+            _log.warning("wrong_content", task_id=self._task.task_id, error=error.detail)
+            try:
+                await self._task.reset()
+            except OdonataError as other:
+                _log.warning("content_not_dropped", task_id=self._task.task_id, error=other.detail)
+
     async def _complete(self, *, whole: bool) -> None:
         try:
             if whole:
+                reason = await self._why_wrong()  # of what was all here when it began
+                if reason:
+                    self._settle(WrongContentError(reason))
+                    return
+                self.is_proved = True
+                if self.on_proved is not None:
+                    self.on_proved()  # readers need not wait for the disk
                 await self._task.finish()
         except PreconditionError as error:  # a piece rotted meanwhile: who lacks it asks for more
             _log.info("download_not_whole", task_id=self._task.task_id, error=error.detail)
@@ -343,8 +430,7 @@ class Run:
     async def _seek(self, pause_s: float) -> None:
         """However long it takes; ends with the run."""
         await asyncio.sleep(pause_s)
-        needs_size = await self._find_scheduler(self._task.task_id)
-        self._put(SchedulerFound(needs_size=needs_size))
+        self._put(await self._find_scheduler(self._task.task_id))
 
     async def _hear(self, answer: SchedulerAnswer) -> None:
         if not self.outcome.done():

@@ -13,7 +13,7 @@ from typing import Any
 from odonata.errors import DiskFullError, OdonataError, PreconditionError
 from odonata.telemetry.record import NoRecorder, Recorder
 from odonata.tracing.span import NO_TRACER, Tracer
-from peer.core.event import DownloadEvent, StorageFailed
+from peer.core.event import DownloadEvent, SchedulerFound, StorageFailed
 from peer.runtime.buffer import BufferPool
 from peer.runtime.channel import ChannelPool
 from peer.runtime.conversation import Conversation
@@ -26,10 +26,10 @@ Tell = Callable[[DownloadEvent], Awaitable[None]]
 """Hand in an event; returns when its effects were carried out."""
 
 
-async def find_no_scheduler(_task_id: str) -> bool:
+async def find_no_scheduler(_task_id: str) -> SchedulerFound:
     """Wait for ever: there is no scheduler to be found."""
     await asyncio.Event().wait()
-    return False
+    return SchedulerFound()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +45,10 @@ class RunTools:
     parents: ChannelPool
     converse: Callable[[str, str], Conversation]
     """(task id, peer id) -> a new stream to the scheduler of that task."""
-    find_scheduler: Callable[[str], Awaitable[bool]] = find_no_scheduler
-    """task id -> waits until its scheduler answers; whether it must be told the content's
-    length."""
+    find_scheduler: Callable[[str], Awaitable[SchedulerFound]] = find_no_scheduler
+    """task id -> waits until its scheduler answers; what it is like."""
+    verify_whole: bool = True
+    """As `DownloadLimits.verify_whole`."""
     recorder: Recorder = field(default_factory=NoRecorder)
     tracer: Tracer = NO_TRACER
 

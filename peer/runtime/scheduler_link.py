@@ -39,6 +39,7 @@ from odonata.wire.dragonfly.feature import (
     FEATURES_KEY,
     HOLDS_CONTACT,
     RESUMES,
+    TELLS_DIGESTS,
     UNSIZED_REGISTER,
     features_in,
 )
@@ -89,6 +90,8 @@ class Scheduler:
         self.healthy = False
         self.takes_unsized = False
         """A peer may register before it knows the content's length."""
+        self.tells_digests = False
+        """It takes strong digests of pieces, and questions for them."""
         self.in_doubt = False
         """A download could not reach it, and it has not answered since."""
         self.channel = open_channel(str(address))
@@ -184,6 +187,7 @@ class Scheduler:
             await self._answer(call)
             features = features_in(await self._answer(call.initial_metadata()))
         self.takes_unsized = UNSIZED_REGISTER in features
+        self.tells_digests = TELLS_DIGESTS in features
         self._holds_contact = HOLDS_CONTACT in features
 
     async def _hold_contact(self) -> None:
@@ -382,6 +386,11 @@ class SchedulerLink:
         """See `hub.Schedulers`."""
         scheduler = self.of_task(task_id)
         return scheduler is not None and not scheduler.takes_unsized
+
+    def tells_digests(self, task_id: str) -> bool:
+        """See `hub.Schedulers`."""
+        scheduler = self.of_task(task_id)
+        return scheduler is not None and scheduler.tells_digests
 
     def of_task(self, task_id: str) -> Scheduler | None:
         """The scheduler of a task; None if none answers."""

@@ -17,7 +17,13 @@ from typing import Any, Final, Protocol
 import msgspec
 import structlog
 
-from odonata.errors import InternalError, OdonataError, SourceError
+from odonata.errors import (
+    DigestMismatchError,
+    InternalError,
+    OdonataError,
+    SourceError,
+    WrongContentError,
+)
 from odonata.wire.message import Download, TrafficType
 from peer.core.event import Begun
 from peer.runtime.port import Storage, StoredTask
@@ -81,6 +87,9 @@ class SharedTask:
         self._driving = 0
         self._linger = False
         self._was_reset = False
+        self._spoiled_by: Run | None = None
+        self.proved_digests: set[str] = set()
+        """What the whole content was found to have."""
         self._held_before = 0
         self._fruitless_runs = 0
         self._foremost: int | None = None
@@ -101,6 +110,11 @@ class SharedTask:
     def busy(self) -> bool:
         """More pieces may come."""
         return self._run is not None or self._opening.locked()
+
+    @property
+    def is_proved(self) -> bool:
+        """The whole content is here, and was checked as far as it can be."""
+        return self.task.finished or (self._run is not None and self._run.is_proved)
 
     # --- callers ---
 
@@ -211,6 +225,8 @@ class SharedTask:
 
     def _start_run(self, download: Download) -> None:
         run = self._house.new_run(download, self.task)
+        run.on_disproved = self._disproved
+        run.on_proved = self._notify
         for view in self._views:
             view.peer_id = run.peer_id
             if view.joined and not view.satisfied:
@@ -234,13 +250,18 @@ class SharedTask:
             self._driving -= 1
             self._ended(run)
             if self._run is run:  # left there by `_ended`, so that nobody joins or begins meanwhile
-                await self._begin_anew()
+                await self._after_wrong_content(run)
             self._rest_if_idle()
 
     def _ended(self, run: Run) -> None:
         """Readers may know how it ended. The first call for a run counts."""
         error = run.outcome.result()
         if self._run is not run or (isinstance(error, ContentChangedError) and not self._was_reset):
+            return
+        if isinstance(error, WrongContentError):
+            if self._spoiled_by is not run:
+                self._spoiled_by = run
+                self._spoil(error)
             return
         self._run = None
         self._linger = False
@@ -255,6 +276,7 @@ class SharedTask:
 
     def _finished(self, run: Run) -> None:
         if self.task.finished:
+            self.proved_digests.update(run.whole_digests)
             self._house.finished(self.task_id, run.peer_id, told=run.told)
         pieces = [piece for number in self.task.held() if (piece := self.task.piece(number))]
         from_source = sum(
@@ -268,6 +290,30 @@ class SharedTask:
             bytes_from_source=from_source,
             bytes_from_peers=sum(piece.length for piece in pieces) - from_source,
         )
+
+    def _disproved(self, number: int) -> None:
+        error = DigestMismatchError(
+            f"piece {number} was not what the source sent, and had been read: ask again"
+        )
+        for view in self._views:
+            view.spoil(error, number)
+        self._notify()
+
+    def _spoil(self, error: WrongContentError) -> None:
+        """Readers learn it at once; who comes now waits until the content is gone."""
+        for view in self._views:
+            view.spoil(error)
+        self._fail(error)
+        self._notify()
+
+    async def _after_wrong_content(self, run: Run) -> None:
+        if isinstance(run.outcome.result(), WrongContentError):
+            self._run = None
+            self._linger = False
+            self._serve_the_rest()
+            self._notify()
+        else:
+            await self._begin_anew()
 
     def _check_progress(self) -> None:
         """Who lacks something gets run after run: not for ever, if they bring nothing."""
@@ -318,6 +364,7 @@ class SharedTask:
             if view.reading:
                 view.error = changed
         _log.warning("content_changed", task_id=self.task_id)
+        self.proved_digests.clear()
         await self.task.reset()
 
     # --- news and rest ---

@@ -38,12 +38,15 @@ class View:
         """The piece its reader stands at and waits for."""
         self.reading = False
         """Bytes were handed out: another content can't continue them."""
+        self.is_spoiled = False
+        """Wrong bytes were handed out: no others may follow."""
         self.wanted: list[ByteRange | None] = [download.range]
         self.was_local = False
         self.peer_id = ""
         self._shared = shared
         self._open = True
         self._checked = False  # against the digest that the caller gave
+        self._handed: set[int] = set()  # pieces whose bytes were handed out
 
     @property
     def task(self) -> StoredTask:
@@ -92,7 +95,7 @@ class View:
             await self._news()
 
     async def read(self, wanted: ByteRange | None = None) -> AsyncGenerator[Segment]:
-        """See `TaskView.read`. A whole content is checked against `Download.digest` at its end."""
+        """See `TaskView.read`. The end of a whole content comes once it is proved."""
         self._widen(wanted)
         self.reading = True
         fd, file_number = self.task.open_fd(), self.task.file_number
@@ -100,12 +103,13 @@ class View:
             position = 0 if wanted is None else wanted.start
             end = None if wanted is None else wanted.start + wanted.length
             while end is None or position < end:
-                piece = await self._piece_at(position)
+                piece = await self._piece_at(position, is_whole=wanted is None)
                 if piece is None:
                     break
                 if file_number != self.task.file_number:
                     fd = _opened_anew(fd, self.task)
                     file_number = self.task.file_number
+                self._handed.add(piece.number)
                 stop = piece.offset + piece.length
                 stop = stop if end is None else min(stop, end)
                 yield Segment(fd=fd, offset=position, length=stop - position)
@@ -126,6 +130,8 @@ class View:
                 piece = None if number in seen else await self._offered(number)
                 if piece is not None:
                     seen.add(number)
+                    if self.download.need_piece_content:
+                        self._handed.add(number)
                     yield _as_local(piece) if local else piece
             local = False
             if any(number not in seen and self.task.piece(number) for number in self._numbers()):
@@ -147,6 +153,11 @@ class View:
                 break
         if self.download.range is None:
             await self._check_digest()
+
+    def spoil(self, error: OdonataError, number: int | None = None) -> None:
+        """Piece `number` is wrong (None: any of them): end with `error` if it was handed out."""
+        if self._handed and (number is None or number in self._handed):
+            self.is_spoiled, self.error = True, error
 
     async def close(self) -> None:
         if self._open:
@@ -182,16 +193,28 @@ class View:
             self.wanted.append(wanted)
             self._shared.want_more(self)
 
-    async def _piece_at(self, position: int) -> Piece | None:
-        """The piece with the byte at `position`, waited for; None: the content ends before it."""
-        number = position // self.piece_length
+    async def _piece_at(self, position: int, *, is_whole: bool) -> Piece | None:
+        """The piece with the byte at `position`, waited for; None: the content ends before it.
+
+        Of a whole content neither the last piece is handed out nor the end told before it is
+        proved: whoever has all bytes takes them for the right ones, whatever comes then.
+        """
         while True:
+            if self.is_spoiled and self.error is not None:
+                raise self.error
             length = self.content_length
             if length is not None and position >= length:
-                return None
+                if not is_whole or self._shared.is_proved:
+                    return None
+                await self._news()
+                continue
+            number = position // self.piece_length
             while (
                 held := self.task.piece(number)
             ) is not None and position < held.offset + held.length:
+                is_last = length is not None and held.offset + held.length >= length
+                if is_whole and is_last and not self._shared.is_proved:
+                    break
                 piece = await self.task.sound(number)
                 if piece is not None:
                     return piece
@@ -207,8 +230,9 @@ class View:
         return wanted_numbers(wanted, length, self.piece_length)
 
     async def _check_digest(self) -> None:
-        if self.download.digest and not self._checked:
-            await check_whole(self.task, self.download.digest)
+        digest = self.download.digest
+        if digest and not self._checked and digest not in self._shared.proved_digests:
+            await check_whole(self.task, digest)
             self._checked = True
 
 

@@ -14,6 +14,17 @@ waited for:
   itself been told by that host's peer of a piece that is not what the source sent (`PieceDigests`).
   Then it is evicted everywhere, for the longest term there is, and is no last resort either.
 
+What the bytes should be, a child may also know from us: by the strong digest that somebody told who
+had the piece from the source (`proof`). Then it counts for as much as that word:
+
+- if a seed told it, it is an accusation like any other;
+- if a peer told it, it takes the accused out of the task and puts it on probation, but convicts it
+  only if it has told of wrong bytes itself: else one peer that makes up digests could have all
+  others evicted;
+- if it is not known any more, it counts for nothing.
+
+What the convict has told itself of what the source sends is forgotten.
+
 An accusation costs others little and may be a lie, so not each is believed:
 
 - only that of a child that was sent to the accused;
@@ -32,12 +43,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scheduler.core import judgement
+from scheduler.core import judgement, proof
 from scheduler.core.honesty import lately, note
 from scheduler.core.standing import HostState
+from scheduler.core.strong_digests import Rank
 
 if TYPE_CHECKING:
-    from odonata.wire.message import Piece
+    from odonata.wire.message import Piece, PieceFailed
     from scheduler.core.host import KnownHost
     from scheduler.core.peer import Peer
     from scheduler.core.turn import Turn
@@ -60,6 +72,8 @@ def piece_told(turn: Turn, teller: Peer, parent: Peer | None, piece: Piece) -> N
     if parent is None:
         if _is_good(teller.host, turn.now):
             digests.learn(piece.number, piece.digest)
+            if piece.strong_digest:
+                proof.told(turn, teller, piece)
         return
     agrees = digests.agrees(piece.number, piece.digest)
     if agrees is False:
@@ -68,18 +82,23 @@ def piece_told(turn: Turn, teller: Peer, parent: Peer | None, piece: Piece) -> N
         note(parent.host.honesty.witnesses, teller.host.id, turn.now, 2 * WITNESSES_MIN)
 
 
-def accuse(turn: Turn, child: Peer, parent: Peer) -> None:
-    """`child` says that `parent` sent bytes of another digest than it named."""
+def accuse(turn: Turn, child: Peer, parent: Peer, message: PieceFailed) -> None:
+    """`child` says that `parent` sent bytes of another digest than it named, or we have told."""
     accuser, host, now = child.host, parent.host, turn.now
     if accuser is host or not _is_believed(child, parent, now):
         return
+    rank = proof.rank_of(child.task, message.number) if message.by_list else Rank.SEED
+    if rank is None:
+        return
     note(accuser.honesty.accused, host.id, now)
-    note(host.honesty.accusers, accuser.id, now)
+    if rank is Rank.SEED:
+        note(host.honesty.accusers, accuser.id, now)
     _ban(turn, host, parent)
     if host.standing.state is HostState.EVICTED:
         return
     accusers = lately(host.honesty.accusers, now)
     if len(accusers) > 1 or host.honesty.holds_wrong_bytes(now):
+        proof.disown(host)
         judgement.evict(turn, host, is_liar=True, is_doubtful=_has_witnesses(host, accusers, now))
     elif host.standing.state is HostState.GOOD:
         judgement.suspect(turn, host)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from odonata.errors import NotFoundError, PreconditionError
 from odonata.wire.message import (
+    AskDigests,
     BackToSourceFailed,
     BackToSourceFinished,
     BackToSourceStarted,
@@ -34,6 +35,7 @@ from scheduler.core import (
     departure,
     gc,
     judgement,
+    proof,
     query,
     replacement,
     report,
@@ -292,6 +294,8 @@ def _take(turn: Turn, peer: Peer, event: PeerSpoke) -> None:
             report.piece_back_to_source_failed(turn, peer, message)
         case Started():
             report.started(turn, peer)
+        case AskDigests():
+            proof.tell(turn, peer, is_asked=True)
         case BackToSourceStarted():
             report.back_to_source_started(turn, peer)
         case _:

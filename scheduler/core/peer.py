@@ -52,6 +52,7 @@ class Peer:
     download, or this one before a restart.
     In this life it got `decision_count` answers with parents and was sent to the source
     `source_count` times. `account` is kept of peers that don't write telemetry themselves.
+    `digests_told`: up to which change it was told strong digests (`proof`), None: it takes none.
     `named_at_turn` is the number of the latest edge to a child, among all edges that the scheduler
     ever made. `row` is what rankers may know of it, packed (`facts`), None: it has changed since;
     `changes` counts how often it did, and `listing` is its place in its task's shortlist.
@@ -86,6 +87,7 @@ class Peer:
     decision_count: int = 0
     source_count: int = 0
     account: Account | None = None
+    digests_told: int | None = None
     named_at_turn: int = 0
     row: bytes | None = None
     changes: int = 0

@@ -71,7 +71,7 @@ def piece_failed(turn: Turn, peer: Peer, message: PieceFailed) -> None:
     parent = block(turn, peer, message.parent_id)
     if parent is not None and parent is not peer:
         if message.wrong_digest:
-            accusation.accuse(turn, peer, parent)
+            accusation.accuse(turn, peer, parent, message)
         parent.host.upload_failed_count += 1
         turn.state.disturb(peer.task)
         if parent.host is not peer.host:

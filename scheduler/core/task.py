@@ -26,6 +26,7 @@ from scheduler.core.lifecycle import TaskState, TaskTrigger, next_task_state
 from scheduler.core.piece_digests import PieceDigests
 from scheduler.core.shortlist import Shortlist
 from scheduler.core.steps import told, with_step
+from scheduler.core.strong_digests import StrongDigests
 
 if TYPE_CHECKING:
     from scheduler.core.graph import DownloadGraph
@@ -99,6 +100,7 @@ class Task:
     has_learned: bool = False
     seed_refused: dict[str, float] = field(default_factory=dict[str, float])
     digests: PieceDigests = field(default_factory=PieceDigests)
+    strong: StrongDigests | None = None  # once somebody has told one
     liars: dict[str, float] = field(default_factory=dict[str, float])
     usual_download: Download | None = None
     usual_booking: Booking = field(default_factory=Booking)
@@ -172,6 +174,8 @@ class Task:
         self.piece_length = None
         self.piece_count = 0
         self.digests.clear()
+        if self.strong is not None:
+            self.strong.clear()
 
     def back_to_source_count(self) -> int:
         """Count the peers at the source or on their way there."""

@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING
 
 from odonata.errors import PreconditionError
 from odonata.wire.message import EmptyTask, NeedBackToSource, NormalTask, Parent
-from scheduler.core import rota, seed
+from scheduler.core import proof, rota, seed
 from scheduler.core.candidate import (
     Drop,
     Survey,
@@ -320,6 +320,8 @@ def _give_parents(turn: Turn, child: Peer, seen: Survey, places: int) -> bool:
     known = child.task.facts()
     named = (parent_of(child, peer, known) for peer in (*parents, *kept))
     turn.answer(child, NormalTask(parents=tuple(named)))
+    if child.task.strong is not None:
+        proof.tell(turn, child)
     note_choice(turn, child, choice, seen)
     if child.state is PeerState.RECEIVED_NORMAL and child.id not in child.task.starting:
         child.task.starting[child.id] = turn.now + turn.limits.start_timeout_s

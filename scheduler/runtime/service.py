@@ -26,11 +26,13 @@ from odonata.wire.dragonfly import (
     request_from_wire,
 )
 from odonata.wire.dragonfly.feature import (
+    CHECKS_PIECES,
     FEATURES_KEY,
     HOLDS_CONTACT,
     RESUMES,
     SHARES_SOURCE,
     TAKES_NEWS,
+    TELLS_DIGESTS,
     UNSIZED_REGISTER,
     WRITES_PIECES,
     features_in,
@@ -57,7 +59,7 @@ from scheduler.runtime.executor import Executor
 from scheduler.runtime.status import WallClock, host_status_to_wire, peer_to_wire, task_to_wire
 from scheduler.runtime.stream import PeerStream
 
-FEATURES: Final = ((FEATURES_KEY, f"{UNSIZED_REGISTER},{HOLDS_CONTACT}"),)
+FEATURES: Final = ((FEATURES_KEY, f"{UNSIZED_REGISTER},{HOLDS_CONTACT},{TELLS_DIGESTS}"),)
 
 _log = structlog.get_logger(__name__)
 
@@ -164,6 +166,7 @@ class Conversation:
     """The listening side of one AnnouncePeer stream."""
 
     __slots__ = (
+        "_checks_pieces",
         "_executor",
         "_is_ours",
         "_resumes",
@@ -180,6 +183,7 @@ class Conversation:
         self._watch = observer.watch(self._stream)
         self._is_ours = TAKES_NEWS in able
         self._writes_pieces = WRITES_PIECES in able
+        self._checks_pieces = CHECKS_PIECES in able
         self._resumes = RESUMES in able
         self._who: tuple[str, str, str] | None = None
 
@@ -243,6 +247,7 @@ class Conversation:
             message=request.message,
             is_ours=self._is_ours,
             writes_pieces=self._writes_pieces,
+            checks_pieces=self._checks_pieces,
             resumes=self._resumes,
         )
         if isinstance(request.message, Register | Reschedule):

@@ -40,6 +40,8 @@ PEERS_MAX: Final = 9
 TEAM_SHARE: Final = 0.12
 """Worlds in which two seeds of ours have enough pieces to fetch the content together."""
 FAULTS_MAX: Final = 6
+FORGER_SHARE: Final = 0.15
+"""Worlds in which a host forges pieces, whatever else goes wrong."""
 QUIET_SHARE: Final = 0.08
 """Worlds without a fault: there the source must be asked but once."""
 POLICIES: Final = ("rule", "rule", "dragonfly", "random")
@@ -79,7 +81,7 @@ def draw_plan(seed: int) -> Plan:
     peers = [f"peer{number}" for number in range(1, scenario.peers + 1)]
     seeds = [f"seed{number}" for number in range(1, scenario.seeds + 1)]
     stock_share = dice.choice((0.0, 0.0, 0.5, 1.0))
-    return Plan(
+    plan = Plan(
         seed=seed,
         scenario=scenario,
         policy=dice.choice(POLICIES),
@@ -94,6 +96,14 @@ def draw_plan(seed: int) -> Plan:
         mesh_parents=more.choice((8, 8, 4, 2)),
         faults=_Faults(dice, scenario, peers, seeds).draw(),
     )
+    if more.random() >= FORGER_SHARE:
+        return plan
+    forger = Liar(host=more.choice(peers + seeds), lie="forgery")
+    # The host's other lie, if it has one, would hide it.
+    others = tuple(
+        one for one in plan.faults if not (isinstance(one, Liar) and one.host == forger.host)
+    )
+    return replace(plan, faults=(forger, *others))
 
 
 def _scenario(dice: Random) -> Scenario:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from odonata.piece import piece_at, piece_count
 from odonata.wire.message import Value
-from simulator.node import right_digest
+from simulator.node import right_digest, strong_digest
 
 if TYPE_CHECKING:
     from simulator.download import SimulatedDownload
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 class Ending(Value, frozen=True, kw_only=True):
     """Times are seconds. `error` is its code, "" if there was none, with `detail` in words.
 
-    `wrong` and `missing` are the pieces that the host did not hold as they are at the source.
+    `wrong` and `missing` are the pieces that the host did not hold as they are at the source;
+    `forged` those that nothing but the strong digest tells from the right ones, `detected` those
+    of them of which it was told that digest.
     """
 
     host: str
@@ -30,6 +32,8 @@ class Ending(Value, frozen=True, kw_only=True):
     status_code: int | None
     wrong: tuple[int, ...]
     missing: tuple[int, ...]
+    forged: tuple[int, ...] = ()
+    detected: tuple[int, ...] = ()
     state: str
     story: tuple[str, ...]
 
@@ -53,7 +57,12 @@ class Ending(Value, frozen=True, kw_only=True):
 def ending_of(run: SimulatedDownload, scenario: Scenario) -> Ending:
     """Look at a download that is over, or never will be."""
     wrong, missing = _compare(run, scenario)
-    error = run.error
+    error, node = run.error, run.node
+    forged = [
+        number
+        for number, content in node.content.items()
+        if content != strong_digest(number) and number not in wrong
+    ]
     return Ending(
         host=run.node.name,
         peer_id=run.peer_id,
@@ -66,6 +75,8 @@ def ending_of(run: SimulatedDownload, scenario: Scenario) -> Ending:
         status_code=getattr(error, "status_code", None),
         wrong=wrong,
         missing=missing,
+        forged=tuple(sorted(forged)),
+        detected=tuple(sorted(filter(node.is_listed_wrong, forged))),
         state=run.state,
         story=run.story(),
     )

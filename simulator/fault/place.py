@@ -142,7 +142,7 @@ class HarshPlace(Place):
         if run.over:
             return
         if self.scheduler is not None and self.wire.joins(run.node.name, SCHEDULER):
-            run.give(SchedulerFound())
+            run.give(SchedulerFound(tells_digests=run.node.is_ours))
         else:
             self.world.after(SEEK_INTERVAL_S, partial(self._found_by, run))
 

@@ -148,6 +148,7 @@ class Stream:
                 message=message,
                 is_ours=speaker.node.is_ours,
                 writes_pieces=True,
+                checks_pieces=speaker.node.is_ours,
                 resumes=self._resumes and speaker.node.is_ours,
             )
         )

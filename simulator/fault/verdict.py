@@ -83,8 +83,8 @@ def of_ending(plan: Plan, ending: Ending, *, thinnest_s: float = 0.0) -> str:
     late_s = _late_s(plan, ending, thinnest_s)
     if late_s > 0:
         return f"{who} ended, but {late_s:.0f} s too late"
-    if ending.wrong:
-        return f"{who} holds wrong bytes in pieces {list(ending.wrong)}"
+    if ending.wrong or (ending.forged and _must_notice(plan, ending)):
+        return f"{who} holds wrong bytes in pieces {list(ending.wrong + ending.forged)}"
     if ending.crashed:
         return ""
     if ending.is_stuck:
@@ -93,6 +93,20 @@ def of_ending(plan: Plan, ending: Ending, *, thinnest_s: float = 0.0) -> str:
         lacks = list(ending.missing)
         return f"{who} completed without pieces {lacks}" if lacks else ""
     return "" if _is_honest(plan, ending) else f"{who} failed without a cause: {ending.detail}"
+
+
+def _must_notice(plan: Plan, ending: Ending) -> bool:
+    """Whether a host that says it is whole must have found out that pieces are forged.
+
+    It must if it was told what they should be. It is told if everybody is ours and nothing happens
+    to the scheduler, to those who tell it, or to the way between: stock hosts neither tell strong
+    digests nor check them.
+    """
+    if ending.error or ending.crashed or ending.ended_at_s is None:
+        return False
+    if ending.detected:
+        return True
+    return not plan.stock and all(isinstance(fault, Liar) for fault in plan.faults)
 
 
 def _late_s(plan: Plan, ending: Ending, thinnest_s: float) -> float:

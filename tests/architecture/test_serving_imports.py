@@ -21,7 +21,7 @@ ALLOWED = {
     "dotenv",
     "click", "rich", "pygments", "markdown_it", "mdurl",  # command line
     "dragonfly_api", "google", "grpc", "grpc_health", "grpc_reflection",  # the wires
-    "h11", "hpack", "isal", "msgspec", "numpy", "prometheus_client", "structlog",
+    "blake3", "h11", "hpack", "isal", "msgspec", "numpy", "prometheus_client", "structlog",
     "typing_extensions", "re2", "uvloop", "yaml", "_yaml",
     "odonata", "scheduler", "peer", "models",
 }  # fmt: skip

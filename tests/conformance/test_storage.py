@@ -13,18 +13,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.content import cut, make_content, make_download, make_task_id
+from support.forgery import forged
 from support.memory_storage import MemoryStorage
 
+from odonata.digest import strong_digest
 from odonata.errors import (
     AlreadyExistsError,
     CallerError,
     DigestMismatchError,
+    ListedDigestError,
     PreconditionError,
     ProtocolError,
     StorageError,
 )
 from odonata.piece import piece_count
-from odonata.wire.message import Piece
+from odonata.wire.message import Piece, TrafficType
 from peer.runtime.port import Storage, StoredTask
 from peer.runtime.storage.store import DiskStorage
 
@@ -250,6 +253,64 @@ async def test_verify_forgets_what_rotted(storage: Storage) -> None:
     assert not task.finished
     assert await task.verify(0)
     assert not await task.verify(7)
+
+
+def from_source(piece: Piece) -> Piece:
+    return msgspec.structs.replace(piece, traffic_type=TrafficType.BACK_TO_SOURCE)
+
+
+async def test_what_a_peer_sends_must_be_what_is_expected(storage: Storage) -> None:
+    task = await storage.create(TASK, make_download())
+    content = make_content(3 * PIECE)
+    await task.learn(len(content), PIECE, {})
+    first, second, third = cut(content, PIECE)
+    task.expect({0: strong_digest(first[1]), 1: strong_digest(first[1])})
+    assert (await task.store(*first)).strong_digest == strong_digest(first[1])
+    with pytest.raises(ListedDigestError):
+        await task.store(*second)
+    assert task.held() == (0,)
+    assert (await task.store(*third)).strong_digest == b"", "nothing is known of it"
+    task.expect({1: b""})
+    assert (await task.store(*second)).strong_digest == b""
+
+
+async def test_a_piece_with_the_right_crc32_and_other_bytes_is_refused(storage: Storage) -> None:
+    task = await storage.create(TASK, make_download())
+    ((piece, data),) = cut(make_content(PIECE), PIECE)
+    await task.learn(PIECE, PIECE, {})
+    task.expect({0: strong_digest(data)})
+    with pytest.raises(ListedDigestError):
+        await task.store(piece, memoryview(forged(bytes(data), 5)))
+    assert task.held() == ()
+
+
+async def test_the_source_is_believed_more_than_what_is_told_of_it(storage: Storage) -> None:
+    task = await storage.create(TASK, make_download())
+    ((piece, data),) = cut(make_content(PIECE), PIECE)
+    await task.learn(PIECE, PIECE, {})
+    task.expect({0: b"?" * 32})
+    stored = await task.store(from_source(piece), data)
+    assert stored.strong_digest == strong_digest(data)
+    assert await task.verify(0)
+
+
+async def test_verify_forgets_what_turned_out_to_be_forged(storage: Storage) -> None:
+    task = await stored(storage, make_content(2 * PIECE))
+    await task.finish()
+    task.expect({0: b"?" * 32})
+    assert not await task.verify(0)
+    assert await task.verify(1)
+    assert task.held() == (1,)
+    assert not task.finished
+
+
+async def test_a_reset_forgets_what_was_expected(storage: Storage) -> None:
+    task = await storage.create(TASK, make_download())
+    task.expect({0: b"?" * 32})
+    await task.reset()
+    ((piece, data),) = cut(make_content(PIECE), PIECE)
+    await task.learn(PIECE, PIECE, {})
+    assert (await task.store(piece, data)).strong_digest == b""
 
 
 async def test_a_deleted_task_is_gone_and_can_be_made_again(storage: Storage) -> None:

@@ -52,7 +52,7 @@ CONVERTERS: tuple[tuple[type[Message], Reader, Writer], ...] = (
         dragonfly.local_task_from_wire,
         dragonfly.local_task_to_wire,
     ),
-    (scheduler_pb2.DownloadPieceFailedRequest, extension.says_wrong_digest, None),
+    (scheduler_pb2.DownloadPieceFailedRequest, extension.wrong_digest_in, None),
     (contact.HoldRequest, contact.held_from_wire, None),
 )
 CHECKED = [

@@ -9,8 +9,8 @@ import pytest
 from odonata.errors import SourceError
 from odonata.wire.message import NeedBackToSource, NormalTask
 from peer.core.download import DownloadCore
-from peer.core.effect import Complete, DownloadEffect, GiveUp, WakeAt
-from peer.core.event import DownloadEvent, PieceNotFetched, PieceStored
+from peer.core.effect import CheckPiece, Complete, DownloadEffect, GiveUp, WakeAt
+from peer.core.event import DownloadEvent, PieceChecked, PieceNotFetched, PieceStored
 from scheduler.core.core import SchedulerCore
 from scheduler.core.effect import Answer, SchedulerEffect
 from scheduler.core.effect import WakeAt as Alarm
@@ -103,8 +103,25 @@ def takes_anything(stated: str, came: str) -> bool:
     return True
 
 
+def ignores_the_list(listed: bytes, came: bytes) -> bool:
+    del listed, came
+    return True
+
+
+class NeverLooksAgain(DownloadCore):
+    """Does not check what came before its digest was told."""
+
+    def handle(self, event: DownloadEvent, now: float) -> list[DownloadEffect]:
+        effects = super().handle(event, now)
+        checks = [e for e in effects if isinstance(e, CheckPiece)]
+        for check in checks:
+            effects += self.handle(PieceChecked(number=check.number, is_right=True), now)
+        return [e for e in effects if e not in checks]
+
+
 MUTANTS: list[tuple[str, Parts, str]] = [
     ("a peer accepts bad digests", Parts(accepts=takes_anything), "holds wrong bytes"),
+    ("a peer ignores the list", Parts(is_listed=ignores_the_list), "holds wrong bytes"),
     ("closed streams are missed", Parts(scheduler=MissesClosedStreams), "believes"),
     ("no alarms", Parts(scheduler=NeverSetsAlarms), "still knows"),
     ("a counter is wrong", Parts(scheduler=Miscounts), "load of host"),
@@ -135,6 +152,14 @@ def test_a_broken_part_is_caught(parts: Parts, word: str) -> None:
 )
 def test_a_broken_part_is_caught_where_nothing_else_goes_wrong(parts: Parts, word: str) -> None:
     assert is_caught(parts, word, quiet=True)
+
+
+@pytest.mark.parametrize("seed", [1771, 2297])
+def test_a_peer_that_never_looks_again_is_caught(seed: int) -> None:
+    """In one of a thousand worlds does a forged piece come before its digest is told."""
+    assert not run_plan(draw_plan(seed)).findings
+    findings = run_plan(draw_plan(seed), parts=Parts(download=NeverLooksAgain)).findings
+    assert any("holds wrong bytes" in finding for finding in findings)
 
 
 def fails_with(parts: Parts) -> Callable[[int], bool]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from models.rule_ranker import RuleRanker
 from odonata.piece import PIECE_LENGTH_MIN
 from scheduler.core.limits import Limits
 from scheduler.core.standing import HostState
-from simulator.node import right_digest
+from simulator.node import right_digest, strong_digest
 from simulator.scenario import Faults, Scenario
 from simulator.swarm import Swarm
 
@@ -23,6 +24,30 @@ SCENARIO = Scenario(
     arrival_s=10.0,
     faults=Faults(bad_digest=LIARS),
 )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_forgers_with_the_right_crc_are_found_out_by_the_strong_digests(seed: int) -> None:
+    scenario = replace(SCENARIO, faults=Faults(forgery=LIARS))
+    limits = Limits(exploration=0.0, records=False)
+    swarm = Swarm(scenario, seed=seed, scheduler_limits=limits, ranker=RuleRanker(), keep_log=False)
+    report = swarm.run()
+    assert report.failures == ()
+    assert len(report.times_s) == PEERS
+    for node in swarm.peers:
+        assert node.content == {number: strong_digest(number) for number in range(16)}
+    assert report.source_copies <= 1.02
+    found = {parent for _, parent, _ in report.blamed}
+    assert found, "nobody met a forger: the world shows nothing"
+    assert swarm.place.scheduler is not None
+    state = swarm.place.scheduler.state
+    liars = state.tasks[swarm.task_id].liars
+    assert {state.hosts[one].announced.hostname for one in liars} == found & set(LIARS)
+    for name in LIARS:
+        host = state.hosts[swarm.place.host_named(name).host.id]
+        if name in found:
+            assert host.standing.state is not HostState.GOOD
+            assert host.concurrent_upload_count == 0
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -13,17 +13,18 @@ from pathlib import Path
 
 import msgspec
 
-from odonata.digest import check_piece, piece_digest
+from odonata.digest import check_piece, piece_digest, strong_digest
 from odonata.errors import (
     AlreadyExistsError,
     CallerError,
+    ListedDigestError,
     OdonataError,
     PreconditionError,
     ProtocolError,
     StorageError,
 )
 from odonata.piece import piece_at, piece_count
-from odonata.wire.message import Download, Piece
+from odonata.wire.message import Download, Piece, TrafficType
 from peer.runtime.storage.layout import check_task_id
 
 
@@ -37,6 +38,7 @@ class MemoryTask:
         self._piece_length: int | None = None
         self._response_header: dict[str, str] = {}
         self._pieces: dict[int, Piece] = {}
+        self._expected: dict[int, bytes] = {}
         self._finished = False
         self._active = False
         self._gone = False
@@ -113,6 +115,9 @@ class MemoryTask:
         if before != (self._content_length, self._piece_length, self._response_header):
             self._notify()
 
+    def expect(self, digests: Mapping[int, bytes]) -> None:
+        self._expected.update(digests)
+
     async def store(self, piece: Piece, data: memoryview) -> Piece:
         held = self._pieces.get(piece.number)
         if held is not None:
@@ -126,9 +131,17 @@ class MemoryTask:
             raise ProtocolError(f"piece {piece.number} can't lie at {piece.offset}")
         if piece.digest:
             check_piece(data, piece.digest)
+        is_from_source = piece.traffic_type is TrafficType.BACK_TO_SOURCE
+        expected = self._expected.get(piece.number, b"")
+        strong = strong_digest(data) if expected or is_from_source else b""
+        if not is_from_source and strong != expected:
+            raise ListedDigestError(f"piece {piece.number} is not what the source sent")
         os.pwrite(self._fd, data, piece.offset)
         stored = msgspec.structs.replace(
-            piece, digest=piece_digest(data), created_at_s=piece.created_at_s or time.time()
+            piece,
+            digest=piece_digest(data),
+            strong_digest=strong,
+            created_at_s=piece.created_at_s or time.time(),
         )
         self._pieces[piece.number] = stored
         self._notify()
@@ -138,7 +151,11 @@ class MemoryTask:
         piece = self._pieces.get(number)
         if piece is None:
             return False
-        if piece_digest(os.pread(self._fd, piece.length, piece.offset)) == piece.digest:
+        data = os.pread(self._fd, piece.length, piece.offset)
+        expected = self._expected.get(number) or strong_digest(data)
+        is_from_source = piece.traffic_type is TrafficType.BACK_TO_SOURCE
+        is_right = is_from_source or strong_digest(data) == expected
+        if piece_digest(data) == piece.digest and is_right:
             return True
         del self._pieces[number]
         self._finished = False
@@ -172,6 +189,7 @@ class MemoryTask:
     async def reset(self) -> None:
         self._check_here()
         self._pieces.clear()
+        self._expected.clear()
         self._content_length = self._piece_length = None
         self._response_header = {}
         self._finished = False

@@ -32,6 +32,7 @@ from odonata.wire.message import (
     Piece,
     PieceBackToSourceFailed,
     PieceBackToSourceFinished,
+    PieceDigests,
     PieceFailed,
     PieceFinished,
     Register,
@@ -183,6 +184,7 @@ class World:
                 peer_id=peer_id,
                 message=message,
                 is_ours=peer_id in self.ours,
+                checks_pieces=peer_id in self.ours,
                 resumes=peer_id in self.resuming,
                 writes_pieces=peer_id in self.ours,
             )
@@ -203,10 +205,12 @@ class World:
         length: int = PIECE_LENGTH,
         cost_s: float = 0.1,
         digest: str = "",
+        strong: bytes = b"",
     ) -> list[SchedulerEffect]:
-        return self.say(
-            peer_id, _finished_piece(number, parent_id, length=length, cost_s=cost_s, digest=digest)
+        message = _finished_piece(
+            number, parent_id, length=length, cost_s=cost_s, digest=digest, strong=strong
         )
+        return self.say(peer_id, message)
 
     def pieces(self, peer_id: str, parent_ids: dict[int, str]) -> list[SchedulerEffect]:
         """Pieces arrive, each from a parent ("": the source), and are reported together."""
@@ -227,9 +231,14 @@ class World:
         *,
         temporary: bool = True,
         wrong_digest: bool = False,
+        by_list: bool = False,
     ) -> list[SchedulerEffect]:
         failed = PieceFailed(
-            parent_id=parent_id, number=0, temporary=temporary, wrong_digest=wrong_digest
+            parent_id=parent_id,
+            number=0,
+            temporary=temporary,
+            wrong_digest=wrong_digest or by_list,
+            by_list=by_list,
         )
         return self.say(peer_id, failed)
 
@@ -339,12 +348,14 @@ def _finished_piece(
     length: int = PIECE_LENGTH,
     cost_s: float = 0.1,
     digest: str = "",
+    strong: bytes = b"",
 ) -> PieceFinished | PieceBackToSourceFinished:
     piece = Piece(
         number=number,
         offset=number * PIECE_LENGTH,
         length=length,
         digest=digest,
+        strong_digest=strong,
         parent_id=parent_id,
         traffic_type=TrafficType.REMOTE_PEER if parent_id else TrafficType.BACK_TO_SOURCE,
         cost_s=cost_s,
@@ -357,11 +368,24 @@ def _source_answer(status_code: int | None) -> SourceAnswer | None:
 
 
 def answers(effects: Iterable[SchedulerEffect]) -> dict[str, SchedulerAnswer]:
-    """The answers among `effects`, by peer; a peer that got two fails the test."""
-    given = [effect for effect in effects if isinstance(effect, Answer)]
+    """The answers among `effects`, by peer; a peer that got two fails the test. Without digests."""
+    given = [
+        effect
+        for effect in effects
+        if isinstance(effect, Answer) and not isinstance(effect.answer, PieceDigests)
+    ]
     by_peer = {effect.peer_id: effect.answer for effect in given}
     assert len(by_peer) == len(given), "a peer was answered twice"
     return by_peer
+
+
+def digests(effects: Iterable[SchedulerEffect]) -> dict[str, dict[int, bytes]]:
+    """Who was told which strong digests."""
+    told: dict[str, dict[int, bytes]] = {}
+    for effect in effects:
+        if isinstance(effect, Answer) and isinstance(effect.answer, PieceDigests):
+            told.setdefault(effect.peer_id, {}).update(effect.answer.digests)
+    return told
 
 
 def parents(effects: Iterable[SchedulerEffect]) -> dict[str, list[str]]:
@@ -431,6 +455,8 @@ def _answer_told(answer: SchedulerAnswer) -> str:
             return "empty task"
         case MetadataOnly():
             return "metadata only"
+        case PieceDigests(digests=told):
+            return f"digests of {','.join(map(str, told)) or 'no'} pieces"
 
 
 def _state_told(state: str, pieces: tuple[int, ...]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import msgspec
 from dragonfly_api import common_pb2, errordetails_pb2, scheduler_pb2
 
 from odonata.errors import CallerError, ProtocolError
@@ -19,9 +20,19 @@ from odonata.wire.dragonfly.download import (
     piece_from_wire,
     piece_to_wire,
 )
-from odonata.wire.dragonfly.extension import say_wrong_digest, says_wrong_digest
+from odonata.wire.dragonfly.extension import (
+    ask_digests,
+    asks_digests,
+    digests_in,
+    say_strong_digest,
+    say_wrong_digest,
+    strong_digest_in,
+    tell_digests,
+    wrong_digest_in,
+)
 from odonata.wire.dragonfly.parent import lay_parents, parent_from_wire, parent_to_wire
 from odonata.wire.message import (
+    AskDigests,
     BackToSourceFailed,
     BackToSourceFinished,
     BackToSourceStarted,
@@ -35,6 +46,7 @@ from odonata.wire.message import (
     PeerMessage,
     PieceBackToSourceFailed,
     PieceBackToSourceFinished,
+    PieceDigests,
     PieceFailed,
     PieceFinished,
     Register,
@@ -125,17 +137,21 @@ def _piece_back_to_source_finished(
         raise CallerError(
             "download_piece_back_to_source_finished_request.piece is not set: name the piece"
         )
+    piece = piece_from_wire(request.piece, TrafficType.BACK_TO_SOURCE)
+    strong = strong_digest_in(request)
     return PieceBackToSourceFinished(
-        piece=piece_from_wire(request.piece, TrafficType.BACK_TO_SOURCE)
+        piece=msgspec.structs.replace(piece, strong_digest=strong) if strong else piece
     )
 
 
 def _piece_failed(request: scheduler_pb2.DownloadPieceFailedRequest) -> PieceFailed:
+    wrong_digest, by_list = wrong_digest_in(request)
     return PieceFailed(
         parent_id=require_id("download_piece_failed_request.parent_id", request.parent_id),
         number=request.piece_number if request.HasField("piece_number") else None,
         temporary=request.temporary,
-        wrong_digest=says_wrong_digest(request),
+        wrong_digest=wrong_digest,
+        by_list=by_list,
     )
 
 
@@ -154,7 +170,9 @@ def _piece_back_to_source_failed(
 # keys with the descriptor).
 READERS: Final[dict[str, Callable[[Any], PeerMessage]]] = {
     "register_peer_request": _register,
-    "download_peer_started_request": lambda _: Started(),
+    "download_peer_started_request": lambda request: (
+        AskDigests() if asks_digests(request) else Started()
+    ),
     "download_peer_back_to_source_started_request": lambda request: BackToSourceStarted(
         description=request.description
     ),
@@ -220,9 +238,10 @@ def _write_piece(
     if isinstance(message, PieceFinished):
         wire.download_piece_finished_request.piece.CopyFrom(piece_to_wire(message.piece))
     elif isinstance(message, PieceBackToSourceFinished):
-        wire.download_piece_back_to_source_finished_request.piece.CopyFrom(
-            piece_to_wire(message.piece)
-        )
+        finished = wire.download_piece_back_to_source_finished_request
+        finished.piece.CopyFrom(piece_to_wire(message.piece))
+        if message.piece.strong_digest:
+            say_strong_digest(finished, message.piece.strong_digest)
     else:
         wire.download_piece_failed_request.CopyFrom(
             scheduler_pb2.DownloadPieceFailedRequest(
@@ -232,7 +251,7 @@ def _write_piece(
             )
         )
         if message.wrong_digest:
-            say_wrong_digest(wire.download_piece_failed_request)
+            say_wrong_digest(wire.download_piece_failed_request, by_list=message.by_list)
 
 
 def _write_back_to_source(
@@ -251,8 +270,10 @@ def _write_back_to_source(
             wire.download_peer_back_to_source_failed_request.description = message.description
 
 
-def _write_state(wire: _Request, message: Started | Finished | Failed) -> None:
-    if isinstance(message, Started):
+def _write_state(wire: _Request, message: AskDigests | Started | Finished | Failed) -> None:
+    if isinstance(message, AskDigests):
+        ask_digests(wire.download_peer_started_request)
+    elif isinstance(message, Started):
         wire.download_peer_started_request.SetInParent()
     elif isinstance(message, Finished):
         wire.download_peer_finished_request.SetInParent()
@@ -303,6 +324,8 @@ def answer_to_wire(answer: SchedulerAnswer) -> _Response:
             wire.need_back_to_source_response.description = answer.description
     elif isinstance(answer, EmptyTask):
         wire.empty_task_response.SetInParent()
+    elif isinstance(answer, PieceDigests):
+        tell_digests(wire, answer)
     else:
         wire.metadata_only_response.SetInParent()
     return wire
@@ -322,6 +345,9 @@ def answer_from_wire(response: _Response) -> SchedulerAnswer:
         return EmptyTask()
     if kind == "metadata_only_response":
         return MetadataOnly()
+    told = None if kind else digests_in(response)
+    if told is not None:
+        return told
     raise ProtocolError(
         "the scheduler's answer is not set, or of a kind this version does not know"
     )

@@ -18,7 +18,7 @@ from odonata.wire.dragonfly.download import (
     range_from_wire,
     range_to_wire,
 )
-from odonata.wire.dragonfly.extension import say_task, told_of_task
+from odonata.wire.dragonfly.local_task_note import say_task, told_of_task
 from odonata.wire.dragonfly.moment import timestamp_from_wire, timestamp_to_wire
 from odonata.wire.message import ByteRange, Download, Piece, Value
 

@@ -10,69 +10,156 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-from dragonfly_api import dfdaemon_pb2, scheduler_pb2
+from dragonfly_api import scheduler_pb2
+from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
+
+from odonata.digest import STRONG_DIGEST_BYTES
+from odonata.errors import ProtocolError
+from odonata.wire.message import PieceDigests
 
 WRONG_DIGEST_FIELD: Final = 50_001
 """In a DownloadPieceFailedRequest, a varint: 1 if the bytes had another digest than their sender
-named."""
+named, 2 if they had another than the scheduler told (`PieceDigests`)."""
 
-CONTENT_FILE_FIELD: Final = 50_002
-"""In a DownloadTaskStartedResponse, the JSON of a ContentFile."""
+STRONG_DIGEST_FIELD: Final = 50_002
+"""In a DownloadPieceBackToSourceFinishedRequest, bytes: the strong digest of the piece."""
 
+ASKS_DIGESTS_FIELD: Final = 50_003
+"""In a DownloadPeerStartedRequest, a varint: 1 if it is no such thing but asks for digests."""
+
+PIECE_DIGESTS_FIELD: Final = 50_004
+"""In an AnnouncePeerResponse that sets none of its members, bytes: digests of pieces.
+
+A byte, 1 if more follow at once, else 0. Then for each run of pieces: its first number and its
+length, four bytes each, the most significant first, and a strong digest for each; one that is all
+zeros takes back what was told before."""
+
+DIGESTS_PER_ANSWER_MAX: Final = 16_384
+"""512 KiB: an eighth of the largest message that gRPC takes unless it is told otherwise."""
+
+_NAMED: Final = 1
+_LISTED: Final = 2
+_TAKEN_BACK: Final = bytes(STRONG_DIGEST_BYTES)
+_RUN_BYTES: Final = 8
 _VARINT: Final = 0
-_BYTES: Final = 2
+_LENGTH_DELIMITED: Final = 2
 _SEVEN_BITS: Final = 0x7F
 _MORE: Final = 0x80
 
 
-def say_wrong_digest(message: scheduler_pb2.DownloadPieceFailedRequest) -> None:
-    """Add to `message` that the bytes were wrong."""
-    tag = WRONG_DIGEST_FIELD << 3 | _VARINT
-    message.MergeFromString(varint(tag) + varint(1))
-
-
-def says_wrong_digest(message: scheduler_pb2.DownloadPieceFailedRequest) -> bool:
-    """Whether the sender says that the bytes were wrong."""
-    unknown = UnknownFieldSet(message)
-    fields = [unknown[number] for number in range(len(unknown))]
-    return any(
-        field.field_number == WRONG_DIGEST_FIELD and field.wire_type == _VARINT and field.data == 1
-        for field in fields
-    )
-
-
-class ContentFile(msgspec.Struct, frozen=True):
-    """The file in which a daemon keeps a content, each byte at its own offset.
-
-    Device and inode say which file is meant: the same path may lead elsewhere in another container.
-    Only for those on the daemon's host, and only pieces that it has named are there.
-    """
-
-    path: str
-    device: int
-    inode: int
-
-
-def say_content_file(
-    message: dfdaemon_pb2.DownloadTaskStartedResponse, content_file: ContentFile
+def say_wrong_digest(
+    message: scheduler_pb2.DownloadPieceFailedRequest, *, by_list: bool = False
 ) -> None:
-    """Add to `message` where the bytes lie."""
-    text = msgspec.json.encode(content_file)
-    message.MergeFromString(varint(CONTENT_FILE_FIELD << 3 | _BYTES) + varint(len(text)) + text)
+    """Add to `message` that the bytes were wrong; `by_list`: by what the scheduler told."""
+    add_number(message, WRONG_DIGEST_FIELD, _LISTED if by_list else _NAMED)
 
 
-def content_file_in(message: dfdaemon_pb2.DownloadTaskStartedResponse) -> ContentFile | None:
-    """Where the bytes lie; None if the daemon does not say, or not in a way we know."""
+def wrong_digest_in(message: scheduler_pb2.DownloadPieceFailedRequest) -> tuple[bool, bool]:
+    """Whether the sender says that the bytes were wrong, and whether by the scheduler's list."""
+    told = numbers_in(message, WRONG_DIGEST_FIELD)
+    by_list = _LISTED in told
+    return by_list or _NAMED in told, by_list
+
+
+def say_strong_digest(
+    message: scheduler_pb2.DownloadPieceBackToSourceFinishedRequest, digest: bytes
+) -> None:
+    """Add the strong digest of the piece."""
+    add_bytes(message, STRONG_DIGEST_FIELD, digest)
+
+
+def strong_digest_in(message: scheduler_pb2.DownloadPieceBackToSourceFinishedRequest) -> bytes:
+    """The strong digest of the piece, empty if there is none, or what can't be one."""
+    told = bytes_in(message, STRONG_DIGEST_FIELD)
+    is_one = len(told) == STRONG_DIGEST_BYTES and told != _TAKEN_BACK
+    return told if is_one else b""
+
+
+def ask_digests(message: scheduler_pb2.DownloadPeerStartedRequest) -> None:
+    """Make `message` a question for digests."""
+    message.SetInParent()
+    add_number(message, ASKS_DIGESTS_FIELD, 1)
+
+
+def asks_digests(message: scheduler_pb2.DownloadPeerStartedRequest) -> bool:
+    """Whether this is a question for digests."""
+    return 1 in numbers_in(message, ASKS_DIGESTS_FIELD)
+
+
+def tell_digests(message: scheduler_pb2.AnnouncePeerResponse, told: PieceDigests) -> None:
+    """Make `message` an answer that tells digests."""
+    parts = [b"\x00" if told.is_last else b"\x01"]
+    for run in _runs(sorted(told.digests)):
+        parts.append(run[0].to_bytes(4) + len(run).to_bytes(4))
+        parts += [told.digests[number] or _TAKEN_BACK for number in run]
+    add_bytes(message, PIECE_DIGESTS_FIELD, b"".join(parts))
+
+
+def digests_in(message: scheduler_pb2.AnnouncePeerResponse) -> PieceDigests | None:
+    """What an answer tells of digests; None if it is none that does. Raises ProtocolError."""
+    data = bytes_in(message, PIECE_DIGESTS_FIELD)
+    if not data:
+        return None
+    digests: dict[int, bytes] = {}
+    position = 1
+    while position < len(data):
+        first = int.from_bytes(data[position : position + 4])
+        count = int.from_bytes(data[position + 4 : position + _RUN_BYTES])
+        position += _RUN_BYTES
+        end = position + count * STRONG_DIGEST_BYTES
+        if end > len(data):
+            raise ProtocolError(
+                f"the scheduler's digests of {count} pieces from {first} on are cut short"
+            )
+        for number in range(first, first + count):
+            digest = data[position : position + STRONG_DIGEST_BYTES]
+            digests[number] = b"" if digest == _TAKEN_BACK else digest
+            position += STRONG_DIGEST_BYTES
+    return PieceDigests(digests=digests, is_last=data[0] == 0)
+
+
+def _runs(numbers: list[int]) -> list[list[int]]:
+    """Split into runs of numbers that follow each other."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return runs
+
+
+def add_number(message: Message, field: int, number: int) -> None:
+    """Add a number in a field that the API does not have."""
+    message.MergeFromString(varint(field << 3 | _VARINT) + varint(number))
+
+
+def add_bytes(message: Message, field: int, data: bytes) -> None:
+    """Add bytes in a field that the API does not have."""
+    head = varint(field << 3 | _LENGTH_DELIMITED) + varint(len(data))
+    message.MergeFromString(head + data)
+
+
+def numbers_in(message: Message, field: int) -> list[int]:
+    """All numbers in a field that the API does not have."""
+    return [data for data in _unknown(message, field, _VARINT) if isinstance(data, int)]
+
+
+def bytes_in(message: Message, field: int) -> bytes:
+    """What such a field holds, empty if it is not there; the last one counts, as in protobuf."""
+    told = _unknown(message, field, _LENGTH_DELIMITED)
+    return told[-1] if told and isinstance(told[-1], bytes) else b""
+
+
+def _unknown(message: Message, number: int, wire_type: int) -> list[object]:
     unknown = UnknownFieldSet(message)
-    for field in (unknown[number] for number in range(len(unknown))):
-        if field.field_number == CONTENT_FILE_FIELD and field.wire_type == _BYTES:
-            try:
-                return msgspec.json.decode(field.data, type=ContentFile)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                return None
-    return None
+    fields = [unknown[place] for place in range(len(unknown))]
+    return [
+        field.data
+        for field in fields
+        if field.field_number == number and field.wire_type == wire_type
+    ]
 
 
 def varint(number: int) -> bytes:
@@ -83,38 +170,3 @@ def varint(number: int) -> bytes:
         number >>= 7
     out.append(number)
     return bytes(out)
-
-
-# --- what our daemon says of a task on its disk ---------------------------------------------------
-
-TASK_URL_FIELD: Final = 50_011
-"""In a StatLocalTaskResponse, text: the URL of the task, without its credentials."""
-HELD_COUNT_FIELD: Final = 50_012
-"""In a StatLocalTaskResponse, a varint: how many whole pieces are on the disk."""
-
-_LENGTH_DELIMITED: Final = 2
-
-
-def say_task(message: dfdaemon_pb2.StatLocalTaskResponse, url: str, held_count: int | None) -> None:
-    """Add to `message` what the API has no field for; "" and None add nothing."""
-    extra = b""
-    if url:
-        text = url.encode("utf-8", "replace")
-        tag = TASK_URL_FIELD << 3 | _LENGTH_DELIMITED
-        extra += varint(tag) + varint(len(text)) + text
-    if held_count is not None:
-        extra += varint(HELD_COUNT_FIELD << 3 | _VARINT) + varint(held_count)
-    message.MergeFromString(extra)
-
-
-def told_of_task(message: dfdaemon_pb2.StatLocalTaskResponse) -> tuple[str, int | None]:
-    """The URL and the count of held pieces; "" and None if the sender does not say."""
-    url, held_count = "", None
-    unknown = UnknownFieldSet(message)
-    for field in (unknown[number] for number in range(len(unknown))):
-        kind = (field.field_number, field.wire_type)
-        if kind == (TASK_URL_FIELD, _LENGTH_DELIMITED):
-            url = bytes(field.data).decode("utf-8", "replace")
-        elif kind == (HELD_COUNT_FIELD, _VARINT):
-            held_count = int(field.data)
-    return url, held_count

@@ -18,6 +18,11 @@ TAKES_NEWS = "takes-news"
 # ... and writes a piece record for each piece itself, so that the scheduler need not.
 WRITES_PIECES = "writes-pieces"
 
+# ... and takes the digests that others had from the source, to check pieces against.
+CHECKS_PIECES = "checks-pieces"
+# Said by a scheduler of ours: it takes and tells those digests.
+TELLS_DIGESTS = "tells-digests"
+
 # Said by a scheduler of ours: it serves `odonata.wire.contact`.
 HOLDS_CONTACT = "holds-contact"
 # Said by a peer of ours on its stream: this download had a scheduler and lost it. Once it is

@@ -1,6 +1,6 @@
 """One task on disk: facts, finished pieces, and the order in which things become true.
 
-    store:  check the digest -> write the content -> index the piece -> tell subscribers
+    store:  check the digests -> write the content -> index the piece -> tell subscribers
     finish: flush the content -> stamp the task
     reset:  take everything out of the index -> a new file
     remove: unlink the file -> take the task out of the index
@@ -10,6 +10,8 @@ full volume could never be emptied: the index needs room even to forget. A recor
 is dropped when storage opens, and overwritten when the task is made anew.)
 What is in memory follows the index. A file that has another name, a user's output, is never written
 to: a download that goes on gets a copy of its own (`begin`).
+What is in memory follows the index. Strong digests are in memory only: the list that pieces are
+checked against (`expect`), and what was found of those that were.
 A cancelled caller never leaves a step half done (`to_the_end`). Collection and opening are the
 store's business; nothing here decides what to download.
 """
@@ -24,16 +26,24 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from odonata.digest import crc32, format_piece_digest, parse_piece_digest
+from odonata.digest import (
+    crc32,
+    format_piece_digest,
+    format_strong_digest,
+    parse_piece_digest,
+    piece_digest,
+    strong_digest,
+)
 from odonata.errors import (
     DigestMismatchError,
+    ListedDigestError,
     OdonataError,
     PreconditionError,
     ProtocolError,
     StorageError,
 )
 from odonata.piece import piece_at, piece_count
-from odonata.wire.message import Piece
+from odonata.wire.message import Piece, TrafficType
 from peer.runtime.storage import disk
 from peer.runtime.storage.export import export_file
 from peer.runtime.storage.index import Index, TaskRecord
@@ -78,6 +88,7 @@ class DiskTask:
         self._on_last_unpin: Callable[[], None] | None = None
         self._subscribers: dict[object, Callable[[], None]] = {}
         self._file_number = 0
+        self._expected: dict[int, bytes] = {}
 
     @property
     def task_id(self) -> str:
@@ -211,6 +222,13 @@ class DiskTask:
 
     # --- pieces ---
 
+    def expect(self, digests: Mapping[int, bytes]) -> None:
+        for number, digest in digests.items():
+            if digest:
+                self._expected[number] = digest
+            else:
+                self._expected.pop(number, None)
+
     async def store(self, piece: Piece, data: memoryview) -> Piece:
         held = self._pieces.get(piece.number)
         if held is not None:
@@ -225,10 +243,16 @@ class DiskTask:
             if held is not None:
                 return held
             resets = self._resets
-            digest = await self._workers.disk(_check_and_write, self._path, piece, data)
+            expected = self._expected.get(piece.number, b"")
+            digest, strong = await self._workers.disk(
+                _check_and_write, self._path, piece, data, expected
+            )
             self._check_not_reset_since(resets)
             stored = msgspec.structs.replace(
-                piece, digest=digest, created_at_s=piece.created_at_s or self._clock()
+                piece,
+                digest=digest,
+                strong_digest=strong,
+                created_at_s=piece.created_at_s or self._clock(),
             )
             await self._index.put_piece(self.task_id, stored)
             self._check_not_reset_since(resets)
@@ -279,7 +303,8 @@ class DiskTask:
                 return False
             if doubted_only and not self._trust.doubts(held.number, self._clock()):
                 return True  # somebody else has just read it
-            if await self._workers.disk(piece_is_whole, self._path, held):
+            expected = self._expected.get(held.number, b"")
+            if await self._workers.disk(piece_is_whole, self._path, held, expected):
                 self._trust.seen(held.number, self._clock())
                 return True
             _log.warning("piece_rotted", task_id=self.task_id, piece=held.number)
@@ -407,6 +432,7 @@ class DiskTask:
             self._check_here()
             self._resets += 1
             self._pieces.clear()
+            self._expected.clear()
             self._record = msgspec.structs.replace(
                 self._record,
                 content_length=None,
@@ -517,19 +543,42 @@ def lies_right(piece: Piece, content_length: int | None, piece_length: int | Non
     return (piece.offset, piece.length) == piece_at(piece.number, content_length, piece_length)
 
 
-def _check_and_write(path: Path, piece: Piece, data: memoryview) -> str:
-    """In a thread: the digest first, then the bytes. Returns the digest."""
+def _check_and_write(
+    path: Path, piece: Piece, data: memoryview, expected: bytes
+) -> tuple[str, bytes]:
+    """In a thread: the digests first, then the bytes.
+
+    Returns the digest, and the strong one if that was computed: of what comes from the source,
+    which nobody knows better, and of what has one to be checked against (`expected`, else empty).
+    """
     crc = crc32(data)
     if piece.digest and parse_piece_digest(piece.digest) != crc:
         raise DigestMismatchError(
             f"piece {piece.number} of {piece.length} bytes from {piece.parent_id or 'its source'} "
             f"has digest crc32:{crc}, but {piece.digest} was promised"
         )
+    strong = b""
+    is_from_source = piece.traffic_type is TrafficType.BACK_TO_SOURCE
+    if expected or is_from_source:
+        strong = strong_digest(data)
+    if not is_from_source and strong != expected:
+        raise ListedDigestError(
+            f"piece {piece.number} of {piece.length} bytes from {piece.parent_id} has digest "
+            f"{format_strong_digest(strong)}, but at its source {format_strong_digest(expected)}"
+        )
     disk.write_piece(path, data, piece.offset)
-    return format_piece_digest(crc)
+    return format_piece_digest(crc), strong
 
 
-def piece_is_whole(path: Path, piece: Piece) -> bool:
-    """In a thread: whether the content file still holds what the index says."""
-    crc = disk.crc_of(path, piece.length, piece.offset)
-    return crc is not None and format_piece_digest(crc) == piece.digest
+def piece_is_whole(path: Path, piece: Piece, expected: bytes = b"") -> bool:
+    """In a thread: whether the content file still holds what the index says.
+
+    And, where it is known (`expected`), what the source sent, unless it came from there.
+    """
+    if not expected or piece.traffic_type is TrafficType.BACK_TO_SOURCE:
+        crc = disk.crc_of(path, piece.length, piece.offset)
+        return crc is not None and format_piece_digest(crc) == piece.digest
+    data = disk.read_piece(path, piece.length, piece.offset)
+    if len(data) != piece.length or piece_digest(data) != piece.digest:
+        return False
+    return strong_digest(data) == expected

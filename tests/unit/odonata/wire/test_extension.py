@@ -6,26 +6,44 @@ import pytest
 from dragonfly_api import scheduler_pb2
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
 
-from odonata.wire.dragonfly import PeerRequest, request_from_wire, request_to_wire
+from odonata.errors import ProtocolError
+from odonata.wire.dragonfly import (
+    PeerRequest,
+    answer_from_wire,
+    answer_to_wire,
+    request_from_wire,
+    request_to_wire,
+)
 from odonata.wire.dragonfly.extension import (
+    PIECE_DIGESTS_FIELD,
+    STRONG_DIGEST_FIELD,
     WRONG_DIGEST_FIELD,
     say_wrong_digest,
-    says_wrong_digest,
+    wrong_digest_in,
 )
-from odonata.wire.message import PieceFailed
+from odonata.wire.message import (
+    AskDigests,
+    PeerMessage,
+    Piece,
+    PieceBackToSourceFinished,
+    PieceDigests,
+    PieceFailed,
+    Started,
+    TrafficType,
+)
 
 ACCUSATION = PieceFailed(parent_id="p", number=3, wrong_digest=True)
 
 
-def on_the_wire(message: PieceFailed) -> bytes:
+def on_the_wire(message: PeerMessage) -> bytes:
     request = PeerRequest(host_id="h", task_id="t", peer_id="c", message=message)
     data: bytes = request_to_wire(request).SerializeToString()
     return data
 
 
-@pytest.mark.parametrize("wrong_digest", [True, False])
-def test_an_accusation_comes_back_as_it_went(wrong_digest: bool) -> None:
-    message = PieceFailed(parent_id="p", number=3, wrong_digest=wrong_digest)
+@pytest.mark.parametrize(("wrong_digest", "by_list"), [(True, False), (True, True), (False, False)])
+def test_an_accusation_comes_back_as_it_went(wrong_digest: bool, by_list: bool) -> None:
+    message = PieceFailed(parent_id="p", number=3, wrong_digest=wrong_digest, by_list=by_list)
     read = scheduler_pb2.AnnouncePeerRequest.FromString(on_the_wire(message))
     assert request_from_wire(read).message == message
 
@@ -70,4 +88,92 @@ def test_the_number_is_free() -> None:
 
 def test_other_unknown_fields_accuse_nobody() -> None:
     message = scheduler_pb2.DownloadPieceFailedRequest.FromString(b"\x0a\x01x\xfa\x7f\x01y")
-    assert not says_wrong_digest(message)
+    assert wrong_digest_in(message) == (False, False)
+
+
+# --- strong digests -------------------------------------------------------------------------------
+
+STRONG = bytes(range(32))
+
+
+def reported(strong: bytes) -> PieceBackToSourceFinished:
+    return PieceBackToSourceFinished(
+        piece=Piece(
+            number=3,
+            offset=12,
+            length=4,
+            digest="crc32:7",
+            traffic_type=TrafficType.BACK_TO_SOURCE,
+            strong_digest=strong,
+        )
+    )
+
+
+def read(data: bytes) -> PeerMessage:
+    return request_from_wire(scheduler_pb2.AnnouncePeerRequest.FromString(data)).message
+
+
+@pytest.mark.parametrize("message", [reported(STRONG), reported(b""), AskDigests(), Started()])
+def test_what_peers_say_of_strong_digests_comes_back_as_it_went(message: PeerMessage) -> None:
+    assert read(on_the_wire(message)) == message
+
+
+def test_a_parser_of_the_api_reads_a_report_as_ever() -> None:
+    plain = scheduler_pb2.AnnouncePeerRequest.FromString(on_the_wire(reported(b"")))
+    marked = scheduler_pb2.AnnouncePeerRequest.FromString(on_the_wire(reported(STRONG)))
+    assert json_format.MessageToDict(marked) == json_format.MessageToDict(plain)
+
+
+@pytest.mark.parametrize("strong", [bytes(32), b"short", bytes(33)])
+def test_what_can_not_be_a_digest_is_none(strong: bytes) -> None:
+    message = read(on_the_wire(reported(strong)))
+    assert isinstance(message, PieceBackToSourceFinished)
+    assert message.piece.strong_digest == b""
+
+
+@pytest.mark.parametrize("is_last", [True, False])
+@pytest.mark.parametrize("numbers", [(), (0,), (0, 1, 2), (5, 7, 8, 70_000)])
+def test_digests_come_back_as_they_were_told(numbers: tuple[int, ...], is_last: bool) -> None:
+    digests = dict.fromkeys(numbers, STRONG)
+    told = PieceDigests(digests=digests, is_last=is_last)
+    data = answer_to_wire(told).SerializeToString()
+    assert answer_from_wire(scheduler_pb2.AnnouncePeerResponse.FromString(data)) == told
+    assert len(data) <= 16 + 40 * len(numbers)
+
+
+def test_a_digest_can_be_taken_back() -> None:
+    told = PieceDigests(digests={3: b"", 4: STRONG})
+    assert answer_from_wire(answer_to_wire(told)) == told
+
+
+@pytest.mark.parametrize("cut", [1, 31, 33, 39])
+def test_digests_that_are_cut_short_are_the_schedulers_fault(cut: int) -> None:
+    wire = answer_to_wire(PieceDigests(digests={3: STRONG}))
+    data = wire.SerializeToString()
+    head = len(data) - (1 + 8 + 32)
+    body = data[head:-cut]
+    tag = PIECE_DIGESTS_FIELD << 3 | 2
+    assert data.startswith(_varint(tag))
+    broken = scheduler_pb2.AnnouncePeerResponse.FromString(_varint(tag) + _varint(len(body)) + body)
+    with pytest.raises(ProtocolError, match="cut short"):
+        answer_from_wire(broken)
+
+
+def test_the_fields_of_the_api_go_before_ours() -> None:
+    """An answer with parents is one with parents, whatever else is in it."""
+    wire = scheduler_pb2.AnnouncePeerResponse()
+    wire.empty_task_response.SetInParent()
+    wire.MergeFromString(answer_to_wire(PieceDigests(digests={})).SerializeToString())
+    assert type(answer_from_wire(wire)).__name__ == "EmptyTask"
+
+
+def test_numbers_of_fields_are_not_used_twice() -> None:
+    assert len({WRONG_DIGEST_FIELD, STRONG_DIGEST_FIELD, PIECE_DIGESTS_FIELD}) == 3
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*out, number])

@@ -38,7 +38,7 @@ def test_plans_are_plain_data() -> None:
 
 def test_every_kind_of_world_and_fault_is_drawn() -> None:
     kinds = {fault.kind for plan in PLANS for fault in plan.faults}
-    assert len(kinds) == 25
+    assert len(kinds) == 26
     sizes = {plan.scenario.size for plan in PLANS}
     assert {0, 1} < sizes
     assert any(size and size % PIECE_LENGTH_MIN == 0 for size in sizes)
