@@ -173,7 +173,9 @@ class PieceServer:
     async def _answer(self, connection: socket.socket, request: vortex.PieceRequest) -> None:
         task = self._storage.get(request.task_id)
         piece = None
-        if task is not None and request.tag is vortex.RequestTag.STANDARD:
+        if task is not None and request.tag is not vortex.TAGS[task.kind]:
+            task = None  # an id names tasks of one kind only
+        if task is not None:
             piece = task.piece(request.number)
             if piece is None and _may_come(task, request.number):
                 async with _while_there(connection):

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
-
-from dragonfly_api import dfdaemon_pb2
+from typing import Any, Final, Protocol
 
 from odonata.errors import (
     AlreadyExistsError,
@@ -33,7 +32,6 @@ from odonata.wire.dragonfly import (
 from odonata.wire.dragonfly.feature import FEATURES_KEY
 from odonata.wire.message import Download, Piece
 from peer.runtime.hub import Hub
-from peer.runtime.task_admin import TaskAdmin
 from peer.runtime.view import View
 
 UNSIZED_STARTED: Final = "unsized-started"
@@ -41,29 +39,58 @@ UNSIZED_STARTED: Final = "unsized-started"
 UNKNOWN_CONTENT_LENGTH). Others get it once the length is known."""
 
 
+class Discard(Protocol):
+    """Whoever can remove a task from this host."""
+
+    async def delete(self, task_id: str) -> None:
+        """Raises NotFoundError."""
+        ...
+
+
 class TaskStream:
-    """Serves DownloadTask calls by the hub."""
+    """Serves DownloadTask calls by the hub.
 
-    def __init__(self, hub: Hub, admin: TaskAdmin, host_id: str) -> None:
+    `discard`: told of a task whose content is not what its user asked for; None: it stays.
+    `to_wire` writes a message.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        discard: Discard | None,
+        host_id: str,
+        to_wire: Callable[[DownloadProgress], Any] = progress_to_wire,
+    ) -> None:
         self._hub = hub
-        self._admin = admin
+        self._discard = discard
         self._host_id = host_id
+        self._to_wire = to_wire
 
-    async def serve(self, download: Download, context: Any, *, linger: bool) -> None:
-        """Answer one call. Errors: the hub's and the output's, as OdonataError."""
+    async def serve(
+        self, download: Download, context: Any, *, linger: bool, task_id: str | None = None
+    ) -> None:
+        """Answer one call; `task_id`, where it does not follow from `download`.
+
+        Errors: the hub's and the output's, as OdonataError.
+        """
         if download.output_path:
             await asyncio.to_thread(_check_output, download)
         try:
             async with asyncio.timeout(download.timeout_s or None):
-                await self._serve(download, context, linger=linger)
+                await self._serve(task_id, download, context, linger=linger)
         except TimeoutError:
             raise UnavailableError(
                 f"the download took more than {download.timeout_s:g} s: what arrived is kept, so "
                 "asking again goes on from there; allow more time with --timeout"
             ) from None
 
-    async def _serve(self, download: Download, context: Any, *, linger: bool) -> None:
-        view = await self._hub.open(download, linger=linger)
+    async def _serve(
+        self, task_id: str | None, download: Download, context: Any, *, linger: bool
+    ) -> None:
+        if task_id is None:
+            view = await self._hub.open(download, linger=linger)
+        else:
+            view = await self._hub.open_as(task_id, download, linger=linger)
         try:
             if not _takes_unsized(context):
                 await view.sized()
@@ -88,16 +115,16 @@ class TaskStream:
             await view.done()
         except DigestMismatchError:
             # What the source sent is wrong for this user: asking again must not find it here.
-            with suppress(NotFoundError):
-                await self._admin.delete(view.task_id)
+            if self._discard is not None:
+                with suppress(NotFoundError):
+                    await self._discard.delete(view.task_id)
             raise
 
     async def _send(self, view: View, step: TaskStarted | PieceArrived, context: Any) -> None:
         progress = DownloadProgress(
             host_id=self._host_id, task_id=view.task_id, peer_id=view.peer_id, step=step
         )
-        message: dfdaemon_pb2.DownloadTaskResponse = progress_to_wire(progress)
-        await context.write(message)
+        await context.write(self._to_wire(progress))
 
 
 def _started(view: View) -> TaskStarted:

@@ -82,11 +82,16 @@ def _hard_link(source: Path, target: Path, *, overwrite: bool) -> bool:
         temporary = _temporary(target)
         _link(source, temporary)
     except OSError as error:
-        if error.errno in _NO_HARD_LINK:
+        if hard_link_refused(error):
             return False
         raise
     _rename(temporary, target)
     return True
+
+
+def hard_link_refused(error: OSError) -> bool:
+    """These two can't have a hard link; a copy may work."""
+    return error.errno in _NO_HARD_LINK
 
 
 def _link(source: Path, target: Path) -> None:
@@ -107,7 +112,7 @@ def _copy(source: Path, target: Path, *, overwrite: bool) -> None:
         raise _already_there(target)  # before the bytes are moved for nothing
     temporary = _temporary(target)
     try:
-        _copy_content(source, temporary)
+        copy_file(source, temporary)
         if overwrite:
             temporary.rename(target)
             return
@@ -121,13 +126,14 @@ def _copy(source: Path, target: Path, *, overwrite: bool) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _copy_content(source: Path, temporary: Path) -> None:
+def copy_file(source: Path, temporary: Path) -> None:
+    """Clone or copy into a new file, flushed. FileExistsError if there is one."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     from_fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     try:
         to_fd = os.open(temporary, flags, FILE_MODE)
         try:
-            if not _clone(from_fd, to_fd):
+            if not clone(from_fd, to_fd):
                 _copy_bytes(from_fd, to_fd, os.fstat(from_fd).st_size)
             os.fdatasync(to_fd)
         finally:
@@ -136,7 +142,8 @@ def _copy_content(source: Path, temporary: Path) -> None:
         os.close(from_fd)
 
 
-def _clone(from_fd: int, to_fd: int) -> bool:
+def clone(from_fd: int, to_fd: int) -> bool:
+    """Share the blocks of one file with an empty one; False: these two can't."""
     try:
         fcntl.ioctl(to_fd, FICLONE, from_fd)
     except OSError as error:

@@ -27,12 +27,12 @@ from typing import Any, TypeVar
 import msgspec
 
 from odonata.errors import DiskFullError, OdonataError, StorageError
-from odonata.wire.message import Piece, TrafficType, Value
+from odonata.wire.message import Piece, TaskType, TrafficType, Value
 from peer.runtime.storage.disk import boot_id
 from peer.runtime.storage.layout import PRIVATE_MODE
 from peer.runtime.storage.worker import Workers
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Kept in `PRAGMA user_version`. A change of the tables raises it and brings a migration."""
 
 _SCHEMA = """
@@ -40,7 +40,8 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE task (
     id TEXT PRIMARY KEY, url TEXT NOT NULL, content_length INTEGER, piece_length INTEGER,
     response_header TEXT NOT NULL, created_at_s REAL NOT NULL, used_at_s REAL NOT NULL,
-    finished_at_s REAL, failed_at_s REAL
+    finished_at_s REAL, failed_at_s REAL,
+    kind INTEGER NOT NULL DEFAULT 0, persistent INTEGER NOT NULL DEFAULT 0, ttl_s REAL
 ) WITHOUT ROWID;
 CREATE TABLE piece (
     task_id TEXT NOT NULL, number INTEGER NOT NULL, offset INTEGER NOT NULL,
@@ -50,11 +51,26 @@ CREATE TABLE piece (
 ) WITHOUT ROWID;
 """
 
+_MIGRATIONS = {
+    1: """
+ALTER TABLE task ADD COLUMN kind INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE task ADD COLUMN persistent INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE task ADD COLUMN ttl_s REAL;
+""",
+}
+"""Version -> what leads to the next one. All that were before it held standard tasks only."""
+
+_PUT_TASK = "INSERT OR REPLACE INTO task VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
+_PUT_PIECE = "INSERT OR REPLACE INTO piece VALUES (?,?,?,?,?,?,?,?,?)"
+
 _T = TypeVar("_T")
 
 
 class TaskRecord(Value, frozen=True, kw_only=True):
-    """One row of `task`. Times are Unix seconds; `used_at_s` is the last store, finish or unpin."""
+    """One row of `task`. Times are Unix seconds; `used_at_s` is the last store, finish or unpin.
+
+    The last three are told in `Tenure`; of a standard task they stay as they are here.
+    """
 
     id: str
     url: str
@@ -65,6 +81,9 @@ class TaskRecord(Value, frozen=True, kw_only=True):
     used_at_s: float
     finished_at_s: float | None = None
     failed_at_s: float | None = None
+    kind: TaskType = TaskType.STANDARD
+    persistent: bool = False
+    ttl_s: float | None = None
 
 
 class Loaded(Value, frozen=True, kw_only=True):
@@ -96,11 +115,7 @@ class Index:
 
     async def put_task(self, record: TaskRecord) -> None:
         """Insert or replace."""
-        row = msgspec.structs.astuple(record)
-        header = msgspec.json.encode(record.response_header).decode()
-        await self._write(
-            "INSERT OR REPLACE INTO task VALUES (?,?,?,?,?,?,?,?,?)", (*row[:4], header, *row[5:])
-        )
+        await self._write(_PUT_TASK, _task_row(record))
 
     async def put_new_task(self, record: TaskRecord) -> None:
         """A task that holds nothing: every row of that id from before is removed."""
@@ -109,11 +124,19 @@ class Index:
 
     async def put_piece(self, task_id: str, piece: Piece) -> None:
         """Insert or replace. The content must have been written before."""
-        row = (
-            task_id, piece.number, piece.offset, piece.length, piece.digest, piece.parent_id,
-            int(piece.traffic_type), piece.cost_s, piece.created_at_s,
-        )  # fmt: skip
-        await self._write("INSERT OR REPLACE INTO piece VALUES (?,?,?,?,?,?,?,?,?)", row)
+        await self._write(_PUT_PIECE, _piece_row(task_id, piece))
+
+    async def put_whole_task(self, record: TaskRecord, pieces: Iterable[Piece]) -> None:
+        """A task with all its pieces: both or none, and every row of that id from before goes."""
+        rows = [_piece_row(record.id, piece) for piece in pieces]
+
+        def put(db: sqlite3.Connection) -> None:
+            with _Transaction(db):
+                db.execute("DELETE FROM piece WHERE task_id = ?", (record.id,))
+                db.execute(_PUT_TASK, _task_row(record))
+                db.executemany(_PUT_PIECE, rows)
+
+        await self._run(lambda: put(self._connection()))
 
     async def forget_pieces(self, task_id: str, numbers: Iterable[int]) -> None:
         """Remove these rows, all or none."""
@@ -177,11 +200,12 @@ class Index:
         db.execute("PRAGMA synchronous = NORMAL")
         version = db.execute("PRAGMA user_version").fetchone()[0]
         if version == 0:
-            with _Transaction(db):
-                for statement in _SCHEMA.split(";"):
-                    db.execute(statement)
-                db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        elif version != SCHEMA_VERSION:
+            _change(db, _SCHEMA, SCHEMA_VERSION)
+            return
+        while version in _MIGRATIONS:
+            _change(db, _MIGRATIONS[version], version + 1)
+            version += 1
+        if version != SCHEMA_VERSION:
             raise StorageError(
                 f"the index {self._path} has schema version {version}, this program knows "
                 f"{SCHEMA_VERSION}: use the program that wrote it, or another storage.dir"
@@ -222,6 +246,26 @@ class _Transaction:
             self._db.execute("ROLLBACK")
 
 
+def _change(db: sqlite3.Connection, statements: str, version: int) -> None:
+    """Change the tables and say so, both or neither."""
+    with _Transaction(db):
+        for statement in statements.split(";"):
+            db.execute(statement)
+        db.execute(f"PRAGMA user_version = {version}")
+
+
+def _task_row(record: TaskRecord) -> tuple[Any, ...]:
+    row = msgspec.structs.astuple(record)
+    return (*row[:4], msgspec.json.encode(record.response_header).decode(), *row[5:])
+
+
+def _piece_row(task_id: str, piece: Piece) -> tuple[Any, ...]:
+    return (
+        task_id, piece.number, piece.offset, piece.length, piece.digest, piece.parent_id,
+        int(piece.traffic_type), piece.cost_s, piece.created_at_s,
+    )  # fmt: skip
+
+
 def _task_record(row: tuple[Any, ...]) -> TaskRecord:
     return TaskRecord(
         id=row[0],
@@ -233,6 +277,9 @@ def _task_record(row: tuple[Any, ...]) -> TaskRecord:
         used_at_s=row[6],
         finished_at_s=row[7],
         failed_at_s=row[8],
+        kind=TaskType(row[9]),
+        persistent=bool(row[10]),
+        ttl_s=row[11],
     )
 
 
