@@ -55,6 +55,7 @@ from peer.runtime.host_info import HostFacts, HostReporter, find_ip, nic_bytes_p
 from peer.runtime.hub import Hub
 from peer.runtime.limit import rate_limit
 from peer.runtime.persistent.kind_storage import KindStorage
+from peer.runtime.persistent.recovery import PersistentRecovery
 from peer.runtime.persistent.service import (
     PersistentDownloadService,
     PersistentRemovalService,
@@ -68,7 +69,7 @@ from peer.runtime.port import ObjectStore, RateLimit
 from peer.runtime.proxy.server import ProxyServer
 from peer.runtime.run_tools import RunTools, both
 from peer.runtime.scheduler_address import AddressBook
-from peer.runtime.scheduler_link import SchedulerLink
+from peer.runtime.scheduler_link import Scheduler, SchedulerLink
 from peer.runtime.source import OpenSources, Sources, open_sources
 from peer.runtime.source_http import HttpOptions
 from peer.runtime.storage.store import DiskStorage
@@ -181,11 +182,18 @@ class Daemon:
         await self._serve_upload(UploadService(hub, reporter, admin), upload)
         self._prepare_socket()
         reports = HeldReporter(hub, link, self._facts)
-        link.on_found = reports.report
+        recovery = PersistentRecovery(storage, link, shelves)
+
+        def found(scheduler: Scheduler) -> None:
+            reports.report(scheduler)
+            recovery.report(scheduler)
+
+        link.on_found = found
         link.on_moved = reports.report_moved
         hub.on_finished = reports.report_finished
         stack.push_async_callback(link.leave, self._facts.id)
         stack.push_async_callback(reports.close)
+        stack.push_async_callback(recovery.close)
         await link.start()
         download = DownloadService(hub, admin, self._facts.id)
         await self._serve_download(download, shelves)

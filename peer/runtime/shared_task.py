@@ -111,6 +111,7 @@ class SharedTask:
             if not view.was_local:
                 await self._begin(view)
             elif _tells(view.download) and self.task.finished and self._run is None:
+                self._linger = self._linger or view.linger
                 self._start_run(view.download)  # only tells the scheduler that it is here
             if self._run is not None:
                 view.peer_id = self._run.peer_id

@@ -28,9 +28,9 @@ CACHE = TaskType.PERSISTENT_CACHE
 STORED = TaskType.PERSISTENT
 
 
-def wish(path: Path, **fields: Any) -> ImportWish:
-    """What `odonata cache import PATH` asks for."""
-    return ImportWish(**{"path": path, "replica_count": 2, "ttl_s": 3600.0, **fields})
+def wish(file: Path, **fields: Any) -> ImportWish:
+    """What `odonata cache import FILE` asks for."""
+    return ImportWish(**{"path": file, "replica_count": 2, "ttl_s": 3600.0, **fields})
 
 
 async def export_cache(one: Daemon | Path, task_id: str, output: Path, **fields: Any) -> Path:

@@ -5,7 +5,7 @@
 
 The scheduler opens the task for one uploader at a time, so of two imports of one content the second
 is refused. A process that is killed leaves nothing half: storage drops a file without a task when
-it opens, and the scheduler fails an upload whose host is silent.
+it opens, and remembers whose end the scheduler was not told (see `recovery`).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from peer.runtime.host_info import HostFacts
 from peer.runtime.persistent.scheduler_calls import Upload
 from peer.runtime.persistent.tasks import PersistentTasks
 from peer.runtime.port import ObjectStore, SourceOptions, StoredTask
+from peer.runtime.storage.index import UploadRecord
 from peer.runtime.storage.local_file import LocalFile
 from peer.runtime.storage.worker import to_the_end
 
@@ -38,11 +39,11 @@ _log = structlog.get_logger("import")
 
 
 class Adopter(Protocol):
-    """A storage that takes files in."""
+    """A storage that takes files in, and remembers what was begun. See `DiskStorage`."""
 
-    async def adopt(self, task_id: str, download: Download, file: LocalFile) -> bool:
-        """See `DiskStorage.adopt`."""
-        ...
+    async def adopt(self, task_id: str, download: Download, file: LocalFile) -> bool: ...
+    async def begin_upload(self, upload: UploadRecord) -> None: ...
+    async def end_upload(self, task_id: str) -> None: ...
 
 
 class Import(Value, frozen=True, kw_only=True):
@@ -114,9 +115,8 @@ class Importer:
             url=wish.url,
             storage=wish.storage,
         )
-        await self._tasks.calls.upload_started(upload)
-        _log.info("import_started", task_id=task_id, content_length=file.content_length)
-        undo = _Undo(self._tasks, upload)
+        undo = _Undo(self._tasks, self._adopter, upload)
+        await self._begin(upload)
         try:
             return await self._upload(wish, upload, file, undo)
         except asyncio.CancelledError:
@@ -125,6 +125,17 @@ class Importer:
         except OdonataError as error:
             await to_the_end(undo.run(error.detail))
             raise
+
+    async def _begin(self, upload: Upload) -> None:
+        """Remember it first: who dies in between is remembered, and the scheduler told."""
+        record = UploadRecord(task_id=upload.task_id, kind=self._tasks.kind, peer_id=upload.peer_id)
+        await self._adopter.begin_upload(record)
+        try:
+            await self._tasks.calls.upload_started(upload)
+        except OdonataError:
+            await self._adopter.end_upload(upload.task_id)
+            raise
+        _log.info("import_started", task_id=upload.task_id, content_length=upload.content_length)
 
     async def _upload(
         self, wish: Import, upload: Upload, file: LocalFile, undo: _Undo
@@ -151,6 +162,7 @@ class Importer:
             Tenure(persistent=True, ttl_s=facts.ttl_s, created_at_s=facts.created_at_s)
         )
         self._tasks.hub.finished(upload.task_id, upload.peer_id, told=True)
+        await self._adopter.end_upload(upload.task_id)
         _log.info("import_finished", task_id=upload.task_id, peer_id=upload.peer_id)
         return answer
 
@@ -158,8 +170,9 @@ class Importer:
 class _Undo:
     """What an upload that fails leaves undone."""
 
-    def __init__(self, tasks: PersistentTasks, upload: Upload) -> None:
+    def __init__(self, tasks: PersistentTasks, adopter: Adopter, upload: Upload) -> None:
         self._tasks = tasks
+        self._adopter = adopter
         self._upload = upload
         self.adopted = False
         """The copy here is this upload's."""
@@ -171,14 +184,18 @@ class _Undo:
         if self.adopted:
             await _logged(self._tasks.hub.delete(task_id), task_id)
         failed = self._tasks.calls.upload_failed(task_id, self._upload.peer_id, why)
-        await _logged(failed, task_id)
+        if await _logged(failed, task_id):
+            await _logged(self._adopter.end_upload(task_id), task_id)
 
 
-async def _logged(work: Awaitable[Any], task_id: str) -> None:
+async def _logged(work: Awaitable[Any], task_id: str) -> bool:
+    """Whether it was done."""
     try:
         await work
     except OdonataError as error:
         _log.warning("import_not_undone", task_id=task_id, error=error.detail)
+        return False
+    return True
 
 
 async def _read(file: LocalFile, wish: Import) -> str:

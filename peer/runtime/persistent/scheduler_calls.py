@@ -13,7 +13,7 @@ from typing import Any, Final
 import grpc.aio
 from dragonfly_api import common_pb2
 
-from odonata.errors import OdonataError, UnavailableError, is_retryable
+from odonata.errors import NotFoundError, OdonataError, UnavailableError, is_retryable
 from odonata.grpc_client import REQUEST_TIMEOUT_S, closing_is_unavailable
 from odonata.grpc_status import error_of
 from odonata.grpc_stub import scheduler_stub
@@ -74,6 +74,14 @@ class SchedulerCalls:
     async def forget_copy(self, task_id: str, peer_id: str) -> None:
         """Say that the copy that `peer_id` made is not here any more."""
         await self._call("Delete{}Peer", task_id, peer_id=peer_id)
+
+    async def knows(self, task_id: str, peer_id: str) -> bool:
+        """Whether it knows of the copy of `peer_id`."""
+        try:
+            await self._call("Stat{}Peer", task_id, peer_id=peer_id)
+        except NotFoundError:
+            return False
+        return True
 
     async def upload_started(self, upload: Upload) -> None:
         """Say that this host makes the first copy."""

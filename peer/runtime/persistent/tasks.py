@@ -102,7 +102,7 @@ class PersistentTasks:
             actual_piece_length=piece_length,
             actual_piece_count=piece_count(length, piece_length),
             disable_back_to_source=self.kind is TaskType.PERSISTENT_CACHE,
-            metadata_only=tenure.persistent,
+            metadata_only=download.metadata_only or tenure.persistent,
             always_schedule=True,
             tenure=tenure,
         )
@@ -179,12 +179,10 @@ class PersistentTasks:
 
         Raises NotFoundError if neither knows it.
         """
-        was_here = await self.hub.delete(task_id)
-        try:
-            await self.calls.delete(task_id)
-        except NotFoundError as error:
-            if not was_here:
-                raise self._explained(task_id, error) from error
+        if self.hub.storage.get(task_id) is None:
+            await self.stat(task_id)  # a scheduler says nothing of a task it does not know
+        await self.hub.delete(task_id)
+        await self.calls.delete(task_id)
         _log.info("persistent_task_removed", task_id=task_id, kind=str(self.kind.name.lower()))
 
     async def forget(self, task_id: str, peer_id: str | None) -> None:

@@ -43,6 +43,9 @@ CREATE TABLE task (
     finished_at_s REAL, failed_at_s REAL,
     kind INTEGER NOT NULL DEFAULT 0, persistent INTEGER NOT NULL DEFAULT 0, ttl_s REAL
 ) WITHOUT ROWID;
+CREATE TABLE upload (
+    task_id TEXT PRIMARY KEY, kind INTEGER NOT NULL, peer_id TEXT NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE piece (
     task_id TEXT NOT NULL, number INTEGER NOT NULL, offset INTEGER NOT NULL,
     length INTEGER NOT NULL, digest TEXT NOT NULL, parent_id TEXT NOT NULL,
@@ -56,6 +59,9 @@ _MIGRATIONS = {
 ALTER TABLE task ADD COLUMN kind INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE task ADD COLUMN persistent INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE task ADD COLUMN ttl_s REAL;
+CREATE TABLE upload (
+    task_id TEXT PRIMARY KEY, kind INTEGER NOT NULL, peer_id TEXT NOT NULL
+) WITHOUT ROWID;
 """,
 }
 """Version -> what leads to the next one. All that were before it held standard tasks only."""
@@ -86,10 +92,22 @@ class TaskRecord(Value, frozen=True, kw_only=True):
     ttl_s: float | None = None
 
 
+class UploadRecord(Value, frozen=True, kw_only=True):
+    """One row of `upload`: the scheduler was told that `peer_id` uploads, and not yet how it ended.
+
+    Of an earlier run of the daemon, once it was opened anew.
+    """
+
+    task_id: str
+    kind: TaskType
+    peer_id: str
+
+
 class Loaded(Value, frozen=True, kw_only=True):
     """What an index held when it was opened."""
 
     tasks: dict[str, tuple[TaskRecord, dict[int, Piece]]]
+    uploads: tuple[UploadRecord, ...] = ()
     same_boot: bool
 
 
@@ -137,6 +155,15 @@ class Index:
                 db.executemany(_PUT_PIECE, rows)
 
         await self._run(lambda: put(self._connection()))
+
+    async def put_upload(self, upload: UploadRecord) -> None:
+        """Insert or replace."""
+        row = (upload.task_id, int(upload.kind), upload.peer_id)
+        await self._write("INSERT OR REPLACE INTO upload VALUES (?,?,?)", row)
+
+    async def remove_upload(self, task_id: str) -> None:
+        """Remove, if it is there."""
+        await self._write("DELETE FROM upload WHERE task_id = ?", (task_id,))
 
     async def forget_pieces(self, task_id: str, numbers: Iterable[int]) -> None:
         """Remove these rows, all or none."""
@@ -222,7 +249,11 @@ class Index:
                 piece = _piece(row)
                 tasks[task_id][1][piece.number] = piece
         boot = db.execute("SELECT value FROM meta WHERE key = 'boot_id'").fetchone()
-        return Loaded(tasks=tasks, same_boot=boot == (boot_id(),))
+        uploads = tuple(
+            UploadRecord(task_id=row[0], kind=TaskType(row[1]), peer_id=row[2])
+            for row in db.execute("SELECT * FROM upload")
+        )
+        return Loaded(tasks=tasks, uploads=uploads, same_boot=boot == (boot_id(),))
 
     def _close(self) -> None:
         if self._db is not None:

@@ -24,7 +24,7 @@ from odonata.errors import AlreadyExistsError, DiskFullError, OdonataError, Prec
 from odonata.wire.message import Download, Piece, TaskType
 from peer.runtime.storage import disk
 from peer.runtime.storage.collect import Candidate, CollectPolicy, Eviction, choose_evictions
-from peer.runtime.storage.index import Index, Loaded, TaskRecord
+from peer.runtime.storage.index import Index, Loaded, TaskRecord, UploadRecord
 from peer.runtime.storage.layout import FolderLock, Layout, check_task_id
 from peer.runtime.storage.local_file import LocalFile, place_file
 from peer.runtime.storage.room import Room
@@ -58,6 +58,7 @@ class DiskStorage:
         self._removals: set[asyncio.Task[None]] = set()
         self._doomed: set[str] = set()
         """Deleted, and to be removed when their last user leaves."""
+        self._left_uploads: tuple[UploadRecord, ...] = ()
         self._closed = False
 
     @classmethod
@@ -86,6 +87,7 @@ class DiskStorage:
             await index.open()
             loaded = await index.load()
             await storage._recover(loaded)
+            storage._left_uploads = loaded.uploads
             if not loaded.same_boot:
                 await storage._stamp_boot()
         except BaseException:
@@ -205,6 +207,20 @@ class DiskStorage:
             await self._workers.disk(disk.remove, task.path)
             raise
         self._tasks[task_id] = task
+
+    @property
+    def left_uploads(self) -> tuple[UploadRecord, ...]:
+        """Uploads that an earlier run of the daemon began and did not see the end of."""
+        return self._left_uploads
+
+    async def begin_upload(self, upload: UploadRecord) -> None:
+        """Remember it, until `end_upload`, over the end of this process."""
+        await to_the_end(self.room.enough(_RECORD_BYTES, lambda: self._index.put_upload(upload)))
+
+    async def end_upload(self, task_id: str) -> None:
+        """The scheduler knows how it ended."""
+        self._left_uploads = tuple(one for one in self._left_uploads if one.task_id != task_id)
+        await to_the_end(self._index.remove_upload(task_id))
 
     async def delete(self, task_id: str) -> bool:
         if task_id not in self._tasks:
