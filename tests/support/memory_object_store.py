@@ -50,7 +50,7 @@ class MemoryObjectStore:
         self.reads: Counter[str] = Counter()
         self.puts: list[tuple[str, SourceOptions]] = []
         self.fail_next_put: OdonataError | None = None
-        self.gate: Callable[[], Awaitable[None]] | None = None
+        self.gate: Callable[[], Awaitable[object]] | None = None
 
     async def open(
         self,

@@ -57,6 +57,9 @@ WORDS: Final = {
 MIN_TTL_S: Final = 60.0
 MAX_TTL_S: Final = 7 * 24 * 3600.0
 
+# Of an object storage: what tells where it is, and no secret.
+_STORAGE_FIELDS: Final = ("region", "endpoint", "credential_path", "insecure_skip_verify")
+
 PersistentTaskMessage: TypeAlias = common_pb2.PersistentTask | common_pb2.PersistentCacheTask
 
 
@@ -147,7 +150,9 @@ def _write_register(kind: TaskType, wire: Any, download: Download) -> None:
     if kind is TaskType.PERSISTENT:
         register.url = download.url
         register.need_back_to_source = download.need_back_to_source
-        register.object_storage.CopyFrom(storage_of(download))
+        message = common_pb2.Download()
+        message.ParseFromString(download.extra)  # where what no core looks at lives on
+        register.object_storage.CopyFrom(without_secrets(message.object_storage))
         return
     register.piece_length = download.actual_piece_length or 0
     for name in ("tag", "application"):
@@ -155,12 +160,13 @@ def _write_register(kind: TaskType, wire: Any, download: Download) -> None:
             setattr(register, name, getattr(download, name))
 
 
-def storage_of(download: Download) -> common_pb2.ObjectStorage:
-    """Where the object lies, and by what credentials; they live on in `Download.extra`."""
-    message = common_pb2.Download()
-    message.ParseFromString(download.extra)
-    # A replica's host has its own way to credentials: the scheduler keeps and passes on none.
-    return message.object_storage
+def without_secrets(storage: common_pb2.ObjectStorage) -> common_pb2.ObjectStorage:
+    """What a scheduler may know: where the object is. Keys and tokens stay on this host."""
+    kept = common_pb2.ObjectStorage()
+    for name in _STORAGE_FIELDS:
+        if storage.HasField(name):
+            setattr(kept, name, getattr(storage, name))
+    return kept
 
 
 def _write_piece(

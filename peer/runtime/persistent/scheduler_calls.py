@@ -23,6 +23,7 @@ from odonata.wire.dragonfly.persistent import (
     PersistentTaskMessage,
     named,
     scheduler_message,
+    without_secrets,
 )
 from odonata.wire.message import TaskType, Value
 from peer.runtime.scheduler_link import SchedulerLink
@@ -95,7 +96,7 @@ class SchedulerCalls:
         if self._kind is TaskType.PERSISTENT:
             storage = common_pb2.ObjectStorage()
             storage.ParseFromString(upload.storage)
-            fields |= {"url": upload.url, "object_storage": storage}
+            fields |= {"url": upload.url, "object_storage": without_secrets(storage)}
         else:
             fields |= {"piece_length": upload.piece_length}
             given = {"tag": upload.tag, "application": upload.application}

@@ -17,6 +17,7 @@ import stat
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -119,22 +120,29 @@ class LocalFile:
 
 
 def place_file(source: LocalFile, target: Path) -> None:
-    """Put the content at `target`, which must not be there; on an error nothing is left.
+    """Put the content at `target`, in place of what is there; on an error nothing is left.
 
     Whoever stops in the middle leaves a part: the caller names `target` only afterwards.
     """
     try:
         target.parent.mkdir(exist_ok=True)
+        target.unlink(missing_ok=True)
         if not _placed_for_nothing(source.path, target):
             copy_file(source.path, target)
         source.check_unchanged()
         source.check_length(target)
     except OSError as error:
-        target.unlink(missing_ok=True)
+        _forget(target)
         raise storage_error(error, target, "import into") from error
     except BaseException:
-        target.unlink(missing_ok=True)
+        _forget(target)
         raise
+
+
+def _forget(target: Path) -> None:
+    """What is left in spite of it goes when storage opens."""
+    with suppress(OSError):
+        target.unlink(missing_ok=True)
 
 
 def _placed_for_nothing(source: Path, target: Path) -> bool:

@@ -52,6 +52,10 @@ def make_file(folder: Path, size: int = 9 * MIB + 5, seed: int = 0) -> Path:
     return path
 
 
+def files_below(folder: Path) -> list[Path]:
+    return [file for file in folder.rglob("*") if file.is_file()]
+
+
 @pytest.mark.parametrize("size", [0, 1, 9 * MIB + 5])
 async def test_what_one_host_imports_others_hold_and_export(
     size: int, redis: RedisServer, tmp_path: Path
@@ -253,8 +257,7 @@ async def test_a_copy_goes_when_its_time_is_over(tmp_path: Path) -> None:
 
         young = ids.persistent_cache_task_id(path.read_bytes(), tag="new")
         await eventually_is(held, [young])
-    files = [file for file in (folder / "content").rglob("*") if file.is_file()]
-    assert [file.name for file in files] == [young]
+    assert [file.name for file in files_below(folder / "content")] == [young]
 
 
 async def _try_import(path: Path, tag: str, one: Path) -> None:
@@ -282,7 +285,7 @@ async def test_an_import_that_was_killed_leaves_nothing_half(
             async with await DiskStorage.open(folder) as storage:
                 whole = {task.path for task in storage.tasks() if task.finished}
                 assert len(whole) == len(storage.tasks())
-                assert {f for f in (folder / "content").rglob("*") if f.is_file()} == whole
+                assert set(files_below(folder / "content")) == whole
         async with process(*arguments) as one:
             for tag in tags:
                 task_id = ids.persistent_cache_task_id(path.read_bytes(), tag=tag)
