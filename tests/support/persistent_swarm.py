@@ -30,7 +30,8 @@ STORED = TaskType.PERSISTENT
 
 def wish(file: Path, **fields: Any) -> ImportWish:
     """What `odonata cache import FILE` asks for."""
-    return ImportWish(**{"path": file, "replica_count": 2, "ttl_s": 3600.0, **fields})
+    asked: dict[str, Any] = {"path": file, "replica_count": 2, "ttl_s": 3600.0, **fields}
+    return ImportWish(**asked)
 
 
 async def export_cache(one: Daemon | Path, task_id: str, output: Path, **fields: Any) -> Path:

@@ -194,7 +194,7 @@ def _write_source_failure(wire: Any, message: PieceBackToSourceFailed) -> None:
         part.unknown.message = message.description
 
 
-_STATES: Final = {
+_STATES: Final[Mapping[type[Value], str]] = {
     Started: "download_{}_peer_started_request",
     BackToSourceStarted: "download_{}_peer_back_to_source_started_request",
     Finished: "download_{}_peer_finished_request",

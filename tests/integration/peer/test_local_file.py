@@ -23,8 +23,9 @@ from odonata.errors import (
 )
 from odonata.piece import MIB, PIECE_LENGTH_MIN
 from odonata.wire.message import Download, TaskType, Tenure
-from peer.runtime.storage import index, local_file
+from peer.runtime.storage import index
 from peer.runtime.storage.collect import CollectPolicy, Reason
+from peer.runtime.storage.layout import Layout
 from peer.runtime.storage.local_file import LocalFile, place_file
 from peer.runtime.storage.store import DiskStorage
 
@@ -268,7 +269,7 @@ async def test_a_file_without_a_record_is_removed_at_the_next_start(
 ) -> None:
     """A crash between the two steps of an adoption."""
     async with await DiskStorage.open(tmp_path / "data") as storage:
-        place = storage._layout.content_file(TASK, KIND)
+        place = Layout(storage.folder).content_file(TASK, KIND)
     place_file(read(path), place)
     async with await DiskStorage.open(tmp_path / "data") as storage:
         assert storage.get(TASK) is None
@@ -286,19 +287,8 @@ async def test_a_full_index_leaves_no_copy(
         await storage.adopt(TASK, CACHED, read(path))
     monkeypatch.undo()
     assert storage.get(TASK) is None
-    assert not storage._layout.content_file(TASK, KIND).exists()
+    assert not Layout(storage.folder).content_file(TASK, KIND).exists()
     assert await storage.adopt(TASK, CACHED, read(path))
-
-
-async def test_without_clones_and_links_it_is_copied(
-    path: Path, storage: DiskStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(local_file, "_placed_for_nothing", lambda *_: False)
-    await storage.adopt(TASK, CACHED, read(path))
-    task = storage.get(TASK)
-    assert task is not None
-    assert task.path.stat().st_ino != inode_of(path)
-    assert task.path.read_bytes() == bytes_of(path)
 
 
 # --- tenure and index -----------------------------------------------------------------------------
