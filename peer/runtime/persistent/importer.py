@@ -11,9 +11,10 @@ it opens, and remembers whose end the scheduler was not told (see `recovery`).
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -21,7 +22,13 @@ import structlog
 
 from odonata import ids
 from odonata.errors import CallerError, OdonataError, UnavailableError
-from odonata.wire.dragonfly.persistent import PersistentTaskMessage, facts_from_wire
+from odonata.piece import piece_count
+from odonata.wire.dragonfly.persistent import (
+    MIN_TTL_S,
+    PersistentFacts,
+    PersistentTaskMessage,
+    facts_from_wire,
+)
 from odonata.wire.message import Download, TaskType, Tenure, Value
 from peer.runtime.host_info import HostFacts
 from peer.runtime.persistent.scheduler_calls import Upload
@@ -64,7 +71,10 @@ class Import(Value, frozen=True, kw_only=True):
 
 
 class Importer:
-    """Imports files as tasks of one kind. `store`: where persistent tasks are written to."""
+    """Imports files as tasks of one kind.
+
+    `store`: where persistent tasks are written to. `clock`: Unix time.
+    """
 
     def __init__(
         self,
@@ -72,7 +82,9 @@ class Importer:
         adopter: Adopter,
         facts: HostFacts,
         store: ObjectStore | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        self._clock = clock
         self._tasks = tasks
         self._adopter = adopter
         self._facts = facts
@@ -93,6 +105,37 @@ class Importer:
                 f"the import took more than {wish.timeout_s:g} s and was undone: allow more time "
                 "with --timeout"
             ) from None
+
+    async def offer_again(self, stored: StoredTask, facts: PersistentFacts) -> None:
+        """Upload what is here once more, for the rest of its time: the swarm has lost it.
+
+        Nothing is read or moved, and a failure leaves the copy. `facts`: what was lost. Errors: as
+        `run`'s.
+        """
+        ttl_s = stored.created_at_s + facts.ttl_s - self._clock()
+        length, piece_length = stored.content_length, stored.piece_length
+        if ttl_s < MIN_TTL_S or length is None or piece_length is None:
+            return
+        upload = Upload(
+            task_id=stored.task_id,
+            peer_id=self._facts.peer_id(str(uuid.uuid4())),
+            replica_count=facts.persistent_replica_count,
+            content_length=length,
+            piece_count=piece_count(length, piece_length),
+            piece_length=piece_length,
+            ttl_s=ttl_s,
+            tag=facts.tag,
+            application=facts.application,
+        )
+        await self._begin(upload)
+        stored.pin()
+        try:
+            await self._finish(upload, stored)
+        except OdonataError as error:
+            await to_the_end(_Undo(self._tasks, self._adopter, upload).run(error.detail))
+            raise
+        finally:
+            stored.unpin()
 
     async def _run(self, wish: Import) -> PersistentTaskMessage:
         if self._tasks.kind is TaskType.PERSISTENT and self._store is None:

@@ -49,12 +49,17 @@ class KindStorage:
         return await self._everything.delete(task_id)
 
 
+def is_same_upload(task: StoredTask, created_at_s: float) -> bool:
+    """The copy is of the upload that the scheduler dates so."""
+    return abs(task.created_at_s - created_at_s) < SAME_UPLOAD_S
+
+
 async def renew(task: StoredTask, tenure: Tenure) -> None:
     """Note the tenure; what was held of another upload of this id is forgotten.
 
     A replica stays one, whoever downloads it besides: only the scheduler lets it off.
     """
-    if task.ttl_s is None or abs(task.created_at_s - tenure.created_at_s) < SAME_UPLOAD_S:
+    if task.ttl_s is None or is_same_upload(task, tenure.created_at_s):
         persistent = tenure.persistent or task.persistent
     else:
         await task.reset()

@@ -3,7 +3,8 @@
 Two things. An upload that an earlier run of the daemon began and did not end: it has failed, so
 that the task may be uploaded again, and its copy goes; unless the scheduler heard its end, which
 the daemon did not live to note. And copies that are whole here, but unknown under any name of this
-run: the scheduler forgets a host's copies when the host takes its leave.
+run: the scheduler forgets a host's copies when the host takes its leave. If this was the last one,
+the task is lost to the swarm, and is offered anew.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from typing import Final
 import structlog
 
 from odonata.errors import NotFoundError, OdonataError, PreconditionError
-from odonata.wire.message import Download
+from odonata.wire.dragonfly.persistent import PersistentFacts, facts_from_wire
+from odonata.wire.message import Download, TaskType
+from peer.runtime.persistent.kind_storage import is_same_upload
 from peer.runtime.persistent.service import Shelf
 from peer.runtime.port import StoredTask
 from peer.runtime.scheduler_link import Scheduler, SchedulerLink
@@ -24,6 +27,9 @@ from peer.runtime.supervise import Supervised
 
 CONCURRENT_REPORTS: Final = 8
 """Of copies; as many as of standard tasks."""
+
+LOST: Final = "Failed"
+"""The state of a task that nobody holds; the word is the wire's."""
 
 _log = structlog.get_logger("task")
 
@@ -86,11 +92,23 @@ class PersistentRecovery:
             try:
                 if peer_id is not None and await tasks.calls.knows(task.task_id, peer_id):
                     return
+                facts = facts_from_wire(await tasks.calls.stat(task.task_id))
+                if _is_lost(task, facts):
+                    await shelf.importer.offer_again(task, facts)
+                    return
                 wish = Download(type=tasks.kind, url=task.url, metadata_only=True)
                 download = await tasks.prepare(task.task_id, wish, persistent=task.persistent)
-                if download.tenure is None:
-                    return  # it knows no such task: the copy stays until its time is over
                 view = await tasks.hub.open_as(task.task_id, download, linger=True)
                 await view.close()
             except OdonataError as error:
                 _log.info("report_failed", task_id=task.task_id, error=error.detail)
+
+
+def _is_lost(task: StoredTask, facts: PersistentFacts) -> bool:
+    """It was whole in the swarm, and the last copy that the scheduler knew of has gone."""
+    return (
+        task.kind is TaskType.PERSISTENT_CACHE
+        and task.persistent
+        and facts.state == LOST
+        and is_same_upload(task, facts.created_at_s)
+    )

@@ -112,6 +112,25 @@ async def test_a_replica_outlives_a_restart_of_its_host(redis: RedisServer, tmp_
             await replicated(one, task.id, 2)
 
 
+async def test_the_only_copy_is_offered_anew_when_its_host_is_back(
+    redis: RedisServer, tmp_path: Path
+) -> None:
+    path = make_file(tmp_path)
+    async with PersistentSwarm(tmp_path, redis.address) as swarm:
+        one, two = await swarm.daemons(2)
+        task = await client(one).import_cache(wish(path, replica_count=1, tag="t"))
+        await one.stop()
+        assert (await client(two).stat(task.id)).state == "Failed"
+        with pytest.raises(PreconditionError, match="no host holds it any more"):
+            await export_cache(two, task.id, tmp_path / "early")
+        async with daemon(tmp_path, 2, scheduler__addrs=[swarm.app.address]):
+            await replicated(two, task.id, 1)
+            again = await client(two).stat(task.id)
+            assert (again.state, again.tag) == ("Succeeded", "t")
+            assert again.created_at_s + again.ttl_s <= task.created_at_s + task.ttl_s + 1
+            assert sha256(await export_cache(two, task.id, tmp_path / "out")) == sha256(path)
+
+
 async def test_the_same_content_is_imported_once(redis: RedisServer, tmp_path: Path) -> None:
     path = make_file(tmp_path)
     async with PersistentSwarm(tmp_path, redis.address) as swarm:
