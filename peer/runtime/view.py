@@ -118,15 +118,17 @@ class View:
         seen: set[int] = set()
         local = True
         while True:
+            was_satisfied = self.satisfied
             for number in self._numbers():
                 piece = None if number in seen else self.task.piece(number)
                 if piece is not None:
                     seen.add(number)
                     yield _as_local(piece) if local else piece
             local = False
-            if self.satisfied:
+            if was_satisfied:
                 return
-            await self._news()
+            if not self.satisfied:  # else the last ones may have landed while one was taken
+                await self._news()
 
     async def done(self) -> None:
         """See `TaskView.done`; a whole content is checked against `Download.digest`."""

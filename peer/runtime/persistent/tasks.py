@@ -172,7 +172,10 @@ class PersistentTasks:
         await task.keep(
             Tenure(persistent=persistent, ttl_s=self._ttl_s(task), created_at_s=task.created_at_s)
         )
-        _log.info("replica_promised" if persistent else "replica_released", task_id=task_id)
+        if persistent:
+            _log.info("replica_promised", task_id=task_id)
+        else:
+            _log.info("replica_released", task_id=task_id)
 
     async def delete(self, task_id: str) -> None:
         """Remove it here and have the scheduler forget it; other copies go when disks want room.
