@@ -35,7 +35,8 @@ from peer.runtime.persistent.scheduler_calls import SchedulerCalls
 from peer.runtime.port import StoredTask
 
 UPLOADED: Final = "Succeeded"
-"""The state of a task that can be had; the word is the wire's."""
+"""The state of a task that can be had; the words are the wire's."""
+UPLOADING: Final = "Uploading"
 
 _TOLD_BY_KIND: Final = {
     TaskType.PERSISTENT: "persistent task",
@@ -80,11 +81,10 @@ class PersistentTasks:
                 raise self._explained(task_id, error) from error
             _log.info("served_without_scheduler", task_id=task_id, reason=error.detail)
             return replace(download, disable_back_to_source=True)
-        if self.kind is TaskType.PERSISTENT_CACHE and facts.state != UPLOADED:
-            raise PreconditionError(
-                f"the {self._name} {task_id} is {facts.state}: "
-                + _what_to_do(facts.state, "odonata cache import")
-            )
+        if facts.state != UPLOADED:
+            # Also of a persistent task: its storage may still hold the object of before.
+            what_to_do = self._what_to_do(facts.state)
+            raise PreconditionError(f"the {self._name} {task_id} is {facts.state}: {what_to_do}")
         tenure = Tenure(persistent=persistent, ttl_s=facts.ttl_s, created_at_s=facts.created_at_s)
         held = self.hub.storage.get(task_id)
         if held is not None:
@@ -117,6 +117,16 @@ class PersistentTasks:
 
     def _ttl_s(self, task: StoredTask) -> float:
         return self._default_ttl_s if task.ttl_s is None else task.ttl_s
+
+    def _what_to_do(self, state: str) -> str:
+        if state == UPLOADING:
+            return "its first copy is being made, ask again when that is done"
+        if self.kind is TaskType.PERSISTENT:
+            return (
+                "its import failed; `odonata store import` it again, or see by `odonata get` what "
+                "the storage holds"
+            )
+        return "no host holds it any more; `odonata cache import` it again"
 
     def _explained(self, task_id: str, error: OdonataError) -> OdonataError:
         if not isinstance(error, NotFoundError):
@@ -196,9 +206,3 @@ class PersistentTasks:
             await self.calls.forget_copy(task_id, peer_id)
         except OdonataError as error:
             _log.info("removal_unheard", task_id=task_id, code=error.code, error=error.detail)
-
-
-def _what_to_do(state: str, command: str) -> str:
-    if state == "Uploading":
-        return "its first copy is being made, ask again when that is done"
-    return f"no host holds it any more; `{command}` it again"

@@ -17,7 +17,7 @@ from support.persistent_swarm import STORED, PersistentSwarm, client, replicated
 from support.redis_server import RedisServer
 
 from odonata import ids
-from odonata.errors import NotFoundError, OdonataError, SourceError
+from odonata.errors import NotFoundError, OdonataError, PreconditionError, SourceError
 from peer.get_progress import Quiet
 from peer.persistent_client import ExportWish, StorageOptions
 from peer.runtime.daemon import Daemon
@@ -96,6 +96,9 @@ async def test_a_storage_that_refuses_undoes_the_import(redis: RedisServer, tmp_
         assert raised.value.status_code == 403
         assert await daemon.list_local() == []
         assert (await daemon.stat(TASK_ID)).state == "Failed"
+        store.objects[URL] = b"of before"
+        with pytest.raises(PreconditionError, match="its import failed"):
+            await export(one, tmp_path / "out")
         await daemon.import_stored(wish(path, replica_count=1), URL, STORAGE)
         assert store.objects[URL] == path.read_bytes()
 
@@ -110,10 +113,12 @@ async def test_a_user_who_leaves_undoes_the_import(redis: RedisServer, tmp_path:
 
     store.gate = gate
     async with PersistentSwarm(tmp_path, redis.address) as swarm:
-        (one,) = await swarm.daemons(1, store)
+        one, two = await swarm.daemons(2, store)
         daemon = client(one, STORED)
         work = asyncio.ensure_future(daemon.import_stored(wish(path), URL, STORAGE))
         await begun.wait()
+        with pytest.raises(PreconditionError, match="its first copy is being made"):
+            await export(two, tmp_path / "early")
         work.cancel()
         await asyncio.wait([work])
 
