@@ -136,7 +136,7 @@ def persistent_task_id(url: str, *, region: str = "", endpoint: str = "") -> str
 
 
 def persistent_cache_task_id(
-    content: bytes | Iterable[bytes],
+    content: bytes | Iterable[bytes | memoryview],
     *,
     tag: str | None = None,
     application: str | None = None,

@@ -199,6 +199,10 @@ class GcPolicySettings(Section):
 
     task_ttl_s: Seconds = 720 * 3600.0
     """Since the task was last written. Dragonfly's default: 30 days."""
+    persistent_task_ttl_s: Seconds = 24 * 3600.0
+    """Since the upload of a persistent task, if that did not say its own. Dragonfly's default."""
+    persistent_cache_task_ttl_s: Seconds = 24 * 3600.0
+    """Likewise of a persistent cache task."""
     disk_threshold_bytes: ByteCount = 0
     """What the percentages below refer to: this many bytes of our own; 0: the whole volume.
     Dragonfly's default."""

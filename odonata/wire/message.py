@@ -29,7 +29,7 @@ class TrafficType(IntEnum):
 
 
 class TaskType(IntEnum):
-    """Kinds of task; only STANDARD tasks take part in this conversation."""
+    """Kinds of task; CACHE is in the API and served by nobody."""
 
     STANDARD = 0
     PERSISTENT = 1
@@ -109,6 +109,24 @@ class SourceShare(Value, frozen=True, kw_only=True):
     count: int
 
 
+class Tenure(Value, frozen=True, kw_only=True):
+    """How a copy of a persistent or persistent cache task is to be kept.
+
+    `persistent`: it is a replica, which no disk pressure drops. It is over `ttl_s` seconds after
+    `created_at_s` (Unix time, the scheduler's), which also tells an upload from a later one of the
+    same id.
+    """
+
+    persistent: bool = False
+    ttl_s: float
+    created_at_s: float
+
+    @property
+    def expires_at_s(self) -> float:
+        """When it is over, Unix time."""
+        return self.created_at_s + self.ttl_s
+
+
 class Download(Value, frozen=True, kw_only=True):
     """What a user asked for. `actual_*` is what the peer learned of the content before registering.
 
@@ -117,7 +135,9 @@ class Download(Value, frozen=True, kw_only=True):
     (object storage credentials, certificate chains, ...) survive on their way to a seed peer. It is
     never logged.
     `source_share` and `no_p2p` are no part of the message: they are told in metadata (`feature`),
-    the one to a seed of ours, the other by a user of this host.
+    the one to a seed of ours, the other by a user of this host. Nor is `tenure`, which only
+    persistent and persistent cache tasks have.
+    `metadata_only`: what is here already is only told to the scheduler.
     """
 
     url: str
@@ -150,6 +170,7 @@ class Download(Value, frozen=True, kw_only=True):
     actual_piece_count: int | None = None
     source_share: SourceShare | None = None
     no_p2p: bool = False
+    tenure: Tenure | None = None
     extra: bytes = b""
 
 

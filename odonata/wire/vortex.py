@@ -29,7 +29,7 @@ from typing import Final
 from odonata.errors import NotFoundError, OdonataError, PeerRefusedError, ProtocolError
 from odonata.ids import TASK_ID_LENGTH
 from odonata.piece import MIB, PIECE_LENGTH_MAX
-from odonata.wire.message import Piece, TrafficType, Value
+from odonata.wire.message import Piece, TaskType, TrafficType, Value
 
 _HEADER: Final = struct.Struct(">BBI")
 _PREFIX: Final = struct.Struct(">I")
@@ -92,6 +92,14 @@ class RequestTag(IntEnum):
     def answer(self) -> Tag:
         """Tag of the content that answers it."""
         return Tag(self + 1)
+
+
+TAGS: Final = {
+    TaskType.STANDARD: RequestTag.STANDARD,
+    TaskType.PERSISTENT: RequestTag.PERSISTENT,
+    TaskType.PERSISTENT_CACHE: RequestTag.PERSISTENT_CACHE,
+}
+"""By the kind of task: how its pieces are asked for."""
 
 
 class RefusalCode(IntEnum):

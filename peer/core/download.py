@@ -38,6 +38,7 @@ from odonata.wire.message import (
     PieceFinished,
     Reschedule,
     SchedulerAnswer,
+    TaskType,
     TrafficType,
 )
 from peer.core.beside import Beside
@@ -244,10 +245,11 @@ class DownloadCore:
         self._beside.begin(now)
         self._proof.resume()
         triggered = self._download.need_back_to_source
+        tells = triggered or self._download.metadata_only
         if self._cancelled_early:
             self._cancel(now, out)
         elif self._content.complete:
-            if triggered and self._scheduler and self._content.whole:
+            if tells and self._scheduler and self._content.whole:
                 self._life.take(Step.REPORT, now)
                 self._register(now, out, metadata_only=True)
             else:
@@ -643,10 +645,12 @@ class DownloadCore:
     def _go_to_source(self, why: str, now: float, out: list[DownloadEffect]) -> None:
         """The source brings what no parent brings, unless the download may not ask it."""
         if not self._may_use_source:
+            has_none = self._download.type is TaskType.PERSISTENT_CACHE
             self._give_up(
                 UnavailableError(
-                    f"pieces are missing and no peer brings them ({why}); the source was not asked "
-                    f"because disable_back_to_source is set"
+                    f"pieces are missing and no peer brings them ({why}); "
+                    + ("there is no source" if has_none else "the source was not asked because ")
+                    + ("" if has_none else "disable_back_to_source is set")
                 ),
                 Failed(description=f"{why}; back to source is disabled"),
                 now,

@@ -1,4 +1,4 @@
-"""One AnnouncePeer stream: what a download says to its scheduler, and what it hears.
+"""One announce stream: what a download says to its scheduler, and what it hears.
 
 Opens the stream, keeps the order, translates. A scheduler that no longer knows this host (it was
 restarted) is told of it at once and the download registers once more; every other failure is the
@@ -18,9 +18,10 @@ from odonata.errors import OdonataError, UnavailableError
 from odonata.grpc_client import closing_is_unavailable
 from odonata.grpc_stub import scheduler_stub
 from odonata.tracing.span import carried
-from odonata.wire.dragonfly import PeerRequest, answer_from_wire, request_to_wire
+from odonata.wire.dragonfly import PeerRequest
 from odonata.wire.dragonfly.feature import FEATURES_KEY, RESUMES
-from odonata.wire.message import NormalTask, Parent, PeerMessage, Register, SchedulerAnswer
+from odonata.wire.message import PeerMessage, Register, SchedulerAnswer, TaskType
+from peer.runtime.announce import announce_of
 
 MAX_UNSENT: Final = 8192
 """Messages that wait for a scheduler that does not read. A task has at most a few thousand pieces;
@@ -68,8 +69,16 @@ class SchedulerEnd(Protocol):
 class Conversation:
     """Say things with `say`, nothing more with `finish`; `listen` runs it to the end."""
 
-    def __init__(self, scheduler: SchedulerEnd, host_id: str, task_id: str, peer_id: str) -> None:
+    def __init__(
+        self,
+        scheduler: SchedulerEnd,
+        host_id: str,
+        task_id: str,
+        peer_id: str,
+        kind: TaskType = TaskType.STANDARD,
+    ) -> None:
         self._scheduler = scheduler
+        self._announce = announce_of(kind)
         self._host_id = host_id
         self._task_id = task_id
         self._peer_id = peer_id
@@ -77,7 +86,6 @@ class Conversation:
         self._unanswered: list[PeerMessage] = []  # said before the first answer: may be said again
         self._answered = False
         self._finished = False
-        self._parents: dict[str, Parent] = {}
         self._resumes = False
         self.refused = False
         """The scheduler is there, and does not want this."""
@@ -126,7 +134,7 @@ class Conversation:
         stub = scheduler_stub(self._scheduler.channel)
         # A scheduler that does not know the key ignores it.
         able = (*self._scheduler.features, *((RESUMES,) if self._resumes else ()))
-        call = stub.AnnouncePeer(metadata=((FEATURES_KEY, ",".join(able)), *carried()))
+        call = self._announce.open(stub, ((FEATURES_KEY, ",".join(able)), *carried()))
         writer = asyncio.get_running_loop().create_task(self._write(call))
         try:
             with closing_is_unavailable("the scheduler"):  # it may be taken off the list
@@ -140,10 +148,7 @@ class Conversation:
     def _answer(self, response: Any) -> SchedulerAnswer:
         self._answered = True
         self._unanswered.clear()
-        answer = answer_from_wire(response)
-        if isinstance(answer, NormalTask):
-            self._parents.update((parent.peer_id, parent) for parent in answer.parents)
-        return answer
+        return self._announce.read(response)
 
     async def _write(self, call: Any) -> None:  # the stubs carry no types
         try:
@@ -161,7 +166,7 @@ class Conversation:
         request = PeerRequest(
             host_id=self._host_id, task_id=self._task_id, peer_id=self._peer_id, message=message
         )
-        return request_to_wire(request, self._parents)
+        return self._announce.write(request)
 
     def _translated(self, error: grpc.aio.AioRpcError) -> OdonataError:
         code = error.code()

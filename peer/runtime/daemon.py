@@ -36,7 +36,7 @@ from odonata.telemetry.writer import open_recorder
 from odonata.tracing.opening import open_tracer
 from odonata.tracing.rpc import rpc_watches
 from odonata.tracing.span import NO_TRACER, Tracer
-from odonata.wire.message import Download
+from odonata.wire.message import Download, TaskType
 from odonata.wire.vortex import Greeting
 from peer.core.budget import Budget
 from peer.core.download import DownloadCore
@@ -61,16 +61,25 @@ from peer.runtime.host_info import HostFacts, HostReporter, find_ip, nic_bytes_p
 from peer.runtime.hub import Hub
 from peer.runtime.limit import Unlimited, rate_limit
 from peer.runtime.outgoing_proxy import check_no_loop, forget_environment_proxies
+from peer.runtime.persistent.kind_storage import KindStorage
+from peer.runtime.persistent.recovery import PersistentRecovery
+from peer.runtime.persistent.service import (
+    PersistentDownloadService,
+    PersistentRemovalService,
+    PersistentUploadService,
+    Shelf,
+)
+from peer.runtime.persistent.shelf import Farewell, ShelfParts, open_shelf, store_of
 from peer.runtime.piece_client import PieceClient
 from peer.runtime.piece_connection import PieceConnections
 from peer.runtime.piece_server import PieceServer
 from peer.runtime.piece_tls import piece_tls
-from peer.runtime.port import RateLimit
+from peer.runtime.port import ObjectStore, RateLimit
 from peer.runtime.proxy.server import ProxyServer
 from peer.runtime.run_tools import RunTools, both
 from peer.runtime.scheduler_address import AddressBook
-from peer.runtime.scheduler_link import SchedulerLink
-from peer.runtime.source import Sources, open_sources
+from peer.runtime.scheduler_link import Scheduler, SchedulerLink
+from peer.runtime.source import OpenSources, Sources, open_sources
 from peer.runtime.source_list import SourceLister
 from peer.runtime.storage.store import DiskStorage
 from peer.runtime.supervise import Supervised
@@ -81,6 +90,10 @@ from peer.settings import DaemonSettings, Dynconfig
 STOP_GRACE_S: Final = 1.0
 """For running gRPC calls. Children whose streams are cut find other parents."""
 
+STREAMS_WITHOUT_DEADLINE: Final = frozenset(
+    {"SyncPieces", "SyncPersistentPieces", "SyncPersistentCachePieces", "SyncHost"}
+)
+
 _SOCKET_FOLDER_MODE: Final = 0o700
 _SOCKET_MODE: Final = 0o600
 
@@ -90,8 +103,10 @@ _log = structlog.get_logger("daemon")
 class Daemon:
     """A peer daemon that can be started and stopped once. Make it inside a running event loop."""
 
-    def __init__(self, settings: DaemonSettings) -> None:
+    def __init__(self, settings: DaemonSettings, sources: OpenSources | None = None) -> None:
+        """`sources`: what to fetch from and to write to; None: what the settings say."""
         self._settings = settings
+        self._given_sources = sources
         self._limits = limits_of(settings)
         self._budget = Budget()
         self._upload = H2GrpcServer()
@@ -103,6 +118,7 @@ class Daemon:
         self._tls = piece_tls(settings.storage.server.tls)
         self._upload_limit = rate_limit(settings.upload.bandwidth_limit_bytes_per_s)
         self._proxy_address = ("", 0)
+        self._store: ObjectStore | None = None
 
     @property
     def facts(self) -> HostFacts:
@@ -180,22 +196,32 @@ class Daemon:
         link = self._link(reporter)
         stack.push_async_callback(link.close)
         tools = await self._tools(link, recorder)
-        hub = Hub(storage, tools, link, self._new_core)
+        hub = Hub(KindStorage(storage, TaskType.STANDARD), tools, link, self._new_core)
         stack.push_async_callback(hub.close)
         admin = TaskAdmin(hub, link, self._facts.id)
         lister = SourceLister(tools.source)
-        await self._serve_upload(UploadService(hub, reporter, admin, lister))
+        shelves = self._shelves(storage, tools, link)
+        upload = PersistentUploadService(*shelves, reporter)
+        await self._serve_upload(UploadService(hub, reporter, admin, lister), upload)
         self._prepare_socket()
         reports = HeldReporter(hub, link, self._facts)
-        link.on_found = reports.report
+        recovery = PersistentRecovery(storage, link, shelves)
+
+        def found(scheduler: Scheduler) -> None:
+            reports.report(scheduler)
+            recovery.report(scheduler)
+
+        link.on_found = found
         link.on_moved = reports.report_moved
         hub.on_finished = reports.report_finished
         stack.push_async_callback(link.leave, self._facts.id)
         stack.push_async_callback(reports.close)
+        stack.push_async_callback(recovery.close)
         await link.start()
-        await self._serve_download(DownloadService(hub, admin, self._facts.id, lister))
+        download = DownloadService(hub, admin, self._facts.id, lister)
+        await self._serve_download(download, shelves)
         await self._serve_proxy(hub, reporter)
-        self._collect_garbage(storage, admin)
+        self._collect_garbage(storage, Farewell(admin, shelves))
         self._say_started(pieces.port)
 
     # --- parts ---
@@ -251,7 +277,9 @@ class Daemon:
         download, facts = self._settings.download, self.facts
         download_limit = rate_limit(download.bandwidth_limit_bytes_per_s)
         source_limit = rate_limit(download.back_to_source_bandwidth_limit_bytes_per_s)
-        sources = await self._stack.enter_async_context(self._sources())
+        given = self._given_sources
+        sources = await self._stack.enter_async_context(self._sources() if given is None else given)
+        self._store = store_of(sources)
         parents = ChannelPool()
         self._stack.push_async_callback(parents.close)
         buffers = BufferPool()
@@ -296,14 +324,31 @@ class Daemon:
         idc, rng = self._settings.host.idc, random.Random()  # noqa: S311  # no secret
         return DownloadCore(self._limits, download, rng, idc, self._budget)
 
-    async def _serve_upload(self, service: UploadService) -> None:
+    def _shelves(
+        self, storage: DiskStorage, tools: RunTools, link: SchedulerLink
+    ) -> tuple[Shelf, Shelf]:
+        """What serves persistent tasks, and persistent cache tasks."""
+        policy = self._settings.gc.policy
+        ttls_s = {
+            TaskType.PERSISTENT: policy.persistent_task_ttl_s,
+            TaskType.PERSISTENT_CACHE: policy.persistent_cache_task_ttl_s,
+        }
+        parts = ShelfParts(
+            storage=storage, tools=tools, link=link, make_core=self._new_core, store=self._store
+        )
+        stored, cached = (open_shelf(parts, kind, ttl_s) for kind, ttl_s in ttls_s.items())
+        for shelf in (stored, cached):
+            self._stack.push_async_callback(shelf.tasks.hub.close)
+        return stored, cached
+
+    async def _serve_upload(self, *parts: object) -> None:
         # Stock children set a deadline of 10 s on these, and mean it for the beginning of the
         # answer only (dfdaemon.md §0, trap 4).
         self._upload.add_service(
             dfdaemon_pb2.DESCRIPTOR.services_by_name["DfdaemonUpload"],
-            service,
+            *parts,
             watches=rpc_watches(self._tracer),
-            without_deadline={"SyncPieces", "SyncHost"},
+            without_deadline=STREAMS_WITHOUT_DEADLINE,
             stream_metadata=piece_features(self._tls is not None),
         )
         self._stack.push_async_callback(self._upload.stop, STOP_GRACE_S)
@@ -315,10 +360,16 @@ class Daemon:
             path.parent.mkdir(parents=True, mode=_SOCKET_FOLDER_MODE)
         self._download.bind_unix(path, "download.server.socketPath", mode=_SOCKET_MODE)
 
-    async def _serve_download(self, service: DownloadService) -> None:
+    async def _serve_download(self, service: DownloadService, shelves: tuple[Shelf, Shelf]) -> None:
         self._download.add_service(
             dfdaemon_pb2.DESCRIPTOR.services_by_name["DfdaemonDownload"],
             service,
+            PersistentDownloadService(*shelves, self.facts.id),
+            watches=rpc_watches(self._tracer),
+        )
+        self._download.add_service(
+            dfdaemon_pb2.DESCRIPTOR.services_by_name["DfdaemonUpload"],
+            PersistentRemovalService(*shelves, self.facts.id),
             watches=rpc_watches(self._tracer),
         )
         self._stack.push_async_callback(self._download.stop, STOP_GRACE_S)
@@ -337,19 +388,21 @@ class Daemon:
 
     # --- housekeeping ---
 
-    def _collect_garbage(self, storage: DiskStorage, admin: TaskAdmin) -> None:
+    def _collect_garbage(self, storage: DiskStorage, farewell: Farewell) -> None:
         work = Supervised("garbage collection")
         self._stack.push_async_callback(work.close)
-        work.start("collect", self._keep_collecting(storage, admin))
+        work.start("collect", self._keep_collecting(storage, farewell))
 
-        storage.room.make = lambda needed: self._collect(storage, admin, needed)
+        storage.room.make = lambda needed: self._collect(storage, farewell, needed)
 
-    async def _keep_collecting(self, storage: DiskStorage, admin: TaskAdmin) -> None:
+    async def _keep_collecting(self, storage: DiskStorage, farewell: Farewell) -> None:
         while True:
             await asyncio.sleep(self._settings.gc.interval_s)
-            await self._collect(storage, admin)
+            await self._collect(storage, farewell)
 
-    async def _collect(self, storage: DiskStorage, admin: TaskAdmin, needed_bytes: int = 0) -> None:
+    async def _collect(
+        self, storage: DiskStorage, farewell: Farewell, needed_bytes: int = 0
+    ) -> None:
         policy = collect_policy(self._settings.gc.policy)
         try:
             gone = await storage.collect(time.time(), policy, needed_bytes=needed_bytes)
@@ -357,7 +410,7 @@ class Daemon:
             _log.warning("collection_failed", code=error.code, error=error.detail)
             return
         for eviction in gone:
-            await admin.forget(eviction.task_id)
+            await farewell.say(eviction)
         if gone:
             _log.info("tasks_collected", count=len(gone))
 

@@ -55,6 +55,8 @@ def collect_policy(settings: GcPolicySettings) -> CollectPolicy:
     """What garbage collection evicts."""
     return CollectPolicy(
         task_ttl_s=settings.task_ttl_s,
+        persistent_task_ttl_s=settings.persistent_task_ttl_s,
+        persistent_cache_task_ttl_s=settings.persistent_cache_task_ttl_s,
         threshold_bytes=settings.disk_threshold_bytes,
         high_percent=settings.disk_high_threshold_percent,
         low_percent=settings.disk_low_threshold_percent,

@@ -75,9 +75,12 @@ class Hub:
         schedulers: Schedulers,
         make_core: Callable[[Download], Core],
         *,
+        kind: TaskType = TaskType.STANDARD,
         max_downloads: int = MAX_DOWNLOADS,
         max_waiting: int = MAX_WAITING,
     ) -> None:
+        """`storage`, `tools` and `make_core` are those of tasks of `kind`."""
+        self._kind = kind
         self.storage = storage
         self._tools = tools
         self._schedulers = schedulers
@@ -101,19 +104,23 @@ class Hub:
 
     async def open(self, download: Download, *, linger: bool = True) -> View:
         """See `TaskHub.open`. `linger`: the download goes on although this caller leaves."""
-        if download.type is not TaskType.STANDARD:
-            raise CallerError(
-                f"type {download.type.name} is not served here: use STANDARD (the default)"
-            )
-        if download.digest:
-            parse_digest(download.digest)
-        view = await self._open(download, linger=linger)
+        view = await self.open_as(self.task_id(download), download, linger=linger)
         if download.prefetch and download.range is not None:
             self._prefetch(download)
         return view
 
-    async def _open(self, download: Download, *, linger: bool) -> View:
-        shared = self._share(ids.task_id_of(download))
+    async def open_as(self, task_id: str, download: Download, *, linger: bool) -> View:
+        """As `open`, for who knows the id of the task."""
+        if download.type is not self._kind:
+            raise CallerError(
+                f"type {download.type.name} is not served here: use {self._kind.name}"
+            )
+        if download.digest:
+            parse_digest(download.digest)
+        return await self._open(task_id, download, linger=linger)
+
+    async def _open(self, task_id: str, download: Download, *, linger: bool) -> View:
+        shared = self._share(task_id)
         view = shared.join(download, linger=linger)
         try:
             await shared.open(view)
@@ -140,7 +147,7 @@ class Hub:
 
     async def _fetch_whole(self, download: Download) -> None:
         try:
-            view = await self._open(download, linger=True)
+            view = await self._open(self.task_id(download), download, linger=True)
             await view.close()  # it lingers
         except OdonataError as error:
             _log.info("prefetch_failed", code=error.code, error=error.detail)

@@ -1,8 +1,9 @@
 """What a download keeps with one parent: its facts, the list of its pieces, its load.
 
 Three calls of DfdaemonUpload: StatLocalTask once (and when asked again), SyncPieces and SyncHost as
-streams without a deadline. It reports as events and decides nothing. Pieces themselves are fetched
-elsewhere; `address` says where.
+streams without a deadline. A persistent task has a SyncPieces of its own, and no StatLocalTask: its
+facts come from the scheduler. It reports as events and decides nothing. Pieces themselves are
+fetched elsewhere; `address` says where.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from odonata.wire.dragonfly import (
     wanted_pieces_to_wire,
 )
 from odonata.wire.dragonfly.feature import FEATURES_KEY, TAKES_PIECE_LISTS, features_in
+from odonata.wire.dragonfly.persistent import named, persistent_wanted_to_wire
 from odonata.wire.dragonfly.piece_list import added_pieces
-from odonata.wire.message import Host, Parent, Piece
+from odonata.wire.message import Host, Parent, Piece, TaskType
 from peer.core.event import ParentConnected, ParentEnded, ParentHolds, ParentLoad
 from peer.runtime.run_tools import RunPlace
 
@@ -47,6 +49,7 @@ class ParentLink:
     def __init__(self, parent: Parent, place: RunPlace) -> None:
         self._parent = parent
         self._task_id = place.task.task_id
+        self._kind = place.task.kind
         self._host_id = place.tools.facts.id
         self._peer_id = place.peer_id
         self._pool = place.tools.parents
@@ -69,9 +72,7 @@ class ParentLink:
         async with self._pool.use(self._target) as channel, asyncio.TaskGroup() as group:
             stub = upload_stub(channel)
             wanted = WantedPieces(host_id=self._host_id, task_id=self._task_id, numbers=interested)
-            request = wanted_pieces_to_wire(wanted)
-            # On its way while we ask for the facts.
-            pieces = stub.SyncPieces(request, metadata=(*carried(), TAKES_LISTS))
+            pieces = self._sync_pieces(stub, wanted)  # on its way while we ask
             try:
                 if await self._stat(stub):
                     load = group.create_task(self._follow_load(stub))
@@ -85,7 +86,17 @@ class ParentLink:
         async with self._pool.use(self._target) as channel:
             await self._stat(upload_stub(channel))
 
-    async def _stat(self, stub: Any) -> bool:  # the stubs carry no types
+    def _sync_pieces(self, stub: Any, wanted: WantedPieces) -> Any:  # the stubs carry no types
+        if self._kind is TaskType.STANDARD:
+            metadata = (*carried(), TAKES_LISTS)
+            return stub.SyncPieces(wanted_pieces_to_wire(wanted), metadata=metadata)
+        request = persistent_wanted_to_wire(self._kind, wanted)
+        return getattr(stub, named(self._kind, "Sync{}Pieces"))(request, metadata=carried())
+
+    async def _stat(self, stub: Any) -> bool:
+        if self._kind is not TaskType.STANDARD:
+            await self._tell(ParentConnected(peer_id=self._parent.peer_id))
+            return True
         request = dfdaemon_pb2.StatLocalTaskRequest(task_id=self._task_id)
         try:
             call = stub.StatLocalTask(request, timeout=STAT_S, metadata=carried())

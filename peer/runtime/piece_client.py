@@ -72,7 +72,8 @@ class PieceClient:
     ) -> Piece:
         """See `PieceFetcher.fetch`."""
         times = times or FetchTimes()
-        request = vortex.PieceRequest(task_id=task.task_id, number=number)
+        tag = vortex.TAGS[task.kind]
+        request = vortex.PieceRequest(task_id=task.task_id, number=number, tag=tag)
         address = ParentAddress(
             ip=ip,
             port=port,

@@ -274,7 +274,9 @@ class PieceServer:
         """False: what was promised was not sent to its end."""
         task = self._storage.get(request.task_id)
         piece = None
-        if task is not None and request.tag is vortex.RequestTag.STANDARD:
+        if task is not None and request.tag is not vortex.TAGS[task.kind]:
+            task = None  # an id names tasks of one kind only
+        if task is not None:
             piece = task.piece(request.number)
             if piece is None and may_come(task, request.number):
                 async with while_there(wire):

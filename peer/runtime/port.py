@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, Self
 
-from odonata.wire.message import ByteRange, Download, Piece, Value
+from odonata.wire.message import ByteRange, Download, Piece, TaskType, Tenure, Value
 
 
 class Segment(Value, frozen=True, kw_only=True):
@@ -33,6 +33,20 @@ class StoredTask(Protocol):
     def task_id(self) -> str: ...
     @property
     def url(self) -> str: ...
+    @property
+    def kind(self) -> TaskType: ...
+    @property
+    def persistent(self) -> bool:
+        """No disk pressure drops it. Of a standard task: never."""
+        ...
+
+    @property
+    def ttl_s(self) -> float | None:
+        """Time to live from `created_at_s` on; None: nobody said."""
+        ...
+
+    @property
+    def created_at_s(self) -> float: ...
     @property
     def content_length(self) -> int | None: ...
     @property
@@ -114,6 +128,10 @@ class StoredTask(Protocol):
         """Forget every piece and fact: the source has other content now."""
         ...
 
+    async def keep(self, tenure: Tenure) -> None:
+        """Note how long and how firmly this copy is to be kept."""
+        ...
+
     async def export(
         self, path: Path, *, overwrite: bool = False, force_hard_link: bool = False
     ) -> None:
@@ -152,7 +170,10 @@ class Storage(Protocol):
 
     def get(self, task_id: str) -> StoredTask | None: ...
     async def create(self, task_id: str, download: Download) -> StoredTask:
-        """The task, made if it is not there yet."""
+        """The task, made if it is not there yet, of the kind that `download.type` says.
+
+        AlreadyExistsError: a task of another kind has this id.
+        """
         ...
 
     async def delete(self, task_id: str) -> bool:

@@ -43,7 +43,7 @@ from odonata.wire.dragonfly.feature import (
     UNSIZED_REGISTER,
     features_in,
 )
-from odonata.wire.message import HeldTask
+from odonata.wire.message import HeldTask, TaskType
 from peer.runtime.contact import Contact
 from peer.runtime.conversation import Conversation
 from peer.runtime.supervise import Supervised
@@ -416,12 +416,14 @@ class SchedulerLink:
         """Those that answer."""
         return tuple(one for one, _ in self._schedulers.values() if one.healthy)
 
-    def converse(self, host_id: str, task_id: str, peer_id: str) -> Conversation:
+    def converse(
+        self, host_id: str, task_id: str, peer_id: str, kind: TaskType = TaskType.STANDARD
+    ) -> Conversation:
         """A stream for one download. Raises UnavailableError if no scheduler answers."""
         scheduler = self.of_task(task_id)
         if scheduler is None:
             raise UnavailableError("no scheduler answers")
-        return Conversation(scheduler, host_id, task_id, peer_id)
+        return Conversation(scheduler, host_id, task_id, peer_id, kind)
 
     # --- membership ---
 

@@ -141,7 +141,8 @@ class SharedTask:
             view.was_local = self.task.piece_length is not None and view.satisfied
             if not view.was_local:
                 await self._begin(view)
-            elif view.download.need_back_to_source and self.task.finished and self._run is None:
+            elif _tells(view.download) and self.task.finished and self._run is None:
+                self._linger = self._linger or view.linger
                 self._start_run(view.download)  # only tells the scheduler that it is here
             if self._run is not None:
                 view.peer_id = self._run.peer_id
@@ -391,3 +392,8 @@ class SharedTask:
                 self._unsubscribe()
             self._task.unpin()
             self._task = None
+
+
+def _tells(download: Download) -> bool:
+    """The scheduler is to hear of it although nothing is left to fetch."""
+    return download.need_back_to_source or download.metadata_only

@@ -38,6 +38,13 @@ class _ClosableSource(Source, Protocol):
     async def close(self) -> None: ...
 
 
+class OpenSources(Source, Protocol):
+    """A `Source` that a daemon opens and closes. With `put` and `length` an `ObjectStore`, too."""
+
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(self, *exc: object) -> None: ...
+
+
 class Sources:
     """A `Source` for every scheme in a table, and an `ObjectStore` for those that can be written.
 

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from contextlib import aclosing, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
-from dragonfly_api import dfdaemon_pb2
 
 from odonata.errors import (
     AlreadyExistsError,
@@ -39,7 +38,6 @@ from odonata.wire.dragonfly.local_task_note import ContentFile, say_content_file
 from odonata.wire.message import Download, Piece, TrafficType
 from peer.runtime.hub import Hub
 from peer.runtime.port import Segment
-from peer.runtime.task_admin import TaskAdmin
 from peer.runtime.view import View
 
 CONTENT_STEP_BYTES: Final = 256 * 1024
@@ -48,23 +46,51 @@ that eight slow readers hold 170 MiB of a daemon by steps of 4 MiB, 5 MiB by the
 less than half the CPU (measured: 1.8 s for a GiB, not 4.4)."""
 
 
-class TaskStream:
-    """Serves DownloadTask calls by the hub."""
+class Discard(Protocol):
+    """Whoever can remove a task from this host."""
 
-    def __init__(self, hub: Hub, admin: TaskAdmin, host_id: str) -> None:
+    async def delete(self, task_id: str) -> None:
+        """Raises NotFoundError."""
+        ...
+
+
+class TaskStream:
+    """Serves DownloadTask calls by the hub.
+
+    `discard`: told of a task whose content is not what its user asked for; None: it stays.
+    `to_wire` writes a message.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        discard: Discard | None,
+        host_id: str,
+        to_wire: Callable[[DownloadProgress], Any] = progress_to_wire,
+    ) -> None:
         self._hub = hub
-        self._admin = admin
+        self._discard = discard
         self._host_id = host_id
+        self._to_wire = to_wire
 
     async def serve(
-        self, download: Download, context: Any, *, linger: bool, features: Collection[str] = ()
+        self,
+        download: Download,
+        context: Any,
+        *,
+        linger: bool,
+        features: Collection[str] = (),
+        task_id: str | None = None,
     ) -> None:
-        """Answer one call, to a caller with `features`. Errors: the hub's and the output's."""
+        """Answer one call, to a caller with `features`.
+
+        `task_id`, where it does not follow from `download`. Errors: the hub's and the output's.
+        """
         if download.output_path:
             await asyncio.to_thread(_check_output, download)
         try:
             async with asyncio.timeout(download.timeout_s or None):
-                await self._serve(download, context, linger=linger, features=features)
+                await self._serve(task_id, download, context, linger=linger, features=features)
         except TimeoutError:
             raise UnavailableError(
                 f"the download took more than {download.timeout_s:g} s: what arrived is kept, so "
@@ -72,9 +98,18 @@ class TaskStream:
             ) from None
 
     async def _serve(
-        self, download: Download, context: Any, *, linger: bool, features: Collection[str]
+        self,
+        task_id: str | None,
+        download: Download,
+        context: Any,
+        *,
+        linger: bool,
+        features: Collection[str],
     ) -> None:
-        view = await self._hub.open(download, linger=linger)
+        if task_id is None:
+            view = await self._hub.open(download, linger=linger)
+        else:
+            view = await self._hub.open_as(task_id, download, linger=linger)
         try:
             if UNSIZED_STARTED not in features:
                 await view.sized()
@@ -107,17 +142,16 @@ class TaskStream:
             await view.done()
         except DigestMismatchError:
             # What the source sent is wrong for this user: asking again must not find it here.
-            with suppress(NotFoundError):
-                await self._admin.delete(view.task_id)
+            if self._discard is not None:
+                with suppress(NotFoundError):
+                    await self._discard.delete(view.task_id)
             raise
 
-    def _message(
-        self, view: View, step: TaskStarted | PieceArrived
-    ) -> dfdaemon_pb2.DownloadTaskResponse:
+    def _message(self, view: View, step: TaskStarted | PieceArrived) -> Any:
         progress = DownloadProgress(
             host_id=self._host_id, task_id=view.task_id, peer_id=view.peer_id, step=step
         )
-        return progress_to_wire(progress)
+        return self._to_wire(progress)
 
 
 def _started(view: View, *, named: bool) -> TaskStarted:

@@ -1,8 +1,8 @@
 """dfdaemon.v2.DfdaemonUpload: what schedulers and other peers ask of this host.
 
 Pieces themselves travel by Vortex; here is who holds what, how busy the uplink is, and the
-scheduler's order to fetch something. What is not served (persistent and cache tasks) is answered
-UNIMPLEMENTED by the server.
+scheduler's order to fetch something. Persistent tasks are served by `peer.runtime.persistent`.
+What is not served (cache tasks) is answered UNIMPLEMENTED by the server.
 """
 
 from __future__ import annotations

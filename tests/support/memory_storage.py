@@ -24,16 +24,19 @@ from odonata.errors import (
     StorageError,
 )
 from odonata.piece import piece_at, piece_count
-from odonata.wire.message import Download, Piece, TrafficType
+from odonata.wire.message import Download, Piece, TaskType, Tenure, TrafficType
 from peer.runtime.storage.layout import check_task_id
 
 
 class MemoryTask:
     """A `StoredTask` without a disk."""
 
-    def __init__(self, task_id: str, url: str) -> None:
+    def __init__(self, task_id: str, url: str, kind: TaskType = TaskType.STANDARD) -> None:
         self._task_id = task_id
         self._url = url
+        self._kind = kind
+        self._tenure: Tenure | None = None
+        self._made_at_s = time.time()
         self._content_length: int | None = None
         self._piece_length: int | None = None
         self._response_header: dict[str, str] = {}
@@ -55,6 +58,25 @@ class MemoryTask:
     @property
     def url(self) -> str:
         return self._url
+
+    @property
+    def kind(self) -> TaskType:
+        return self._kind
+
+    @property
+    def persistent(self) -> bool:
+        return self._tenure is not None and self._tenure.persistent
+
+    @property
+    def ttl_s(self) -> float | None:
+        return None if self._tenure is None else self._tenure.ttl_s
+
+    @property
+    def created_at_s(self) -> float:
+        return self._made_at_s if self._tenure is None else self._tenure.created_at_s
+
+    async def keep(self, tenure: Tenure) -> None:
+        self._tenure = tenure
 
     @property
     def content_length(self) -> int | None:
@@ -279,7 +301,9 @@ class MemoryStorage:
         check_task_id(task_id)
         task = self._tasks.get(task_id)
         if task is None:
-            task = self._tasks[task_id] = MemoryTask(task_id, download.url)
+            task = self._tasks[task_id] = MemoryTask(task_id, download.url, download.type)
+        if task.kind is not download.type:
+            raise AlreadyExistsError(f"task {task_id} is of kind {task.kind.name}")
         task.on_last_unpin = None
         task.begin()
         return task

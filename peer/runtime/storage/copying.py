@@ -28,7 +28,7 @@ def copy_content(source: Path, target: Path, mode: int) -> None:
     try:
         to_fd = os.open(target, flags, mode)
         try:
-            if not _clone(from_fd, to_fd):
+            if not clone(from_fd, to_fd):
                 _copy_bytes(from_fd, to_fd, os.fstat(from_fd).st_size)
             os.fdatasync(to_fd)
         finally:
@@ -37,7 +37,8 @@ def copy_content(source: Path, target: Path, mode: int) -> None:
         os.close(from_fd)
 
 
-def _clone(from_fd: int, to_fd: int) -> bool:
+def clone(from_fd: int, to_fd: int) -> bool:
+    """Share the blocks of one file with an empty one; False: these two can't."""
     try:
         fcntl.ioctl(to_fd, FICLONE, from_fd)
     except OSError as error:

@@ -76,11 +76,16 @@ def _hard_link(source: Path, target: Path, *, overwrite: bool) -> bool:
         temporary = _temporary(target)
         _link(source, temporary)
     except OSError as error:
-        if error.errno in _NO_HARD_LINK:
+        if hard_link_refused(error):
             return False
         raise
     _rename(temporary, target)
     return True
+
+
+def hard_link_refused(error: OSError) -> bool:
+    """These two can't have a hard link; a copy may work."""
+    return error.errno in _NO_HARD_LINK
 
 
 def _link(source: Path, target: Path) -> None:

@@ -28,12 +28,12 @@ import msgspec
 
 from odonata.digest import parse_piece_digest
 from odonata.errors import DiskFullError, OdonataError, StorageError
-from odonata.wire.message import Piece, Value
+from odonata.wire.message import Piece, TaskType, Value
 from peer.runtime.storage.disk import boot_id
 from peer.runtime.storage.layout import PRIVATE_MODE, check_task_id
 from peer.runtime.storage.worker import Workers
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Kept in `PRAGMA user_version`. A change of the tables raises it and brings a migration."""
 
 _SCHEMA = """
@@ -41,7 +41,11 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE task (
     id TEXT PRIMARY KEY, url TEXT NOT NULL, content_length INTEGER, piece_length INTEGER,
     response_header TEXT NOT NULL, created_at_s REAL NOT NULL, used_at_s REAL NOT NULL,
-    finished_at_s REAL, failed_at_s REAL
+    finished_at_s REAL, failed_at_s REAL,
+    kind INTEGER NOT NULL DEFAULT 0, persistent INTEGER NOT NULL DEFAULT 0, ttl_s REAL
+) WITHOUT ROWID;
+CREATE TABLE upload (
+    task_id TEXT PRIMARY KEY, kind INTEGER NOT NULL, peer_id TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE piece (
     task_id TEXT NOT NULL, number INTEGER NOT NULL, offset INTEGER NOT NULL,
@@ -51,7 +55,20 @@ CREATE TABLE piece (
 ) WITHOUT ROWID;
 """
 
-_PUT_TASK = "INSERT OR REPLACE INTO task VALUES (?,?,?,?,?,?,?,?,?)"
+_MIGRATIONS = {
+    1: """
+ALTER TABLE task ADD COLUMN kind INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE task ADD COLUMN persistent INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE task ADD COLUMN ttl_s REAL;
+CREATE TABLE upload (
+    task_id TEXT PRIMARY KEY, kind INTEGER NOT NULL, peer_id TEXT NOT NULL
+) WITHOUT ROWID;
+""",
+}
+"""Version -> what leads to the next one. All that were before it held standard tasks only."""
+
+_PUT_TASK = "INSERT OR REPLACE INTO task VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
+_PUT_UPLOAD = "INSERT OR REPLACE INTO upload VALUES (?,?,?)"
 _PUT_PIECE = "INSERT OR REPLACE INTO piece VALUES (?,?,?,?,?,?,?,?,?)"
 
 MAX_BYTES = 1 << 62
@@ -67,7 +84,10 @@ class DamagedIndexError(StorageError):
 
 
 class TaskRecord(Value, frozen=True, kw_only=True):
-    """One row of `task`. Times are Unix seconds; `used_at_s` is the last store, finish or unpin."""
+    """One row of `task`. Times are Unix seconds; `used_at_s` is the last store, finish or unpin.
+
+    The last three are told in `Tenure`; of a standard task they stay as they are here.
+    """
 
     id: str
     url: str
@@ -78,12 +98,27 @@ class TaskRecord(Value, frozen=True, kw_only=True):
     used_at_s: float
     finished_at_s: float | None = None
     failed_at_s: float | None = None
+    kind: TaskType = TaskType.STANDARD
+    persistent: bool = False
+    ttl_s: float | None = None
+
+
+class UploadRecord(Value, frozen=True, kw_only=True):
+    """One row of `upload`: the scheduler was told that `peer_id` uploads, and not yet how it ended.
+
+    Of an earlier run of the daemon, once it was opened anew.
+    """
+
+    task_id: str
+    kind: TaskType
+    peer_id: str
 
 
 class Loaded(Value, frozen=True, kw_only=True):
     """What an index held when it was opened."""
 
     tasks: dict[str, tuple[TaskRecord, dict[int, Piece]]]
+    uploads: tuple[UploadRecord, ...] = ()
     same_boot: bool
     damaged: bool = False
     """There may have been more; and it says things that this program would not have written."""
@@ -119,6 +154,8 @@ class Index:
                     db.executemany(
                         _PUT_PIECE, [_piece_row(record.id, it) for it in pieces.values()]
                     )
+                for upload in loaded.uploads:
+                    db.execute(_PUT_UPLOAD, _upload_row(upload))
 
         await self._run(lambda: put(self._connection()))
 
@@ -134,6 +171,26 @@ class Index:
     async def put_piece(self, task_id: str, piece: Piece) -> None:
         """Insert or replace. The content must have been written before."""
         await self._write(_PUT_PIECE, _piece_row(task_id, piece))
+
+    async def put_whole_task(self, record: TaskRecord, pieces: Iterable[Piece]) -> None:
+        """A task with all its pieces: both or none, and every row of that id from before goes."""
+        rows = [_piece_row(record.id, piece) for piece in pieces]
+
+        def put(db: sqlite3.Connection) -> None:
+            with _Transaction(db):
+                db.execute("DELETE FROM piece WHERE task_id = ?", (record.id,))
+                db.execute(_PUT_TASK, _task_row(record))
+                db.executemany(_PUT_PIECE, rows)
+
+        await self._run(lambda: put(self._connection()))
+
+    async def put_upload(self, upload: UploadRecord) -> None:
+        """Insert or replace."""
+        await self._write(_PUT_UPLOAD, _upload_row(upload))
+
+    async def remove_upload(self, task_id: str) -> None:
+        """Remove, if it is there."""
+        await self._write("DELETE FROM upload WHERE task_id = ?", (task_id,))
 
     async def forget_pieces(self, task_id: str, numbers: Iterable[int]) -> None:
         """Remove these rows, all or none."""
@@ -197,11 +254,12 @@ class Index:
         db.execute("PRAGMA synchronous = NORMAL")
         version = db.execute("PRAGMA user_version").fetchone()[0]
         if version == 0:
-            with _Transaction(db):
-                for statement in _SCHEMA.split(";"):
-                    db.execute(statement)
-                db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        elif version != SCHEMA_VERSION:
+            _change(db, _SCHEMA, SCHEMA_VERSION)
+            return
+        while version in _MIGRATIONS:
+            _change(db, _MIGRATIONS[version], version + 1)
+            version += 1
+        if version != SCHEMA_VERSION:
             raise StorageError(
                 f"the index {self._path} has schema version {version}, this program knows "
                 f"{SCHEMA_VERSION}: use the program that wrote it, or another storage.dir"
@@ -235,9 +293,21 @@ class _Transaction:
             self._db.execute("ROLLBACK")
 
 
+def _change(db: sqlite3.Connection, statements: str, version: int) -> None:
+    """Change the tables and say so, both or neither."""
+    with _Transaction(db):
+        for statement in statements.split(";"):
+            db.execute(statement)
+        db.execute(f"PRAGMA user_version = {version}")
+
+
 def _task_row(record: TaskRecord) -> tuple[Any, ...]:
     row = msgspec.structs.astuple(record)
     return (*row[:4], msgspec.json.encode(record.response_header).decode(), *row[5:])
+
+
+def _upload_row(upload: UploadRecord) -> tuple[str, int, str]:
+    return upload.task_id, int(upload.kind), upload.peer_id
 
 
 def _piece_row(task_id: str, piece: Piece) -> tuple[Any, ...]:
@@ -264,7 +334,17 @@ def read_rows(
         if piece is not None and task_id in tasks:  # else a removal was under way
             tasks[task_id][1][piece.number] = piece
     boot = next((row[1:] for row in rows(db, "meta") if row[0] == "boot_id"), None)
-    return Loaded(tasks=tasks, same_boot=boot == (boot_id(),), damaged=damaged)
+    uploads = [_sensible(_upload, row) for row in rows(db, "upload")]
+    return Loaded(
+        tasks=tasks,
+        uploads=tuple(one for one in uploads if one is not None),
+        same_boot=boot == (boot_id(),),
+        damaged=damaged or None in uploads,
+    )
+
+
+def _upload(row: tuple[Any, ...]) -> UploadRecord:
+    return UploadRecord(task_id=check_task_id(row[0]), kind=TaskType(row[1]), peer_id=row[2])
 
 
 def _all_rows(db: sqlite3.Connection, table: str) -> Iterable[tuple[Any, ...]]:
@@ -281,9 +361,9 @@ def _sensible(make: Callable[[Any], _T], row: Any) -> _T | None:
 
 def _task_record(row: tuple[Any, ...]) -> TaskRecord:
     names = TaskRecord.__struct_fields__
-    values = dict(zip(names, row, strict=True))
+    values = dict(zip(names, row, strict=False))  # one of an older version has fewer
     values["response_header"] = msgspec.json.decode(values["response_header"])
-    record = msgspec.convert(values, TaskRecord)
+    record = msgspec.convert(values, TaskRecord, strict=False)  # flags are numbers there
     check_task_id(record.id)
     lengths = (record.content_length or 0, record.piece_length or 1)
     if not (0 <= lengths[0] <= MAX_BYTES and 0 < lengths[1] <= MAX_BYTES):

@@ -15,7 +15,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from odonata.errors import CallerError, StorageError
+from odonata.wire.message import TaskType
 from peer.runtime.storage.disk import PARTIAL, storage_error
+
+CONTENT_FOLDERS = {
+    TaskType.STANDARD: "tasks",
+    TaskType.PERSISTENT: "persistent-tasks",
+    TaskType.PERSISTENT_CACHE: "persistent-cache-tasks",
+}
+"""Below `content`, by the kind of task. Dragonfly's names."""
 
 TASK_ID_PATTERN = re.compile(r"[0-9a-f]{64}|[0-9a-f]{128}")
 """sha256 (every id Dragonfly computes) or sha512 (blob digests of some registries)."""
@@ -40,36 +48,40 @@ class Layout:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.content = folder / "content" / "tasks"
+        self.contents = folder / "content"
+        self.content = {kind: self.contents / name for kind, name in CONTENT_FOLDERS.items()}
         self.index = folder / "index.sqlite3"
         self.lock = folder / "lock"
 
-    def content_file(self, task_id: str) -> Path:
-        """`content/tasks/<first three>/<id>`, as Dragonfly lays it out."""
+    def content_file(self, task_id: str, kind: TaskType = TaskType.STANDARD) -> Path:
+        """`content/tasks/<first three>/<id>`, as Dragonfly lays it out; a folder for each kind."""
         check_task_id(task_id)
-        return self.content / task_id[:3] / task_id
+        return self.content[kind] / task_id[:3] / task_id
 
     def prepare(self) -> None:
         """Make the folders and try them: a wrong folder is told at start, not at a piece."""
         try:
-            self.content.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-            probe = self.content / f".probe-{os.getpid()}"
-            os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, PRIVATE_MODE))
-            probe.unlink()
+            for content in self.content.values():
+                content.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+                probe = content / f".probe-{os.getpid()}"
+                os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, PRIVATE_MODE))
+                probe.unlink()
         except OSError as error:
             raise storage_error(error, self.folder, "use as data folder (storage.dir)") from error
 
     def content_files(self) -> Iterator[Path]:
         """Every file that lies where a content file would, and is named like one."""
-        for file in self.content.glob("[0-9a-f][0-9a-f][0-9a-f]/*"):
-            named = TASK_ID_PATTERN.fullmatch(file.name) is not None
-            if named and file.name.startswith(file.parent.name) and not file.is_symlink():
-                yield file
+        for content in self.content.values():
+            for file in content.glob("[0-9a-f][0-9a-f][0-9a-f]/*"):
+                named = TASK_ID_PATTERN.fullmatch(file.name) is not None
+                if named and file.name.startswith(file.parent.name) and not file.is_symlink():
+                    yield file
 
     def leftovers(self) -> Iterator[Path]:
         """Files that were being made in our folders when their maker died."""
-        yield from self.content.glob(f"[0-9a-f][0-9a-f][0-9a-f]/.*{PARTIAL}")
-        yield from self.content.glob(".probe-*")
+        for content in self.content.values():
+            yield from content.glob(f"[0-9a-f][0-9a-f][0-9a-f]/.*{PARTIAL}")
+            yield from content.glob(".probe-*")
 
     def wipe(self) -> None:
         """Remove content and index, and nothing else that somebody may keep in this folder."""

@@ -16,7 +16,7 @@ from typing import Any, Final
 from peer.runtime.storage.disk import storage_error
 from peer.runtime.storage.index import Loaded, read_rows
 
-_KEYS: Final = {"meta": "key", "task": "id", "piece": "task_id {0}, number"}
+_KEYS: Final = {"meta": "key", "task": "id", "piece": "task_id {0}, number", "upload": "task_id"}
 
 
 def set_aside(path: Path) -> Path:

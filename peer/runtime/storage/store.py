@@ -20,13 +20,20 @@ from typing import Self
 import msgspec
 import structlog
 
-from odonata.errors import DiskFullError, OdonataError
+from odonata.errors import AlreadyExistsError, DiskFullError, OdonataError, PreconditionError
 from odonata.piece import piece_count
-from odonata.wire.message import Download, Piece
+from odonata.wire.message import Download, Piece, TaskType
 from peer.runtime.storage import disk
 from peer.runtime.storage.collect import Candidate, CollectPolicy, Eviction, choose_evictions
-from peer.runtime.storage.index import DamagedIndexError, Index, Loaded, TaskRecord
+from peer.runtime.storage.index import (
+    DamagedIndexError,
+    Index,
+    Loaded,
+    TaskRecord,
+    UploadRecord,
+)
 from peer.runtime.storage.layout import FolderLock, Layout, check_task_id
+from peer.runtime.storage.local_file import LocalFile, place_file
 from peer.runtime.storage.room import Room
 from peer.runtime.storage.salvage import salvage, set_aside
 from peer.runtime.storage.task import DiskTask, lies_right, piece_is_whole
@@ -63,6 +70,7 @@ class DiskStorage:
         self._removals: set[asyncio.Task[None]] = set()
         self._doomed: set[str] = set()
         """Deleted, and to be removed when their last user leaves."""
+        self._left_uploads: tuple[UploadRecord, ...] = ()
         self._closed = False
 
     @classmethod
@@ -94,6 +102,7 @@ class DiskStorage:
             storage = cls(layout, lock, workers, index, clock, verify_after_s)
             loaded = await _read_index(layout, index, workers)
             await storage._recover(loaded)
+            storage._left_uploads = loaded.uploads
             if not loaded.same_boot:
                 await storage._stamp_boot()
         except BaseException:
@@ -147,16 +156,90 @@ class DiskStorage:
             if task is None:
                 now_s = self._clock()
                 task = self._task(
-                    TaskRecord(id=task_id, url=download.url, created_at_s=now_s, used_at_s=now_s),
+                    TaskRecord(
+                        id=task_id,
+                        url=download.url,
+                        created_at_s=now_s,
+                        used_at_s=now_s,
+                        kind=download.type,
+                    ),
                     {},
                 )
                 await task.found()
                 self._tasks[task_id] = task
                 new = True
+            _check_kind(task, download)
             self._doomed.discard(task_id)  # wanted again before its removal could happen
             task.when_unpinned(None)
             await task.begin(new=new)
             return task
+
+    async def adopt(self, task_id: str, download: Download, file: LocalFile) -> bool:
+        """Make a finished task of a file of this host, which was read; all of it or nothing.
+
+        False: it was here already, with the same bytes. Errors: AlreadyExistsError (a task of
+        another kind), PreconditionError (one with other bytes is in use; the file was changed),
+        StorageError, DiskFullError.
+        """
+        check_task_id(task_id)
+        return await to_the_end(
+            self.room.enough(file.content_length, lambda: self._adopt(task_id, download, file))
+        )
+
+    async def _adopt(self, task_id: str, download: Download, file: LocalFile) -> bool:
+        async with self._locks.hold(task_id):
+            old = self._tasks.get(task_id)
+            if old is not None:
+                _check_kind(old, download)
+                if _is_copy_of(old, file):
+                    self._doomed.discard(task_id)
+                    old.when_unpinned(None)
+                    return False
+                if old.pinned:
+                    raise PreconditionError(
+                        f"task {task_id} is in use here with other bytes: import it again in a "
+                        "moment, when nobody downloads it"
+                    )
+                await self._take_out(task_id, old)
+            await self._put_in(task_id, download, file)
+            return True
+
+    async def _put_in(self, task_id: str, download: Download, file: LocalFile) -> None:
+        """First the content, then the index: a crash between them leaves a file without a task."""
+        now_s = self._clock()
+        record = TaskRecord(
+            id=task_id,
+            url=download.url,
+            content_length=file.content_length,
+            piece_length=file.piece_length,
+            created_at_s=now_s,
+            used_at_s=now_s,
+            finished_at_s=now_s,
+            kind=download.type,
+        )
+        task = self._task(record, {piece.number: piece for piece in file.pieces})
+        await self._workers.disk(place_file, file, task.path)
+        try:
+            await self._workers.disk(disk.flush, task.path)
+            await self._index.put_whole_task(record, file.pieces)
+        except OdonataError:
+            await self._workers.disk(disk.remove, task.path)
+            raise
+        self._tasks[task_id] = task
+
+    @property
+    def left_uploads(self) -> tuple[UploadRecord, ...]:
+        """Uploads that an earlier run of the daemon began and did not see the end of."""
+        return self._left_uploads
+
+    async def begin_upload(self, upload: UploadRecord) -> None:
+        """Remember it, until `end_upload`, over the end of this process."""
+        await to_the_end(self.room.enough(_RECORD_BYTES, lambda: self._index.put_upload(upload)))
+
+    async def end_upload(self, task_id: str) -> None:
+        """The scheduler knows how it ended."""
+        self._left_uploads = tuple(one for one in self._left_uploads if one.task_id != task_id)
+        await to_the_end(self._index.remove_upload(task_id))
 
     async def delete(self, task_id: str) -> bool:
         if task_id not in self._tasks:
@@ -173,14 +256,17 @@ class DiskStorage:
                 self._doomed.add(task_id)
                 task.when_unpinned(lambda: self._delete_soon(task_id))
                 return
-            # From here on nobody can get hold of it; who makes it anew waits for the lock.
-            del self._tasks[task_id]
-            self._doomed.discard(task_id)
-            try:
-                await task.remove()
-            except OdonataError:
-                self._tasks[task_id] = task
-                raise
+            await self._take_out(task_id, task)
+
+    async def _take_out(self, task_id: str, task: DiskTask) -> None:
+        # From here on nobody can get hold of it; who makes it anew waits for the lock.
+        del self._tasks[task_id]
+        self._doomed.discard(task_id)
+        try:
+            await task.remove()
+        except OdonataError:
+            self._tasks[task_id] = task
+            raise
 
     def _delete_soon(self, task_id: str) -> None:
         """Carry out a removal that waited for the last user; its failure is logged."""
@@ -207,9 +293,9 @@ class DiskStorage:
         paths = [task.path for task in tasks]
         sizes = await self._workers.disk(lambda: [disk.freed_bytes(path) for path in paths])
         # The contents' own: the index may lie on another one, where their removal frees nothing.
-        total, used = await self._workers.disk(disk.volume_bytes, self._layout.content)
+        total, used = await self._workers.disk(disk.volume_bytes, self._layout.contents)
         chosen = choose_evictions(
-            (_candidate(task, size) for task, size in zip(tasks, sizes, strict=True)),
+            (_candidate(task, size, policy) for task, size in zip(tasks, sizes, strict=True)),
             now_s=now_s,
             policy=policy,
             volume_total_bytes=total,
@@ -237,7 +323,7 @@ class DiskStorage:
             await self._index.touch({it.task_id: it.used_at_s for it in self._tasks.values()})
 
     def _task(self, record: TaskRecord, pieces: dict[int, Piece]) -> DiskTask:
-        path = self._layout.content_file(record.id)
+        path = self._layout.content_file(record.id, record.kind)
         return DiskTask(
             record=record,
             pieces=pieces,
@@ -261,7 +347,7 @@ class DiskStorage:
     async def _recover_task(
         self, record: TaskRecord, pieces: dict[int, Piece], *, reread: bool
     ) -> None:
-        path = self._layout.content_file(record.id)
+        path = self._layout.content_file(record.id, record.kind)
         reread = reread and record.finished_at_s is None
         whole = await self._workers.disk(_surviving, path, _on_the_grid(record, pieces), reread)
         if whole is None:
@@ -319,12 +405,41 @@ async def _read_index(layout: Layout, index: Index, workers: Workers) -> Loaded:
     return loaded
 
 
-def _candidate(task: DiskTask, size_bytes: int) -> Candidate:
+def _check_kind(task: DiskTask, download: Download) -> None:
+    """Ids of different kinds are different, unless a user has chosen what they are made from."""
+    if task.kind is not download.type:
+        raise AlreadyExistsError(
+            f"task {task.task_id} is here already as a {_name_of(task.kind)} task: choose another "
+            "text for calculating the task id, or delete that task first"
+        )
+
+
+def _name_of(kind: TaskType) -> str:
+    return kind.name.lower().replace("_", " ")
+
+
+def _is_copy_of(task: DiskTask, file: LocalFile) -> bool:
+    """All of the file's pieces are held, byte for byte as far as digests tell."""
+    if not task.finished or task.content_length != file.content_length:
+        return False
+    if task.piece_length != file.piece_length:
+        return False
+    held = (task.piece(piece.number) for piece in file.pieces)
+    return all(
+        one is not None and one.digest == piece.digest
+        for one, piece in zip(held, file.pieces, strict=True)
+    )
+
+
+def _candidate(task: DiskTask, size_bytes: int, policy: CollectPolicy) -> Candidate:
     return Candidate(
         task_id=task.task_id,
         size_bytes=size_bytes,
         used_at_s=task.used_at_s,
         in_use=task.pinned or task.active,
+        expires_at_s=_expires_at_s(task, policy),
+        stays=task.persistent,
+        kind=task.kind,
     )
 
 
@@ -344,6 +459,17 @@ def _may_be_finished(record: TaskRecord, held: dict[int, Piece]) -> bool:
     if length is None or piece_length is None:
         return False
     return len(held) == piece_count(length, piece_length)
+
+
+def _expires_at_s(task: DiskTask, policy: CollectPolicy) -> float | None:
+    if task.kind is TaskType.STANDARD:
+        return None
+    default_s = (
+        policy.persistent_task_ttl_s
+        if task.kind is TaskType.PERSISTENT
+        else policy.persistent_cache_task_ttl_s
+    )
+    return task.created_at_s + (default_s if task.ttl_s is None else task.ttl_s)
 
 
 def _surviving(path: Path, pieces: dict[int, Piece], reread: bool) -> dict[int, Piece] | None:

@@ -43,7 +43,7 @@ from odonata.errors import (
     StorageError,
 )
 from odonata.piece import piece_at, piece_count
-from odonata.wire.message import Piece, TrafficType
+from odonata.wire.message import Piece, TaskType, Tenure, TrafficType
 from peer.runtime.storage import disk
 from peer.runtime.storage.export import export_file
 from peer.runtime.storage.index import Index, TaskRecord
@@ -99,6 +99,18 @@ class DiskTask:
         return self._record.url
 
     @property
+    def kind(self) -> TaskType:
+        return self._record.kind
+
+    @property
+    def persistent(self) -> bool:
+        return self._record.persistent
+
+    @property
+    def ttl_s(self) -> float | None:
+        return self._record.ttl_s
+
+    @property
     def content_length(self) -> int | None:
         return self._record.content_length
 
@@ -134,7 +146,7 @@ class DiskTask:
 
     @property
     def created_at_s(self) -> float:
-        """Unix time of the first `create`."""
+        """Unix time of the first `create`; of the upload, where a tenure was told."""
         return self._record.created_at_s
 
     @property
@@ -423,6 +435,21 @@ class DiskTask:
             self._active = True
             if self.failed:
                 await self._put(msgspec.structs.replace(self._record, failed_at_s=None))
+
+    async def keep(self, tenure: Tenure) -> None:
+        await to_the_end(self._keep(tenure))
+
+    async def _keep(self, tenure: Tenure) -> None:
+        async with self._facts_lock:
+            self._check_here()
+            record = msgspec.structs.replace(
+                self._record,
+                persistent=tenure.persistent,
+                ttl_s=tenure.ttl_s,
+                created_at_s=tenure.created_at_s,
+            )
+            if record != self._record:
+                await self._put(record)
 
     async def reset(self) -> None:
         await to_the_end(self._reset())

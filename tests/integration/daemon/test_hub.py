@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from support.content import make_content
+from support.content import cut, make_content
 from support.memory_storage import MemoryStorage
 from support.origin import Manners, Origin
 
@@ -424,6 +424,28 @@ async def test_names_of_tasks_that_are_gone_are_forgotten(hub: Hub, origin: Orig
         await until(lambda: hub.running == 0)
         await hub.storage.delete(view.task_id)  # as garbage collection does
     assert len(hub.known_as) <= 1
+
+
+async def test_a_piece_that_lands_behind_the_one_being_taken_is_told_too(
+    hub: Hub, origin: Origin
+) -> None:
+    gate = asyncio.Event()
+    url = origin.add("/blob", CONTENT, Manners(gate=gate))
+    view = await within(hub.open(Download(url=url)))
+    last, count = cut(CONTENT, 4 * MIB)[-1], len(cut(CONTENT, 4 * MIB))
+    await view.task.store(*last)
+    pieces = view.pieces()
+    told = {(await within(anext(pieces))).number}
+    while last[0].number not in told:  # it is being taken now, and all others land
+        told.add((await within(anext(pieces))).number)
+    for piece, data in cut(CONTENT, 4 * MIB):
+        await view.task.store(piece, data)
+    await view.task.finish()
+    gate.set()
+    async for piece in pieces:
+        told.add(piece.number)
+    assert told == set(range(count))
+    await view.close()
 
 
 async def test_pieces_of_two_contents_are_never_given_to_one_caller(

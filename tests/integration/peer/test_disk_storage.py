@@ -625,7 +625,7 @@ async def test_a_failed_copy_leaves_nothing(
     def no_clone(from_fd: int, to_fd: int) -> bool:
         return False
 
-    monkeypatch.setattr(copying, "_clone", no_clone)
+    monkeypatch.setattr(copying, "clone", no_clone)
     task = await keep(storage, make_content(PIECE))
     target = tmp_path / "out"
     with pytest.raises(DiskFullError, match=str(target)):

@@ -24,7 +24,7 @@ from odonata.errors import (
     UnavailableError,
 )
 from odonata.wire import vortex
-from odonata.wire.message import Piece, TrafficType
+from odonata.wire.message import Download, Piece, TaskType, TrafficType
 from peer.core.quota import TokenBucket
 from peer.core.upload import UploadQueue
 from peer.runtime.buffer import BufferPool
@@ -227,6 +227,27 @@ async def test_persistent_pieces_are_not_here(parent: MemoryStorage) -> None:
         answer = await asyncio.wait_for(reader.read(), PATIENCE_S)
         writer.close()
     assert vortex.parse_refusal(answer[6:]).code is vortex.RefusalCode.NOT_FOUND
+
+
+@pytest.mark.parametrize("kind", [TaskType.PERSISTENT, TaskType.PERSISTENT_CACHE])
+async def test_each_kind_is_asked_for_and_answered_by_its_own_tags(
+    kind: TaskType, parent: MemoryStorage, child: MemoryStorage
+) -> None:
+    content, download = make_content(SMALL), Download(type=kind, url="")
+    await fill(await parent.create(TASK, download), content, SMALL)
+    async with serving(parent) as server:
+        reader, writer = await asyncio.open_connection(HOST, server.port)
+        request = vortex.PieceRequest(task_id=TASK, number=0, tag=vortex.TAGS[kind])
+        writer.write(vortex.encode_request(request))
+        answer = await asyncio.wait_for(reader.read(), PATIENCE_S)
+        writer.close()
+        assert (vortex.encode_request(request)[1], answer[1]) == (2 * kind, 2 * kind + 1)
+        assert answer.endswith(content)
+        copy = await child.create(TASK, download)
+        await copy.learn(SMALL, SMALL, {})
+        client = PieceClient(BufferPool())
+        await client.fetch(HOST, server.port, copy, 0, parent_id="p", timeout_s=PATIENCE_S)
+        assert copy.held() == (0,)
 
 
 async def test_a_stock_child_reads_until_the_end(parent: MemoryStorage) -> None:

@@ -134,3 +134,30 @@ def test_rules_that_always_hold(
     left = now_used - sum(task.size_bytes for task in gone)
     if now_used * 100 >= 80 * base and left * 100 >= 80 * base:
         assert not stayed  # nothing more could be done
+
+
+def lasting(name: str, *, expires_in_s: float, stays: bool = False) -> Candidate:
+    return Candidate(
+        task_id=name,
+        size_bytes=10,
+        used_at_s=NOW_S - 10 * TTL_S,
+        in_use=False,
+        expires_at_s=NOW_S + expires_in_s,
+        stays=stays,
+    )
+
+
+def test_a_persistent_task_goes_by_its_upload_not_by_its_use() -> None:
+    assert choose(lasting("young", expires_in_s=1)) == []
+    assert choose(lasting("old", expires_in_s=-1)) == [("old", Reason.EXPIRED)]
+    fresh = candidate("fresh")
+    assert choose(fresh, lasting("old", expires_in_s=-1)) == [("old", Reason.EXPIRED)]
+
+
+def test_a_replica_goes_for_no_other_reason() -> None:
+    tasks = [lasting("replica", expires_in_s=1, stays=True), lasting("copy", expires_in_s=1)]
+    assert choose(*tasks, used=100) == [("copy", Reason.DISK)]
+    # Nor is it counted as room that could be made.
+    assert choose(*tasks, used=95, needed=20) == []
+    old = lasting("replica", expires_in_s=-1, stays=True)
+    assert choose(old) == [("replica", Reason.EXPIRED)]

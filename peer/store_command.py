@@ -1,0 +1,138 @@
+"""`odonata store`: files written to object storage through the swarm. Options in, no work here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from peer import persistent_command as option
+
+if TYPE_CHECKING:
+    from peer.persistent_client import StorageOptions
+
+
+@click.group()
+def store() -> None:
+    """Write files to object storage through the swarm and read them back: persistent tasks.
+
+    What was imported is kept by several hosts until its time is over, and in the object storage for
+    good. To read what others wrote there, use `odonata get`.
+    """
+
+
+@store.command("import")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--url", required=True, help="Where it goes, such as s3://BUCKET/KEY.")
+@option.REPLICAS
+@option.TTL
+@option.storage_options
+@option.timeout_option("30m")
+@option.ENDPOINT
+@option.QUIET
+@option.JSON
+def import_(
+    path: Path,
+    url: str,
+    replicas: int,
+    ttl: str,
+    storage: StorageOptions,
+    timeout: str,
+    endpoint: Path | None,
+    no_progress: bool,
+    json_form: bool,
+) -> None:
+    """Write a file of this host to object storage, and print the id of its task.
+
+    Other hosts reach the storage in their own way: credentials given here go no further than this
+    daemon.
+    """
+    from odonata.units import parse_duration_s
+    from odonata.wire.message import TaskType
+    from peer.persistent_client import ImportWish
+
+    wish = ImportWish(
+        path=path,
+        replica_count=replicas,
+        ttl_s=parse_duration_s(ttl),
+        timeout_s=parse_duration_s(timeout),
+    )
+    daemon = option.client(TaskType.PERSISTENT, endpoint)
+    with option.busy(f"importing {path.name}", quiet=no_progress):
+        task = option.run(daemon.import_stored(wish, url, storage))
+    if json_form:
+        option.tell_task(task, json_form=True)
+    else:
+        click.echo(task.id)
+
+
+@store.command()
+@click.argument("url")
+@option.OUTPUT
+@option.OVERWRITE
+@option.FORCE_HARD_LINK
+@option.DIGEST
+@option.storage_options
+@option.timeout_option("2h")
+@option.ENDPOINT
+@option.QUIET
+@option.JSON
+def export(
+    url: str,
+    output: Path,
+    overwrite: bool,
+    force_hard_link: bool,
+    digest: str | None,
+    storage: StorageOptions,
+    timeout: str,
+    endpoint: Path | None,
+    no_progress: bool,
+    json_form: bool,
+) -> None:
+    """Write what was imported under URL into a file: from other hosts, else from the storage.
+
+    URL, region and endpoint make the id of the task, so say them as the import did.
+    """
+    from odonata.units import parse_duration_s
+    from odonata.wire.message import TaskType
+    from peer.get_progress import make_progress
+    from peer.persistent_client import ExportWish, stored_task_id
+
+    wish = ExportWish(
+        output=output,
+        digest=digest,
+        overwrite=overwrite,
+        force_hard_link=force_hard_link,
+        timeout_s=parse_duration_s(timeout),
+    )
+    daemon = option.client(TaskType.PERSISTENT, endpoint)
+    with make_progress(output.name, quiet=no_progress or json_form) as progress:
+        option.run(daemon.export_stored(url, storage, wish, progress))
+    option.tell_output(output, stored_task_id(url, storage), json_form=json_form)
+
+
+@store.command()
+@click.argument("url")
+@option.storage_options
+@option.ENDPOINT
+@option.JSON
+def stat(url: str, storage: StorageOptions, endpoint: Path | None, json_form: bool) -> None:
+    """Show what the scheduler knows of what was imported under URL."""
+    from odonata.wire.message import TaskType
+    from peer.persistent_client import stored_task_id
+
+    daemon = option.client(TaskType.PERSISTENT, endpoint)
+    task = option.run(daemon.stat(stored_task_id(url, storage)))
+    option.tell_task(task, json_form=json_form)
+
+
+@store.command()
+@option.ENDPOINT
+@option.JSON
+def ls(endpoint: Path | None, json_form: bool) -> None:
+    """List the persistent tasks on this host, whole or in part."""
+    from odonata.wire.message import TaskType
+
+    daemon = option.client(TaskType.PERSISTENT, endpoint)
+    option.tell_copies(option.run(daemon.list_local()), json_form=json_form)
