@@ -101,7 +101,7 @@ def export(
     """
     from odonata.units import parse_duration_s
     from odonata.wire.message import TaskType
-    from peer.get_progress import make_progress
+    from peer.get_progress import make_display
     from peer.persistent_client import ExportWish
 
     wish = ExportWish(
@@ -112,8 +112,8 @@ def export(
         timeout_s=parse_duration_s(timeout),
     )
     daemon = option.client(TaskType.PERSISTENT_CACHE, endpoint)
-    with make_progress(output.name, quiet=no_progress or json_form) as progress:
-        option.run(daemon.export_cache(task_id, wish, progress))
+    with make_display(output.name, quiet=no_progress or json_form) as display:
+        option.run(daemon.export_cache(task_id, wish, display))
     option.tell_output(output, task_id, json_form=json_form)
 
 

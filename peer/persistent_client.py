@@ -15,6 +15,7 @@ import grpc.aio
 from dragonfly_api import common_pb2
 
 from odonata import ids
+from odonata.client.tally import Tally
 from odonata.grpc_client import REQUEST_TIMEOUT_S, open_channel
 from odonata.grpc_stub import download_stub, upload_stub
 from odonata.wire.dragonfly import PieceArrived, TaskStarted, duration_to_wire
@@ -29,7 +30,7 @@ from odonata.wire.dragonfly.persistent import (
 )
 from odonata.wire.message import TaskType, Value
 from peer.daemon_socket import check_endpoint, explained
-from peer.get_progress import Progress
+from peer.get_progress import Display
 
 _Call: TypeAlias = Callable[[Any], Any]  # grpc's stubs ship without types
 
@@ -109,18 +110,18 @@ class DaemonClient:
         async with self._stub() as stub:
             return facts_from_wire(await self._rpc(stub, "Upload{}Task")(request))
 
-    async def export_cache(self, task_id: str, wish: ExportWish, progress: Progress) -> None:
+    async def export_cache(self, task_id: str, wish: ExportWish, display: Display) -> None:
         """Have the content of a persistent cache task written to a file."""
-        await self._export({"task_id": task_id}, wish, progress)
+        await self._export({"task_id": task_id}, wish, display)
 
     async def export_stored(
-        self, url: str, storage: StorageOptions, wish: ExportWish, progress: Progress
+        self, url: str, storage: StorageOptions, wish: ExportWish, display: Display
     ) -> None:
         """Have the content of a persistent task written to a file."""
         fields = {"url": url, "object_storage": storage.to_wire()}
-        await self._export(fields, wish, progress)
+        await self._export(fields, wish, display)
 
-    async def _export(self, fields: dict[str, Any], wish: ExportWish, progress: Progress) -> None:
+    async def _export(self, fields: dict[str, Any], wish: ExportWish, display: Display) -> None:
         request = dfdaemon_message(
             self._kind,
             "Download{}TaskRequest",
@@ -133,14 +134,16 @@ class DaemonClient:
             request.digest = wish.digest
         if wish.timeout_s is not None:
             request.timeout.CopyFrom(duration_to_wire(wish.timeout_s))
+        tally = Tally()
         async with self._stub() as stub:
             async for response in self._rpc(stub, "Download{}Task")(request):
                 step = persistent_step_from_wire(self._kind, response)
                 if isinstance(step, PieceArrived):
-                    progress.arrived(step.piece)
+                    tally.add(step.piece)
                 else:
-                    progress.started(TaskStarted(content_length=step))
-        progress.done(wish.output.absolute())
+                    tally.start(TaskStarted(content_length=step))
+                display.told(tally.progress)
+        display.done(str(wish.output.absolute()))
 
     async def stat(self, task_id: str) -> PersistentFacts:
         """What the task's scheduler knows."""

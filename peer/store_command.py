@@ -96,7 +96,7 @@ def export(
     """
     from odonata.units import parse_duration_s
     from odonata.wire.message import TaskType
-    from peer.get_progress import make_progress
+    from peer.get_progress import make_display
     from peer.persistent_client import ExportWish, stored_task_id
 
     wish = ExportWish(
@@ -107,8 +107,8 @@ def export(
         timeout_s=parse_duration_s(timeout),
     )
     daemon = option.client(TaskType.PERSISTENT, endpoint)
-    with make_progress(output.name, quiet=no_progress or json_form) as progress:
-        option.run(daemon.export_stored(url, storage, wish, progress))
+    with make_display(output.name, quiet=no_progress or json_form) as display:
+        option.run(daemon.export_stored(url, storage, wish, display))
     option.tell_output(output, stored_task_id(url, storage), json_form=json_form)
 
 

@@ -32,7 +32,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # runnable as it lies there
 
-from bench.data_path import MIB, say  # noqa: E402  # after the path
+from bench.yardstick import MIB, say  # noqa: E402  # after the path
 from support.daemon import command, daemon_arguments, environment, get, process  # noqa: E402
 
 MBIT = 125_000.0

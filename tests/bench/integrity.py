@@ -31,7 +31,8 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import uvloop  # noqa: E402  # after the path
-from bench.data_path import GB, IN_FLIGHT, MIB, PATIENCE_S, TASK, cpu_s, parent, say  # noqa: E402
+from bench.raw_parent import TASK, parent  # noqa: E402
+from bench.yardstick import GB, MIB, PATIENCE_S, own_cpu_s, say  # noqa: E402
 
 from odonata.digest import crc32, strong_digest  # noqa: E402
 from odonata.piece import piece_at, piece_count, piece_length_for  # noqa: E402
@@ -86,7 +87,7 @@ async def fetch(mode: str, folder: Path, port: int, content_file: Path) -> None:
             task.expect(digests)
         check = WholeCheck(task, (whole,)) if mode == "whole" else None
         target: Any = _FromSource(task) if mode == "source" else task
-        before, began_s = cpu_s(), time.perf_counter()
+        before, began_s = own_cpu_s(), time.perf_counter()
         numbers = iter(range(piece_count(length, piece_length)))
 
         async def work() -> None:
@@ -105,7 +106,7 @@ async def fetch(mode: str, folder: Path, port: int, content_file: Path) -> None:
                 following.cancel()
                 await check.finish()
         wall_s = time.perf_counter() - began_s
-        say({"cpu_s": cpu_s() - before, "wall_s": wall_s, "tail_s": wall_s - fetched_s})
+        say({"cpu_s": own_cpu_s() - before, "wall_s": wall_s, "tail_s": wall_s - fetched_s})
 
 
 def take(mode: str, folder: Path, port: int, content_file: Path) -> dict[str, float]:

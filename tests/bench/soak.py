@@ -26,7 +26,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # runnable as it lies there
 
-from bench.data_path import MIB, NGINX_IP, nginx, say  # noqa: E402  # after the path
+from bench.yardstick import MIB, nginx, say  # noqa: E402  # after the path
 from support.content import make_content  # noqa: E402
 from support.daemon import Process, daemon_arguments, process  # noqa: E402
 from support.origin import Origin  # noqa: E402
@@ -123,8 +123,8 @@ async def peak(folder: Path, tasks: int, size_mib: int) -> dict[str, Any]:
         for number in range(size_mib):
             file.write(make_content(MIB, number))
     facts: dict[str, Any] = {"tasks": tasks, "size_mib": size_mib}
-    with nginx(folder, root, "sendfile on;") as (port, _):
-        urls = [f"http://{NGINX_IP}:{port}/content?task={number}" for number in range(tasks)]
+    with nginx(folder, root, tuning="sendfile on;") as origin:
+        urls = [f"{origin.base_url}/content?task={number}" for number in range(tasks)]
         async with swarm(folder) as (seed, peer):
             facts["idle_mb"] = memory_mb(peer.pid, "VmRSS")
             for name, one in (("from_source", seed), ("from_peer", peer)):

@@ -6,17 +6,19 @@ it is a third slower here), one worker, contents on tmpfs. No benchmark of its o
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import resource
 import shutil
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 MIB: Final = 1024 * 1024
 GB: Final = 1e9
@@ -105,6 +107,12 @@ def make_file(path: Path, size_mib: int) -> None:
     with path.open("wb") as file:
         for seed in range(size_mib):
             file.write(random.Random(seed).randbytes(MIB))
+
+
+def say(facts: Mapping[str, Any]) -> None:
+    """A line of JSON."""
+    sys.stdout.write(json.dumps(facts) + "\n")
+    sys.stdout.flush()
 
 
 def own_cpu_s() -> float:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from odonata.errors import OdonataError, SourceError
-from peer.runtime.port import SourceOptions
+from peer.runtime.port import NO_OPTIONS, KnownContent, SourceEntry, SourceOptions
 
 
 class _Body:
@@ -66,6 +66,18 @@ class MemoryObjectStore:
         content = self.objects[url]
         self.reads[url] += (len(content) if end is None else end) - offset
         return _Body(content, offset, end)
+
+    async def list(
+        self, url: str, header: Mapping[str, str], options: SourceOptions = NO_OPTIONS
+    ) -> tuple[SourceEntry, ...]:
+        found = sorted(name for name in self.objects if name.startswith(url))
+        return tuple(SourceEntry(url=one, content_length=len(self.objects[one])) for one in found)
+
+    async def compare(
+        self, url: str, header: Mapping[str, str], known: KnownContent, options: SourceOptions
+    ) -> str | None:
+        length = len(self.objects.get(url, b""))
+        return None if known.content_length == length else f"it has {length} bytes"
 
     async def put(self, url: str, path: Path, options: SourceOptions) -> None:
         if self.gate is not None:

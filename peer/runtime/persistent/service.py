@@ -86,17 +86,16 @@ class _Kind:
         task_id = require_id("task_id", request.task_id)
         facts = reporter.facts
         wanted = frozenset(request.interested_piece_numbers)
-        async for piece in self._tasks.hub.offers(task_id, wanted):
-            yield persistent_held_to_wire(
-                self._kind,
-                HeldPiece(
+        async for pieces in self._tasks.hub.offers(task_id, wanted):
+            for piece in pieces:
+                held = HeldPiece(
                     number=piece.number,
                     offset=piece.offset,
                     length=piece.length,
                     ip=facts.ip,
                     tcp_port=facts.tcp_port,
-                ),
-            )
+                )
+                yield persistent_held_to_wire(self._kind, held)
 
 
 class PersistentDownloadService:

@@ -440,7 +440,7 @@ class DiskTask:
         await to_the_end(self._keep(tenure))
 
     async def _keep(self, tenure: Tenure) -> None:
-        async with self._facts_lock:
+        async with self._facts_lock():
             self._check_here()
             record = msgspec.structs.replace(
                 self._record,
