@@ -38,7 +38,6 @@ from odonata.wire.message import (
     PieceFinished,
     Reschedule,
     SchedulerAnswer,
-    TaskType,
     TrafficType,
 )
 from peer.core.beside import Beside
@@ -59,10 +58,13 @@ from peer.core.event import (
     Cancelled,
     DownloadEvent,
     FailureReason,
+    OtherEvent,
     ParentConnected,
     ParentEnded,
+    ParentEvent,
     ParentHolds,
     ParentLoad,
+    ParentNews,
     PieceChecked,
     PieceNotFetched,
     PieceProgress,
@@ -72,6 +74,7 @@ from peer.core.event import (
     SchedulerFound,
     SchedulerLost,
     SourceEnded,
+    SourceEvent,
     SourceFailed,
     SourceOpened,
     SourcePieceStored,
@@ -86,36 +89,18 @@ from peer.core.lifecycle import Lifecycle, State, Step
 from peer.core.limits import DownloadLimits
 from peer.core.parents import ParentState
 from peer.core.proof import Proof
-from peer.core.registration import held_reports, introduction, why_not_register
+from peer.core.registration import (
+    held_reports,
+    introduction,
+    no_source_error,
+    why_not_register,
+)
 from peer.core.search import Search
-from peer.core.selection import Reader
 from peer.core.source_plan import SourcePlan
 from peer.core.source_share import SharedSource
 
 if TYPE_CHECKING:
     from random import Random
-
-_ParentEvent = (
-    ParentConnected
-    | ParentHolds
-    | ParentEnded
-    | ParentLoad
-    | PieceStored
-    | PieceNotFetched
-    | PieceProgress
-)
-_SourceEvent = SourceOpened | SourcePieceStored | SourceEnded | SourceFailed
-_OtherEvent = (
-    Begun
-    | Wanted
-    | ReaderWaiting
-    | SchedulerAnswered
-    | SchedulerLost
-    | SchedulerFound
-    | StorageFailed
-    | Cancelled
-    | Ticked
-)
 
 _SWARM = frozenset({State.SWARMING, State.RESCHEDULING, State.ALONE})
 _AT_WORK = _SWARM | {State.SOURCING}
@@ -212,9 +197,9 @@ class DownloadCore:
         self._life.note(now, summary(event))
         if isinstance(event, PieceChecked | WholeChecked):
             self._on_checked(event, now, out)
-        elif isinstance(event, _ParentEvent):
+        elif isinstance(event, ParentEvent):
             self._on_parent_event(event, now, out)
-        elif isinstance(event, _SourceEvent):
+        elif isinstance(event, SourceEvent):
             self._on_source_event(event, now, out)
         else:
             self._on_other_event(event, now, out)
@@ -258,7 +243,7 @@ class DownloadCore:
             self._begin_without_scheduler(event.lost_s, now, out)
         elif self._content.content_length is None and (triggered or self._needs_size):
             self._life.take(Step.SIZE, now)
-            self._source.open_share(self._told_size, now, out)
+            self._source.open_share(self._source.told_size(self._download), now, out)
         else:
             self._ask_scheduler(now, out)
 
@@ -317,14 +302,14 @@ class DownloadCore:
 
     # --- readers, storage, the scheduler --------------------------------------------------------
 
-    def _on_other_event(self, event: _OtherEvent, now: float, out: list[DownloadEffect]) -> None:
+    def _on_other_event(self, event: OtherEvent, now: float, out: list[DownloadEffect]) -> None:
         match event:
             case Begun():
                 self._begin(event, now, out)
             case Wanted():
                 self._on_wanted(event)
             case ReaderWaiting():
-                self._on_reader(event.number, now)
+                self._fetching.reader_at(event.number, now)
             case SchedulerAnswered():
                 self._on_answer(event.answer, now, out)
             case SchedulerLost():
@@ -349,13 +334,6 @@ class DownloadCore:
     def _on_wanted(self, event: Wanted) -> None:
         self._content.want(event.range)
         self._may_use_source = self._may_use_source or not event.disable_back_to_source
-
-    def _on_reader(self, number: int | None, now: float) -> None:
-        reader = self._fetching.reader
-        if number is None:
-            self._fetching.reader = None
-        elif reader is None or reader.number != number:
-            self._fetching.reader = Reader(number, now)
 
     def _on_answer(self, answer: SchedulerAnswer, now: float, out: list[DownloadEffect]) -> None:
         """What was asked for, or what the scheduler says of its own. See `lifecycle`."""
@@ -471,23 +449,24 @@ class DownloadCore:
 
     # --- parents --------------------------------------------------------------------------------
 
-    def _on_parent_event(self, event: _ParentEvent, now: float, out: list[DownloadEffect]) -> None:
+    def _on_parent_event(self, event: ParentEvent, now: float, out: list[DownloadEffect]) -> None:
         if not isinstance(event, ParentEnded | PieceNotFetched):
             self._beside.hear(event, now)
         if isinstance(event, PieceStored):
             self._on_piece_stored(event, now, out)
-            return
-        if isinstance(event, PieceNotFetched):
+        elif isinstance(event, PieceNotFetched):
             if event.reason is FailureReason.LISTED_DIGEST:
                 self._proof.doubt()
             self._fetching.on_not_fetched(event, now, out)
-            return
-        if isinstance(event, PieceProgress):
+        elif isinstance(event, PieceProgress):
             self._fetching.on_progress(event, now)
-            return
-        state = self._fetching.parents.get(event.peer_id)
-        if state is None:
-            return  # dropped meanwhile
+        elif (state := self._fetching.parents.get(event.peer_id)) is not None:
+            self._on_news_of(state, event, now, out)
+
+    def _on_news_of(
+        self, state: ParentState, event: ParentNews, now: float, out: list[DownloadEffect]
+    ) -> None:
+        """What a parent says of itself that was not dropped meanwhile."""
         match event:
             case ParentConnected():
                 self._on_parent_connected(event, now, out)
@@ -557,7 +536,7 @@ class DownloadCore:
 
     # --- the source -----------------------------------------------------------------------------
 
-    def _on_source_event(self, event: _SourceEvent, now: float, out: list[DownloadEffect]) -> None:
+    def _on_source_event(self, event: SourceEvent, now: float, out: list[DownloadEffect]) -> None:
         match event:
             case SourceOpened():
                 self._on_source_opened(event, now, out)
@@ -585,23 +564,18 @@ class DownloadCore:
         if why is not None:
             self._contradicted(why, out)
             return
-        told = self._told_size if event.content_length is None else event.content_length
-        self._learn(told, None, event.response_header, out)
+        told, is_sizing = self._source.told_size(self._download), self.state is State.SIZING
+        length = told if event.content_length is None else event.content_length
+        self._learn(length, None, event.response_header, out)
         self._source.on_opened(ranges=event.ranges, now=now, out=out)
-        if self._told_size is not None and not event.ranges and self.state is State.SIZING:
+        if told is not None and not event.ranges and is_sizing:
             self._source.close(out)  # it begins with what the first seed brings
-        if self.state is State.SIZING:
+        if is_sizing:
             self._ask_scheduler(now, out)
-
-    @property
-    def _told_size(self) -> int | None:
-        """What whoever triggered this seed has heard from the first one that shares the source."""
-        shared = self._source.shared
-        return self._download.actual_content_length if shared is not None and shared.index else None
 
     def _is_told_wrong(self, event: SourceOpened) -> bool:
         """The source has something else than what this seed was told: it goes by the source."""
-        told, length = self._told_size, event.content_length
+        told, length = self._source.told_size(self._download), event.content_length
         return told is not None and length is not None and length != told
 
     def _on_source_piece(
@@ -645,17 +619,8 @@ class DownloadCore:
     def _go_to_source(self, why: str, now: float, out: list[DownloadEffect]) -> None:
         """The source brings what no parent brings, unless the download may not ask it."""
         if not self._may_use_source:
-            has_none = self._download.type is TaskType.PERSISTENT_CACHE
-            self._give_up(
-                UnavailableError(
-                    f"pieces are missing and no peer brings them ({why}); "
-                    + ("there is no source" if has_none else "the source was not asked because ")
-                    + ("" if has_none else "disable_back_to_source is set")
-                ),
-                Failed(description=f"{why}; back to source is disabled"),
-                now,
-                out,
-            )
+            last_word = Failed(description=f"{why}; back to source is disabled")
+            self._give_up(no_source_error(self._download, why), last_word, now, out)
             return
         self._life.take(Step.GO_TO_SOURCE, now)
         self._beside.end()
@@ -685,7 +650,7 @@ class DownloadCore:
         if self._source.error is not None:
             self._give_up(self._source.error, Failed(), now, out)
         elif self._source.retry_due is not None and now >= self._source.retry_due:
-            self._source.open_share(self._told_size, now, out)
+            self._source.open_share(self._source.told_size(self._download), now, out)
 
     def _steer_swarm(self, now: float, out: list[DownloadEffect]) -> None:
         if self._may_finish:
@@ -757,7 +722,7 @@ class DownloadCore:
         )
         self._fetching.leave_to_source(now, out)
         self._fetching.fill(now, out)
-        if self._source.error is not None and not self._parents_suffice():
+        if self._source.error is not None and not self._fetching.suffices():
             self._source_is_dead(self._source.error, now, out)
 
     @property
@@ -769,13 +734,6 @@ class DownloadCore:
     def _idle(self) -> bool:
         """Nothing is on its way, neither from parents nor from the source they are waited for."""
         return not self._fetching.flights and (self._beside.on or not self._source.busy)
-
-    def _parents_suffice(self) -> bool:
-        missing = self._content.missing()
-        if missing is None:
-            return False
-        offered = self._fetching.offered()
-        return all(number in offered for number in missing)
 
     def _source_is_dead(self, error: OdonataError, now: float, out: list[DownloadEffect]) -> None:
         answer = self._source.answer

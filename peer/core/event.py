@@ -215,30 +215,21 @@ class Ticked(Value, frozen=True, kw_only=True, tag=True):
     """Time passed: the answer to a WakeAt effect."""
 
 
-DownloadEvent = (
+ParentNews = ParentConnected | ParentHolds | ParentEnded | ParentLoad
+ParentEvent = ParentNews | PieceStored | PieceNotFetched | PieceProgress
+SourceEvent = SourceOpened | SourcePieceStored | SourceEnded | SourceFailed
+OtherEvent = (
     Begun
     | Wanted
     | ReaderWaiting
     | SchedulerAnswered
     | SchedulerLost
     | SchedulerFound
-    | ParentConnected
-    | ParentHolds
-    | ParentEnded
-    | ParentLoad
-    | PieceStored
-    | PieceNotFetched
-    | PieceProgress
-    | PieceChecked
-    | WholeChecked
-    | SourceOpened
-    | SourcePieceStored
-    | SourceEnded
-    | SourceFailed
     | StorageFailed
     | Cancelled
     | Ticked
 )
+DownloadEvent = ParentEvent | SourceEvent | OtherEvent | PieceChecked | WholeChecked
 
 
 def summary(event: DownloadEvent) -> str:

@@ -128,6 +128,13 @@ class Fetching:
                 admitted.decision = decision
             out.append(ConnectParent(parent=parent, interested=interested))
 
+    def reader_at(self, number: int | None, now: float) -> None:
+        """Somebody waits for this piece; None: nobody does."""
+        if number is None:
+            self.reader = None
+        elif self.reader is None or self.reader.number != number:
+            self.reader = Reader(number, now)
+
     def let_go(self, named: tuple[Parent, ...]) -> None:
         """Whom an answer does not name any more brings what is on its way, and goes (`fill`)."""
         stays = frozenset(parent.peer_id for parent in named)
@@ -391,6 +398,12 @@ class Fetching:
             )
             or any(not self._at_source(n) for n in self.promised(now))
         )
+
+    def suffices(self) -> bool:
+        """The parents offer all that is missing."""
+        missing = self._content.missing()
+        offered = self.offered()
+        return missing is not None and all(number in offered for number in missing)
 
     def silent(self, now: float) -> tuple[str, ...]:
         """Parents that have not been heard of for as long as a stall takes."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from odonata.wire.message import Download, Piece, PieceFinished, TrafficType
+from odonata.errors import UnavailableError
+from odonata.wire.message import Download, Piece, PieceFinished, TaskType, TrafficType
 from peer.core.content import Content
 
 
@@ -63,3 +64,11 @@ def why_not_register(
         download.need_back_to_source or download.always_schedule or download.disable_back_to_source
     )
     return "the content is small" if length <= small_bytes and not asks_anyway else ""
+
+
+def no_source_error(download: Download, why: str) -> UnavailableError:
+    """No parent brings the rest, and the source may not be asked, or there is none."""
+    reason = "the source was not asked because disable_back_to_source is set"
+    if download.type is TaskType.PERSISTENT_CACHE:
+        reason = "there is no source"
+    return UnavailableError(f"pieces are missing and no peer brings them ({why}); {reason}")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from odonata.errors import SourceError
 from odonata.piece import piece_count, piece_length_for
-from odonata.wire.message import SourceAnswer
+from odonata.wire.message import Download, SourceAnswer
 from peer.core.content import Content
 from peer.core.effect import DownloadEffect, FetchSource, OpenSource, StopSource
 from peer.core.event import SourceFailed
@@ -268,6 +268,11 @@ class SourcePlan:
     def busy(self) -> bool:
         """A request is going on, or will after a pause."""
         return bool(self._firsts()) or self._retry_at is not None
+
+    def told_size(self, download: Download) -> int | None:
+        """What whoever triggered this seed has heard from the first one that shares the source."""
+        is_later = self.shared is not None and bool(self.shared.index)
+        return download.actual_content_length if is_later else None
 
     def covers(self, number: int) -> bool:
         """The source is bringing this piece."""

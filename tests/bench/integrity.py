@@ -42,6 +42,7 @@ from peer.runtime.piece_client import PieceClient  # noqa: E402
 from peer.runtime.storage.store import DiskStorage  # noqa: E402
 from peer.runtime.whole_digest import WholeCheck  # noqa: E402
 
+IN_FLIGHT: Final = 8
 MODES: Final = ("crc", "list", "whole", "source")
 
 

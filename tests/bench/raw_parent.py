@@ -1,4 +1,4 @@
-"""A parent that holds one content, and nothing else of a daemon: what a child's own cost is seen by.
+"""A parent that holds one content, and nothing else of a daemon: to see a child's own cost by.
 
     python tests/bench/raw_parent.py FOLDER CONTENT-FILE     # says its port; ends with its stdin
 
