@@ -172,7 +172,6 @@ _NO_POLL = "a peer without parents waits and is woken, it is not tried again and
 _NO_EXTRAS = "the manager of this release does not have it"
 _NO_PLUGINS = "there are no plug-ins of this kind"
 _NO_RATE_LIMIT = "requests are not counted in this release; see the bandwidth limits"
-_NO_PERSISTENT = "persistent tasks are not in this release"
 _FIXED_FOLDER = "everything lies below storage.dir"
 _HEALTH = "health is answered by grpc.health.v1 on the gRPC ports"
 _NO_IPV6 = "name an IPv6 address where you want one"
@@ -285,8 +284,8 @@ DAEMON = Dialect(
         *_ignored(_OWN_TUNING, "backend.maxRetries", "backend.enableCacheTemporaryRedirect"),
         *_ignored(_OWN_TUNING, "backend.cacheTemporaryRedirectTTL", "backend.enableHickoryDNS"),
         *_ignored(_OWN_TUNING, "proxy.readBufferSize", "gc.policy.pageCacheIdleTimeout"),
-        *_ignored(_NO_PERSISTENT, "backend.putConcurrentChunkCount", "backend.putChunkSize"),
-        *_ignored(_NO_PERSISTENT, "backend.putTimeout"),
+        *_ignored(_OWN_TUNING, "backend.putConcurrentChunkCount", "backend.putChunkSize"),
+        *_ignored(_OWN_TUNING, "backend.putTimeout"),
         *_ignored("see backend.caCert", "proxy.registryMirror.cert"),
         *_ignored("prefetching obeys download.bandwidthLimit", "proxy.prefetchBandwidthLimit"),
         *_ignored(_TUNNEL, "proxy.server.caCert", "proxy.server.caKey", "proxy.interceptHosts.*"),

@@ -14,14 +14,21 @@ import asyncio
 import time
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import structlog
 
 from odonata import ids
-from odonata.errors import CallerError, OdonataError, UnavailableError
+from odonata.errors import (
+    AlreadyExistsError,
+    CallerError,
+    OdonataError,
+    PreconditionError,
+    UnavailableError,
+)
 from odonata.piece import piece_count
 from odonata.wire.dragonfly.persistent import (
     MIN_TTL_S,
@@ -49,6 +56,8 @@ class Adopter(Protocol):
     """A storage that takes files in, and remembers what was begun. See `DiskStorage`."""
 
     async def adopt(self, task_id: str, download: Download, file: LocalFile) -> bool: ...
+    @property
+    def left_uploads(self) -> tuple[UploadRecord, ...]: ...
     async def begin_upload(self, upload: UploadRecord) -> None: ...
     async def end_upload(self, task_id: str) -> None: ...
 
@@ -90,6 +99,7 @@ class Importer:
         self._facts = facts
         self._store = store
         self._turns = asyncio.Semaphore(MAX_IMPORTS)
+        self._under_way: set[str] = set()
 
     async def run(self, wish: Import) -> PersistentTaskMessage:
         """Import; returns the task as the scheduler knows it.
@@ -127,15 +137,15 @@ class Importer:
             tag=facts.tag,
             application=facts.application,
         )
-        await self._begin(upload)
-        stored.pin()
-        try:
-            await self._finish(upload, stored)
-        except OdonataError as error:
-            await to_the_end(_Undo(self._tasks, self._adopter, upload).run(error.detail))
-            raise
-        finally:
-            stored.unpin()
+        async with self._announced(upload):
+            stored.pin()
+            try:
+                await self._finish(upload, stored)
+            except OdonataError as error:
+                await to_the_end(_Undo(self._tasks, self._adopter, upload).run(error.detail))
+                raise
+            finally:
+                stored.unpin()
 
     async def _run(self, wish: Import) -> PersistentTaskMessage:
         if self._tasks.kind is TaskType.PERSISTENT and self._store is None:
@@ -159,26 +169,49 @@ class Importer:
             storage=wish.storage,
         )
         undo = _Undo(self._tasks, self._adopter, upload)
-        await self._begin(upload)
-        try:
-            return await self._upload(wish, upload, file, undo)
-        except asyncio.CancelledError:
-            await to_the_end(undo.run("the import was cancelled"))
-            raise
-        except OdonataError as error:
-            await to_the_end(undo.run(error.detail))
-            raise
+        async with self._announced(upload):
+            try:
+                return await self._upload(wish, upload, file, undo)
+            except asyncio.CancelledError:
+                await to_the_end(undo.run("the import was cancelled"))
+                raise
+            except OdonataError as error:
+                await to_the_end(undo.run(error.detail))
+                raise
 
-    async def _begin(self, upload: Upload) -> None:
-        """Remember it first: who dies in between is remembered, and the scheduler told."""
-        record = UploadRecord(task_id=upload.task_id, kind=self._tasks.kind, peer_id=upload.peer_id)
-        await self._adopter.begin_upload(record)
+    @asynccontextmanager
+    async def _announced(self, upload: Upload) -> AsyncGenerator[None]:
+        """The scheduler knows that it began, and nobody else here imports the same meanwhile.
+
+        It is remembered first: who dies in between is remembered, and the scheduler told.
+        """
+        task_id = upload.task_id
+        self._check_free(task_id)
+        self._under_way.add(task_id)
         try:
-            await self._tasks.calls.upload_started(upload)
-        except OdonataError:
-            await self._adopter.end_upload(upload.task_id)
-            raise
-        _log.info("import_started", task_id=upload.task_id, content_length=upload.content_length)
+            record = UploadRecord(task_id=task_id, kind=self._tasks.kind, peer_id=upload.peer_id)
+            await self._adopter.begin_upload(record)
+            try:
+                await self._tasks.calls.upload_started(upload)
+            except OdonataError:
+                await self._adopter.end_upload(task_id)
+                raise
+            except asyncio.CancelledError:  # it may have heard of it
+                await to_the_end(_Undo(self._tasks, self._adopter, upload).run("cancelled"))
+                raise
+            _log.info("import_started", task_id=task_id, content_length=upload.content_length)
+            yield
+        finally:
+            self._under_way.discard(task_id)
+
+    def _check_free(self, task_id: str) -> None:
+        if task_id in self._under_way:
+            raise AlreadyExistsError(f"task {task_id} is being imported on this host: let it end")
+        if any(one.task_id == task_id for one in self._adopter.left_uploads):
+            raise PreconditionError(
+                f"an import of task {task_id} was cut off by the end of the daemon, and its "
+                "scheduler has yet to hear that: import it again in a moment"
+            )
 
     async def _upload(
         self, wish: Import, upload: Upload, file: LocalFile, undo: _Undo

@@ -143,6 +143,24 @@ async def test_the_same_content_is_imported_once(redis: RedisServer, tmp_path: P
         assert other.id != task.id
 
 
+async def test_of_many_imports_of_one_file_at_once_one_is_made(
+    redis: RedisServer, tmp_path: Path
+) -> None:
+    path = make_file(tmp_path, 20 * MIB)
+    async with PersistentSwarm(tmp_path, redis.address) as swarm:
+        one, two = await swarm.daemons(2)
+        many = [client(host).import_cache(wish(path, replica_count=1)) for host in (one, two) * 4]
+        results = await asyncio.gather(*many, return_exceptions=True)
+        errors = [result for result in results if isinstance(result, BaseException)]
+        assert len(errors) == 7
+        assert all(isinstance(error, AlreadyExistsError) for error in errors), errors
+        task_id = ids.persistent_cache_task_id(path.read_bytes())
+        assert (await client(one).stat(task_id)).state == "Succeeded"
+        for number, host in enumerate((one, two)):
+            output = await export_cache(host, task_id, tmp_path / f"out{number}")
+            assert sha256(output) == sha256(path)
+
+
 async def test_a_removed_task_can_be_imported_again(redis: RedisServer, tmp_path: Path) -> None:
     path = make_file(tmp_path)
     async with PersistentSwarm(tmp_path, redis.address) as swarm:
