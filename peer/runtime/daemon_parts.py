@@ -97,6 +97,7 @@ def fsspec_place(settings: BackendSettings) -> FsspecPlace:
         file_roots=settings.file_roots,
         credential_roots=settings.credential_roots,
         proxy=outgoing_proxy(settings),
+        insecure=settings.insecure_skip_verify,
         ca_file=settings.ca_cert,
     )
 

@@ -157,9 +157,11 @@ class Run:
     # --- from outside ---
 
     def join(self, download: Download) -> None:
-        """Another reader: its range is wanted too, and its request headers are the freshest."""
+        """Another reader: its range is wanted too, and its headers and credentials are fresher."""
         self._download = msgspec.structs.replace(
-            self._download, request_header=download.request_header
+            self._download,
+            request_header=download.request_header,
+            extra=download.extra or self._download.extra,
         )
         if None not in self._wanted and download.range not in self._wanted:
             self._wanted.append(download.range)

@@ -9,13 +9,12 @@ fsspec's own loop (a thread of its own) runs what is asynchronous there, a few t
 either way the daemon's loop never waits. A cancelled stream stops at once; a blocking call that
 nobody waits for ends by its library's timeout, in its thread.
 
-Texts of the libraries' exceptions are never shown: they quote URLs, headers and answers.
+Errors are `source_error`'s.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -24,11 +23,10 @@ from pathlib import Path
 from typing import Any, Final, Self, cast
 from urllib.parse import quote
 
-import structlog
-
-from odonata.errors import CallerError, OdonataError, SourceError, StorageError
+from odonata.errors import CallerError, SourceError, StorageError
 from odonata.url import Url, parse_url
 from peer.runtime.port import NO_OPTIONS, KnownContent, SourceEntry, SourceOptions
+from peer.runtime.source_error import guarded
 from peer.runtime.source_scheme import SCHEMES, FsspecPlace, Info, Scheme, validators
 
 CHUNK_BYTES: Final = 4 * 1024 * 1024
@@ -48,8 +46,6 @@ ENTRIES_MAX: Final = 10_000
 """Files and folders in one listing: as many files as a preheat takes."""
 FOLDERS_MAX: Final = 1000
 """Folders that are looked into for one listing; each is a request."""
-
-_log = structlog.get_logger("source")
 
 
 class FsspecSource:
@@ -160,7 +156,7 @@ class FsspecSource:
         shown = _shown(parsed)
         if fs is None:
             make = partial(scheme.make, parsed, options, self._place)
-            fs = await _guarded(shown, self.in_thread(make), CALL_TIMEOUT_S)
+            fs = await guarded(shown, self.in_thread(make), CALL_TIMEOUT_S)
         if scheme.kept:
             self._kept[key] = fs
             while len(self._kept) > FILESYSTEMS_MAX:
@@ -201,7 +197,7 @@ class _Target:
         own = self.scheme.info
         if own is not None:
             look = partial(own, self.fs, self.path)
-            found = await _guarded(self.shown, self._source.in_thread(look), CALL_TIMEOUT_S)
+            found = await guarded(self.shown, self._source.in_thread(look), CALL_TIMEOUT_S)
         else:
             found = await self.call("info", self.path)
         return cast("Info", found)
@@ -213,7 +209,7 @@ class _Target:
             data: bytes = await self.call("cat_file", self.path, start=start, end=end)
             return data
         work = self._source.in_thread(partial(own, self.fs, self.path, start, end))
-        own_data: bytes = await _guarded(self.shown, work, CALL_TIMEOUT_S)
+        own_data: bytes = await guarded(self.shown, work, CALL_TIMEOUT_S)
         return own_data
 
     async def call(
@@ -221,7 +217,7 @@ class _Target:
     ) -> Any:
         """`FsspecSource.call` with errors as SourceError."""
         work = self._source.call(self, name, args, kwargs)
-        return await _guarded(self.shown, work, timeout_s)
+        return await guarded(self.shown, work, timeout_s)
 
     def hang_up(self) -> None:
         """The filesystem is this stream's own: close its connection, whoever waits for it."""
@@ -403,80 +399,3 @@ def _length_of(target: _Target, info: Info) -> int:
     if not isinstance(size, int) or size < 0:
         raise SourceError(f"{target.shown}: the source does not say how long it is")
     return size
-
-
-# --- errors ---
-
-
-async def _guarded(shown: str, work: Any, timeout_s: float) -> Any:
-    """Await `work`; whatever a library raises becomes a SourceError without its words."""
-    started_s = time.monotonic()
-    try:
-        async with asyncio.timeout(timeout_s):
-            return await work
-    except OdonataError:
-        raise
-    except TimeoutError as error:
-        waited_s = time.monotonic() - started_s
-        raise SourceError(f"{shown}: no answer within {waited_s:.0f} s") from error
-    except Exception as error:  # noqa: BLE001  # each library has exceptions of its own
-        raise _source_error(shown, error) from None
-
-
-def _source_error(shown: str, error: BaseException) -> SourceError:
-    _log.debug("source_failed", url=shown, kind=type(error).__name__)
-    status = _status_of(error)
-    hint = {
-        401: "it wants credentials, or others than these",
-        403: "it refuses: check the credentials",
-        404: "it has no such content: check the URL",
-    }.get(status or 0, f"it answers {status}" if status else f"it failed ({type(error).__name__})")
-    return SourceError(f"{shown}: {hint}", status_code=status)
-
-
-def _status_of(error: BaseException) -> int | None:
-    """HTTP's status, or what comes nearest to it; None: it never answered.
-
-    The libraries turn answers into exceptions of their own, mostly with the original as the cause.
-    """
-    seen: set[int] = set()
-    link: BaseException | None = error
-    while link is not None and id(link) not in seen:
-        seen.add(id(link))
-        status = _own_status(link)
-        if status is not None:
-            return status
-        link = link.__cause__ or link.__context__
-    return None
-
-
-def _own_status(error: BaseException) -> int | None:
-    if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
-        return 404
-    if isinstance(error, PermissionError):
-        return 403
-    if type(error) is OSError and str(error).startswith("Forbidden: "):
-        return 403  # gcsfs says it with words alone
-    response = getattr(error, "response", None)
-    candidates = [
-        getattr(error, "status_code", None),
-        getattr(error, "status", None),
-        getattr(error, "code", None),
-        getattr(response, "status_code", None),
-    ]
-    if isinstance(response, dict):  # botocore's
-        meta = cast("dict[str, Any]", response).get("ResponseMetadata", {})
-        candidates.append(meta.get("HTTPStatusCode"))
-    for value in candidates:
-        if isinstance(value, str) and value.isdecimal():
-            value = int(value)  # noqa: PLW2901  # gcsfs writes it as text
-        if isinstance(value, int) and 400 <= value < 600:
-            return value
-    return _ftp_status(error)
-
-
-def _ftp_status(error: BaseException) -> int | None:
-    """RFC 959: 530 not logged in, 550 no such file or no access; 4xx pass by."""
-    if not type(error).__name__.startswith("error_"):
-        return None
-    return {"530": 401, "532": 401, "550": 404, "553": 403}.get(str(error)[:3], 503)

@@ -102,7 +102,7 @@ async def test_the_answer_names_length_and_validators(stage: Stage) -> None:
         assert stream.content_length == 6
         header = stream.response_header
     assert header["content-length"] == "6"
-    assert "etag" in header or "last-modified" in header
+    assert "etag" in header
     assert all(name == name.lower() for name in header)
 
 
@@ -164,25 +164,24 @@ async def test_a_changed_content_is_told_from_the_same(stage: Stage) -> None:
 
 
 async def test_a_cancelled_stream_leaves_nothing_behind(stage: Stage) -> None:
-    world = stage.world
-    stream = await stage.sources.open(world.url("data/whole"), world.header, options=world.options)
-    async with stream:
+    world, own = stage.world, asyncio.current_task()
+    url = world.url("data/whole")
+    stream = await stage.sources.open(url, world.header, options=world.options)
+    async with stream:  # the next chunk is on its way when it is left
         assert await stream.read_into(memoryview(bytearray(10))) > 0
-    reading = asyncio.ensure_future(stage.read("data/whole"))
-    await asyncio.sleep(0)  # it has begun
-    reading.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await reading
+    stream = await stage.sources.open(url, world.header, options=world.options)
+    async with stream:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await drain(stream)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await stage.sources.open(url, world.header, options=world.options)
     await stage.sources.close()
-    own = asyncio.current_task()
-    left = [
-        task
-        for task in asyncio.all_tasks()
-        if "source" in repr(task.get_coro()) and task is not own
-    ]
-    assert not left
+    names = [repr(task.get_coro()) for task in asyncio.all_tasks() if task is not own]
+    assert not [name for name in names if "Fsspec" in name or "HttpS" in name]
     for thread in threading.enumerate():
-        if thread.name.startswith("source"):
+        if thread.name.startswith("source_"):
             await asyncio.to_thread(thread.join, 10)
             assert not thread.is_alive()
 

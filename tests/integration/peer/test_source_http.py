@@ -460,4 +460,6 @@ def test_a_ca_file_that_is_none_is_named(tmp_path: Path) -> None:
 
 
 def test_the_table_of_schemes(source: Sources) -> None:
-    assert source.schemes == ("http", "https")
+    assert source.schemes == (
+        "abs", "az", "file", "ftp", "gs", "hdfs", "hf", "http", "https", "oci", "oss", "s3",
+    )  # fmt: skip
