@@ -25,7 +25,7 @@ _MORE: Final = 0x80
 def say_wrong_digest(message: scheduler_pb2.DownloadPieceFailedRequest) -> None:
     """Add to `message` that the bytes were wrong."""
     tag = WRONG_DIGEST_FIELD << 3 | _VARINT
-    message.MergeFromString(_varint(tag) + _varint(1))
+    message.MergeFromString(varint(tag) + varint(1))
 
 
 def says_wrong_digest(message: scheduler_pb2.DownloadPieceFailedRequest) -> bool:
@@ -38,7 +38,8 @@ def says_wrong_digest(message: scheduler_pb2.DownloadPieceFailedRequest) -> bool
     )
 
 
-def _varint(number: int) -> bytes:
+def varint(number: int) -> bytes:
+    """A number as protobuf writes it."""
     out = bytearray()
     while number > _SEVEN_BITS:
         out.append(number & _SEVEN_BITS | _MORE)
@@ -63,9 +64,9 @@ def say_task(message: dfdaemon_pb2.StatLocalTaskResponse, url: str, held_count: 
     if url:
         text = url.encode("utf-8", "replace")
         tag = TASK_URL_FIELD << 3 | _LENGTH_DELIMITED
-        extra += _varint(tag) + _varint(len(text)) + text
+        extra += varint(tag) + varint(len(text)) + text
     if held_count is not None:
-        extra += _varint(HELD_COUNT_FIELD << 3 | _VARINT) + _varint(held_count)
+        extra += varint(HELD_COUNT_FIELD << 3 | _VARINT) + varint(held_count)
     message.MergeFromString(extra)
 
 
