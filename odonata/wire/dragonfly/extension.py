@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from dragonfly_api import dfdaemon_pb2, scheduler_pb2
+from dragonfly_api import scheduler_pb2
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 WRONG_DIGEST_FIELD: Final = 50_001
@@ -25,7 +25,7 @@ _MORE: Final = 0x80
 def say_wrong_digest(message: scheduler_pb2.DownloadPieceFailedRequest) -> None:
     """Add to `message` that the bytes were wrong."""
     tag = WRONG_DIGEST_FIELD << 3 | _VARINT
-    message.MergeFromString(varint(tag) + varint(1))
+    message.MergeFromString(_varint(tag) + _varint(1))
 
 
 def says_wrong_digest(message: scheduler_pb2.DownloadPieceFailedRequest) -> bool:
@@ -38,46 +38,10 @@ def says_wrong_digest(message: scheduler_pb2.DownloadPieceFailedRequest) -> bool
     )
 
 
-def varint(number: int) -> bytes:
-    """A number as protobuf writes it."""
+def _varint(number: int) -> bytes:
     out = bytearray()
     while number > _SEVEN_BITS:
         out.append(number & _SEVEN_BITS | _MORE)
         number >>= 7
     out.append(number)
     return bytes(out)
-
-
-# --- what our daemon says of a task on its disk ---------------------------------------------------
-
-TASK_URL_FIELD: Final = 50_011
-"""In a StatLocalTaskResponse, text: the URL of the task, without its credentials."""
-HELD_COUNT_FIELD: Final = 50_012
-"""In a StatLocalTaskResponse, a varint: how many whole pieces are on the disk."""
-
-_LENGTH_DELIMITED: Final = 2
-
-
-def say_task(message: dfdaemon_pb2.StatLocalTaskResponse, url: str, held_count: int | None) -> None:
-    """Add to `message` what the API has no field for; "" and None add nothing."""
-    extra = b""
-    if url:
-        text = url.encode("utf-8", "replace")
-        tag = TASK_URL_FIELD << 3 | _LENGTH_DELIMITED
-        extra += varint(tag) + varint(len(text)) + text
-    if held_count is not None:
-        extra += varint(HELD_COUNT_FIELD << 3 | _VARINT) + varint(held_count)
-    message.MergeFromString(extra)
-
-
-def told_of_task(message: dfdaemon_pb2.StatLocalTaskResponse) -> tuple[str, int | None]:
-    """The URL and the count of held pieces; "" and None if the sender does not say."""
-    url, held_count = "", None
-    unknown = UnknownFieldSet(message)
-    for field in (unknown[number] for number in range(len(unknown))):
-        kind = (field.field_number, field.wire_type)
-        if kind == (TASK_URL_FIELD, _LENGTH_DELIMITED):
-            url = bytes(field.data).decode("utf-8", "replace")
-        elif kind == (HELD_COUNT_FIELD, _VARINT):
-            held_count = int(field.data)
-    return url, held_count
