@@ -10,13 +10,13 @@ from dragonfly_api import dfdaemon_pb2
 from odonata.client.wish import features_of
 from odonata.errors import ProtocolError
 from odonata.wire.dragonfly import PieceArrived, TaskStarted, progress_from_wire
+from odonata.wire.dragonfly.content_file import ContentFile, content_file_in
 from odonata.wire.dragonfly.feature import (
     CONTENT_FILE,
     FEATURES_KEY,
     IN_ORDER,
     UNSIZED_STARTED,
 )
-from odonata.wire.dragonfly.local_task_note import ContentFile, content_file_in
 from odonata.wire.message import Download, Value
 
 _GRACE_S: Final = 5.0

@@ -11,7 +11,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from odonata.errors import StorageError
-from odonata.wire.dragonfly.local_task_note import ContentFile
+from odonata.wire.dragonfly.content_file import ContentFile
 
 
 def open_content_file(told: ContentFile | None) -> int | None:

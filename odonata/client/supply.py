@@ -14,7 +14,7 @@ from typing import Final
 from odonata.errors import CallerError, ProtocolError, SourceError
 from odonata.piece import PIECE_LENGTH_MIN
 from odonata.wire.dragonfly import PieceArrived, TaskStarted
-from odonata.wire.dragonfly.local_task_note import ContentFile
+from odonata.wire.dragonfly.content_file import ContentFile
 from odonata.wire.dragonfly.parent import content_length_from_wire
 from odonata.wire.message import ByteRange, Piece, TrafficType, Value
 

@@ -33,8 +33,8 @@ from odonata.wire.dragonfly import (
     content_length_to_wire,
     progress_to_wire,
 )
+from odonata.wire.dragonfly.content_file import ContentFile, say_content_file
 from odonata.wire.dragonfly.feature import CONTENT_FILE, IN_ORDER, UNSIZED_STARTED
-from odonata.wire.dragonfly.local_task_note import ContentFile, say_content_file
 from odonata.wire.message import Download, Piece, TrafficType
 from peer.runtime.hub import Hub
 from peer.runtime.port import Segment

@@ -52,9 +52,15 @@ class Campaign:
             seed = secrets.randbits(64)
             try:
                 _run_once(check, inputs, _EXAMPLES_OF_A_ROUND, seed=seed, until_s=ends_at_s)
+            except _TimeIsUp:
+                return
             except BaseException as error:
                 error.add_note(f"hypothesis seed {seed}")
                 raise
+
+
+class _TimeIsUp(BaseException):  # no error: Hypothesis lets it pass
+    """Out of a round before its end."""
 
 
 def _run_once(
@@ -82,7 +88,7 @@ def _run_once(
         nonlocal has_failed
         # A failure is shrunk to the end, however late it is.
         if until_s is not None and time.monotonic() > until_s and not has_failed:
-            return
+            raise _TimeIsUp
         try:
             check(*values)
         except BaseException:

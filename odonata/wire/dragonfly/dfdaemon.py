@@ -18,7 +18,7 @@ from odonata.wire.dragonfly.download import (
     range_from_wire,
     range_to_wire,
 )
-from odonata.wire.dragonfly.local_task_note import say_task, told_of_task
+from odonata.wire.dragonfly.held_note import held_in, say_held
 from odonata.wire.dragonfly.moment import timestamp_from_wire, timestamp_to_wire
 from odonata.wire.message import ByteRange, Download, Piece, Value
 
@@ -202,7 +202,7 @@ def local_task_from_wire(response: dfdaemon_pb2.StatLocalTaskResponse) -> LocalT
         for name in ("prefetched_at", "failed_at", "finished_at")
         if response.HasField(name)
     }
-    url, held_count = told_of_task(response)
+    url, held_count = held_in(response)
     return LocalTask(
         task_id=response.task_id,
         url=url,
@@ -236,5 +236,5 @@ def local_task_to_wire(task: LocalTask) -> dfdaemon_pb2.StatLocalTaskResponse:
         wire.failed_at.CopyFrom(timestamp_to_wire(task.failed_at_s))
     if task.finished_at_s is not None:
         wire.finished_at.CopyFrom(timestamp_to_wire(task.finished_at_s))
-    say_task(wire, task.url, task.held_count)
+    say_held(wire, task.url, task.held_count)
     return wire

@@ -22,7 +22,7 @@ from odonata.client.content_file import open_content_file, read_at
 from odonata.grpc_client import open_channel, target_of
 from odonata.grpc_stub import download_stub, health_stub, upload_stub
 from odonata.ids import DEFAULT_FILTERED_QUERY_PARAMS, url_task_id
-from odonata.wire.dragonfly.local_task_note import content_file_in
+from odonata.wire.dragonfly.content_file import content_file_in
 from peer.runtime.daemon import Daemon
 from peer.runtime.task_stream import CONTENT_STEP_BYTES
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from odonata.client.supply import WINDOW_BYTES, Ask, Supply, supply_for
 from odonata.errors import CallerError, ProtocolError, SourceError
 from odonata.wire.dragonfly import PieceArrived, TaskStarted
-from odonata.wire.dragonfly.local_task_note import ContentFile
+from odonata.wire.dragonfly.content_file import ContentFile
 from odonata.wire.message import ByteRange, Piece
 
 MIB = 1024 * 1024

@@ -165,6 +165,20 @@ def test_a_local_task_comes_back_as_it_went(task: dragonfly.LocalTask) -> None:
     assert dragonfly.local_task_from_wire(dragonfly.local_task_to_wire(task)) == task
 
 
+def test_what_a_daemon_adds_to_a_local_task_is_skipped_by_others_and_may_be_nonsense() -> None:
+    wire_form = dragonfly.local_task_to_wire(
+        dragonfly.LocalTask(task_id="t", url="http://x.test/é", held_count=0)
+    )
+    assert wire_form.task_id == "t"
+    told = dragonfly.local_task_from_wire(wire_form)
+    assert (told.url, told.held_count) == ("http://x.test/é", 0)
+    stock = dragonfly.local_task_from_wire(dfdaemon_pb2.StatLocalTaskResponse(task_id="t"))
+    assert (stock.url, stock.held_count) == ("", None)
+    noise = wire_form.SerializeToString().replace("é".encode(), b"\xff\xff")
+    hostile = dragonfly.local_task_from_wire(dfdaemon_pb2.StatLocalTaskResponse.FromString(noise))
+    assert (hostile.task_id, isinstance(hostile.url, str)) == ("t", True)
+
+
 @given(st.floats(-1e9, 4e9))
 def test_a_duration_comes_back_to_the_nanosecond(value_s: float) -> None:
     message = dragonfly.duration_to_wire(value_s)

@@ -27,6 +27,8 @@ NOBODY = 2**22 + 1
         (None, NOBODY, Level.FAILURE),
         (None, None, Level.FAILURE),
     ],
+    # Without the process id, which differs from worker to worker.
+    ids=["daemon", "other", "other-dead-daemon", "unseen", "unseen-dead-daemon", "unseen-no-lock"],
 )
 def test_who_holds_a_port(holder: Holder | None, daemon_pid: int | None, level: Level) -> None:
     finding = judge_holder("port.x", "x.port", "127.0.0.1:1", holder, daemon_pid)
