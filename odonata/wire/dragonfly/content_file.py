@@ -1,4 +1,4 @@
-"""Where a content lies, for readers on the daemon's own host: in a field that the API does not have.
+"""Where a content lies, for readers on the daemon's own host: a field that the API does not have.
 
 See `extension` for how.
 """

@@ -234,7 +234,8 @@ def test_the_mapping_looks_at_every_field_of_a_download() -> None:
     renamed = {"timeout": "timeout_s", "scheduling_policy": "always_schedule"}
     names = {renamed.get(f.name, f.name) for f in common_pb2.Download.DESCRIPTOR.fields}
     mapped = {field.name for field in msgspec.structs.fields(Download)}
-    assert names - only_kept == mapped - {"extra", "revision", "source_share", "tenure"}
+    ours = {"extra", "revision", "source_share", "no_p2p", "tenure"}
+    assert names - only_kept == mapped - ours
 
 
 def test_what_a_download_has_a_field_for_is_not_kept_twice() -> None:
