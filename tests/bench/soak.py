@@ -40,7 +40,7 @@ AT_ONCE = 8
 PATIENCE_S = 1800.0
 
 
-def memory_mb(pid: int, key: str) -> float:
+def memory_mb(pid: int | str, key: str) -> float:
     """`VmRSS` or `VmHWM` (the peak since `forget_peak`) of a process."""
     for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
         if line.startswith(key + ":"):

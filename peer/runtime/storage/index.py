@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,7 +29,7 @@ import msgspec
 
 from odonata.digest import parse_piece_digest
 from odonata.errors import DiskFullError, OdonataError, StorageError
-from odonata.wire.message import Piece, Value
+from odonata.wire.message import Piece, TrafficType, Value
 from peer.runtime.storage.disk import boot_id
 from peer.runtime.storage.layout import PRIVATE_MODE, check_task_id
 from peer.runtime.storage.worker import Workers
@@ -275,7 +276,7 @@ def _sensible(make: Callable[[Any], _T], row: Any) -> _T | None:
     """What `row` says; None if it can't be what was written."""
     try:
         return make(row)
-    except (OdonataError, msgspec.MsgspecError, ValueError, TypeError):
+    except (OdonataError, msgspec.MsgspecError, ValueError, TypeError, AttributeError):
         return None
 
 
@@ -292,14 +293,22 @@ def _task_record(row: tuple[Any, ...]) -> TaskRecord:
 
 
 def _piece(row: list[Any]) -> Piece:
-    names = ("number", "offset", "length", "digest", "parent_id", "traffic_type", "cost_s")
-    values = dict(zip((*names, "created_at_s"), row, strict=True))
-    piece = msgspec.convert(values, Piece)
-    parse_piece_digest(piece.digest)
-    place = (piece.number, piece.offset, piece.length - 1)
-    if not all(0 <= value <= MAX_BYTES for value in place):
-        raise ValueError(f"a place of {place}")
-    return piece
+    number, offset, length, digest, parent_id, traffic_type, cost_s, created_at_s = row
+    if not (type(number) is type(offset) is type(length) is int):
+        raise TypeError("a place that is no number")
+    if not (0 <= number <= MAX_BYTES and 0 <= offset <= MAX_BYTES and 0 < length <= MAX_BYTES):
+        raise ValueError("a place outside of everything")
+    parse_piece_digest(digest)
+    return Piece(
+        number=number,
+        offset=offset,
+        length=length,
+        digest=digest,
+        parent_id=sys.intern(parent_id),  # a parent gives many
+        traffic_type=TrafficType(traffic_type),
+        cost_s=float(cost_s),
+        created_at_s=float(created_at_s),
+    )
 
 
 def _storage_error(error: sqlite3.Error, path: Path) -> OdonataError:
