@@ -180,6 +180,8 @@ class Index:
             return await self._workers.index(work)
         except sqlite3.Error as error:
             raise _storage_error(error, self._path) from error
+        except UnicodeDecodeError as error:  # an error's own text, out of the damaged file
+            raise _damaged(self._path, "no text") from error
 
     def _connection(self) -> sqlite3.Connection:
         if self._db is None:
@@ -318,12 +320,16 @@ def _storage_error(error: sqlite3.Error, path: Path) -> OdonataError:
     # Our statements are right; and text that is none has no name of its own.
     strange = isinstance(error, sqlite3.OperationalError) and name in {"", "SQLITE_ERROR"}
     if name.startswith(_DAMAGED) or strange:
-        return DamagedIndexError(
-            f"the index {path} is damaged ({name or 'no text'}): start the daemon anew, it goes on "
-            "with what can still be read"
-        )
+        return _damaged(path, name or "no text")
     if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
         fix = "give the daemon's user write access, or set another storage.dir"
     else:
         fix = "look at the volume and the kernel's log"
     return StorageError(f"can't use the index {path}: {error}; {fix}")
+
+
+def _damaged(path: Path, how: str) -> DamagedIndexError:
+    return DamagedIndexError(
+        f"the index {path} is damaged ({how}): start the daemon anew, it goes on with what can "
+        "still be read"
+    )
