@@ -5,9 +5,9 @@
 
 `soak`: task after task, 8 at once, from an origin through a seed to a peer; the resident memory of
 both after each tenth of them, when they have been deleted again as collection would (`--keep`: they
-stay). `rss_growth_mb` is what the peer gained from the second tenth to the last (the first one fills
-pools and caches). `peak`: all tasks at once, by a peer from the origin,
-then by another one from it; `rss_peak_mb` is the greatest resident memory of either while it did.
+stay). `rss_growth_mb` is what the peer gained from the second tenth to the last (the first fills
+pools and caches). `peak`: all tasks at once, by a peer from the origin, then by another one from
+it; `rss_peak_mb` is the greatest resident memory of either while it did.
 Files that are stored count for nothing here: they are in the page cache, not in the daemon.
 """
 

@@ -34,7 +34,7 @@ def ours() -> Counter[str]:
     gc.collect()
     kinds: Counter[str] = Counter()
     for thing in gc.get_objects():
-        kind = type(thing)
+        kind: type[object] = type(thing)
         if str(kind.__module__).startswith("peer."):
             kinds[f"{kind.__module__}.{kind.__qualname__}"] += 1
     kinds["asyncio.Task"] = len(asyncio.all_tasks())
