@@ -33,8 +33,9 @@ def ours() -> Counter[str]:
     """Objects of the peer's own types, and asyncio's tasks."""
     gc.collect()
     kinds: Counter[str] = Counter()
-    for thing in gc.get_objects():
-        kind: type[object] = type(thing)
+    things: list[object] = gc.get_objects()
+    for thing in things:
+        kind = type(thing)
         if str(kind.__module__).startswith("peer."):
             kinds[f"{kind.__module__}.{kind.__qualname__}"] += 1
     kinds["asyncio.Task"] = len(asyncio.all_tasks())
