@@ -55,6 +55,7 @@ from peer.runtime.daemon_parts import (
     proxy_policy,
     upload_slots,
 )
+from peer.runtime.descriptors import allow_descriptors
 from peer.runtime.download_service import DownloadService
 from peer.runtime.held_report import HeldReporter
 from peer.runtime.host_info import HostFacts, HostReporter, find_ip, nic_bytes_per_s
@@ -431,4 +432,5 @@ class Daemon:
 async def run(settings: DaemonSettings) -> None:
     """Run a peer daemon until it is told to stop. Raises what `Daemon.start` raises."""
     forget_environment_proxies()
+    allow_descriptors()
     await run_until_stopped(Daemon(settings))

@@ -89,6 +89,8 @@ class HeldReporter:
 
     async def _round(self, scheduler: Scheduler) -> None:
         told = self._told.setdefault(str(scheduler.address), set())
+        # What was collected since is no news if it goes, but if it comes again; and ids add up.
+        told.intersection_update(task.task_id for task in self._hub.storage.tasks())
         held = [
             task
             for task in self._hub.storage.tasks()

@@ -1,12 +1,13 @@
 """What a daemon's memory does: over many tasks, and while it moves a few large ones at once.
 
-    python tests/bench/soak.py [soak] [--tasks 1000] [--size-kib 64] [--json [OUT]]
+    python tests/bench/soak.py [soak] [--tasks 1000] [--size-kib 64] [--keep] [--json [OUT]]
     python tests/bench/soak.py peak [--tasks 8] [--size-mib 1024] [--dir DIR] [--json [OUT]]
 
 `soak`: task after task, 8 at once, from an origin through a seed to a peer; the resident memory of
-both after each tenth of them. `rss_growth_mb` is what the peer gained from the second tenth to the
-last (the first one fills pools and caches). `peak`: all tasks at once, by a peer from the origin,
-then by another one from it; `rss_peak_mb` is the greatest resident memory of either while it did.
+both after each tenth of them, when they have been deleted again as collection would (`--keep`: they
+stay). `rss_growth_mb` is what the peer gained from the second tenth to the last (the first fills
+pools and caches). `peak`: all tasks at once, by a peer from the origin, then by another one from
+it; `rss_peak_mb` is the greatest resident memory of either while it did.
 Files that are stored count for nothing here: they are in the page cache, not in the daemon.
 """
 
@@ -27,12 +28,14 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # runnable as it lies there
 
 from bench.yardstick import MIB, nginx, say  # noqa: E402  # after the path
+from dragonfly_api import dfdaemon_pb2  # noqa: E402
 from support.content import make_content  # noqa: E402
 from support.daemon import Process, daemon_arguments, process  # noqa: E402
 from support.origin import Origin  # noqa: E402
 
 from odonata.grpc_client import open_channel  # noqa: E402
 from odonata.grpc_stub import download_stub  # noqa: E402
+from odonata.ids import url_task_id  # noqa: E402
 from odonata.wire.dragonfly import download_request_to_wire  # noqa: E402
 from odonata.wire.message import Download  # noqa: E402
 
@@ -40,7 +43,7 @@ AT_ONCE = 8
 PATIENCE_S = 1800.0
 
 
-def memory_mb(pid: int, key: str) -> float:
+def memory_mb(pid: int | str, key: str) -> float:
     """`VmRSS` or `VmHWM` (the peak since `forget_peak`) of a process."""
     for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
         if line.startswith(key + ":"):
@@ -92,7 +95,15 @@ async def fetch(daemon: Process, urls: Sequence[str], at_once: int) -> None:
         await asyncio.gather(*(one(channel, url) for url in urls))
 
 
-async def soak(folder: Path, tasks: int, size_kib: int) -> dict[str, Any]:
+async def delete(daemon: Process, urls: Sequence[str]) -> None:
+    """Have the daemon forget them."""
+    async with open_channel(f"unix:{daemon.socket_path}") as channel:
+        stub = download_stub(channel)
+        for url in urls:
+            await stub.DeleteTask(dfdaemon_pb2.DeleteTaskRequest(task_id=url_task_id(url)))
+
+
+async def soak(folder: Path, tasks: int, size_kib: int, keep: bool) -> dict[str, Any]:
     """Resident memory and descriptors after each tenth of the tasks."""
     async with Origin() as origin, swarm(folder) as (seed, peer):
         rows: list[dict[str, float]] = []
@@ -103,6 +114,8 @@ async def soak(folder: Path, tasks: int, size_kib: int) -> dict[str, Any]:
                 for number in numbers
             ]
             await fetch(peer, urls, AT_ONCE)
+            for daemon in () if keep else (seed, peer):
+                await delete(daemon, urls)
             rows.append(
                 {
                     "tasks": numbers.stop,
@@ -112,7 +125,7 @@ async def soak(folder: Path, tasks: int, size_kib: int) -> dict[str, Any]:
                 }
             )
     growth = rows[-1]["peer_rss_mb"] - rows[1]["peer_rss_mb"]
-    return {"size_kib": size_kib, "rows": rows, "rss_growth_mb": round(growth, 1)}
+    return {"size_kib": size_kib, "keep": keep, "rows": rows, "rss_growth_mb": round(growth, 1)}
 
 
 async def peak(folder: Path, tasks: int, size_mib: int) -> dict[str, Any]:
@@ -157,6 +170,7 @@ def main() -> None:
     parser.add_argument("what", nargs="?", choices=("soak", "peak"), default="soak")
     parser.add_argument("--tasks", type=int, help="default: 1000, or 8 for peak")
     parser.add_argument("--size-kib", type=int, default=64, help="of each task of the soak")
+    parser.add_argument("--keep", action="store_true", help="the soak's tasks stay on the disks")
     parser.add_argument("--size-mib", type=int, default=1024, help="of each task of peak")
     parser.add_argument("--dir", type=Path, help="where the daemons' folders are made")
     parser.add_argument(
@@ -167,7 +181,7 @@ def main() -> None:
         parser.error("peak needs nginx")
     with tempfile.TemporaryDirectory(dir=args.dir) as name:
         work = (
-            soak(Path(name), args.tasks or 1000, args.size_kib)
+            soak(Path(name), args.tasks or 1000, args.size_kib, args.keep)
             if args.what == "soak"
             else peak(Path(name), args.tasks or 8, args.size_mib)
         )

@@ -11,7 +11,7 @@ import os
 import sys
 
 import peer.command
-import peer.runtime.daemon
+from peer.runtime.daemon import run
 
 
 def be_daemon(arguments: list[str], err_path: str) -> None:
@@ -30,7 +30,7 @@ def say(number: int) -> None:
 
 
 def main() -> None:
-    assert peer.runtime.daemon.Daemon, "loaded before the first fork"
+    assert run.__module__ in sys.modules, "loaded before the first fork"
     for line in sys.stdin:
         order = json.loads(line)
         pid = os.fork()

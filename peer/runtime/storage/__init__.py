@@ -7,8 +7,10 @@ Folder:
     <dir>/lock                          held by the daemon that uses the folder
 
 One rule carries everything: bytes are written before the index says so. Whatever the moment of a
-crash, each piece in the index is whole on disk; at most unfinished pieces are lost.
+crash, each piece in the index is whole on disk; at most unfinished pieces are lost. What lies there
+for long is read again before it goes out.
 
-`layout` knows paths, `disk` the system calls, `index` SQLite, `task` one task's life, `export` the
-output files, `collect` whom to evict (pure), `store` ties them together.
+`layout` knows paths, `disk` and `copying` the system calls, `index` SQLite, `salvage` what to do
+with a damaged one, `task` one task's life, `trust` which pieces to read again, `export` the output
+files, `collect` whom to evict (pure), `store` ties them together.
 """

@@ -5,7 +5,7 @@ copy inside the kernel. Clone and copy are made under a temporary name in the sa
 flushed, and only then named: whatever happens, the final name never shows a part of the content.
 
 Note: a hard link shares its bytes with the stored task. Whoever edits the output in place edits
-what this peer serves (children notice by the digest). Tools that replace files are safe.
+what is stored: that is found before it is served (see `trust`). Tools that replace files are safe.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,7 +29,7 @@ import msgspec
 
 from odonata.digest import parse_piece_digest
 from odonata.errors import DiskFullError, OdonataError, StorageError
-from odonata.wire.message import Piece, TaskType, Value
+from odonata.wire.message import Piece, TaskType, TrafficType, Value
 from peer.runtime.storage.disk import boot_id
 from peer.runtime.storage.layout import PRIVATE_MODE, check_task_id
 from peer.runtime.storage.worker import Workers
@@ -236,6 +237,8 @@ class Index:
             return await self._workers.index(work)
         except sqlite3.Error as error:
             raise _storage_error(error, self._path) from error
+        except UnicodeDecodeError as error:  # an error's own text, out of the damaged file
+            raise _damaged(self._path, "no text") from error
 
     def _connection(self) -> sqlite3.Connection:
         if self._db is None:
@@ -355,7 +358,7 @@ def _sensible(make: Callable[[Any], _T], row: Any) -> _T | None:
     """What `row` says; None if it can't be what was written."""
     try:
         return make(row)
-    except (OdonataError, msgspec.MsgspecError, ValueError, TypeError):
+    except (OdonataError, msgspec.MsgspecError, ValueError, TypeError, AttributeError):
         return None
 
 
@@ -363,7 +366,8 @@ def _task_record(row: tuple[Any, ...]) -> TaskRecord:
     names = TaskRecord.__struct_fields__
     values = dict(zip(names, row, strict=False))  # one of an older version has fewer
     values["response_header"] = msgspec.json.decode(values["response_header"])
-    record = msgspec.convert(values, TaskRecord, strict=False)  # flags are numbers there
+    values["persistent"] = bool(values.get("persistent"))  # a number there
+    record = msgspec.convert(values, TaskRecord)
     check_task_id(record.id)
     lengths = (record.content_length or 0, record.piece_length or 1)
     if not (0 <= lengths[0] <= MAX_BYTES and 0 < lengths[1] <= MAX_BYTES):
@@ -372,14 +376,22 @@ def _task_record(row: tuple[Any, ...]) -> TaskRecord:
 
 
 def _piece(row: list[Any]) -> Piece:
-    names = ("number", "offset", "length", "digest", "parent_id", "traffic_type", "cost_s")
-    values = dict(zip((*names, "created_at_s"), row, strict=True))
-    piece = msgspec.convert(values, Piece)
-    parse_piece_digest(piece.digest)
-    place = (piece.number, piece.offset, piece.length - 1)
-    if not all(0 <= value <= MAX_BYTES for value in place):
-        raise ValueError(f"a place of {place}")
-    return piece
+    number, offset, length, digest, parent_id, traffic_type, cost_s, created_at_s = row
+    if not (type(number) is type(offset) is type(length) is int):
+        raise TypeError("a place that is no number")
+    if not (0 <= number <= MAX_BYTES and 0 <= offset <= MAX_BYTES and 0 < length <= MAX_BYTES):
+        raise ValueError("a place outside of everything")
+    parse_piece_digest(digest)
+    return Piece(
+        number=number,
+        offset=offset,
+        length=length,
+        digest=digest,
+        parent_id=sys.intern(parent_id),  # a parent gives many
+        traffic_type=TrafficType(traffic_type),
+        cost_s=float(cost_s),
+        created_at_s=float(created_at_s),
+    )
 
 
 def _storage_error(error: sqlite3.Error, path: Path) -> OdonataError:
@@ -389,12 +401,16 @@ def _storage_error(error: sqlite3.Error, path: Path) -> OdonataError:
     # Our statements are right; and text that is none has no name of its own.
     strange = isinstance(error, sqlite3.OperationalError) and name in {"", "SQLITE_ERROR"}
     if name.startswith(_DAMAGED) or strange:
-        return DamagedIndexError(
-            f"the index {path} is damaged ({name or 'no text'}): start the daemon anew, it goes on "
-            "with what can still be read"
-        )
+        return _damaged(path, name or "no text")
     if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
         fix = "give the daemon's user write access, or set another storage.dir"
     else:
         fix = "look at the volume and the kernel's log"
     return StorageError(f"can't use the index {path}: {error}; {fix}")
+
+
+def _damaged(path: Path, how: str) -> DamagedIndexError:
+    return DamagedIndexError(
+        f"the index {path} is damaged ({how}): start the daemon anew, it goes on with what can "
+        "still be read"
+    )

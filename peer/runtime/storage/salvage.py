@@ -43,7 +43,7 @@ def salvage(path: Path) -> Loaded:
         with closing(sqlite3.connect(path)) as db:
             db.execute("PRAGMA locking_mode = EXCLUSIVE")
             return read_rows(db, _readable_rows)
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):
         return Loaded(tasks={}, same_boot=False, damaged=True)
 
 
@@ -53,6 +53,6 @@ def _readable_rows(db: sqlite3.Connection, table: str) -> Iterable[tuple[Any, ..
         order = f"{_KEYS[table].format(direction)} {direction}"
         try:
             yield from db.execute(f"SELECT * FROM {table} ORDER BY {order}")  # noqa: S608  # ours
-        except sqlite3.Error:
+        except (sqlite3.Error, UnicodeDecodeError):
             continue
         return

@@ -339,17 +339,21 @@ class DiskStorage:
     # --- opening ---
 
     async def _recover(self, loaded: Loaded) -> None:
-        for record, pieces in loaded.tasks.values():
-            await self._recover_task(record, pieces, reread=not loaded.same_boot)
+        found = await self._workers.disk(
+            _look_at_all, self._layout, loaded.tasks, reread=not loaded.same_boot
+        )
+        for task_id, whole in found.items():
+            record, pieces = loaded.tasks[task_id]
+            await self._recover_task(record, pieces, whole)
         known = {task.path for task in self._tasks.values()}
-        await self._workers.disk(_remove_orphans, self._layout, known)
+        count = await self._workers.disk(_remove_orphans, self._layout, known)
+        if count:
+            _log.info("orphans_removed", count=count)
 
     async def _recover_task(
-        self, record: TaskRecord, pieces: dict[int, Piece], *, reread: bool
+        self, record: TaskRecord, pieces: dict[int, Piece], whole: dict[int, Piece] | None
     ) -> None:
         path = self._layout.content_file(record.id, record.kind)
-        reread = reread and record.finished_at_s is None
-        whole = await self._workers.disk(_surviving, path, _on_the_grid(record, pieces), reread)
         if whole is None:
             _log.warning("content_file_missing", task_id=record.id, path=str(path))
             await self._drop(record.id)
@@ -443,6 +447,20 @@ def _candidate(task: DiskTask, size_bytes: int, policy: CollectPolicy) -> Candid
     )
 
 
+def _look_at_all(
+    layout: Layout, tasks: dict[str, tuple[TaskRecord, dict[int, Piece]]], *, reread: bool
+) -> dict[str, dict[int, Piece] | None]:
+    """In a thread, and all in one go: by task what `_surviving` says. `reread`: see `index`."""
+    return {
+        task_id: _surviving(
+            layout.content_file(task_id, record.kind),
+            _on_the_grid(record, pieces),
+            reread and record.finished_at_s is None,
+        )
+        for task_id, (record, pieces) in tasks.items()
+    }
+
+
 def _on_the_grid(record: TaskRecord, pieces: dict[int, Piece]) -> dict[int, Piece]:
     """Those that lie where pieces of this content can lie (all, unless the index was damaged)."""
     length, piece_length = record.content_length, record.piece_length
@@ -473,24 +491,21 @@ def _expires_at_s(task: DiskTask, policy: CollectPolicy) -> float | None:
 
 
 def _surviving(path: Path, pieces: dict[int, Piece], reread: bool) -> dict[int, Piece] | None:
-    """In a thread: the pieces that the content file still holds; None if there is no file."""
-    try:
-        size = path.stat().st_size
-    except FileNotFoundError:
+    """The pieces that the content file still holds; None if there is none that can be read."""
+    found = disk.print_of(path)
+    if found is None:
         return None
-    except OSError as error:
-        raise disk.storage_error(error, path, "look at") from error
     return {
         number: piece
         for number, piece in pieces.items()
-        if piece.offset + piece.length <= size and (not reread or piece_is_whole(path, piece))
+        if piece.offset + piece.length <= found.size_bytes
+        and (not reread or piece_is_whole(path, piece))
     }
 
 
-def _remove_orphans(layout: Layout, known: set[Path]) -> None:
+def _remove_orphans(layout: Layout, known: set[Path]) -> int:
     """In a thread: content files that no task names (a crash between two steps of a removal)."""
-    for path in layout.leftovers():
+    orphans = [*layout.leftovers(), *(it for it in layout.content_files() if it not in known)]
+    for path in orphans:
         disk.remove(path)
-    for path in layout.content_files():
-        if path not in known:
-            disk.remove(path)
+    return len(orphans)

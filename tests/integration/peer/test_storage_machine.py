@@ -45,10 +45,11 @@ class StorageMachine(RuleBasedStateMachine):
 
     def _open(self) -> DiskStorage:
         folder = Path(self._folder.name) / "data"
-        return self._run(DiskStorage.open(folder, clock=lambda: self._now_s, verify_after_s=10.0))
+        opening = DiskStorage.open(folder, clock=lambda: self._now_s, verify_after_s=10.0)
+        return self._loop.run_until_complete(opening)
 
-    def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return self._loop.run_until_complete(work)
+    def _run(self, work: Coroutine[Any, Any, object]) -> None:
+        self._loop.run_until_complete(work)
 
     def teardown(self) -> None:
         self._unpin_all()
