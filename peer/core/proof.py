@@ -32,6 +32,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from odonata.ids import blob_digest
+from odonata.wire.digest_list import unpack
 from odonata.wire.message import AskDigests, PieceDigests, PieceFailed
 from peer.core.effect import CheckPiece, CheckWhole, DownloadEffect, FetchPiece, LearnDigests
 from peer.core.event import PieceChecked, WholeChecked
@@ -90,16 +91,17 @@ class Proof:
         """The scheduler tells digests, or takes some back."""
         if told.is_last:
             self._asked_at = None
-        if not told.digests:
+        digests = unpack(told.packed)
+        if not digests:
             return
-        for number, digest in told.digests.items():
+        for number, digest in digests.items():
             if not digest:
                 self._known.discard(number)
             elif number < self._limits.max_piece_count:
                 self._known.add(number)
                 if number in self._bringers and number in self._content.held:
                     self._unproved.add(number)  # it was proved by another one, if at all
-        out.append(LearnDigests(digests=told.digests))
+        out.append(LearnDigests(digests=digests))
 
     def on_stored(self, piece: Piece, peer_id: str) -> None:
         """A parent brought a piece. With a strong digest: that is what the list says."""

@@ -30,7 +30,8 @@ from typing import Any, Final
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-import uvloop  # noqa: E402  # after the path
+import msgspec  # noqa: E402  # after the path
+import uvloop  # noqa: E402
 from bench.data_path import GB, IN_FLIGHT, MIB, PATIENCE_S, TASK, cpu_s, parent, say  # noqa: E402
 
 from odonata.digest import crc32, strong_digest  # noqa: E402
@@ -64,8 +65,7 @@ class _FromSource:
         return getattr(self._task, name)
 
     async def store(self, piece: Piece, data: memoryview) -> Piece:
-        facts = {name: getattr(piece, name) for name in piece.__struct_fields__}
-        from_source = Piece(**{**facts, "traffic_type": TrafficType.BACK_TO_SOURCE})
+        from_source = msgspec.structs.replace(piece, traffic_type=TrafficType.BACK_TO_SOURCE)
         stored: Piece = await self._task.store(from_source, data)
         return stored
 

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from support.download import PIECE, URL, Script, asked, kinds, messages, of, piece_of
 
 from odonata.errors import WrongContentError
+from odonata.wire.digest_list import pack
 from odonata.wire.message import (
     AskDigests,
     ByteRange,
@@ -47,7 +48,7 @@ def strong(number: int) -> bytes:
 
 
 def listed(*numbers: int, is_last: bool = True) -> PieceDigests:
-    return PieceDigests(digests={n: strong(n) for n in numbers}, is_last=is_last)
+    return PieceDigests(packed=pack({n: strong(n) for n in numbers}), is_last=is_last)
 
 
 def swarm(*peer_ids: str, length: int = 4 * PIECE, download: Download | None = None) -> Script:
@@ -235,14 +236,14 @@ def test_a_digest_that_is_another_one_now_makes_a_piece_unproved() -> None:
     script.answer(listed(0))
     script.holds("a", 0, 1)
     stored(script, "a", 0, proved=True)
-    effects = script.answer(PieceDigests(digests={0: b"?" * 32}))
+    effects = script.answer(PieceDigests(packed=pack({0: b"?" * 32})))
     assert of(effects, CheckPiece) == [CheckPiece(number=0)]
 
 
 def test_a_digest_that_was_taken_back_proves_nothing() -> None:
     script = swarm("a")
     script.answer(listed(0))
-    script.answer(PieceDigests(digests={0: b""}))
+    script.answer(PieceDigests(packed=pack({0: b""})))
     script.holds("a", 0, 1)
     assert not of(stored(script, "a", 0, proved=False), CheckPiece)
 
