@@ -433,8 +433,8 @@ class DownloadCore:
         """A scheduler that this download came to in its middle knows nothing of its pieces."""
         if self._owes_pieces:
             self._owes_pieces = False
-            reports = held_reports(self._content, self._limits.max_held_report)
-            out.extend(Send(message=report) for report in reports)
+            own, limit = self._proof.own_digests, self._limits.max_held_report
+            out.extend(Send(message=one) for one in held_reports(self._content, limit, own))
 
     # --- proof ----------------------------------------------------------------------------------
 
@@ -599,7 +599,7 @@ class DownloadCore:
         self._source.on_stored(event.piece.number, now)
         self._fetching.forget(event.piece.number, CancelReason.SOURCE, now, out)
         if news:
-            self._proof.on_source_piece(event.piece.number)
+            self._proof.on_source_piece(event.piece)
             self._progress(now)
             piece = msgspec.structs.replace(
                 event.piece, parent_id="", traffic_type=TrafficType.BACK_TO_SOURCE

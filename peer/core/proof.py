@@ -64,6 +64,8 @@ class Proof:
     ) -> None:
         self.told_by_scheduler = False
         """The scheduler takes questions for digests."""
+        self.own_digests: dict[int, bytes] = {}
+        """Of what this download had from the source: for a scheduler that has lost them."""
         self._limits = limits
         self._content = content
         self._conversation = conversation
@@ -109,10 +111,12 @@ class Proof:
         if not piece.strong_digest:
             self._unproved.add(piece.number)
 
-    def on_source_piece(self, number: int) -> None:
-        """What comes from the source needs no proof."""
-        self._bringers.pop(number, None)
-        self._unproved.discard(number)
+    def on_source_piece(self, piece: Piece) -> None:
+        """What comes from the source needs no proof, and is one for others."""
+        self._bringers.pop(piece.number, None)
+        self._unproved.discard(piece.number)
+        if piece.strong_digest:
+            self.own_digests[piece.number] = piece.strong_digest
 
     def on_checked(
         self, event: PieceChecked | WholeChecked, fetching: Fetching, out: list[DownloadEffect]

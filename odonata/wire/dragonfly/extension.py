@@ -19,12 +19,18 @@ from odonata.wire import digest_list
 from odonata.wire.digest_list import TAKEN_BACK
 from odonata.wire.message import PieceDigests
 
+_Report = (
+    scheduler_pb2.DownloadPieceBackToSourceFinishedRequest
+    | scheduler_pb2.DownloadPieceFinishedRequest
+)
+
 WRONG_DIGEST_FIELD: Final = 50_001
 """In a DownloadPieceFailedRequest, a varint: 1 if the bytes had another digest than their sender
 named, 2 if they had another than the scheduler told (`PieceDigests`)."""
 
 STRONG_DIGEST_FIELD: Final = 50_002
-"""In a DownloadPieceBackToSourceFinishedRequest, bytes: the strong digest of the piece."""
+"""In a DownloadPieceBackToSourceFinishedRequest, bytes: the strong digest of the piece. In a
+DownloadPieceFinishedRequest of a piece that was there before, too: it had come from the source."""
 
 ASKS_DIGESTS_FIELD: Final = 50_003
 """In a DownloadPeerStartedRequest, a varint: 1 if it is no such thing but asks for digests."""
@@ -58,14 +64,12 @@ def wrong_digest_in(message: scheduler_pb2.DownloadPieceFailedRequest) -> tuple[
     return by_list or _NAMED in told, by_list
 
 
-def say_strong_digest(
-    message: scheduler_pb2.DownloadPieceBackToSourceFinishedRequest, digest: bytes
-) -> None:
+def say_strong_digest(message: _Report, digest: bytes) -> None:
     """Add the strong digest of the piece."""
     _add_bytes(message, STRONG_DIGEST_FIELD, digest)
 
 
-def strong_digest_in(message: scheduler_pb2.DownloadPieceBackToSourceFinishedRequest) -> bytes:
+def strong_digest_in(message: _Report) -> bytes:
     """The strong digest of the piece, empty if there is none, or what can't be one."""
     told = _bytes(message, STRONG_DIGEST_FIELD)
     is_one = len(told) == STRONG_DIGEST_BYTES and told != TAKEN_BACK

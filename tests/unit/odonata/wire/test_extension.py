@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from dragonfly_api import scheduler_pb2
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
+from msgspec.structs import replace
 
 from odonata.errors import ProtocolError
 from odonata.wire.digest_list import pack, unpack
@@ -29,6 +30,7 @@ from odonata.wire.message import (
     PieceBackToSourceFinished,
     PieceDigests,
     PieceFailed,
+    PieceFinished,
     Started,
     TrafficType,
 )
@@ -117,6 +119,16 @@ def read(data: bytes) -> PeerMessage:
 @pytest.mark.parametrize("message", [reported(STRONG), reported(b""), AskDigests(), Started()])
 def test_what_peers_say_of_strong_digests_comes_back_as_it_went(message: PeerMessage) -> None:
     assert read(on_the_wire(message)) == message
+
+
+@pytest.mark.parametrize("traffic", [TrafficType.LOCAL_PEER, TrafficType.REMOTE_PEER])
+def test_of_pieces_that_were_there_before_it_is_told_and_of_no_parents(
+    traffic: TrafficType,
+) -> None:
+    piece = replace(reported(STRONG).piece, traffic_type=traffic)
+    is_told = traffic is TrafficType.LOCAL_PEER
+    expected = PieceFinished(piece=piece if is_told else replace(piece, strong_digest=b""))
+    assert read(on_the_wire(PieceFinished(piece=piece))) == expected
 
 
 def test_a_parser_of_the_api_reads_a_report_as_ever() -> None:

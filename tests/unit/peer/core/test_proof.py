@@ -18,6 +18,7 @@ from odonata.wire.message import (
     NeedBackToSource,
     PieceDigests,
     PieceFailed,
+    PieceFinished,
 )
 from peer.core.effect import (
     CheckPiece,
@@ -32,7 +33,9 @@ from peer.core.event import (
     FailureReason,
     PieceChecked,
     PieceStored,
+    SchedulerFound,
     SchedulerLost,
+    SourcePieceStored,
     WholeChecked,
 )
 from peer.core.limits import DownloadLimits
@@ -257,6 +260,20 @@ def test_what_came_from_the_source_needs_no_proof() -> None:
     script.from_source(0)
     assert not of(script.effects, CheckPiece)
     assert of(script.effects, Complete)
+
+
+def test_a_scheduler_that_was_found_anew_is_told_what_came_from_the_source() -> None:
+    script = Script(length=3 * PIECE)
+    script.begin(tells_digests=True)
+    script.answer(NeedBackToSource())
+    script.opened()
+    piece = replace(piece_of(0, script.length), strong_digest=strong(0))
+    script(SourcePieceStored(piece=piece))
+    script(SchedulerLost(reason="gone"))
+    script(SchedulerFound(tells_digests=True))
+    said = messages(script.answer(NeedBackToSource()))
+    (told,) = (one.piece for one in said if isinstance(one, PieceFinished))
+    assert (told.number, told.strong_digest) == (0, strong(0))
 
 
 # --- the whole ------------------------------------------------------------------------------------

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from support.scheduler_world import World, digests, download, host, parents
+from support.scheduler_world import PIECE_LENGTH, World, digests, download, host, parents
 
 from odonata.digest import STRONG_DIGEST_BYTES
 from odonata.wire.digest_list import unpack
-from odonata.wire.message import AskDigests, PieceDigests
+from odonata.wire.message import AskDigests, Piece, PieceDigests, PieceFinished, TrafficType
 from scheduler.core import proof
 from scheduler.core.effect import Answer, SchedulerEffect
 from scheduler.core.honesty import MEMORY_S
@@ -114,6 +114,19 @@ def test_what_a_parent_brought_is_no_evidence_of_the_source() -> None:
     world = world_of()
     world.piece("p-h2", 0, "p-h1", strong=A)
     assert world.task().strong is None
+
+
+def test_whoever_lost_its_scheduler_tells_this_one_what_it_had_from_the_source() -> None:
+    world = world_of()
+    piece = Piece(
+        number=2,
+        offset=2 * PIECE_LENGTH,
+        length=PIECE_LENGTH,
+        traffic_type=TrafficType.LOCAL_PEER,
+        strong_digest=A,
+    )
+    world.say("p-h0", PieceFinished(piece=piece))
+    assert digests(ask(world, "p-h2")) == {"p-h2": {2: A}}
 
 
 # --- who is believed ------------------------------------------------------------------------------
