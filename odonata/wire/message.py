@@ -333,13 +333,14 @@ class MetadataOnly(Value, frozen=True, kw_only=True, tag=True):
 
 
 class PieceDigests(Value, frozen=True, kw_only=True, tag=True):
-    """Strong digests by piece number, as told by whoever had the pieces from the source.
+    """Strong digests of pieces, as told by whoever had them from the source.
 
-    What the peer was told before is not told again; empty bytes take back what was. With parents,
-    or asked for: then it comes even if there is nothing to tell. `is_last`: no more follow at once.
+    `packed`: as in `odonata.wire.digest_list`. What the peer was told before is not told again,
+    and may be taken back. It comes with parents, or when it was asked for, then even if there is
+    nothing to tell. `is_last`: no more follow at once.
     """
 
-    digests: dict[int, bytes]
+    packed: bytes = b""
     is_last: bool = True
 
 

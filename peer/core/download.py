@@ -434,8 +434,8 @@ class DownloadCore:
         """A scheduler that this download came to in its middle knows nothing of its pieces."""
         if self._owes_pieces and self._conversation.open:
             self._owes_pieces = False
-            reports = held_reports(self._content, self._limits.max_held_report)
-            out.extend(Send(message=report) for report in reports)
+            own, limit = self._proof.own_digests, self._limits.max_held_report
+            out.extend(Send(message=one) for one in held_reports(self._content, limit, own))
 
     # --- proof ----------------------------------------------------------------------------------
 
@@ -586,7 +586,7 @@ class DownloadCore:
         self._fetching.forget(event.piece.number, CancelReason.SOURCE, now, out)
         self._beside.source_brought(event.piece.length, now)
         if news:
-            self._proof.on_source_piece(event.piece.number)
+            self._proof.on_source_piece(event.piece)
             if not self._beside.on:  # or parents that bring nothing would never be reported
                 self._progress(now)
             piece = msgspec.structs.replace(

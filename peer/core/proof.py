@@ -32,6 +32,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from odonata.ids import blob_digest
+from odonata.wire.digest_list import unpack
 from odonata.wire.message import AskDigests, PieceDigests, PieceFailed
 from peer.core.effect import CheckPiece, CheckWhole, DownloadEffect, FetchPiece, LearnDigests
 from peer.core.event import PieceChecked, WholeChecked
@@ -63,6 +64,8 @@ class Proof:
     ) -> None:
         self.told_by_scheduler = False
         """The scheduler takes questions for digests."""
+        self.own_digests: dict[int, bytes] = {}
+        """Of what this download had from the source: for a scheduler that has lost them."""
         self._limits = limits
         self._content = content
         self._conversation = conversation
@@ -90,16 +93,17 @@ class Proof:
         """The scheduler tells digests, or takes some back."""
         if told.is_last:
             self._asked_at = None
-        if not told.digests:
+        digests = unpack(told.packed)
+        if not digests:
             return
-        for number, digest in told.digests.items():
+        for number, digest in digests.items():
             if not digest:
                 self._known.discard(number)
             elif number < self._limits.max_piece_count:
                 self._known.add(number)
                 if number in self._bringers and number in self._content.held:
                     self._unproved.add(number)  # it was proved by another one, if at all
-        out.append(LearnDigests(digests=told.digests))
+        out.append(LearnDigests(digests=digests))
 
     def on_stored(self, piece: Piece, peer_id: str) -> None:
         """A parent brought a piece. With a strong digest: that is what the list says."""
@@ -107,10 +111,12 @@ class Proof:
         if not piece.strong_digest:
             self._unproved.add(piece.number)
 
-    def on_source_piece(self, number: int) -> None:
-        """What comes from the source needs no proof."""
-        self._bringers.pop(number, None)
-        self._unproved.discard(number)
+    def on_source_piece(self, piece: Piece) -> None:
+        """What comes from the source needs no proof, and is one for others."""
+        self._bringers.pop(piece.number, None)
+        self._unproved.discard(piece.number)
+        if piece.strong_digest:
+            self.own_digests[piece.number] = piece.strong_digest
 
     def on_checked(
         self, event: PieceChecked | WholeChecked, fetching: Fetching, out: list[DownloadEffect]

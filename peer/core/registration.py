@@ -6,6 +6,9 @@ must be told the length, and its other clients do not ask it for small contents.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from msgspec.structs import replace
 
 from odonata.errors import UnavailableError
@@ -31,8 +34,13 @@ def introduction(
     )
 
 
-def held_reports(content: Content, at_most: int) -> list[PieceFinished]:
-    """The pieces that are here already, as news for a scheduler that does not know of them."""
+def held_reports(
+    content: Content, at_most: int, own_digests: Mapping[int, bytes] = MappingProxyType({})
+) -> list[PieceFinished]:
+    """The pieces that are here already, as news for a scheduler that does not know of them.
+
+    `own_digests`: the strong ones of those that came from the source.
+    """
     numbers = sorted(content.held)[:at_most]
     spans = ((number, *content.span(number)) for number in numbers)
     return [
@@ -42,6 +50,7 @@ def held_reports(content: Content, at_most: int) -> list[PieceFinished]:
                 offset=offset,
                 length=length,
                 traffic_type=TrafficType.LOCAL_PEER,
+                strong_digest=own_digests.get(number, b""),
             )
         )
         for number, offset, length in spans

@@ -72,14 +72,19 @@ def piece_told(turn: Turn, teller: Peer, parent: Peer | None, piece: Piece) -> N
     if parent is None:
         if _is_good(teller.host, turn.now):
             digests.learn(piece.number, piece.digest)
-            if piece.strong_digest:
-                proof.told(turn, teller, piece)
+            source_told(turn, teller, piece)
         return
     agrees = digests.agrees(piece.number, piece.digest)
     if agrees is False:
         teller.host.honesty.contradicted_at_s = turn.now
     elif agrees:
         note(parent.host.honesty.witnesses, teller.host.id, turn.now, 2 * WITNESSES_MIN)
+
+
+def source_told(turn: Turn, teller: Peer, piece: Piece) -> None:
+    """`teller` has or had the piece from the source, and tells its strong digest."""
+    if piece.strong_digest and _is_good(teller.host, turn.now):
+        proof.told(turn, teller, piece)
 
 
 def accuse(turn: Turn, child: Peer, parent: Peer, message: PieceFailed) -> None:

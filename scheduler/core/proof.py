@@ -48,19 +48,33 @@ def told(turn: Turn, teller: Peer, piece: Piece) -> None:
 
 def tell(turn: Turn, child: Peer, *, is_asked: bool = False) -> None:
     """Tell the child what it has not been told; nothing if there is nothing, unless it asked."""
-    strong, since = child.task.strong, child.digests_told
+    since = child.digests_told
     if since is None:
         return
-    if strong is None or strong.change_count <= since:
-        if is_asked:
-            turn.effects.append(Answer(peer_id=child.id, answer=PieceDigests(digests={})))
-        return
-    while child.digests_told != strong.change_count:
-        digests, since = strong.news(since, DIGESTS_PER_ANSWER)
-        child.digests_told = since
-        is_last = since == strong.change_count
-        answer = PieceDigests(digests=digests, is_last=is_last)
-        turn.effects.append(Answer(peer_id=child.id, answer=answer))
+    parts = _news(child.task.strong, since)
+    if parts or is_asked:
+        for part in parts[:-1]:
+            _answer(turn, child, PieceDigests(packed=part, is_last=False))
+        _answer(turn, child, PieceDigests(packed=parts[-1] if parts else b""))
+    if child.task.strong is not None:
+        child.digests_told = child.task.strong.change_count
+
+
+def _news(strong: StrongDigests | None, since: int) -> list[bytes]:
+    if strong is None or since >= strong.change_count:
+        return []
+    if since == 0:
+        return strong.everything(DIGESTS_PER_ANSWER)
+    parts: list[bytes] = []
+    while since < strong.change_count:
+        part, since = strong.news(since, DIGESTS_PER_ANSWER)
+        parts.append(part)
+    return parts
+
+
+def _answer(turn: Turn, child: Peer, answer: PieceDigests) -> None:
+    # Not the turn's own `answer`, for the child goes on waiting for parents if it does.
+    turn.effects.append(Answer(peer_id=child.id, answer=answer))
 
 
 def rank_of(task: Task, number: int | None) -> Rank | None:

@@ -49,6 +49,8 @@ def piece_finished(turn: Turn, peer: Peer, piece: Piece) -> None:
     if piece.traffic_type is TrafficType.BACK_TO_SOURCE:
         task.source_failure_count = 0
         accusation.piece_told(turn, peer, None, piece)
+    elif is_local and piece.strong_digest:
+        accusation.source_told(turn, peer, piece)
     parent = task.peers.get(piece.parent_id)
     if parent is not None:
         parent.updated_at_s = parent.host.updated_at_s = parent.host.served_at_s = now

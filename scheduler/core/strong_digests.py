@@ -20,6 +20,7 @@ from enum import IntEnum
 from typing import Final
 
 from odonata.digest import STRONG_DIGEST_BYTES
+from odonata.wire.digest_list import pack, pack_run
 
 MAX_PIECES: Final = 65_536
 """Pieces that are remembered: 2.4 MiB for each task, and 256 GiB of content in pieces of 4 MiB."""
@@ -127,13 +128,29 @@ class StrongDigests:
         self._disputes.clear()
         self._log.extend(known)
 
-    def news(self, since: int, limit: int) -> tuple[dict[int, bytes], int]:
+    def news(self, since: int, limit: int) -> tuple[bytes, int]:
         """What has changed after the first `since` changes, and how many changes that takes in.
 
-        At most `limit` of them; empty bytes: it is not known any more.
+        At most `limit` of them, packed (`odonata.wire.digest_list`).
         """
         end = min(len(self._log), since + limit)
-        return {number: self.get(number) for number in self._log[since:end]}, end
+        return pack({number: self.get(number) for number in self._log[since:end]}), end
+
+    def everything(self, limit: int) -> list[bytes]:
+        """All that is known, packed, in parts of at most `limit` pieces; `limit` at least 64."""
+        parts: list[bytes] = []
+        runs: list[bytes] = []
+        count = 0
+        for first in sorted(self._chunks):
+            if count + _CHUNK > limit:
+                parts.append(b"".join(runs))
+                runs, count = [], 0
+            digests, codes = self._chunks[first]
+            for start, stop in _known(codes):
+                slots = digests[start * STRONG_DIGEST_BYTES : stop * STRONG_DIGEST_BYTES]
+                runs.append(pack_run(first * _CHUNK + start, slots))
+                count += stop - start
+        return [*parts, b"".join(runs)] if runs else parts
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -192,6 +209,21 @@ class StrongDigests:
 
     def _hosts(self, codes: set[int]) -> list[str]:
         return [host_id for host_id, code in self._codes.items() if code in codes]
+
+
+def _known(codes: bytearray) -> list[tuple[int, int]]:
+    """Runs of places of which something is known."""
+    if _UNKNOWN not in codes and _DISPUTED not in codes:
+        return [(0, len(codes))]
+    runs: list[tuple[int, int]] = []
+    for place, code in enumerate(codes):
+        if code in (_UNKNOWN, _DISPUTED):
+            continue
+        if runs and runs[-1][1] == place:
+            runs[-1] = (runs[-1][0], place + 1)
+        else:
+            runs.append((place, place + 1))
+    return runs
 
 
 _NOTHING: Final = bytearray(_CHUNK * STRONG_DIGEST_BYTES), bytearray(_CHUNK)

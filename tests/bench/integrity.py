@@ -30,7 +30,8 @@ from typing import Any, Final
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-import uvloop  # noqa: E402  # after the path
+import msgspec  # noqa: E402  # after the path
+import uvloop  # noqa: E402
 from bench.raw_parent import TASK, parent  # noqa: E402
 from bench.yardstick import GB, MIB, PATIENCE_S, own_cpu_s, say  # noqa: E402
 
@@ -66,8 +67,7 @@ class _FromSource:
         return getattr(self._task, name)
 
     async def store(self, piece: Piece, data: memoryview) -> Piece:
-        facts = {name: getattr(piece, name) for name in piece.__struct_fields__}
-        from_source = Piece(**{**facts, "traffic_type": TrafficType.BACK_TO_SOURCE})
+        from_source = msgspec.structs.replace(piece, traffic_type=TrafficType.BACK_TO_SOURCE)
         stored: Piece = await self._task.store(from_source, data)
         return stored
 

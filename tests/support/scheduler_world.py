@@ -13,6 +13,7 @@ from random import Random
 from models.dragonfly import DragonflyRanker
 from models.ranker import Ranker
 from odonata.telemetry.record import DecisionRecord, Record
+from odonata.wire.digest_list import unpack
 from odonata.wire.message import (
     BackToSourceFailed,
     BackToSourceFinished,
@@ -384,7 +385,7 @@ def digests(effects: Iterable[SchedulerEffect]) -> dict[str, dict[int, bytes]]:
     told: dict[str, dict[int, bytes]] = {}
     for effect in effects:
         if isinstance(effect, Answer) and isinstance(effect.answer, PieceDigests):
-            told.setdefault(effect.peer_id, {}).update(effect.answer.digests)
+            told.setdefault(effect.peer_id, {}).update(unpack(effect.answer.packed))
     return told
 
 
@@ -455,8 +456,8 @@ def _answer_told(answer: SchedulerAnswer) -> str:
             return "empty task"
         case MetadataOnly():
             return "metadata only"
-        case PieceDigests(digests=told):
-            return f"digests of {','.join(map(str, told)) or 'no'} pieces"
+        case PieceDigests(packed=packed):
+            return f"digests of {','.join(map(str, unpack(packed))) or 'no'} pieces"
 
 
 def _state_told(state: str, pieces: tuple[int, ...]) -> str:

@@ -44,6 +44,7 @@ from odonata.wire.message import (
     NormalTask,
     Parent,
     PeerMessage,
+    Piece,
     PieceBackToSourceFailed,
     PieceBackToSourceFinished,
     PieceDigests,
@@ -127,7 +128,10 @@ def _reschedule(request: scheduler_pb2.ReschedulePeerRequest) -> Reschedule:
 def _piece_finished(request: scheduler_pb2.DownloadPieceFinishedRequest) -> PieceFinished:
     if not request.HasField("piece"):
         raise CallerError("download_piece_finished_request.piece is not set: name the piece")
-    return PieceFinished(piece=piece_from_wire(request.piece))
+    piece = piece_from_wire(request.piece)
+    if piece.traffic_type is TrafficType.LOCAL_PEER:
+        piece = _with_strong_digest(piece, request)
+    return PieceFinished(piece=piece)
 
 
 def _piece_back_to_source_finished(
@@ -138,10 +142,16 @@ def _piece_back_to_source_finished(
             "download_piece_back_to_source_finished_request.piece is not set: name the piece"
         )
     piece = piece_from_wire(request.piece, TrafficType.BACK_TO_SOURCE)
+    return PieceBackToSourceFinished(piece=_with_strong_digest(piece, request))
+
+
+def _with_strong_digest(
+    piece: Piece,
+    request: scheduler_pb2.DownloadPieceBackToSourceFinishedRequest
+    | scheduler_pb2.DownloadPieceFinishedRequest,
+) -> Piece:
     strong = strong_digest_in(request)
-    return PieceBackToSourceFinished(
-        piece=msgspec.structs.replace(piece, strong_digest=strong) if strong else piece
-    )
+    return msgspec.structs.replace(piece, strong_digest=strong) if strong else piece
 
 
 def _piece_failed(request: scheduler_pb2.DownloadPieceFailedRequest) -> PieceFailed:
@@ -236,7 +246,11 @@ def _write_piece(
     wire: _Request, message: PieceFinished | PieceBackToSourceFinished | PieceFailed
 ) -> None:
     if isinstance(message, PieceFinished):
-        wire.download_piece_finished_request.piece.CopyFrom(piece_to_wire(message.piece))
+        report = wire.download_piece_finished_request
+        report.piece.CopyFrom(piece_to_wire(message.piece))
+        # Of what a parent brought, the scheduler knows it, or nobody does.
+        if message.piece.strong_digest and message.piece.traffic_type is TrafficType.LOCAL_PEER:
+            say_strong_digest(report, message.piece.strong_digest)
     elif isinstance(message, PieceBackToSourceFinished):
         finished = wire.download_piece_back_to_source_finished_request
         finished.piece.CopyFrom(piece_to_wire(message.piece))

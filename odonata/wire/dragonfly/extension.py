@@ -15,15 +15,22 @@ from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from odonata.digest import STRONG_DIGEST_BYTES
-from odonata.errors import ProtocolError
+from odonata.wire import digest_list
+from odonata.wire.digest_list import TAKEN_BACK
 from odonata.wire.message import PieceDigests
+
+_Report = (
+    scheduler_pb2.DownloadPieceBackToSourceFinishedRequest
+    | scheduler_pb2.DownloadPieceFinishedRequest
+)
 
 WRONG_DIGEST_FIELD: Final = 50_001
 """In a DownloadPieceFailedRequest, a varint: 1 if the bytes had another digest than their sender
 named, 2 if they had another than the scheduler told (`PieceDigests`)."""
 
 STRONG_DIGEST_FIELD: Final = 50_002
-"""In a DownloadPieceBackToSourceFinishedRequest, bytes: the strong digest of the piece."""
+"""In a DownloadPieceBackToSourceFinishedRequest, bytes: the strong digest of the piece. In a
+DownloadPieceFinishedRequest of a piece that was there before, too: it had come from the source."""
 
 ASKS_DIGESTS_FIELD: Final = 50_003
 """In a DownloadPeerStartedRequest, a varint: 1 if it is no such thing but asks for digests."""
@@ -31,17 +38,12 @@ ASKS_DIGESTS_FIELD: Final = 50_003
 PIECE_DIGESTS_FIELD: Final = 50_004
 """In an AnnouncePeerResponse that sets none of its members, bytes: digests of pieces.
 
-A byte, 1 if more follow at once, else 0. Then for each run of pieces: its first number and its
-length, four bytes each, the most significant first, and a strong digest for each; one that is all
-zeros takes back what was told before."""
+A byte, 1 if more follow at once, else 0. Then what `odonata.wire.digest_list` packs."""
 
-DIGESTS_PER_ANSWER_MAX: Final = 16_384
-"""512 KiB: an eighth of the largest message that gRPC takes unless it is told otherwise."""
-
+_LAST: Final = b"\x00"
+_MORE_FOLLOW: Final = b"\x01"
 _NAMED: Final = 1
 _LISTED: Final = 2
-_TAKEN_BACK: Final = bytes(STRONG_DIGEST_BYTES)
-_RUN_BYTES: Final = 8
 _VARINT: Final = 0
 _LENGTH_DELIMITED: Final = 2
 _SEVEN_BITS: Final = 0x7F
@@ -62,17 +64,15 @@ def wrong_digest_in(message: scheduler_pb2.DownloadPieceFailedRequest) -> tuple[
     return by_list or _NAMED in told, by_list
 
 
-def say_strong_digest(
-    message: scheduler_pb2.DownloadPieceBackToSourceFinishedRequest, digest: bytes
-) -> None:
+def say_strong_digest(message: _Report, digest: bytes) -> None:
     """Add the strong digest of the piece."""
     add_bytes(message, STRONG_DIGEST_FIELD, digest)
 
 
-def strong_digest_in(message: scheduler_pb2.DownloadPieceBackToSourceFinishedRequest) -> bytes:
+def strong_digest_in(message: _Report) -> bytes:
     """The strong digest of the piece, empty if there is none, or what can't be one."""
     told = bytes_in(message, STRONG_DIGEST_FIELD)
-    is_one = len(told) == STRONG_DIGEST_BYTES and told != _TAKEN_BACK
+    is_one = len(told) == STRONG_DIGEST_BYTES and told != TAKEN_BACK
     return told if is_one else b""
 
 
@@ -89,11 +89,7 @@ def asks_digests(message: scheduler_pb2.DownloadPeerStartedRequest) -> bool:
 
 def tell_digests(message: scheduler_pb2.AnnouncePeerResponse, told: PieceDigests) -> None:
     """Make `message` an answer that tells digests."""
-    parts = [b"\x00" if told.is_last else b"\x01"]
-    for run in _runs(sorted(told.digests)):
-        parts.append(run[0].to_bytes(4) + len(run).to_bytes(4))
-        parts += [told.digests[number] or _TAKEN_BACK for number in run]
-    add_bytes(message, PIECE_DIGESTS_FIELD, b"".join(parts))
+    add_bytes(message, PIECE_DIGESTS_FIELD, (_LAST if told.is_last else _MORE_FOLLOW) + told.packed)
 
 
 def digests_in(message: scheduler_pb2.AnnouncePeerResponse) -> PieceDigests | None:
@@ -101,33 +97,9 @@ def digests_in(message: scheduler_pb2.AnnouncePeerResponse) -> PieceDigests | No
     data = bytes_in(message, PIECE_DIGESTS_FIELD)
     if not data:
         return None
-    digests: dict[int, bytes] = {}
-    position = 1
-    while position < len(data):
-        first = int.from_bytes(data[position : position + 4])
-        count = int.from_bytes(data[position + 4 : position + _RUN_BYTES])
-        position += _RUN_BYTES
-        end = position + count * STRONG_DIGEST_BYTES
-        if end > len(data):
-            raise ProtocolError(
-                f"the scheduler's digests of {count} pieces from {first} on are cut short"
-            )
-        for number in range(first, first + count):
-            digest = data[position : position + STRONG_DIGEST_BYTES]
-            digests[number] = b"" if digest == _TAKEN_BACK else digest
-            position += STRONG_DIGEST_BYTES
-    return PieceDigests(digests=digests, is_last=data[0] == 0)
-
-
-def _runs(numbers: list[int]) -> list[list[int]]:
-    """Split into runs of numbers that follow each other."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and runs[-1][-1] == number - 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return runs
+    told = PieceDigests(packed=data[1:], is_last=data[:1] == _LAST)
+    digest_list.check(told.packed)
+    return told
 
 
 def add_number(message: Message, field: int, number: int) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from dragonfly_api import scheduler_pb2
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
+from msgspec.structs import replace
 
 from odonata.errors import ProtocolError
+from odonata.wire.digest_list import pack, unpack
 from odonata.wire.dragonfly import (
     PeerRequest,
     answer_from_wire,
@@ -28,6 +30,7 @@ from odonata.wire.message import (
     PieceBackToSourceFinished,
     PieceDigests,
     PieceFailed,
+    PieceFinished,
     Started,
     TrafficType,
 )
@@ -118,6 +121,16 @@ def test_what_peers_say_of_strong_digests_comes_back_as_it_went(message: PeerMes
     assert read(on_the_wire(message)) == message
 
 
+@pytest.mark.parametrize("traffic", [TrafficType.LOCAL_PEER, TrafficType.REMOTE_PEER])
+def test_of_pieces_that_were_there_before_it_is_told_and_of_no_parents(
+    traffic: TrafficType,
+) -> None:
+    piece = replace(reported(STRONG).piece, traffic_type=traffic)
+    is_told = traffic is TrafficType.LOCAL_PEER
+    expected = PieceFinished(piece=piece if is_told else replace(piece, strong_digest=b""))
+    assert read(on_the_wire(PieceFinished(piece=piece))) == expected
+
+
 def test_a_parser_of_the_api_reads_a_report_as_ever() -> None:
     plain = scheduler_pb2.AnnouncePeerRequest.FromString(on_the_wire(reported(b"")))
     marked = scheduler_pb2.AnnouncePeerRequest.FromString(on_the_wire(reported(STRONG)))
@@ -135,20 +148,23 @@ def test_what_can_not_be_a_digest_is_none(strong: bytes) -> None:
 @pytest.mark.parametrize("numbers", [(), (0,), (0, 1, 2), (5, 7, 8, 70_000)])
 def test_digests_come_back_as_they_were_told(numbers: tuple[int, ...], is_last: bool) -> None:
     digests = dict.fromkeys(numbers, STRONG)
-    told = PieceDigests(digests=digests, is_last=is_last)
+    told = PieceDigests(packed=pack(digests), is_last=is_last)
     data = answer_to_wire(told).SerializeToString()
-    assert answer_from_wire(scheduler_pb2.AnnouncePeerResponse.FromString(data)) == told
+    read_back = answer_from_wire(scheduler_pb2.AnnouncePeerResponse.FromString(data))
+    assert read_back == told
+    assert unpack(told.packed) == digests
     assert len(data) <= 16 + 40 * len(numbers)
 
 
 def test_a_digest_can_be_taken_back() -> None:
-    told = PieceDigests(digests={3: b"", 4: STRONG})
+    told = PieceDigests(packed=pack({3: b"", 4: STRONG}))
     assert answer_from_wire(answer_to_wire(told)) == told
+    assert unpack(told.packed) == {3: b"", 4: STRONG}
 
 
 @pytest.mark.parametrize("cut", [1, 31, 33, 39])
 def test_digests_that_are_cut_short_are_the_schedulers_fault(cut: int) -> None:
-    wire = answer_to_wire(PieceDigests(digests={3: STRONG}))
+    wire = answer_to_wire(PieceDigests(packed=pack({3: STRONG})))
     data = wire.SerializeToString()
     head = len(data) - (1 + 8 + 32)
     body = data[head:-cut]
@@ -163,7 +179,7 @@ def test_the_fields_of_the_api_go_before_ours() -> None:
     """An answer with parents is one with parents, whatever else is in it."""
     wire = scheduler_pb2.AnnouncePeerResponse()
     wire.empty_task_response.SetInParent()
-    wire.MergeFromString(answer_to_wire(PieceDigests(digests={})).SerializeToString())
+    wire.MergeFromString(answer_to_wire(PieceDigests(packed=pack({}))).SerializeToString())
     assert type(answer_from_wire(wire)).__name__ == "EmptyTask"
 
 

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from support.download import PIECE, URL, Script, asked, kinds, messages, of, piece_of
 
 from odonata.errors import WrongContentError
+from odonata.wire.digest_list import pack
 from odonata.wire.message import (
     AskDigests,
     ByteRange,
@@ -17,6 +18,7 @@ from odonata.wire.message import (
     NeedBackToSource,
     PieceDigests,
     PieceFailed,
+    PieceFinished,
 )
 from peer.core.effect import (
     CheckPiece,
@@ -31,7 +33,9 @@ from peer.core.event import (
     FailureReason,
     PieceChecked,
     PieceStored,
+    SchedulerFound,
     SchedulerLost,
+    SourcePieceStored,
     WholeChecked,
 )
 from peer.core.limits import DownloadLimits
@@ -47,7 +51,7 @@ def strong(number: int) -> bytes:
 
 
 def listed(*numbers: int, is_last: bool = True) -> PieceDigests:
-    return PieceDigests(digests={n: strong(n) for n in numbers}, is_last=is_last)
+    return PieceDigests(packed=pack({n: strong(n) for n in numbers}), is_last=is_last)
 
 
 def swarm(*peer_ids: str, length: int = 4 * PIECE, download: Download | None = None) -> Script:
@@ -235,14 +239,14 @@ def test_a_digest_that_is_another_one_now_makes_a_piece_unproved() -> None:
     script.answer(listed(0))
     script.holds("a", 0, 1)
     stored(script, "a", 0, proved=True)
-    effects = script.answer(PieceDigests(digests={0: b"?" * 32}))
+    effects = script.answer(PieceDigests(packed=pack({0: b"?" * 32})))
     assert of(effects, CheckPiece) == [CheckPiece(number=0)]
 
 
 def test_a_digest_that_was_taken_back_proves_nothing() -> None:
     script = swarm("a")
     script.answer(listed(0))
-    script.answer(PieceDigests(digests={0: b""}))
+    script.answer(PieceDigests(packed=pack({0: b""})))
     script.holds("a", 0, 1)
     assert not of(stored(script, "a", 0, proved=False), CheckPiece)
 
@@ -256,6 +260,20 @@ def test_what_came_from_the_source_needs_no_proof() -> None:
     script.from_source(0)
     assert not of(script.effects, CheckPiece)
     assert of(script.effects, Complete)
+
+
+def test_a_scheduler_that_was_found_anew_is_told_what_came_from_the_source() -> None:
+    script = Script(length=3 * PIECE)
+    script.begin(tells_digests=True)
+    script.answer(NeedBackToSource())
+    script.opened()
+    piece = replace(piece_of(0, script.length), strong_digest=strong(0))
+    script(SourcePieceStored(piece=piece))
+    script(SchedulerLost(reason="gone"))
+    script(SchedulerFound(tells_digests=True))
+    said = messages(script.answer(NeedBackToSource()))
+    (told,) = (one.piece for one in said if isinstance(one, PieceFinished))
+    assert (told.number, told.strong_digest) == (0, strong(0))
 
 
 # --- the whole ------------------------------------------------------------------------------------

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from support.scheduler_world import World, digests, download, host, parents
+from support.scheduler_world import PIECE_LENGTH, World, digests, download, host, parents
 
 from odonata.digest import STRONG_DIGEST_BYTES
-from odonata.wire.message import AskDigests, PieceDigests
+from odonata.wire.digest_list import unpack
+from odonata.wire.message import AskDigests, Piece, PieceDigests, PieceFinished, TrafficType
 from scheduler.core import proof
 from scheduler.core.effect import Answer, SchedulerEffect
 from scheduler.core.honesty import MEMORY_S
@@ -94,19 +95,38 @@ def test_a_question_changes_nothing_else() -> None:
 
 
 def test_many_digests_come_in_answers_of_a_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proof, "DIGESTS_PER_ANSWER", 4)
+    monkeypatch.setattr(proof, "DIGESTS_PER_ANSWER", 64)
     world = world_of()
-    for number in range(10):
+    ask(world, "p-h3")
+    for number in range(150):
         tell(world, "p-h0", number, A)
-    told = [e.answer for e in ask(world, "p-h2") if isinstance(e, Answer)]
-    assert [len(one.digests) for one in told if isinstance(one, PieceDigests)] == [4, 4, 2]
-    assert [one.is_last for one in told if isinstance(one, PieceDigests)] == [False, False, True]
+        if number == 0:
+            ask(world, "p-h3")  # from here on it is told news, the other one everything
+    for child, count in (("p-h2", 150), ("p-h3", 149)):
+        told = [e.answer for e in ask(world, child) if isinstance(e, Answer)]
+        parts = [one for one in told if isinstance(one, PieceDigests)]
+        assert [one.is_last for one in parts] == [False, False, True]
+        assert all(len(one.packed) <= 64 * 40 for one in parts)
+        assert sum(len(unpack(one.packed)) for one in parts) == count
 
 
 def test_what_a_parent_brought_is_no_evidence_of_the_source() -> None:
     world = world_of()
     world.piece("p-h2", 0, "p-h1", strong=A)
     assert world.task().strong is None
+
+
+def test_whoever_lost_its_scheduler_tells_this_one_what_it_had_from_the_source() -> None:
+    world = world_of()
+    piece = Piece(
+        number=2,
+        offset=2 * PIECE_LENGTH,
+        length=PIECE_LENGTH,
+        traffic_type=TrafficType.LOCAL_PEER,
+        strong_digest=A,
+    )
+    world.say("p-h0", PieceFinished(piece=piece))
+    assert digests(ask(world, "p-h2")) == {"p-h2": {2: A}}
 
 
 # --- who is believed ------------------------------------------------------------------------------

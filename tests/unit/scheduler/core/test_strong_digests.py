@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from odonata.digest import STRONG_DIGEST_BYTES
+from odonata.wire.digest_list import unpack
 from scheduler.core.strong_digests import CHANGES_MAX, MAX_PIECES, TELLERS_MAX, Rank, StrongDigests
 
 A, B, C = (letter * STRONG_DIGEST_BYTES for letter in (b"a", b"b", b"c"))
@@ -90,12 +91,12 @@ def test_news_are_what_was_not_told_yet() -> None:
     digests.learn(5, A, "x", Rank.SENT)
     digests.learn(1, B, "x", Rank.SENT)
     told, since = digests.news(0, 100)
-    assert told == {5: A, 1: B}
-    assert digests.news(since, 100) == ({}, since)
+    assert unpack(told) == {5: A, 1: B}
+    assert digests.news(since, 100) == (b"", since)
     digests.learn(5, C, "seed", Rank.SEED)
     digests.withdraw("x")
     told, since = digests.news(since, 100)
-    assert told == {5: C, 1: b""}
+    assert unpack(told) == {5: C, 1: b""}
     assert since == digests.change_count
 
 
@@ -104,8 +105,8 @@ def test_news_come_in_parts_of_a_bounded_size() -> None:
     for number in range(10):
         digests.learn(number, A, "x", Rank.SENT)
     told, since = digests.news(0, 4)
-    assert list(told) == [0, 1, 2, 3]
-    assert list(digests.news(since, 100)[0]) == [4, 5, 6, 7, 8, 9]
+    assert list(unpack(told)) == [0, 1, 2, 3]
+    assert list(unpack(digests.news(since, 100)[0])) == [4, 5, 6, 7, 8, 9]
 
 
 def test_clearing_takes_everything_back() -> None:
@@ -116,7 +117,7 @@ def test_clearing_takes_everything_back() -> None:
     _, since = digests.news(0, 100)
     digests.clear()
     assert digests.get(5) == b""
-    assert digests.news(since, 100)[0] == {5: b"", 6: b""}
+    assert unpack(digests.news(since, 100)[0]) == {5: b"", 6: b""}
     assert digests.learn(6, B, "y", Rank.SENT) == []
     assert digests.get(6) == B, "it is another content"
 
@@ -139,3 +140,18 @@ def test_changes_come_to_an_end() -> None:
             digests.learn(number, A, "x", Rank.SENT)
         digests.clear()
     assert digests.change_count <= CHANGES_MAX + MAX_PIECES
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 63, 64, 65])
+def test_a_newcomer_is_told_everything_that_is_known(step: int) -> None:
+    digests = StrongDigests()
+    numbers = [number for number in range(300) if number % step == 0 or number % 7 == 0]
+    for number in numbers:
+        digests.learn(number, bytes([number % 255 + 1]) * STRONG_DIGEST_BYTES, "x", Rank.SENT)
+    digests.learn(0, B, "y", Rank.SENT)  # disputed
+    known = {number: digests.get(number) for number in numbers if number}
+    parts = digests.everything(64)
+    assert {n: one for part in parts for n, one in unpack(part).items()} == known
+    assert max(len(unpack(part)) for part in parts) <= 64
+    assert sum(map(len, digests.everything(1000))) <= len(known) * 40
+    assert StrongDigests().everything(64) == []
