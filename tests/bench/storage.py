@@ -23,7 +23,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # runnable as it lies there
 
-from bench.data_path import GB, MIB, cpu_s, say  # noqa: E402  # after the path
+from bench.yardstick import GB, MIB, own_cpu_s, say  # noqa: E402  # after the path
 from bench.soak import memory_mb, say_line  # noqa: E402
 from support.content import cut, make_content, make_task_id  # noqa: E402
 
@@ -84,12 +84,12 @@ def _piece(number: int) -> Piece:
 
 async def open_once(folder: Path) -> None:
     """In a process of its own: open, and say what that took."""
-    pid, began_s, cpu_before = "self", time.perf_counter(), cpu_s()
+    pid, began_s, cpu_before = "self", time.perf_counter(), own_cpu_s()
     before = memory_mb(pid, "VmRSS")
     async with await DiskStorage.open(folder) as storage:
         facts = {
             "open_s": time.perf_counter() - began_s,
-            "open_cpu_s": cpu_s() - cpu_before,
+            "open_cpu_s": own_cpu_s() - cpu_before,
             "tasks": len(storage.tasks()),
         }
         gained = memory_mb(pid, "VmRSS") - before
@@ -104,10 +104,10 @@ async def verify(folder: Path) -> float:
         await task.learn(len(content), PIECE_LENGTH, {})
         for piece, data in cut(content, PIECE_LENGTH):
             await task.store(piece, data)
-        before = cpu_s()
+        before = own_cpu_s()
         for number in task.held():
             assert await task.verify(number)
-        return (cpu_s() - before) * GB / len(content)
+        return (own_cpu_s() - before) * GB / len(content)
 
 
 def bench(tasks: int, pieces: int, rounds: int) -> dict[str, Any]:
