@@ -332,8 +332,14 @@ class DiskTask:
         return piece if await to_the_end(self._verify(piece, doubted_only=True)) else None
 
     async def examine(self) -> None:
-        if self._pieces and not self._gone:
+        if not self._pieces or self._gone:
+            return
+        found = disk.print_of(self._path)  # at once, as it is opened: no byte of it is read
+        length = self.content_length
+        if found is None or length is None or found.size_bytes < length:
             await to_the_end(self._examine())
+        elif self.finished:
+            self._trust.file_is(found)
 
     async def _examine(self) -> None:
         async with self._facts_lock():

@@ -14,10 +14,14 @@ from typing import Any
 
 import aiohttp
 import pytest
+from dragonfly_api import dfdaemon_pb2
 from support.content import make_content
 from support.daemon import MIB, PATIENCE_S, daemon, get, scheduler
+from support.eventually import eventually_is
 from support.origin import Origin
 
+from odonata.grpc_client import open_channel
+from odonata.grpc_stub import download_stub
 from peer.runtime.daemon import Daemon
 
 PIECE = 4 * MIB
@@ -54,6 +58,18 @@ async def by_digest(one: Daemon, url: str, output: Path) -> bytes:
     digest = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
     await get(one, url, output, overwrite=True, digest=digest)
     return await asyncio.to_thread(output.read_bytes)
+
+
+async def finished(one: Daemon) -> None:
+    """Readers may have it all before it is flushed and stamped."""
+    async with open_channel(f"unix:{one.socket_path}") as channel:
+        ask = download_stub(channel).ListLocalTasks
+
+        async def all_finished() -> bool:
+            listed = await ask(dfdaemon_pb2.ListLocalTasksRequest())
+            return all(task.HasField("finished_at") for task in listed.tasks)
+
+        await eventually_is(all_finished, True)
 
 
 Read = Callable[[Daemon, str, Path], Any]
@@ -104,6 +120,7 @@ async def test_what_was_harmed_is_fetched_again_and_nothing_else(
     async with daemon(tmp_path, 2, proxy__rules=RULES) as one:
         assert await read(one, url, tmp_path / "first") == CONTENT
         (tmp_path / "first").unlink(missing_ok=True)  # it was a hard link
+        await finished(one)
         if running:
             harm(stored_file(tmp_path, 2))
             assert await read(one, url, tmp_path / "out") == CONTENT
@@ -137,6 +154,7 @@ async def test_a_child_of_a_host_whose_disk_rots_gets_what_is_right(
         common: dict[str, Any] = {"scheduler__addrs": [app.address], "proxy__rules": RULES}
         async with daemon(tmp_path, 2, **common) as parent:
             assert await through_proxy(parent, url, tmp_path) == CONTENT
+            await finished(parent)
             rot(stored_file(tmp_path, 2))
             async with daemon(tmp_path, 3, **common) as child:
                 assert await through_proxy(child, url, tmp_path) == CONTENT
