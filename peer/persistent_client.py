@@ -15,6 +15,7 @@ import grpc.aio
 from dragonfly_api import common_pb2
 
 from odonata import ids
+from odonata.client.endpoint import check_endpoint, explain
 from odonata.client.tally import Tally
 from odonata.grpc_client import REQUEST_TIMEOUT_S, open_channel
 from odonata.grpc_stub import download_stub, upload_stub
@@ -29,7 +30,6 @@ from odonata.wire.dragonfly.persistent import (
     persistent_step_from_wire,
 )
 from odonata.wire.message import TaskType, Value
-from peer.daemon_socket import check_endpoint, explained
 from peer.get_progress import Display
 
 _Call: TypeAlias = Callable[[Any], Any]  # grpc's stubs ship without types
@@ -175,7 +175,7 @@ class DaemonClient:
             try:
                 yield make(channel)
             except grpc.aio.AioRpcError as failure:
-                raise explained(failure, self._endpoint) from failure
+                raise explain(failure, self._endpoint) from failure
 
 
 def stored_task_id(url: str, storage: StorageOptions) -> str:

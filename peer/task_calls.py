@@ -16,6 +16,7 @@ import grpc
 import grpc.aio
 from dragonfly_api import common_pb2, dfdaemon_pb2, scheduler_pb2
 
+from odonata.client.endpoint import check_endpoint, explain
 from odonata.errors import CallerError, NotFoundError, OdonataError
 from odonata.grpc_client import open_channel, target_of
 from odonata.grpc_status import error_of
@@ -23,7 +24,6 @@ from odonata.grpc_stub import download_stub, scheduler_stub, upload_stub
 from odonata.piece import piece_count
 from odonata.wire.dragonfly import LocalTask, content_length_from_wire, local_task_from_wire
 from odonata.wire.message import Value
-from peer.daemon_socket import check_endpoint, explained
 
 CALL_TIMEOUT_S: Final = 10.0
 """For one answer of a daemon or a scheduler: Dragonfly's clients wait as long."""
@@ -122,7 +122,7 @@ async def _ask(endpoint: Path, rpc: str, request: Any) -> Any:
         try:
             return await getattr(download_stub(channel), rpc)(request, timeout=CALL_TIMEOUT_S)
         except grpc.aio.AioRpcError as failure:
-            raise explained(failure, endpoint) from failure
+            raise explain(failure, endpoint) from failure
 
 
 async def list_tasks(endpoint: Path) -> tuple[TaskFacts, ...]:

@@ -20,7 +20,6 @@ from odonata.errors import (
     OdonataError,
     StorageError,
     UnavailableError,
-    WrongContentError,
 )
 from odonata.wire.message import (
     BackToSourceFailed,
@@ -196,7 +195,7 @@ class DownloadCore:
             return out
         self._life.note(now, summary(event))
         if isinstance(event, PieceChecked | WholeChecked):
-            self._on_checked(event, now, out)
+            self._proof.on_checked(event, self._fetching, out)
         elif isinstance(event, ParentEvent):
             self._on_parent_event(event, now, out)
         elif isinstance(event, SourceEvent):
@@ -436,16 +435,6 @@ class DownloadCore:
             self._owes_pieces = False
             own, limit = self._proof.own_digests, self._limits.max_held_report
             out.extend(Send(message=one) for one in held_reports(self._content, limit, own))
-
-    # --- proof ----------------------------------------------------------------------------------
-
-    def _on_checked(
-        self, event: PieceChecked | WholeChecked, now: float, out: list[DownloadEffect]
-    ) -> None:
-        why_wrong = self._proof.on_checked(event, self._fetching, out)
-        if why_wrong:
-            error = WrongContentError(why_wrong)
-            self._give_up(error, Failed(description=why_wrong), now, out)
 
     # --- parents --------------------------------------------------------------------------------
 
@@ -744,7 +733,10 @@ class DownloadCore:
     # --- ends -----------------------------------------------------------------------------------
 
     def _end_if_proved(self, now: float, out: list[DownloadEffect]) -> None:
-        if self._proof.is_settled(now, out):
+        is_settled, error = self._proof.is_settled(now, out), self._proof.error
+        if error is not None:
+            self._give_up(error, Failed(description=error.detail), now, out)
+        elif is_settled:
             self._finish(now, out)
 
     def _finish(self, now: float, out: list[DownloadEffect]) -> None:

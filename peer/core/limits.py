@@ -76,6 +76,10 @@ class DownloadLimits(Value, frozen=True, kw_only=True):
     digest_patience_s: float = 1.0
     """Longest wait for a last answer at the end. The scheduler answers in a round trip; if it does
     not, the content is as good as it is without the list."""
+    check_patience_s: float = 60.0
+    """Longest wait for the driver to read what is held again: this long for its delays..."""
+    slowest_disk_bytes_per_s: float = 4 * MIB
+    """...plus the length at this rate. What is slower is broken, and the download ends."""
     verify_whole: bool = True
     """Check a whole content against the digest that its URL or its user names, before the end."""
 

@@ -31,6 +31,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from odonata.errors import StorageError, WrongContentError
 from odonata.ids import blob_digest
 from odonata.wire.digest_list import unpack
 from odonata.wire.message import AskDigests, PieceDigests, PieceFailed
@@ -38,6 +39,7 @@ from peer.core.effect import CheckPiece, CheckWhole, DownloadEffect, FetchPiece,
 from peer.core.event import PieceChecked, WholeChecked
 
 if TYPE_CHECKING:
+    from odonata.errors import OdonataError
     from odonata.wire.message import Download, Piece
     from peer.core.content import Content
     from peer.core.conversation import Conversation
@@ -64,6 +66,8 @@ class Proof:
     ) -> None:
         self.told_by_scheduler = False
         """The scheduler takes questions for digests."""
+        self.error: OdonataError | None = None
+        """Why the download must end, although everything is held."""
         self.own_digests: dict[int, bytes] = {}
         """Of what this download had from the source: for a scheduler that has lost them."""
         self._limits = limits
@@ -74,6 +78,7 @@ class Proof:
         self._bringers: dict[int, str] = {}  # pieces that a parent brought: its peer id
         self._unproved: set[int] = set()
         self._checking: int | None = None
+        self._check_until: float | None = None  # how long the driver may take for it
         self._whole_state = "due" if self._whole else "done"
         self._unasked = 0  # pieces that were asked for since the last question
         self._asked_at: float | None = None  # a question that was not answered yet
@@ -120,20 +125,18 @@ class Proof:
 
     def on_checked(
         self, event: PieceChecked | WholeChecked, fetching: Fetching, out: list[DownloadEffect]
-    ) -> str:
-        """Something was read again. Return why the whole is wrong, if it is, else ""."""
+    ) -> None:
+        """Something was read again."""
+        self._check_until = None
         if isinstance(event, WholeChecked):
-            self._whole_state = "done"
-            if event.reason:
-                self._report_suspects(out)
-            return event.reason
+            self._on_whole_checked(event.reason, out)
+            return
         self._checking = None
         self._unproved.discard(event.number)
         if not event.is_right:
             self._content.forget(event.number)
             self.doubt()
             fetching.disown(self._bringers.pop(event.number, ""), event.number, out)
-        return ""
 
     def doubt(self) -> None:
         """A parent sent other bytes than the list says: one of the two is wrong. Ask anew."""
@@ -150,11 +153,16 @@ class Proof:
         is_due = last is None or now - last >= limits.ask_interval_s
         if self._unasked and (is_due or self._unasked >= limits.ask_pieces):
             self._ask(now, out)
-        self._check_next(out)
+        self._check_next(now, out)
 
     def is_settled(self, now: float, out: list[DownloadEffect]) -> bool:
-        """Everything wanted is held. Is it proved, as far as it can be? If not, see to it."""
-        self._check_next(out)
+        """Everything wanted is held. Is it proved, as far as it can be? If not, see to it.
+
+        It is not, and never will be, if there is an `error`.
+        """
+        self._check_next(now, out)
+        if self._check_until is not None and now >= self._check_until:
+            self.error = StorageError("what is stored could not be read again in time")
         if self._checking is not None:
             return False
         if self._unproved and self._unasked:
@@ -165,14 +173,28 @@ class Proof:
             self._asked_at = None
         if self._content.whole and self._whole_state == "due":
             self._whole_state = "checking"
+            self._check_until = now + self._patience_s(self._content.content_length)
             out.append(CheckWhole(digests=self._whole))
         return not (self._content.whole and self._whole_state == "checking")
 
     def next_wake(self) -> float | None:
         """When it is no use any more to wait for an answer."""
-        return None if self._asked_at is None else self._asked_at + self._limits.digest_patience_s
+        moments = [] if self._check_until is None else [self._check_until]
+        if self._asked_at is not None:
+            moments.append(self._asked_at + self._limits.digest_patience_s)
+        return min(moments, default=None)
 
     # --- inside ---------------------------------------------------------------------------------
+
+    def _on_whole_checked(self, reason: str, out: list[DownloadEffect]) -> None:
+        self._whole_state = "done"
+        if reason:
+            self._report_suspects(out)
+            self.error = WrongContentError(reason)
+
+    def _patience_s(self, length: int | None) -> float:
+        limits = self._limits
+        return limits.check_patience_s + (length or 0) / limits.slowest_disk_bytes_per_s
 
     def _report_suspects(self, out: list[DownloadEffect]) -> None:
         """Of those who brought what nothing proves, a single one lied; of several, one of them."""
@@ -188,10 +210,11 @@ class Proof:
             self._unasked = 0
             self._conversation.say(AskDigests(), out)
 
-    def _check_next(self, out: list[DownloadEffect]) -> None:
-        if self._checking is not None:
+    def _check_next(self, now: float, out: list[DownloadEffect]) -> None:
+        if self._checking is not None or self._whole_state == "checking":
             return
         provable = self._unproved & self._known & self._content.held
         if provable:
             self._checking = min(provable)
+            self._check_until = now + self._patience_s(self._content.piece_length)
             out.append(CheckPiece(number=self._checking))

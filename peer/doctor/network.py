@@ -15,12 +15,12 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2
 
+from odonata.client.endpoint import check_endpoint
 from odonata.errors import CallerError, OdonataError, UnavailableError
 from odonata.grpc_client import open_channel
 from odonata.grpc_stub import health_stub
 from odonata.listen import check_tcp
 from odonata.redaction import redact_text
-from peer.daemon_socket import check_endpoint
 from peer.doctor.finding import Finding, failure, ok, split_fix, warning
 from peer.doctor.holder import Holder, holder_of
 from peer.runtime.host_info import find_ip

@@ -23,8 +23,8 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # runnable as it lies there
 
-from bench.yardstick import GB, MIB, own_cpu_s, say  # noqa: E402  # after the path
 from bench.soak import memory_mb, say_line  # noqa: E402
+from bench.yardstick import GB, MIB, own_cpu_s, say  # noqa: E402  # after the path
 from support.content import cut, make_content, make_task_id  # noqa: E402
 
 from odonata.wire.message import Download, Piece, TrafficType  # noqa: E402

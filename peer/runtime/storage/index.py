@@ -369,7 +369,8 @@ def _task_record(row: tuple[Any, ...]) -> TaskRecord:
     values["persistent"] = bool(values.get("persistent"))  # a number there
     record = msgspec.convert(values, TaskRecord)
     check_task_id(record.id)
-    lengths = (record.content_length or 0, record.piece_length or 1)
+    piece_length = 1 if record.piece_length is None else record.piece_length
+    lengths = (record.content_length or 0, piece_length)
     if not (0 <= lengths[0] <= MAX_BYTES and 0 < lengths[1] <= MAX_BYTES):
         raise ValueError(f"lengths {lengths}")
     return record

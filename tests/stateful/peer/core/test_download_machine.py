@@ -22,7 +22,9 @@ from support.download import PIECE, URL, parent_of, piece_of
 
 from odonata.errors import CallerError
 from odonata.piece import piece_count, pieces_of_range
+from odonata.wire.digest_list import pack
 from odonata.wire.message import (
+    AskDigests,
     BackToSourceFailed,
     BackToSourceFinished,
     ByteRange,
@@ -35,6 +37,7 @@ from odonata.wire.message import (
     NormalTask,
     PeerMessage,
     Piece,
+    PieceDigests,
     PieceFailed,
     Register,
     SchedulerAnswer,
@@ -45,6 +48,8 @@ from peer.core.effect import (
     AskProgress,
     CancelPiece,
     CancelReason,
+    CheckPiece,
+    CheckWhole,
     CloseStream,
     Complete,
     ConnectParent,
@@ -53,6 +58,7 @@ from peer.core.effect import (
     FetchPiece,
     FetchSource,
     GiveUp,
+    LearnDigests,
     LearnMeta,
     OpenSource,
     SeekScheduler,
@@ -69,6 +75,7 @@ from peer.core.event import (
     ParentEnded,
     ParentHolds,
     ParentLoad,
+    PieceChecked,
     PieceNotFetched,
     PieceProgress,
     PieceStored,
@@ -83,6 +90,7 @@ from peer.core.event import (
     StorageFailed,
     Ticked,
     Wanted,
+    WholeChecked,
 )
 from peer.core.lifecycle import State
 from peer.core.limits import DownloadLimits
@@ -96,9 +104,14 @@ DEADLY = 11
 """Of sixteen numbers; not the lowest or highest, which Hypothesis likes to draw."""
 BESIDE = frozenset({State.SWARMING, State.RESCHEDULING, State.ALONE})
 """Where a download lives on parents, and the source may be asked beside them."""
+ALL = -1
+DIGEST = "sha256:" + 64 * "0"
+BLOB = f"http://registry.test/v2/thing/blobs/{DIGEST}"
+BLAMED = frozenset({FailureReason.DIGEST, FailureReason.LISTED_DIGEST, FailureReason.PROTOCOL})
 
 names = st.sampled_from(NAMES)
 numbers = st.integers(0, 6)
+told_digests = st.dictionaries(numbers, st.sampled_from([b"", b"a" * 32, b"b" * 32]))
 pauses = st.sampled_from([0.0, 0.01, 0.3, 2.0, 25.0])
 ranges = st.none() | st.builds(
     ByteRange, start=st.integers(0, 7 * PIECE), length=st.integers(0, 3 * PIECE)
@@ -129,6 +142,10 @@ class DownloadMachine(RuleBasedStateMachine):
         self.reported_at: dict[str, float] = {}  # connected parents, found past hope
         self.registered = self.terminal = self.closed = self.ended = False
         self.sought = False
+        self.tells_digests = self.was_asked = False
+        self.listed: dict[int, bytes] = {}
+        self.checking: int | None = None  # ALL: the whole
+        self.brought: dict[int, str] = {}
 
     # --- the model ------------------------------------------------------------------------------
 
@@ -183,6 +200,18 @@ class DownloadMachine(RuleBasedStateMachine):
                 assert effect.first in self.runs or self.opened == effect.first
                 self.runs.pop(effect.first, None)
                 self.opened = None if self.opened == effect.first else self.opened
+            case LearnDigests():
+                self.listed.update(effect.digests)
+            case CheckPiece():
+                assert self.checking is None
+                assert effect.number in self.held
+                assert self.listed.get(effect.number)
+                self.checking = effect.number
+            case CheckWhole():
+                assert self.checking is None
+                assert self.held >= set(range(self.count()))
+                assert effect.digests == (DIGEST,)
+                self.checking = ALL
             case LearnMeta():
                 assert effect.content_length in {None, self.length}
                 assert effect.piece_length == PIECE
@@ -205,6 +234,10 @@ class DownloadMachine(RuleBasedStateMachine):
         else:
             assert self.registered, message
             assert not self.lost, message
+        if isinstance(message, AskDigests):
+            assert self.tells_digests
+            assert not self.was_asked, "one question at a time"
+            self.was_asked = True
         self.registered = True
         self.terminal = isinstance(message, TERMINAL)
         if isinstance(message, PieceFailed) and message.parent_id in self.connected:
@@ -256,6 +289,7 @@ class DownloadMachine(RuleBasedStateMachine):
     def complete(self, effect: Complete) -> None:
         assert self.known_length == self.length or self.held >= self.numbers_wanted()
         assert self.held >= self.numbers_wanted()
+        assert self.checking is None
         if None in self.wanted:
             assert effect.whole
         assert effect.whole == (
@@ -299,6 +333,8 @@ class DownloadMachine(RuleBasedStateMachine):
         triggered=st.booleans(),
         disable=st.booleans(),
         wanted=ranges,
+        tells_digests=st.booleans(),
+        names_digest=st.booleans(),
     )
     def begin(
         self,
@@ -312,8 +348,11 @@ class DownloadMachine(RuleBasedStateMachine):
         triggered: bool,
         disable: bool,
         wanted: ByteRange | None,
+        tells_digests: bool,
+        names_digest: bool,
     ) -> None:
         self.length = length
+        self.tells_digests = tells_digests
         self.lost = not scheduler
         self.was_lost = False
         self.may_use_source = triggered or not disable
@@ -322,7 +361,7 @@ class DownloadMachine(RuleBasedStateMachine):
         self.learned = knows or bool(self.held)
         self.known_length = length if knows else None
         download = Download(
-            url=URL,
+            url=BLOB if names_digest else URL,
             range=wanted,
             need_back_to_source=triggered,
             disable_back_to_source=disable,
@@ -336,6 +375,7 @@ class DownloadMachine(RuleBasedStateMachine):
                 scheduler=scheduler,
                 lost_s=lost_s,
                 needs_size=needs_size,
+                tells_digests=tells_digests,
             )
         )
 
@@ -374,16 +414,41 @@ class DownloadMachine(RuleBasedStateMachine):
     @rule(refused=st.booleans())
     def scheduler_is_lost(self, refused: bool) -> None:
         self.lost = self.was_lost = True
-        self.registered = False
+        self.registered = self.was_asked = False
         self.give(SchedulerLost(reason="broken", refused=refused))
         assert not (refused and self.sought)
 
     @precondition(lambda self: self.sought)
-    @rule(needs_size=st.booleans())
-    def scheduler_is_found(self, needs_size: bool) -> None:
+    @rule(needs_size=st.booleans(), tells_digests=st.booleans())
+    def scheduler_is_found(self, needs_size: bool, tells_digests: bool) -> None:
         self.sought = self.lost = False
         self.was_lost = True
-        self.give(SchedulerFound(needs_size=needs_size))
+        self.tells_digests = tells_digests
+        self.give(SchedulerFound(needs_size=needs_size, tells_digests=tells_digests))
+
+    @precondition(lambda self: self.registered and not self.closed and not self.lost)
+    @rule(
+        which=st.dictionaries(numbers, st.sampled_from([b"", b"a" * 32, b"b" * 32])),
+        last=st.booleans(),
+    )
+    def digests_are_told(self, which: dict[int, bytes], last: bool) -> None:
+        self.was_asked = self.was_asked and not last
+        self.give(SchedulerAnswered(answer=PieceDigests(packed=pack(which), is_last=last)))
+
+    @precondition(lambda self: self.checking is not None)
+    @rule(is_right=st.booleans())
+    def check_is_done(self, is_right: bool) -> None:
+        number, self.checking = self.checking, None
+        if number == ALL:
+            self.give(WholeChecked(reason="" if is_right else "it is not"))
+            return
+        assert number is not None
+        if not is_right:
+            self.held.discard(number)
+            who = self.brought.get(number, "")
+            if who in self.connected:
+                self.blamed.add(who)
+        self.give(PieceChecked(number=number, is_right=is_right))
 
     @rule(who=names, knows=st.booleans())
     def parent_connects(self, who: str, knows: bool) -> None:
@@ -439,12 +504,14 @@ class DownloadMachine(RuleBasedStateMachine):
         who, number = data.draw(st.sampled_from(sorted(self.flying)))
         alive = self.flying.pop((who, number))
         if reason is None:
+            if number not in self.held:
+                self.brought[number] = who
             self.held.add(number)
             piece = piece_of(number, self.length)
             self.give(PieceStored(peer_id=who, piece=piece, began_s=0.1, wait_s=0.02))
             return
         reason = reason if alive else FailureReason.CANCELLED
-        if reason in {FailureReason.DIGEST, FailureReason.PROTOCOL}:
+        if reason in BLAMED:
             self.blamed.add(who)
         self.give(PieceNotFetched(peer_id=who, number=number, reason=reason))
 
@@ -461,6 +528,7 @@ class DownloadMachine(RuleBasedStateMachine):
         if left:
             self.held.add(left[0])
             self.following[run.first] = left[0] + 1
+            self.brought.pop(left[0], None)
             self.give(SourcePieceStored(piece=piece_of(left[0], self.length)))
 
     @precondition(lambda self: self.learned and self.runs)

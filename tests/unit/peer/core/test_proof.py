@@ -7,7 +7,7 @@ import hashlib
 from msgspec.structs import replace
 from support.download import PIECE, URL, Script, asked, kinds, messages, of, piece_of
 
-from odonata.errors import WrongContentError
+from odonata.errors import StorageError, WrongContentError
 from odonata.wire.digest_list import pack
 from odonata.wire.message import (
     AskDigests,
@@ -276,6 +276,16 @@ def test_a_scheduler_that_was_found_anew_is_told_what_came_from_the_source() -> 
     assert (told.number, told.strong_digest) == (0, strong(0))
 
 
+def test_a_disk_that_never_answers_does_not_hold_the_download_up_for_ever() -> None:
+    script = swarm("a", length=PIECE)
+    script.holds("a", 0)
+    stored(script, "a", 0, proved=False)
+    script.answer(listed(0))
+    given_up = script.tick_until(GiveUp)
+    assert isinstance(given_up.error, StorageError)
+    assert Finished() not in script.said
+
+
 # --- the whole ------------------------------------------------------------------------------------
 
 
@@ -287,7 +297,7 @@ def test_a_blob_is_checked_once_before_it_is_called_whole() -> None:
     assert of(effects, CheckWhole) == [CheckWhole(digests=(f"sha256:{HEX}",))]
     assert not of(effects, Complete)
     assert Finished() not in script.said
-    script.now += 3600.0  # it takes as long as it takes
+    script.now += LIMITS.check_patience_s  # it may take a while
     effects = script(WholeChecked())
     assert Finished() in messages(effects)
     assert of(effects, Complete) == [Complete(whole=True)]
@@ -309,6 +319,16 @@ def test_nobody_is_told_that_wrong_content_is_here_and_a_single_suspect_is_accus
     (given_up,) = of(effects, GiveUp)
     assert isinstance(given_up.error, WrongContentError)
     assert Finished() not in script.said
+
+
+def test_no_piece_is_checked_while_the_whole_is() -> None:
+    script = swarm("a", "b", length=PIECE, download=Download(url=BLOB))
+    script.holds("a", 0)
+    stored(script, "a", 0, proved=False)
+    assert of(script.answer(listed()), CheckWhole)
+    assert not of(script.answer(listed(0)), CheckPiece), "one after the other"
+    script(WholeChecked(reason="it is not"))
+    assert of(script.effects, GiveUp)
 
 
 def test_of_several_suspects_none_is_called_a_liar() -> None:
