@@ -6,7 +6,8 @@ meanwhile; served four at a time, the first four have it six times as early. (In
 swarm behind a thin seed, four slots instead of none took the median from 3.6 to 2.9 times the
 bound, and 4, 8, 16 slots gave 1.29, 1.36, 1.40 for tuned peers.)
 
-Whoever finds no slot waits here: stock children take a refusal for a failure of the parent. Of
+Whoever finds no slot waits here: stock children take a refusal for a failure of the parent. A child
+that says it has other parents is refused instead, and goes there (ADR 24). Of
 those who wait, the piece that was sent the least often goes first, so that a seed hands out
 different pieces before it repeats one; among equals the one that came first. Whoever has waited for
 `patience_s` comes before all that. The queue is bounded; beyond it a child is refused at once.
@@ -73,12 +74,15 @@ class UploadQueue:
     def waiting(self) -> int:
         return len(self._waiting)
 
-    def ask(self, piece: Hashable, now_s: float) -> int | None:
-        """Join with a request for `piece`; None: the queue is full, refuse.
+    def ask(self, piece: Hashable, now_s: float, *, is_patient: bool = True) -> int | None:
+        """Join with a request for `piece`; None: refuse, for the queue is full.
+
+        Or there is no slot, and the child is not patient.
 
         The ticket goes at once if `goes(ticket)`, otherwise when a `leave` returns it.
         """
-        if len(self._sending) >= self._slots and len(self._waiting) >= self._waiting_max:
+        waiting_max = self._waiting_max if is_patient else 0
+        if len(self._sending) >= self._slots and len(self._waiting) >= waiting_max:
             return None
         self._next_ticket += 1
         asking = Asking(ticket=self._next_ticket, piece=piece, asked_at_s=now_s)

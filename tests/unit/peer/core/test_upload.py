@@ -77,3 +77,14 @@ def test_slots_are_never_exceeded_and_never_idle(
         assert queue.sending + queue.waiting == len(here)
         assert queue.sending == min(slots, len(here))
         assert sum(queue.goes(ticket) for ticket in here) == queue.sending
+
+
+def test_a_child_that_is_not_patient_is_refused_where_another_waits() -> None:
+    queue = UploadQueue(1)
+    first = queue.ask("a", 0.0, is_patient=False)
+    assert first is not None
+    assert queue.goes(first)
+    assert queue.ask("b", 0.0, is_patient=False) is None
+    waits = queue.ask("c", 0.0)
+    assert waits is not None
+    assert queue.leave(first, 1.0) == waits
