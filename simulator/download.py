@@ -496,7 +496,8 @@ class _Fetch:
         elif self.effect.number not in parent.held:
             self._fail(FailureReason.NOT_FOUND)
         else:
-            self._ticket = parent.ask(self.effect.number, self)
+            patient = self.effect.is_patient
+            self._ticket = parent.ask(self.effect.number, self, is_patient=patient)
             if self._ticket is None:
                 self._fail(FailureReason.REFUSED)
 

@@ -149,11 +149,11 @@ class Node:
 
     # --- uploads --------------------------------------------------------------------------------
 
-    def ask(self, number: int, upload: Upload) -> int | None:
+    def ask(self, number: int, upload: Upload, *, is_patient: bool = True) -> int | None:
         """A child asks for a piece; its ticket, or None if it is refused."""
         if self.trouble == "refuse":
             return None
-        ticket = self._queue.ask(number, self.world.now)
+        ticket = self._queue.ask(number, self.world.now, is_patient=is_patient)
         if ticket is not None:
             self.uploads[ticket] = upload
             if self._queue.goes(ticket):

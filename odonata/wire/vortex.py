@@ -9,7 +9,7 @@ one after the other:
     request value   task id: 64 ASCII characters | piece number: u32           length = 68
     content value   M:u32 | metadata[M], then outside `length` the bytes       length = 4 + M
     error value     code:u8 | UTF-8 message
-    greeting value  flags:u8 | UTF-8 host id          no answer; only to who said it takes greetings
+    greeting value  UTF-8 host id          no answer; only to who said it takes greetings
 
     metadata        number:u32 | offset:u64 | length:u64 | D:u32 | digest[D] | P:u32 | parent id[P]
                     | traffic type:u8 | cost in whole seconds:u64 | created at in unix seconds:i64
@@ -57,9 +57,11 @@ CONTENT_LENGTH_MAX: Final = 4 * PIECE_LENGTH_MAX
 # Files end far below it; it keeps offset + length a signed 64-bit number, as file systems want it.
 OFFSET_MAX: Final = 2**62
 PIECE_NUMBER_MAX: Final = 2**32 - 1
+# Packet id of a request after a greeting: the child would rather be refused than wait for a slot.
+# (A stock child's ids are drawn at random, and mean nothing.)
+IMPATIENT: Final = 1
 
 _I64_MAX: Final = 2**63 - 1
-_NEVER_WAITS: Final = 1  # in a greeting's flags
 
 
 class Tag(IntEnum):
@@ -125,16 +127,18 @@ class PieceRequest(Value, frozen=True, kw_only=True):
     task_id: str
     number: int
     tag: RequestTag = RequestTag.STANDARD
+    is_patient: bool = True
+    """Whether the child waits for a slot. Written as `IMPATIENT`; who reads it looks at the header,
+    since a child that has not greeted means nothing by it."""
 
 
 class Greeting(Value, frozen=True, kw_only=True):
     """A child of ours says who it is, and that it will ask for more than one piece here.
 
-    `never_waits`: it would rather be refused at once than wait for a free slot.
+    From then on the packet id of a request means something: see `IMPATIENT`.
     """
 
     host_id: str
-    never_waits: bool = False
 
 
 class Refusal(Value, frozen=True, kw_only=True):
@@ -175,8 +179,10 @@ class _Step(Enum):
 # --- the child's side -----------------------------------------------------------------------------
 
 
-def encode_request(request: PieceRequest, *, packet_id: int = 0) -> bytes:
+def encode_request(request: PieceRequest, *, packet_id: int | None = None) -> bytes:
     """Write a request. ProtocolError if Vortex can't carry the task id or the number."""
+    if packet_id is None:
+        packet_id = 0 if request.is_patient else IMPATIENT
     task_id = request.task_id.encode("ascii", "replace")
     if len(task_id) != TASK_ID_LENGTH or not request.task_id.isascii():
         raise ProtocolError(
@@ -193,8 +199,7 @@ def encode_greeting(greeting: Greeting, *, packet_id: int = 0) -> bytes:
     """Write a greeting; a longer host id is cut."""
     host_id = greeting.host_id.encode("utf-8", "replace")[:HOST_ID_LENGTH_MAX]
     host_id = host_id.decode("utf-8", "ignore").encode()  # the cut may fall inside a character
-    header = _HEADER.pack(packet_id & 0xFF, Tag.GREETING, 1 + len(host_id))
-    return header + bytes((_NEVER_WAITS if greeting.never_waits else 0,)) + host_id
+    return _HEADER.pack(packet_id & 0xFF, Tag.GREETING, len(host_id)) + host_id
 
 
 class AnswerParser:
@@ -318,16 +323,14 @@ def request_value_length(header: PacketHeader) -> int:
 
 def greeting_value_length(header: PacketHeader) -> int:
     """How many bytes to read after a greeting's header."""
-    _check_number("greeting length", header.length, 1, 1 + HOST_ID_LENGTH_MAX)
+    _check_number("greeting length", header.length, 1, HOST_ID_LENGTH_MAX)
     return header.length
 
 
 def parse_greeting(value: bytes) -> Greeting:
-    """Read a greeting's value. Flags that are not known mean nothing."""
-    _check_number("greeting length", len(value), 1, 1 + HOST_ID_LENGTH_MAX)
-    return Greeting(
-        host_id=value[1:].decode("utf-8", "replace"), never_waits=bool(value[0] & _NEVER_WAITS)
-    )
+    """Read a greeting's value; broken UTF-8 is shown as such."""
+    _check_number("greeting length", len(value), 1, HOST_ID_LENGTH_MAX)
+    return Greeting(host_id=value.decode("utf-8", "replace"))
 
 
 def parse_request(header: PacketHeader, value: bytes) -> PieceRequest:

@@ -168,7 +168,8 @@ class Beside:
                 if state is not None and not (is_idle and state.in_flight):
                     self._alive_at = now
             case _:
-                self._alive_at = now
+                if self._fetching.parents.get(event.peer_id) is not None:  # not dropped meanwhile
+                    self._alive_at = now
 
     def source_brought(self, n_bytes: int, now: float) -> None:
         """A piece came from the source."""

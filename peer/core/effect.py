@@ -81,6 +81,8 @@ class FetchPiece(Value, frozen=True, kw_only=True, tag=True):
     """The latest answer with parents (counted from 1) that named this parent."""
     concurrency: int = 0
     """Pieces in flight from parents, this one included."""
+    is_patient: bool = True
+    """Whether to wait at the parent for a slot; if not, to be refused is better."""
 
 
 class AskProgress(Value, frozen=True, kw_only=True, tag=True):

@@ -487,8 +487,14 @@ class Fetching:
                 timeout_s=timeout_s,
                 decision=state.decision,
                 concurrency=self.flights,
+                is_patient=not (self._limits.impatient and self._has_other(state)),
             )
         )
+
+    def _has_other(self, state: ParentState) -> bool:
+        """Another parent offers something that is missing."""
+        lacks = self._content.lacks
+        return any(any(map(lacks, p.offers)) for p in self.parents if p is not state)
 
     def _land(self, state: ParentState, number: int) -> Flight | None:
         flight = state.in_flight.pop(number, None)

@@ -16,7 +16,8 @@ download to the source (SOURCING), or says that there is nothing to fetch (COMPL
 
 SWARMING: pieces come from parents. When they can't bring what is missing, others are asked for
 (RESCHEDULING); whoever is still connected goes on bringing meanwhile, and the answer leads back to
-SWARMING.
+SWARMING. In both, the source may be asked as well, for as long as parents bring nothing or little
+(`beside`): that is no state of its own, and the scheduler goes on to name parents.
 
 If the scheduler is lost, the download is ALONE: it goes on with the parents it has, if any, and
 looks for a scheduler (`search`): the same one after its restart, or the next on the ring. When one

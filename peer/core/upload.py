@@ -6,12 +6,12 @@ meanwhile; served four at a time, the first four have it six times as early. (In
 swarm behind a thin seed, four slots instead of none took the median from 3.6 to 2.9 times the
 bound, and 4, 8, 16 slots gave 1.29, 1.36, 1.40 for tuned peers.)
 
-Whoever finds no slot waits here: stock children take a refusal for a failure of the parent. Of
-those who wait, the child that has the fewest slots goes first, so that one with many tasks or many
-requests does not crowd out the others; then the piece that was sent the least often, so that a seed
-hands out different pieces before it repeats one; among equals the one that came first. Whoever has
-waited for `patience_s` comes before all that. The queue is bounded; beyond it a child is refused at
-once, and so is one that would rather not wait.
+Whoever finds no slot waits here: stock children take a refusal for a failure of the parent. A child
+that says it has other parents is refused instead, and goes there (ADR 24). Of those who wait, the
+child that has the fewest slots goes first, so that one with many tasks or many requests does not
+crowd out the others; then the piece that was sent the least often, so that a seed hands out
+different pieces before it repeats one; among equals the one that came first. Whoever has waited for
+`patience_s` comes before all that. The queue is bounded; beyond it a child is refused at once.
 """
 
 from __future__ import annotations
@@ -86,16 +86,16 @@ class UploadQueue:
         now_s: float,
         *,
         child: str = "",
-        waits: bool = True,
+        is_patient: bool = True,
         insists: bool = False,
     ) -> int | None:
         """Join with a request of `child` for `piece`; None: refuse.
 
-        The ticket goes at once if `goes(ticket)`, otherwise when a `leave` returns it. `waits`
-        False: refused rather than queued. `insists`: queued although the queue is full, for who is
-        served in parts and had the first one.
+        The ticket goes at once if `goes(ticket)`, otherwise when a `leave` returns it. Who is not
+        patient is refused rather than queued. `insists`: queued although the queue is full, for who
+        is served in parts and had the first one.
         """
-        waiting_max = self._waiting_max if waits else 0
+        waiting_max = self._waiting_max if is_patient else 0
         full = len(self._sending) >= self._slots and len(self._waiting) >= waiting_max
         if full and not insists:
             return None

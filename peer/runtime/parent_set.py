@@ -158,6 +158,7 @@ class ParentSet:
                 timeout_s=effect.timeout_s,
                 times=attempt.times,
                 features=link.features,
+                is_patient=effect.is_patient,
             )
         except (StorageError, DiskFullError) as error:
             attempt.cancelled(error.code)

@@ -69,16 +69,22 @@ class PieceClient:
         timeout_s: float,
         times: FetchTimes | None = None,
         features: Collection[str] = (),
+        is_patient: bool = True,
     ) -> Piece:
         """See `PieceFetcher.fetch`."""
         times = times or FetchTimes()
         tag = vortex.TAGS[task.kind]
-        request = vortex.PieceRequest(task_id=task.task_id, number=number, tag=tag)
         address = ParentAddress(
             ip=ip,
             port=port,
             takes_greetings=TAKES_GREETINGS in features,
             speaks_tls=SPEAKS_TLS in features,
+        )
+        request = vortex.PieceRequest(
+            task_id=task.task_id,
+            number=number,
+            tag=tag,
+            is_patient=is_patient or not address.takes_greetings,
         )
         try:
             async with (

@@ -32,10 +32,10 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """Who asks. `never_waits`: it would rather be refused than queue."""
+    """Who asks. `is_greeted`: it is one of ours, and has said so."""
 
     account: ChildAccount
-    never_waits: bool = False
+    is_greeted: bool = False
 
 
 class PieceSender:
@@ -59,6 +59,7 @@ class PieceSender:
         number: int,
         child: Child,
         *,
+        is_patient: bool = True,
         insists: bool = False,
     ) -> AsyncGenerator[bool]:
         """Wait for a slot, and keep the task from being collected. False: refuse, queue full."""
@@ -67,7 +68,7 @@ class PieceSender:
             (task.task_id, number),
             clock(),
             child=child.account.child,
-            waits=not child.never_waits,
+            is_patient=is_patient,
             insists=insists,
         )
         if ticket is None:

@@ -236,24 +236,24 @@ class PieceServer:
         if data.startswith(HTTP_BEGINNINGS):
             await self._http.serve(wire, data, ip, child)
             return
-        greeted = False
         while data:
             header = vortex.parse_header(data)
             async with asyncio.timeout(self._request_timeout_s):
                 if header.tag is vortex.Tag.GREETING:
-                    greeted = True
                     child = await self._greeted(wire, header, ip)
                     data = await wire.receive_up_to(b"", vortex.HEADER_LENGTH)
                     continue
                 value = await wire.receive_up_to(b"", vortex.request_value_length(header))
-            in_step = await self._answer(wire, vortex.parse_request(header, value), child)
-            data = await self._next(wire) if greeted and in_step else b""
+            is_patient = not (child.is_greeted and header.id == vortex.IMPATIENT)
+            request = vortex.parse_request(header, value)
+            in_step = await self._answer(wire, request, child, is_patient=is_patient)
+            data = await self._next(wire) if child.is_greeted and in_step else b""
 
     async def _greeted(self, wire: PieceWire, header: vortex.PacketHeader, ip: str) -> Child:
         value = await wire.receive_up_to(b"", vortex.greeting_value_length(header))
         greeting = vortex.parse_greeting(value)
         account = self._sender.accounts.of(greeting.host_id or ip, ip)
-        return Child(account, never_waits=greeting.never_waits)
+        return Child(account, is_greeted=True)
 
     async def _next(self, wire: PieceWire) -> bytes:
         """The header of the child's next packet; b"" if it hangs up, or says nothing for long."""
@@ -270,7 +270,9 @@ class PieceServer:
 
     # --- one request ---
 
-    async def _answer(self, wire: PieceWire, request: vortex.PieceRequest, child: Child) -> bool:
+    async def _answer(
+        self, wire: PieceWire, request: vortex.PieceRequest, child: Child, *, is_patient: bool
+    ) -> bool:
         """False: what was promised was not sent to its end."""
         task = self._storage.get(request.task_id)
         piece = None
@@ -284,7 +286,9 @@ class PieceServer:
         if task is None or piece is None:
             await _refuse_missing(wire, request)
             return True
-        async with self._sender.slot(wire, task, piece.number, child) as granted:
+        async with self._sender.slot(
+            wire, task, piece.number, child, is_patient=is_patient
+        ) as granted:
             if granted:
                 return await self._send_piece(wire, request, task, child)
         await _refuse(wire, vortex.RefusalCode.UNKNOWN, "no free upload slot")

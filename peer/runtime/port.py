@@ -217,10 +217,12 @@ class PieceFetcher(Protocol):
         timeout_s: float,
         times: FetchTimes | None = None,
         features: Collection[str] = (),
+        is_patient: bool = True,
     ) -> Piece:
         """Fetch, check, store; `times` is filled on the way. Cancel to stop.
 
         `features`: what the parent said it can beyond Vortex (`odonata.wire.dragonfly.feature`).
+        `is_patient` False: better refused than made to wait for a slot.
 
         Errors: PeerRefusedError, NotFoundError (the parent lacks it), DigestMismatchError,
         ProtocolError, UnavailableError (connect failed, connection broke), TimeoutError, and

@@ -190,7 +190,7 @@ def digest_with(digest: Digest, tail: bytes) -> str:
     """Of the content with this tail."""
     one = digest.copy()
     one.update(tail)
-    return one.hexdigest()
+    return str(one.hexdigest())
 
 
 def check(output: Path, content: Path, tail: bytes) -> None:

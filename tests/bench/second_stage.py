@@ -61,6 +61,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "neither": {"hedge": False, "replace_slow": False},
     "queue of 4": {"waiting_max": 4},
     "no queue": {"waiting_max": 0},
+    "patient": {"impatient": False},
     "no queue, 8 slots": {"waiting_max": 0, "peer_slots": 8},
 }
 """Fields of `DownloadLimits` and `Scenario`."""

@@ -70,6 +70,7 @@ class Failing:
         timeout_s: float,
         times: FetchTimes | None = None,
         features: Collection[str] = (),
+        is_patient: bool = True,
     ) -> Piece:
         raise self._error
 

@@ -57,8 +57,8 @@ async def copy() -> AsyncIterator[MemoryTask]:
     storage.close()
 
 
-def connections(host_id: str = "child", *, never_waits: bool = False) -> PieceConnections:
-    return PieceConnections(vortex.Greeting(host_id=host_id, never_waits=never_waits))
+def connections(host_id: str = "child") -> PieceConnections:
+    return PieceConnections(vortex.Greeting(host_id=host_id))
 
 
 async def fetch(
@@ -128,11 +128,21 @@ async def test_who_would_rather_not_wait_is_refused_at_once(
 ) -> None:
     queue = UploadQueue(1)
     assert queue.ask("another", 0.0) is not None  # the only slot is taken, for good
-    kept = connections(never_waits=True)
+    kept = connections()
     async with PieceServer(parent, queue=queue) as server:
         await server.listen(HOST, 0)
+        client = PieceClient(BufferPool(), connections=kept)
         with pytest.raises(PeerRefusedError):
-            await fetch(PieceClient(BufferPool(), connections=kept), server.port, copy, 0)
+            await client.fetch(
+                HOST,
+                server.port,
+                copy,
+                0,
+                parent_id="p",
+                timeout_s=PATIENCE_S,
+                features=OURS,
+                is_patient=False,
+            )
         assert [one.refused for one in server.children if one.child == "child"] == [1]
         kept.close()
 

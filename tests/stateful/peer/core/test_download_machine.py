@@ -598,7 +598,7 @@ class SwarmMachine(DownloadMachine):
         offers=st.sets(numbers, min_size=1),
         knows=st.booleans(),
     )
-    def begin(  # type: ignore[override]  # a beginning of its own
+    def begin(
         self, seed: int, held: set[int], disable: bool, offers: set[int], knows: bool
     ) -> None:
         self.length = 6 * PIECE + 7

@@ -379,14 +379,18 @@ def test_a_piece_that_does_not_fit_is_refused(field: str, value: str | int) -> N
 # --- greetings ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("never_waits", [True, False])
-def test_a_greeting_says_who_and_how(never_waits: bool) -> None:
-    greeting = Greeting(host_id="10.0.0.1-node", never_waits=never_waits)
+def test_a_greeting_says_who() -> None:
+    greeting = Greeting(host_id="10.0.0.1-node")
     packet = encode_greeting(greeting, packet_id=9)
-    assert packet == bytes([9, 200, 0, 0, 0, 14, never_waits]) + b"10.0.0.1-node"
+    assert packet == bytes([9, 200, 0, 0, 0, 13]) + b"10.0.0.1-node"
     header = parse_header(packet[:6])
-    assert (header.tag, greeting_value_length(header)) == (Tag.GREETING, 14)
+    assert (header.tag, greeting_value_length(header)) == (Tag.GREETING, 13)
     assert parse_greeting(packet[6:]) == greeting
+
+
+def test_impatience_is_in_the_packet_id_alone() -> None:
+    packet = encode_request(msgspec.structs.replace(REQUEST, is_patient=False))
+    assert packet == b"\1" + encode_request(REQUEST)[1:]
 
 
 def test_a_long_host_id_is_cut_between_characters() -> None:
@@ -394,7 +398,7 @@ def test_a_long_host_id_is_cut_between_characters() -> None:
     assert parse_greeting(packet[6:]).host_id == "é" * 256
 
 
-@pytest.mark.parametrize("length", [0, 514])
+@pytest.mark.parametrize("length", [0, 513])
 def test_a_greeting_of_another_length_is_refused(length: int) -> None:
     header = parse_header(bytes([0, 200]) + length.to_bytes(4, "big"))
     with pytest.raises(ProtocolError, match="greeting length"):

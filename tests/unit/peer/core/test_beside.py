@@ -15,7 +15,14 @@ from odonata.wire.message import (
 )
 from peer.core.beside import ALIVE_S
 from peer.core.budget import Budget
-from peer.core.effect import AskProgress, CancelPiece, CancelReason, FetchSource, StopSource
+from peer.core.effect import (
+    AskProgress,
+    CancelPiece,
+    CancelReason,
+    DownloadEffect,
+    FetchSource,
+    StopSource,
+)
 from peer.core.event import (
     ParentLoad,
     PieceProgress,
@@ -117,7 +124,7 @@ def test_a_large_piece_that_is_on_its_way_is_asked_for_first() -> None:
 def test_a_parent_at_work_is_waited_for_but_not_for_ever() -> None:
     script = Script()
     script.swarm("a")
-    effects = []
+    effects: list[DownloadEffect] = []
     while not of(effects, FetchSource):
         load = ParentLoad(peer_id="a", max_rate_bytes_per_s=1e6, used_rate_bytes_per_s=1e6)
         script(load)
@@ -138,7 +145,7 @@ def test_a_parent_that_was_asked_and_says_it_sends_nothing_is_no_sign_of_life() 
     script = Script()
     script.swarm("a")
     script.holds("a", 0)
-    effects = []
+    effects: list[DownloadEffect] = []
     while not of(effects, FetchSource):
         load = ParentLoad(peer_id="a", max_rate_bytes_per_s=1e6, used_rate_bytes_per_s=0.0)
         effects = script(load)
@@ -227,7 +234,7 @@ def test_a_transfer_that_has_not_begun_within_the_budget_is_overtaken() -> None:
     script.swarm("a")
     ((_, number),) = asked(script.holds("a", 0))
     script.tick_until(AskProgress)
-    effects = []
+    effects: list[DownloadEffect] = []
     while not of(effects, FetchSource):
         effects = script.tick()
     first = of(effects, FetchSource)[0].first

@@ -230,6 +230,17 @@ def test_where_round_trips_are_long_twice_as_many_are_on_their_way(
     assert in_flight(script) == expected
 
 
+def test_who_has_another_parent_would_rather_be_refused_if_the_wire_says_so() -> None:
+    limits = DownloadLimits(impatient=True)
+    alone, in_company, waits = Script(limits=limits), Script(limits=limits), Script()
+    for script in (alone, in_company, waits):
+        script.swarm("a", "b")
+    for script in (in_company, waits):
+        script.holds("b", 3)
+    fetches = [of(s.holds("a", 0, 1), FetchPiece)[-1] for s in (alone, in_company, waits)]
+    assert [fetch.is_patient for fetch in fetches] == [True, False, True]
+
+
 def test_a_fetch_that_nobody_answers_counts_as_a_timeout() -> None:
     script = Script(length=2 * PIECE, limits=DownloadLimits(beside=False))
     script.swarm("a", "b")

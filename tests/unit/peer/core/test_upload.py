@@ -87,8 +87,12 @@ def test_a_child_with_fewer_slots_goes_before_one_with_more() -> None:
     assert queue.leave(greedy[0], 1.0) == modest  # although it came last, for a piece sent before
 
 
-def test_who_would_rather_not_wait_is_refused_when_the_slots_are_taken() -> None:
+def test_a_child_that_is_not_patient_is_refused_where_another_waits() -> None:
     queue = UploadQueue(1)
-    assert queue.ask("a", 0.0, waits=False) is not None
-    assert queue.ask("b", 0.0, waits=False) is None
-    assert queue.waiting == 0
+    first = queue.ask("a", 0.0, is_patient=False)
+    assert first is not None
+    assert queue.goes(first)
+    assert queue.ask("b", 0.0, is_patient=False) is None
+    waits = queue.ask("c", 0.0)
+    assert waits is not None
+    assert queue.leave(first, 1.0) == waits
