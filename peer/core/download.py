@@ -203,7 +203,7 @@ class DownloadCore:
         else:
             self._on_other_event(event, now, out)
         self._steer(now, out)
-        if not self._life.ended:
+        if self._may_finish:
             self._proof.tend(now, out)
         self._set_alarm(now, out)
         return out

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 from support.content import make_content
 from support.daemon import MIB, PATIENCE_S, daemon, scheduler
 from support.origin import Manners, Origin
 
 from peer.runtime.daemon import Daemon
 
-PATH = f"/v2/library/x/blobs/sha256:{'a' * 64}"
 CONTENT = make_content(14 * MIB + 9)
+PATH = f"/v2/library/x/blobs/sha256:{hashlib.sha256(CONTENT).hexdigest()}"
 RULES: Any = [{"regex": "blobs/sha256.*"}]
 
 
@@ -51,6 +53,13 @@ async def test_an_unknown_length_streams_whole(tmp_path: Path) -> None:
     manners = Manners(chunked=True, ranges=False)
     async with Origin() as origin, daemon(tmp_path, 2, proxy__rules=RULES) as one:
         assert await fetch(one, origin.add(PATH, CONTENT, manners)) == (200, CONTENT)
+
+
+async def test_a_body_that_is_not_the_blob_breaks_off(tmp_path: Path) -> None:
+    async with Origin() as origin, daemon(tmp_path, 2, proxy__rules=RULES) as one:
+        url = origin.add(PATH, CONTENT[:-1] + b"!")
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await fetch(one, url)
 
 
 async def test_what_the_registry_refuses_passes_through(tmp_path: Path) -> None:
