@@ -230,9 +230,9 @@ def test_where_round_trips_are_long_twice_as_many_are_on_their_way(
     assert in_flight(script) == expected
 
 
-def test_who_has_another_parent_would_rather_be_refused_if_the_wire_says_so() -> None:
-    limits = DownloadLimits(impatient=True)
-    alone, in_company, waits = Script(limits=limits), Script(limits=limits), Script()
+def test_who_has_another_parent_would_rather_be_refused() -> None:
+    alone, in_company = Script(), Script()
+    waits = Script(limits=DownloadLimits(impatient=False))
     for script in (alone, in_company, waits):
         script.swarm("a", "b")
     for script in (in_company, waits):

@@ -43,7 +43,7 @@ def test_without_one_there_is_nothing_to_say() -> None:
         (60.0, Level.OK, "valid for"),
         (71 * DAY_S, Level.WARNING, "expires in"),
         (101 * DAY_S, Level.FAILURE, "expired"),
-        (-DAY_S, Level.FAILURE, "valid only in 23h59m"),
+        (-DAY_S - 90.0, Level.FAILURE, "valid only in 1d"),
     ],
 )
 def test_its_time(after_s: float, level: Level, said: str, tmp_path: Path) -> None:
