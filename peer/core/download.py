@@ -49,7 +49,6 @@ from peer.core.effect import (
     DownloadEffect,
     GiveUp,
     SeekScheduler,
-    Send,
     WakeAt,
 )
 from peer.core.event import (
@@ -434,7 +433,8 @@ class DownloadCore:
         if self._owes_pieces and self._conversation.open:
             self._owes_pieces = False
             own, limit = self._proof.own_digests, self._limits.max_held_report
-            out.extend(Send(message=one) for one in held_reports(self._content, limit, own))
+            for report in held_reports(self._content, limit, own):
+                self._conversation.say(report, out)  # unless it was lost once more
 
     # --- parents --------------------------------------------------------------------------------
 
