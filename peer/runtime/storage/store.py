@@ -146,11 +146,17 @@ class DiskStorage:
 
     async def create(self, task_id: str, download: Download) -> DiskTask:
         check_task_id(task_id)
-        return await to_the_end(
-            self.room.enough(_RECORD_BYTES, lambda: self._create(task_id, download))
-        )
+        made: list[DiskTask] = []
+        try:
+            return await to_the_end(
+                self.room.enough(_RECORD_BYTES, lambda: self._create(task_id, download, made))
+            )
+        finally:
+            for task in made:
+                task.drop_pin()  # the caller, who goes on at once, may pin it now
 
-    async def _create(self, task_id: str, download: Download) -> DiskTask:
+    async def _create(self, task_id: str, download: Download, made: list[DiskTask]) -> DiskTask:
+        """Pinned, and so noted in `made`: nobody may remove it on its way to the caller."""
         async with self._locks.hold(task_id):
             task, new = self._tasks.get(task_id), False
             if task is None:
@@ -172,6 +178,8 @@ class DiskStorage:
             self._doomed.discard(task_id)  # wanted again before its removal could happen
             task.when_unpinned(None)
             await task.begin(new=new)
+            task.pin()
+            made.append(task)
             return task
 
     async def adopt(self, task_id: str, download: Download, file: LocalFile) -> bool:

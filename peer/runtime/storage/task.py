@@ -300,7 +300,7 @@ class DiskTask:
             async with self._locks.hold((self.task_id, number)):
                 yield
         finally:
-            self._drop_pin()
+            self.drop_pin()
 
     async def verify(self, number: int) -> bool:
         piece = self._pieces.get(number)
@@ -543,9 +543,10 @@ class DiskTask:
         self._used_at_s = self._clock()
         if self._pins == 1:
             self._active = False  # nobody downloads what nobody holds
-        self._drop_pin()
+        self.drop_pin()
 
-    def _drop_pin(self) -> None:
+    def drop_pin(self) -> None:
+        """`unpin` of one that was no use of the task."""
         assert self._pins > 0, f"task {self.task_id}: unpinned more often than pinned"
         self._pins -= 1
         if self._pins == 0 and self._on_last_unpin is not None:

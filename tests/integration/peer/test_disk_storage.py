@@ -699,7 +699,7 @@ async def test_what_frees_nothing_is_not_removed_to_make_room(folder: Path, tmp_
 
 async def test_use_counts_also_over_a_restart(folder: Path) -> None:
     clock = Clock()
-    policy = CollectPolicy(task_ttl_s=100)
+    policy = CollectPolicy(task_ttl_s=100, threshold_bytes=1 << 40)  # whatever else fills the disk
     async with await DiskStorage.open(folder, clock=clock) as first:
         served = await keep(first, b"1", "served")
         await keep(first, b"2", "idle")

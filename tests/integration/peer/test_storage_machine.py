@@ -16,6 +16,7 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from support.content import cut, make_content, make_download, make_task_id
+from support.eventually import eventually
 
 from peer.runtime.storage.collect import CollectPolicy
 from peer.runtime.storage.store import DiskStorage
@@ -193,11 +194,15 @@ class StorageMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_folder_holds_the_tasks_and_no_more(self) -> None:
-        self._run(asyncio.sleep(0.0))
         removing = {IDS[name] for name in self._deleted}
-        files = {path.name for path in (Path(self._folder.name) / "data").glob("content/tasks/*/*")}
-        tasks = {task.task_id for task in self._storage.tasks()}
-        assert files - removing == tasks - removing
+        contents = Path(self._folder.name) / "data"
+
+        def alike() -> bool:
+            files = {path.name for path in contents.glob("content/tasks/*/*")}
+            tasks = {task.task_id for task in self._storage.tasks()}
+            return files - removing == tasks - removing
+
+        self._run(eventually(alike))  # a removal may be under way
 
 
 StorageMachine.TestCase.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
