@@ -1,6 +1,6 @@
 """How fast content goes from peer to peer: real daemons beside curl from a tuned nginx, in one run.
 
-    ./run bench datapath [--json OUT] [--size-mib 1024] [--rounds 5] [--only fetch --only serve]
+    ./run bench datapath [--json OUT] [--size-mib 1024] [--rounds 5] [--only fetch|cold|memory]
 
 A scheduler, a seed, three peers that hold the content and one that does not, each a process, all on
 tmpfs and loopback. Every round runs each contender once, in shuffled order; a ratio is the median
@@ -11,6 +11,7 @@ of the rounds' ratios, so that both sides of one saw the same machine.
     serve_vs_nginx_cpu   CPU of a parent / of nginx, both asked by curl for the whole content
     cold_overhead        our time / curl's from a rate-limited origin, when nobody holds the content
     rss_peak_mb          of a daemon that moves eight contents of 1 GiB at once
+    rss_growth_mb        of a daemon from its 200th small content to its 1,000th
 
 Two cores are what there is: measure with nothing else running. The contents are compared, always.
 """
@@ -36,6 +37,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # runnable as it lies there
 
 import uvloop  # noqa: E402  # after the path
 from bench import yardstick  # noqa: E402
+from bench.cold import cold  # noqa: E402
+from bench.soak import peak, soak  # noqa: E402
 from bench.yardstick import GB, MIB, Outcome  # noqa: E402
 from dragonfly_api import dfdaemon_pb2  # noqa: E402
 
@@ -49,6 +52,10 @@ from odonata.wire.message import Download  # noqa: E402
 from peer.get import get_file  # noqa: E402
 
 PARENTS: Final = 3
+PARTS: Final = ("fetch", "cold", "memory")
+TASKS_AT_ONCE: Final = 8
+SOAK_TASKS: Final = 1000
+SOAK_SIZE_KIB: Final = 64
 Facts = dict[str, float]
 
 
@@ -193,21 +200,38 @@ def show(result: dict[str, Any]) -> None:
     sys.stdout.write("\n".join(lines) + "\n")
 
 
-async def run(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    return await measure(folder, args.size_mib, args.rounds)
+def measured(args: argparse.Namespace) -> dict[str, Any]:
+    """What was asked for, one part after the other, each with folders of its own."""
+    memory = Path("/dev/shm")
+    where = args.dir or (memory if memory.is_dir() else None)
+    result: dict[str, Any] = {}
+    if "fetch" in args.only:
+        with tempfile.TemporaryDirectory(dir=where) as name:
+            result |= uvloop.run(measure(Path(name), args.size_mib, args.rounds))
+    if "cold" in args.only:
+        result |= cold(size_mib=args.cold_size_mib, rounds=args.rounds, where=where)
+    if "memory" in args.only:
+        # On a disk: sixteen copies of a GiB are more than most machines' memory.
+        with tempfile.TemporaryDirectory() as name:
+            facts = asyncio.run(peak(Path(name), TASKS_AT_ONCE, args.size_mib))
+        result["rss_peak_mb"] = facts["rss_peak_mb"]
+        with tempfile.TemporaryDirectory() as name:
+            facts = asyncio.run(soak(Path(name), SOAK_TASKS, SOAK_SIZE_KIB, keep=False))
+        result["rss_growth_mb"] = facts["rss_growth_mb"]
+    return result
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--size-mib", type=int, default=1024)
+    parser.add_argument("--cold-size-mib", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", action="append", choices=PARTS, help="repeatable; default: all")
     parser.add_argument("--dir", type=Path, help="where files lie (default: /dev/shm, if there)")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures to this file")
     args = parser.parse_args()
-    memory = Path("/dev/shm")
-    where = args.dir or (memory if memory.is_dir() else None)
-    with tempfile.TemporaryDirectory(dir=where) as name:
-        result = uvloop.run(run(args, Path(name)))
+    args.only = args.only or PARTS
+    result = measured(args)
     if args.json:
         args.json.write_text(json.dumps(result, indent=2) + "\n")
     show(result)
