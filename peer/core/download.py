@@ -223,7 +223,7 @@ class DownloadCore:
             raise self._life.illegal("a second Begun")
         self._scheduler = event.scheduler
         self._needs_size = event.needs_size
-        self._proof.told_by_scheduler = event.tells_digests
+        self._proof.meet_scheduler(tells_digests=event.tells_digests)
         self._content.resume(event.content_length, event.piece_length, event.held)
         self._beside.begin(now)
         self._proof.resume()
@@ -313,7 +313,7 @@ class DownloadCore:
             case SchedulerLost():
                 self._on_lost(event, now, out)
             case SchedulerFound():
-                self._proof.told_by_scheduler = event.tells_digests
+                self._proof.meet_scheduler(tells_digests=event.tells_digests)
                 self._on_found(needs_size=event.needs_size, now=now, out=out)
             case StorageFailed():
                 error_type = DiskFullError if event.disk_full else StorageError

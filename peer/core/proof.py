@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING
 from odonata.errors import StorageError, WrongContentError
 from odonata.ids import blob_digest
 from odonata.wire.digest_list import unpack
-from odonata.wire.message import AskDigests, PieceDigests, PieceFailed
+from odonata.wire.message import AskDigests, PieceDigests, PieceFailed, TaskType
 from peer.core.effect import CheckPiece, CheckWhole, DownloadEffect, FetchPiece, LearnDigests
 from peer.core.event import PieceChecked, WholeChecked
 
@@ -73,6 +73,7 @@ class Proof:
         self._limits = limits
         self._content = content
         self._conversation = conversation
+        self._is_standard = download.type is TaskType.STANDARD
         self._whole = digests_of_whole(download) if limits.verify_whole else ()
         self._known: set[int] = set()  # pieces of which the driver was told the digest
         self._bringers: dict[int, str] = {}  # pieces that a parent brought: its peer id
@@ -85,6 +86,10 @@ class Proof:
         self._last_asked_at: float | None = None
 
     # --- what happens ---------------------------------------------------------------------------
+
+    def meet_scheduler(self, *, tells_digests: bool) -> None:
+        """There is a scheduler. Of persistent tasks none tells digests: they have no source."""
+        self.told_by_scheduler = tells_digests and self._is_standard
 
     def resume(self) -> None:
         """What is held already was checked when it came, but by what nobody remembers."""

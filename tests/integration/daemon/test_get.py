@@ -25,10 +25,11 @@ from support.daemon import (
     run_with_output,
     scheduler,
 )
-from support.eventually import eventually
+from support.eventually import eventually_is
 from support.listing_daemon import file_entry, folder_entry, listing_daemon
 from support.origin import Manners, Origin
 
+from odonata.client import AsyncClient
 from odonata.ids import DEFAULT_FILTERED_QUERY_PARAMS, url_task_id
 from peer.runtime.daemon import Daemon
 from peer.runtime.storage import disk
@@ -299,7 +300,12 @@ async def test_an_interrupted_download_goes_on_where_it_was(
         stderr=asyncio.subprocess.DEVNULL,
         env=environment(),
     )
-    await eventually(lambda: origin.sent_bytes("/blob") >= 4 * MIB, PATIENCE_S)
+    async with AsyncClient(one.socket_path) as client:
+
+        async def held() -> list[int | None]:
+            return [task.held_count for task in await client.tasks() if task.url == url]
+
+        await eventually_is(held, [1], PATIENCE_S)
     child.send_signal(signal.SIGINT)
     assert await child.wait() == 130
     assert not (tmp_path / "out").exists()
