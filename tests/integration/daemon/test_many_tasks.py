@@ -102,9 +102,13 @@ async def test_five_hundred_at_once_end_right_and_fairly_and_leave_nothing(
         # Who has its turn may be overtaken by those who have theirs; nobody is passed over.
         assert max(burst.overtaken()) <= MAX_DOWNLOADS
         assert sum(map(origin.copies, burst.paths)) <= 1.02 * TASKS
-        await origin.stop()  # connections to it are kept for another question, for some seconds
-        await eventually(lambda: descriptors() <= descriptors_before + SPARE_DESCRIPTORS)
-        await eventually(lambda: len(asyncio.all_tasks()) <= tasks_before + SPARE_DESCRIPTORS)
+        await origin.stop()  # connections to it, and for pieces, are kept for some seconds
+        await eventually(
+            lambda: descriptors() <= descriptors_before + SPARE_DESCRIPTORS, PATIENCE_S
+        )
+        await eventually(
+            lambda: len(asyncio.all_tasks()) <= tasks_before + SPARE_DESCRIPTORS, PATIENCE_S
+        )
         new = files(folder) - files_before
         assert len(new) == 2 * TASKS, "one content file each, on either host"
         assert files(outputs) == {str(n) for n in range(TASKS)}
