@@ -8,9 +8,10 @@ A download under a scheduler lives on its parents. If nothing comes from them wi
 had asked the source alone. The parents stay, and so does the scheduler's part: what the source
 brought is reported as such.
 
-*When.* The clock runs from the beginning, and anew from the latest byte that came from a peer. At
-the end of the budget the driver is first asked how far the transfers are, since a large piece may
-be on its way on a thin link. An origin must not pay for a busy swarm, so three things hold the
+*When.* The clock runs from the beginning, anew when the scheduler names parents as it was asked (it
+may have been away, or have waited for a seed), and anew from the latest byte that came from a peer.
+At the end of the budget the driver is first asked how far the transfers are, since a large piece
+may be on its way on a thin link. An origin must not pay for a busy swarm, so three things hold the
 download back:
 
 - *Signs of life.* A parent that says it sends, or that has nothing to give yet and is there, or
@@ -170,6 +171,18 @@ class Beside:
             case _:
                 if self._fetching.parents.get(event.peer_id) is not None:  # not dropped meanwhile
                     self._alive_at = now
+
+    def named(self, now: float, *, has_lost: bool) -> None:
+        """The scheduler has named parents when it was asked: these have their time, too.
+
+        `has_lost`: the download has lost a scheduler. So have the others of its task, all of whom
+        find their parents anew now; the source would pay for each.
+        """
+        if self.on:
+            return
+        self._begin_anew(now)
+        if has_lost:
+            self._wait_s = max(self._wait_s, self._limits.beside_unanswered_s)
 
     def source_brought(self, n_bytes: int, now: float) -> None:
         """A piece came from the source."""

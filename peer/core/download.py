@@ -382,6 +382,8 @@ class DownloadCore:
         self._tell_held(out)
         if not self._beside.on:
             self._source.close(out)
+        if was_asked:
+            self._beside.named(now, has_lost=self._was_lost)
         if answer.parents:
             self._fetching.let_go(answer.parents)
         self._fetching.connect(answer.parents, self._decisions, now, out, was_asked=was_asked)

@@ -190,10 +190,12 @@ class DownloadLimits(Value, frozen=True, kw_only=True):
 
     beside: bool = True
     """Ask the source beside the swarm if nothing comes from peers within the budget (`beside`)."""
-    beside_unanswered_s: float = 3.0
+    beside_unanswered_s: float = 10.0
     """But leave it at least so long to a scheduler that has named nobody yet: it may be waiting for
     a seed to open the source, which takes a registry a second as a rule, or be holding a burst back
-    until the first of it have begun. Between so long and twice that, drawn."""
+    until the first of it have begun; or it has just been started, and is being told who holds what.
+    Between so long and twice that, drawn. (With 3 s, of 52 downloads over a scheduler's restart on
+    two busy cores some went to the source for nothing.)"""
     beside_alive_s: float = 20.0
     """And so long to parents that are at work, for others: behind a seed as thin as a peer, the
     last of 200 has its first byte after 20 s (simulated). Between so long and twice that, drawn."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -118,7 +119,7 @@ async def test_a_request_that_must_not_go_to_the_source_is_not_checked(
 async def test_a_blob_named_by_its_digest_is_not_checked(
     origin: VersionedOrigin, one: Daemon, tmp_path: Path
 ) -> None:
-    url = origin.put(f"/v2/lib/x/blobs/sha256:{'a' * 64}", OLD)
+    url = origin.put(f"/v2/lib/x/blobs/sha256:{hashlib.sha256(OLD).hexdigest()}", OLD)
     fields = {"enable_task_id_based_blob_digest": True, "overwrite": True}
     for _ in range(2):
         out = await get(one, url, tmp_path / "out", request_header=CHECKED, **fields)

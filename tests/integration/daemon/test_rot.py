@@ -26,7 +26,7 @@ from peer.runtime.daemon import Daemon
 
 PIECE = 4 * MIB
 CONTENT = make_content(3 * PIECE + 9)
-PATH = f"/v2/library/x/blobs/sha256:{'a' * 64}"
+PATH = f"/v2/library/x/blobs/sha256:{hashlib.sha256(CONTENT).hexdigest()}"
 RULES: Any = [{"regex": "blobs/sha256.*"}]
 
 

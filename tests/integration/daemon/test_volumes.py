@@ -6,6 +6,7 @@ The caller is told, everyone else is served, and when there is room again the do
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from peer.runtime.daemon import Daemon
 
 SMALL = make_content(MIB)
 LARGE = make_content(11 * MIB, 2)
-PATH = f"/v2/library/x/blobs/sha256:{'a' * 64}"
+PATH = f"/v2/library/x/blobs/sha256:{hashlib.sha256(LARGE).hexdigest()}"
 RULES: Any = [{"regex": "blobs/sha256.*"}]
 
 
