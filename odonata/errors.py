@@ -104,9 +104,13 @@ class ListedDigestError(DigestMismatchError):
     Whoever sent it is to blame, though the digest it named itself may fit.
     """
 
+    code = "listed_digest"
+
 
 class WrongContentError(DigestMismatchError):
     """A whole content is not what its URL or its user says: it must not stay here."""
+
+    code = "wrong_content"
 
 
 class PeerRefusedError(PeerError):
