@@ -297,20 +297,17 @@ class PieceServer:
     async def _send_piece(
         self, wire: PieceWire, request: vortex.PieceRequest, task: StoredTask, child: Child
     ) -> bool:
-        # Looked up anew: while the child waited, the content may have become another one. And read
-        # anew, if that was not done for long: a child would blame us for what has rotted.
-        fd = -1
+        # Looked up anew: while the child waited, the content may have become another one. Not read
+        # anew: the child checks, and a host that sends what has rotted is found out and left.
+        piece = task.piece(request.number)
+        if piece is None:
+            await _refuse_missing(wire, request)
+            return True
         try:
-            await task.examine()
-            piece = await task.sound(request.number)
-            if piece is not None:
-                fd = task.open_fd()
+            fd = task.open_fd()
         except OdonataError as error:
             _log.warning("piece_not_readable", task_id=task.task_id, error=error.detail)
             await _refuse(wire, vortex.RefusalCode.INTERNAL, "content is not readable")
-            return True
-        if piece is None:
-            await _refuse_missing(wire, request)
             return True
         try:
             await self._sender.first_slice(fd, piece.offset, piece.length)
