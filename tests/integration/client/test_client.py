@@ -298,7 +298,8 @@ async def test_a_download_that_is_cancelled_leaves_nothing_and_goes_on_later(
     gate.set()
     done = await client.download(url, tmp_path / "out")
     assert (tmp_path / "out").read_bytes() == CONTENT
-    assert done.from_local == 4 * MIB, "what came before is not fetched again"
+    # More, if the daemon heard of the cancellation after the gate was open.
+    assert done.from_local >= 4 * MIB, "what came before is not fetched again"
 
 
 # --- facts ----------------------------------------------------------------------------------------

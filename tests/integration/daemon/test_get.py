@@ -312,7 +312,9 @@ async def test_an_interrupted_download_goes_on_where_it_was(
     gate.set()
     done = await get_json(one.socket_path, url, tmp_path / "out")
     assert (tmp_path / "out").read_bytes() == content
-    assert (done["from_local"], done["from_source"]) == (4 * MIB, 5 * MIB)
+    # More, if the daemon heard of the interruption after the gate was open.
+    assert done["from_local"] >= 4 * MIB
+    assert done["from_local"] + done["from_source"] == len(content)
 
 
 async def test_without_peers_none_is_asked(origin: Origin, tmp_path: Path) -> None:
