@@ -1,10 +1,10 @@
 """The piece client: one piece from one parent over Vortex TCP, checked, into the task's file.
 
-    buffer -> connection -> request -> head -> content into the buffer -> let go -> check, write
+    buffer -> connection -> request -> head -> content into the buffer -> check, write
 
-The buffer comes first: waiting for memory must not hold a slot of the parent. The connection is let
-go (closed, or kept for the next piece: `piece_connection`) before the disk works, for the same
-reason. Bytes are received whole, since a piece that fails its check must never touch the file.
+The buffer comes first: waiting for memory must not hold a slot of the parent. Bytes are received
+whole, since a piece that fails its check must never touch the file. The last of them are taken off
+the kernel by the thread that checks and writes them: when that begins, the parent has sent all.
 
 It does not choose parents, retry or blame; errors say what happened (see `PieceFetcher`). But a
 kept connection that broke before the parent said a word is replaced by a new one: it was closed
@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
 import msgspec
 import structlog
@@ -28,16 +29,126 @@ from odonata.wire.message import Piece, TrafficType
 from peer.runtime.buffer import BufferPool
 from peer.runtime.limit import Unlimited, slice_bytes
 from peer.runtime.piece_connection import ParentAddress, PieceConnections, reason_of
-from peer.runtime.piece_wire import PieceWire
+from peer.runtime.piece_wire import RECEIVE_WAKE_BYTES, PieceWire
 from peer.runtime.port import FetchTimes, RateLimit, StoredTask
 
 WARNED_MAX = 1024  # parents remembered as having been warned about
+
+HEAD_READ_BYTES = 512
+"""Read at first: more than a head (some 150 bytes), so that one read brings all of it; what it
+brings of the content is copied, so not much more."""
 
 _log = structlog.get_logger(__name__)
 
 
 class _StaleError(UnavailableError):
     """The connection ended before a byte of the answer came."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """A piece, whom it is asked of, and where it goes."""
+
+    address: ParentAddress
+    request: vortex.PieceRequest
+    task: StoredTask
+    buffer: memoryview
+    parent_id: str
+    times: FetchTimes
+    began_s: float
+
+
+class _Answer:
+    """What comes over one connection in answer to one request: a head, and the content."""
+
+    def __init__(self, wire: PieceWire) -> None:
+        self._wire = wire
+        self.is_cheap = wire.is_cheap_to_take
+        self.data = memoryview(b"")
+        """Where the content goes; the first `position` bytes are there."""
+        self.position = 0
+        self.is_over = False
+        """All of it was read: the connection is good for another one."""
+
+    @property
+    def left(self) -> int:
+        return len(self.data) - self.position
+
+    async def begin(self, wanted: _Wanted) -> Piece:
+        """Ask. The facts of the piece, which must be those of our grid; or why there is none."""
+        before = self._wire.received_bytes()
+        await self._ask(wanted.request)
+        wanted.times.requested_at_s = time.monotonic()
+        answer, content = await self._head(wanted.request)
+        self.is_over = isinstance(answer, vortex.Refusal) and not content
+        said = _piece_in(answer)
+        wanted.times.first_byte_at_s = time.monotonic()
+        _check_place(said, wanted.task, len(wanted.buffer))
+        self.data = wanted.buffer[: said.length]
+        if len(content) > said.length:
+            raise ProtocolError(
+                f"the parent sent more than the {said.length} bytes of piece {said.number}"
+            )
+        self.data[: len(content)] = content
+        self.position = len(content)
+        # Asked rarely, so it is the kernel that counts, where it can.
+        counts = before is not None
+        wanted.times.received = _counter(self._wire, before) if counts else lambda: self.position
+        return said
+
+    async def _ask(self, request: vortex.PieceRequest) -> None:
+        try:
+            await self._wire.send(vortex.encode_request(request))
+        except ConnectionError as error:
+            raise _StaleError(f"the connection broke at once: {reason_of(error)}") from error
+
+    async def _head(self, request: vortex.PieceRequest) -> tuple[Piece | vortex.Refusal, bytes]:
+        """The head, and what was read beyond it: with the first read, as a rule, all of it."""
+        parser = vortex.AnswerParser(request)
+        data, began = b"", False
+        while parser.need:
+            if len(data) < parser.need:
+                data += await self._more(began)
+                began = True
+                continue
+            parser.feed(data[: (need := parser.need)])
+            data = data[need:]
+        return parser.answer, data
+
+    async def _more(self, began: bool) -> bytes:
+        """_StaleError: nothing comes, and nothing came before."""
+        try:
+            await self._wire.arrival(1)
+            data = await self._wire.receive_some(HEAD_READ_BYTES)
+        except ConnectionError as error:
+            if began:
+                raise
+            reason = f"the connection broke without an answer: {reason_of(error)}"
+            raise _StaleError(reason) from error
+        if not data:
+            kind = UnavailableError if began else _StaleError
+            raise kind("the parent closed the connection without an answer")
+        return data
+
+    async def arrival(self, end: int) -> None:
+        """Return once there is something to take up to `end`, or nothing is missing there."""
+        if self.position < end:
+            await self._wire.arrival(end - self.position)
+
+    def take(self, end: int) -> None:
+        """What has come of the content up to `end`. UnavailableError if nothing more will."""
+        try:
+            self.position += self._wire.take(self.data[self.position : end])
+        except EOFError:
+            raise UnavailableError(
+                f"the parent closed the connection after {self.position} of {len(self.data)} bytes"
+            ) from None
+        self.is_over = self.position == len(self.data)
+
+    def take_rest(self) -> bool:
+        """In the thread that checks the piece: True if all of it is there now."""
+        self.take(len(self.data))
+        return self.is_over
 
 
 class PieceClient:
@@ -72,8 +183,6 @@ class PieceClient:
         is_patient: bool = True,
     ) -> Piece:
         """See `PieceFetcher.fetch`."""
-        times = times or FetchTimes()
-        tag = vortex.TAGS[task.kind]
         address = ParentAddress(
             ip=ip,
             port=port,
@@ -83,7 +192,7 @@ class PieceClient:
         request = vortex.PieceRequest(
             task_id=task.task_id,
             number=number,
-            tag=tag,
+            tag=vortex.TAGS[task.kind],
             is_patient=is_patient or not address.takes_greetings,
         )
         try:
@@ -91,95 +200,76 @@ class PieceClient:
                 asyncio.timeout(timeout_s),
                 self._buffers.lease(_room_for(task, number)) as buffer,
             ):
-                began_s = time.monotonic()
-                said, data = await self._receive_piece(address, request, task, buffer, times)
-                piece = msgspec.structs.replace(
-                    said,
-                    parent_id=parent_id,
-                    traffic_type=TrafficType.REMOTE_PEER,
-                    cost_s=time.monotonic() - began_s,
-                    created_at_s=time.time(),
+                return await self._fetch(
+                    _Wanted(
+                        address=address,
+                        request=request,
+                        task=task,
+                        buffer=buffer,
+                        parent_id=parent_id,
+                        times=times or FetchTimes(),
+                        began_s=time.monotonic(),
+                    )
                 )
-                if not piece.digest:
-                    self._warn_no_digest(parent_id)
-                return await task.store(piece, data)
         except TimeoutError:
             raise TimeoutError(
                 f"piece {number} from {ip}:{port} took more than {timeout_s:g} s"
             ) from None
 
-    async def _receive_piece(
-        self,
-        address: ParentAddress,
-        request: vortex.PieceRequest,
-        task: StoredTask,
-        buffer: memoryview,
-        times: FetchTimes,
-    ) -> tuple[Piece, memoryview]:
-        """What the parent says of the piece, and its bytes, unchecked."""
-        kept = self._connections.take(address)
+    async def _fetch(self, wanted: _Wanted) -> Piece:
+        kept = self._connections.take(wanted.address)
         if kept is not None:
             try:
-                return await self._exchange(kept, address, request, task, buffer, times)
+                return await self._exchange(kept, wanted)
             except _StaleError:
                 pass  # it was closed while it lay idle
-        wire = await self._connections.open(address)
-        return await self._exchange(wire, address, request, task, buffer, times)
+        return await self._exchange(await self._connections.open(wanted.address), wanted)
 
-    async def _exchange(
-        self,
-        wire: PieceWire,
-        address: ParentAddress,
-        request: vortex.PieceRequest,
-        task: StoredTask,
-        buffer: memoryview,
-        times: FetchTimes,
-    ) -> tuple[Piece, memoryview]:
-        """One question and its answer. The connection is kept only if all of it came."""
-        keeps = False
-        before = wire.received_bytes()
+    async def _exchange(self, wire: PieceWire, wanted: _Wanted) -> Piece:
+        """One question and its answer. The connection is kept only if all of it was read."""
+        answer = _Answer(wire)
         try:
-            try:
-                await _ask(wire, request)
-                times.requested_at_s = time.monotonic()
-                answer = await _read_head(wire, request)
-                keeps = isinstance(answer, vortex.Refusal)
-                said = _piece_in(answer)
-                times.first_byte_at_s = time.monotonic()
-                _check_place(said, task, len(buffer))
-                data = buffer[: said.length]
-                # Asked rarely, so it is the kernel that counts, where it can.
-                times.received = _counter(wire, before)
-                await self._read_content(wire, data, times)
-                keeps = True
-            except OSError as error:
-                if isinstance(error, TimeoutError):
-                    raise
-                raise UnavailableError(
-                    f"the connection to parent {address.ip}:{address.port} broke: "
-                    f"{reason_of(error)}"
-                ) from error
+            said = await answer.begin(wanted)
+            piece = msgspec.structs.replace(
+                said, parent_id=wanted.parent_id, traffic_type=TrafficType.REMOTE_PEER
+            )
+            if not piece.digest:
+                self._warn_no_digest(wanted.parent_id)
+            return await self._receive(answer, piece, wanted)
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise UnavailableError(
+                f"the connection to parent {wanted.address.ip}:{wanted.address.port} broke: "
+                f"{reason_of(error)}"
+            ) from error
         finally:
-            if keeps:
-                self._connections.keep(wire, address)
+            if answer.is_over:
+                self._connections.keep(wire, wanted.address)
             else:
                 wire.close()
-        return said, data
 
-    async def _read_content(self, wire: PieceWire, data: memoryview, times: FetchTimes) -> None:
-        position = 0
-        if wire.received_bytes() is None:
-            times.received = lambda: position
-        while position < len(data):
-            part = data[position : position + self._slice_bytes]
-            await self._limit.acquire(len(part))
-            count = await wire.fill(part)
-            position += count
-            if count < len(part):
-                raise UnavailableError(
-                    f"the parent closed the connection after {position} of {len(data)} bytes"
-                )
-        times.received = lambda: len(data)
+    async def _receive(self, answer: _Answer, piece: Piece, wanted: _Wanted) -> Piece:
+        """The content, as the limit lets it come: into the buffer, and at last into the task."""
+        allowed = 0
+        while True:
+            if answer.position >= allowed and allowed < piece.length:
+                part = min(self._slice_bytes, piece.length - allowed)
+                await self._limit.acquire(part)
+                allowed += part
+            await answer.arrival(allowed)
+            if allowed < piece.length or (answer.left > RECEIVE_WAKE_BYTES and answer.is_cheap):
+                answer.take(allowed)
+                continue
+            now_s = time.monotonic()
+            piece = msgspec.structs.replace(
+                piece, cost_s=now_s - wanted.began_s, created_at_s=time.time()
+            )
+            stored = await wanted.task.receive(piece, answer.data, answer.take_rest)
+            if answer.is_over:
+                wanted.times.received = lambda: len(answer.data)
+            if stored is not None:
+                return stored
 
     def _warn_no_digest(self, parent_id: str) -> None:
         """Say it once: Dragonfly makes such pieces by hard link, so they are taken unchecked."""
@@ -196,39 +286,6 @@ def _counter(wire: PieceWire, before: int | None) -> Callable[[], int]:
     if before is None:
         return lambda: 0
     return lambda: max(0, (wire.received_bytes() or 0) - before)
-
-
-async def _ask(wire: PieceWire, request: vortex.PieceRequest) -> None:
-    try:
-        await wire.send(vortex.encode_request(request))
-    except ConnectionError as error:
-        raise _StaleError(f"the connection broke at once: {reason_of(error)}") from error
-
-
-async def _read_head(wire: PieceWire, request: vortex.PieceRequest) -> Piece | vortex.Refusal:
-    """The facts of the piece, or why there is none. Reads not one byte of the content."""
-    parser = vortex.AnswerParser(request)
-    began = False
-    while parser.need:
-        data = await _some(wire, parser.need, began)
-        began = True
-        if len(data) < parser.need:
-            raise UnavailableError("the parent closed the connection without an answer")
-        parser.feed(data)
-    return parser.answer
-
-
-async def _some(wire: PieceWire, length: int, began: bool) -> bytes:
-    """What comes of `length` bytes. _StaleError: not one, and nothing came before."""
-    try:
-        data = await wire.receive_up_to(b"", length)
-    except ConnectionError as error:
-        if began:
-            raise
-        raise _StaleError(f"the connection broke without an answer: {reason_of(error)}") from error
-    if not data and not began:
-        raise _StaleError("the parent closed the connection without an answer")
-    return data
 
 
 def _piece_in(answer: Piece | vortex.Refusal) -> Piece:

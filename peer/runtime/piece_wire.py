@@ -27,12 +27,10 @@ by default). Measured over loopback, CPU-s/GB of receiving alone: 0.84 reading w
 KiB at a time), 0.54 with 512 KiB, 0.41 with 1 MiB; of a whole fetch: 1.06 with 1 MiB, 0.92 with
 2 MiB."""
 
+TLS_RECORD_BYTES: Final = 16 * 1024 + 256  # RFC 8446, section 5.2
 TLS_SLICE_BYTES: Final = 256 * 1024
 """Of the content file, read and encrypted at a time: large enough to be cheap, and the loop serves
 others after each (0.2 ms)."""
-
-TLS_BURST_BYTES: Final = 1024 * 1024
-"""Decrypted before others get their turn: about half a millisecond."""
 
 # tcpi_bytes_received in struct tcp_info of <linux/tcp.h>: there since Linux 4.1, never moved.
 _TCP_BYTES_RECEIVED: Final = 128
@@ -50,6 +48,11 @@ class PieceWire(Protocol):
         """Nothing has come that was not read, and the other side has not hung up."""
         ...
 
+    @property
+    def is_cheap_to_take(self) -> bool:
+        """`take` only copies: the loop may do it."""
+        ...
+
     async def receive_up_to(self, data: bytes, length: int) -> bytes:
         """Read on until `data` has `length` bytes; fewer only at the end. Never a byte more."""
         ...
@@ -58,8 +61,15 @@ class PieceWire(Protocol):
         """Whatever comes, at most `limit` bytes; b"" at the end."""
         ...
 
-    async def fill(self, data: memoryview) -> int:
-        """Fill `data` and return how much came: less than its length only at the end."""
+    async def arrival(self, length: int) -> None:
+        """Return once so much can be taken, or RECEIVE_WAKE_BYTES; a hint: it may be less."""
+        ...
+
+    def take(self, data: memoryview) -> int:
+        """Read what is there into `data`, without waiting; 0 if nothing is, yet.
+
+        Of any thread, by one at a time. EOFError: nothing is there, and nothing will come.
+        """
         ...
 
     async def send(self, data: bytes, *, more: bool = False) -> None:
@@ -104,6 +114,10 @@ class PlainWire:
             return False
         return False
 
+    @property
+    def is_cheap_to_take(self) -> bool:
+        return True
+
     async def receive_up_to(self, data: bytes, length: int) -> bytes:
         while len(data) < length:
             more = await self.receive_some(length - len(data))
@@ -128,44 +142,35 @@ class PlainWire:
         finally:
             self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
 
-    async def fill(self, data: memoryview) -> int:
-        """The kernel wakes us when RECEIVE_WAKE_BYTES are there, not for each segment.
-
-        Then all there is must be taken: of a reset, uvloop tells once, and what came before it must
-        be read to see it.
-        """
-        connection, loop = self._connection, self._loop
-        arrived: asyncio.Future[int] = loop.create_future()
-        position = 0
-
-        def set_wake() -> None:
-            wake = min(RECEIVE_WAKE_BYTES, len(data) - position)
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wake)
-
-        def take() -> None:
-            nonlocal position
-            if arrived.done():
-                return
-            try:
-                while True:
-                    count = connection.recv_into(data[position:])
-                    position += count
-                    if count == 0 or position == len(data):
-                        arrived.set_result(position)
-                        return
-            except BlockingIOError:
-                if len(data) - position < RECEIVE_WAKE_BYTES:
-                    set_wake()
-            except OSError as error:
-                arrived.set_exception(error)
-
-        set_wake()
-        loop.add_reader(connection.fileno(), take)
+    async def arrival(self, length: int) -> None:
+        """The kernel wakes us when so much is there, not for each segment."""
+        connection = self._connection
+        wake = min(RECEIVE_WAKE_BYTES, max(1, length - self._undelivered()))
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wake)
         try:
-            return await arrived
+            await self._readable()
         finally:
-            loop.remove_reader(connection.fileno())
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+            if wake > 1:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+
+    def _undelivered(self) -> int:
+        """Bytes, at most, that were read from the socket and not taken yet."""
+        return 0
+
+    def take(self, data: memoryview) -> int:
+        """All there is: of a reset uvloop tells once, and it comes after the bytes."""
+        position = 0
+        while position < len(data):
+            try:
+                count = self._connection.recv_into(data[position:])
+            except _WOULD_BLOCK:
+                break
+            if count == 0:
+                if position:
+                    break
+                raise EOFError
+            position += count
+        return position
 
     async def send(self, data: bytes, *, more: bool = False) -> None:
         flags = socket.MSG_MORE if more else 0
@@ -276,23 +281,18 @@ class TlsWire(PlainWire):
             return False
         return False
 
-    async def fill(self, data: memoryview) -> int:
-        position = burst = 0
-        while position < len(data):
-            try:
-                count = self._tls.recv_into(data[position:])
-            except _WOULD_BLOCK:
-                await self._readable()
-                burst = 0
-                continue
-            if count == 0:
-                break
-            position += count
-            burst += count
-            if burst >= TLS_BURST_BYTES:
-                burst = 0
-                await asyncio.sleep(0)
-        return position
+    @property
+    def is_cheap_to_take(self) -> bool:
+        return False
+
+    def _undelivered(self) -> int:
+        """What is decrypted, and at most a record that OpenSSL has read a part of."""
+        return self._tls.pending() + TLS_RECORD_BYTES
+
+    async def arrival(self, length: int) -> None:
+        """What was decrypted already is there, whatever the socket says."""
+        if length > self._tls.pending() or not length:
+            await super().arrival(length)
 
     async def send(self, data: bytes, *, more: bool = False) -> None:
         del more  # a record of its own, whatever follows

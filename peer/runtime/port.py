@@ -101,6 +101,16 @@ class StoredTask(Protocol):
         """
         ...
 
+    async def receive(
+        self, piece: Piece, data: memoryview, rest: Callable[[], bool]
+    ) -> Piece | None:
+        """`store`, of which the last bytes are brought by the thread that checks them.
+
+        There `rest` is called first, once. False: not all of `data` is there yet; nothing has
+        happened then, and None is returned. What `rest` raises is raised here.
+        """
+        ...
+
     async def verify(self, number: int) -> bool:
         """Read a held piece again: does it still match its digest? If not, it is forgotten."""
         ...

@@ -8,6 +8,7 @@ of the rounds' ratios, so that both sides of one saw the same machine.
 
     fetch_vs_curl_wall   curl's time / ours: one child, three parents, every piece checked, indexed
     fetch_vs_curl_cpu    CPU of parents and child / CPU of nginx and curl
+    bare_vs_curl_...     the same two of sockets, threads and BLAKE3 alone (`bare.py`): the bound
     serve_vs_nginx_cpu   CPU of a parent / of nginx, both asked by curl for the whole content
     cold_overhead        our time / curl's from a rate-limited origin, when nobody holds the content
     rss_peak_mb          of a daemon that moves eight contents of 1 GiB at once
@@ -52,6 +53,7 @@ from odonata.wire.message import Download  # noqa: E402
 from peer.get import get_file  # noqa: E402
 
 PARENTS: Final = 3
+BARE: Final = Path(__file__).with_name("bare.py")
 PARTS: Final = ("fetch", "cold", "memory")
 TASKS_AT_ONCE: Final = 8
 SOAK_TASKS: Final = 1000
@@ -125,6 +127,18 @@ async def curl_once(url: str, content: Path, output: Path, cpu_s: Callable[[], f
     return outcome
 
 
+async def bare_once(content: Path, output: Path) -> Outcome:
+    """What is left when nothing but the bytes is moved."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(BARE), str(content), str(output), stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await process.communicate()
+    assert process.returncode == 0, "the bare transfer failed"
+    facts = json.loads(said)
+    await asyncio.to_thread(yardstick.compare, output, content)
+    return Outcome(facts["wall_s"], facts["client"], facts["server"])
+
+
 async def measure(folder: Path, size_mib: int, rounds: int) -> dict[str, Any]:
     """Fetching and serving, contender by contender."""
     root = folder / "root"
@@ -141,6 +155,7 @@ async def measure(folder: Path, size_mib: int, rounds: int) -> dict[str, Any]:
             served, output = await serving_url(one, url), folder / "curled"
             contenders = {
                 "odonata": lambda: fetch_once(one, url, content),
+                "bare sockets": lambda: bare_once(content, output),
                 "curl <- nginx": lambda: curl_once(url, content, output, nginx.cpu_s),
                 "curl <- odonata": lambda: curl_once(
                     served, content, output, lambda: one.cpu_s(one.parents[0])
@@ -163,13 +178,16 @@ async def serving_url(one: Swarm, url: str) -> str:
 
 
 def summed_up(outcomes: dict[str, list[Outcome]], length: int) -> dict[str, Any]:
-    ours, curls, served = (
-        outcomes[name] for name in ("odonata", "curl <- nginx", "curl <- odonata")
+    ours, bare, curls, served = (
+        outcomes[name] for name in ("odonata", "bare sockets", "curl <- nginx", "curl <- odonata")
     )
-    pairs = list(zip(ours, curls, strict=True))
+    ratios: dict[str, float] = {}
+    for name, those in (("fetch", ours), ("bare", bare)):
+        pairs = list(zip(those, curls, strict=True))
+        ratios[f"{name}_vs_curl_wall"] = median(curl.wall_s / one.wall_s for one, curl in pairs)
+        ratios[f"{name}_vs_curl_cpu"] = median(one.cpu_s / curl.cpu_s for one, curl in pairs)
     return {
-        "fetch_vs_curl_wall": median(curl.wall_s / our.wall_s for our, curl in pairs),
-        "fetch_vs_curl_cpu": median(our.cpu_s / curl.cpu_s for our, curl in pairs),
+        **ratios,
         "serve_vs_nginx_cpu": median(
             our.server_cpu_s / curl.server_cpu_s for our, curl in zip(served, curls, strict=True)
         ),

@@ -66,6 +66,11 @@ class _FromSource:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._task, name)
 
+    async def receive(
+        self, piece: Piece, data: memoryview, rest: Callable[[], bool]
+    ) -> Piece | None:
+        return await self.store(piece, data) if rest() else None
+
     async def store(self, piece: Piece, data: memoryview) -> Piece:
         from_source = msgspec.structs.replace(piece, traffic_type=TrafficType.BACK_TO_SOURCE)
         stored: Piece = await self._task.store(from_source, data)

@@ -140,6 +140,11 @@ class MemoryTask:
     def expect(self, digests: Mapping[int, bytes]) -> None:
         self._expected.update(digests)
 
+    async def receive(
+        self, piece: Piece, data: memoryview, rest: Callable[[], bool]
+    ) -> Piece | None:
+        return await self.store(piece, data) if rest() else None
+
     async def store(self, piece: Piece, data: memoryview) -> Piece:
         held = self._pieces.get(piece.number)
         if held is not None:

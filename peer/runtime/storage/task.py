@@ -242,23 +242,37 @@ class DiskTask:
                 self._expected.pop(number, None)
 
     async def store(self, piece: Piece, data: memoryview) -> Piece:
+        stored = await self.receive(piece, data, _all_there)
+        assert stored is not None, "nothing was missing"
+        return stored
+
+    async def receive(
+        self, piece: Piece, data: memoryview, rest: Callable[[], bool]
+    ) -> Piece | None:
         held = self._pieces.get(piece.number)
         if held is not None:
             return held
         self._check_here()
         self._check_place(piece, len(data))
-        return await to_the_end(self._room.enough(piece.length, lambda: self._store(piece, data)))
+        return await to_the_end(
+            self._room.enough(piece.length, lambda: self._store(piece, data, rest))
+        )
 
-    async def _store(self, piece: Piece, data: memoryview) -> Piece:
+    async def _store(
+        self, piece: Piece, data: memoryview, rest: Callable[[], bool]
+    ) -> Piece | None:
         async with self._one_writer(piece.number):
             held = self._pieces.get(piece.number)
             if held is not None:
                 return held
             resets = self._resets
             expected = self._expected.get(piece.number, b"")
-            digest, strong = await self._workers.disk(
-                _check_and_write, self._path, piece, data, expected
+            digests = await self._workers.disk(
+                _check_and_write, self._path, piece, data, rest, expected
             )
+            if digests is None:
+                return None
+            digest, strong = digests
             self._check_not_reset_since(resets)
             stored = msgspec.structs.replace(
                 piece,
@@ -577,14 +591,21 @@ def lies_right(piece: Piece, content_length: int | None, piece_length: int | Non
     return (piece.offset, piece.length) == piece_at(piece.number, content_length, piece_length)
 
 
-def _check_and_write(
-    path: Path, piece: Piece, data: memoryview, expected: bytes
-) -> tuple[str, bytes]:
-    """In a thread: the digests first, then the bytes.
+def _all_there() -> bool:
+    return True
 
-    Returns the digest, and the strong one if that was computed: of what comes from the source,
-    which nobody knows better, and of what has one to be checked against (`expected`, else empty).
+
+def _check_and_write(
+    path: Path, piece: Piece, data: memoryview, rest: Callable[[], bool], expected: bytes
+) -> tuple[str, bytes] | None:
+    """In a thread: what is missing of `data`, then the digests, then the bytes into the file.
+
+    None: `rest` could not bring all of it. Else the digest, and the strong one if that was
+    computed: of what comes from the source, which nobody knows better, and of what has one to be
+    checked against (`expected`, else empty).
     """
+    if not rest():
+        return None
     crc = crc32(data)
     if piece.digest and parse_piece_digest(piece.digest) != crc:
         raise DigestMismatchError(
