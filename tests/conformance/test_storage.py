@@ -132,6 +132,31 @@ async def test_a_held_piece_is_never_written_again(storage: Storage) -> None:
     assert content_of(task) == content
 
 
+async def test_the_rest_of_a_piece_may_come_while_it_is_stored(storage: Storage) -> None:
+    task = await storage.create(TASK, make_download())
+    await task.learn(PIECE, PIECE, {})
+    [(piece, content)] = cut(make_content(PIECE), PIECE)
+    data = memoryview(bytearray(PIECE))
+    data[:100] = content[:100]
+
+    def breaks() -> bool:
+        raise ConnectionResetError
+
+    def comes() -> bool:
+        data[100:] = content[100:]
+        return True
+
+    assert await task.receive(piece, data, lambda: False) is None
+    with pytest.raises(ConnectionResetError):
+        await task.receive(piece, data, breaks)
+    assert task.held() == ()
+    stored = await task.receive(piece, data, comes)
+    assert stored is not None
+    assert task.held() == (0,)
+    assert content_of(task) == content
+    assert await task.receive(piece, data, breaks) == stored, "held: nothing is asked for"
+
+
 async def test_two_stores_of_one_piece_at_once_leave_one(storage: Storage) -> None:
     task = await storage.create(TASK, make_download())
     await task.learn(PIECE, PIECE, {})

@@ -143,6 +143,9 @@ class MemoryTask:
     async def receive(
         self, piece: Piece, data: memoryview, rest: Callable[[], bool]
     ) -> Piece | None:
+        held = self._pieces.get(piece.number)
+        if held is not None:
+            return held
         return await self.store(piece, data) if rest() else None
 
     async def store(self, piece: Piece, data: memoryview) -> Piece:

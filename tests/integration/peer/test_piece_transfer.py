@@ -105,6 +105,14 @@ async def strange_parent(reply: Reply) -> AsyncGenerator[int]:
         server.close()
 
 
+def content_of(task: StoredTask) -> bytes:
+    fd = task.open_fd()
+    try:
+        return os.pread(fd, task.content_length or 0, 0)
+    finally:
+        os.close(fd)
+
+
 @pytest.mark.parametrize("length", [1, PIECE - 1, PIECE, PIECE + 1])
 async def test_a_content_arrives_whole_on_disk(tmp_path: Path, length: int) -> None:
     content = make_content(length)
@@ -683,6 +691,51 @@ async def test_a_reset_in_mid_piece_is_unavailable(child: MemoryStorage) -> None
             await PieceClient(BufferPool()).fetch(
                 HOST, port, copy, 0, parent_id="p", timeout_s=PATIENCE_S
             )
+
+
+async def test_an_answer_in_single_bytes_is_understood(child: MemoryStorage) -> None:
+    content = make_content(SMALL)
+    first = 300  # of the head and some content
+
+    async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answer = head() + content
+        writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for at in range(first):
+            writer.write(answer[at : at + 1])
+            await writer.drain()
+            await asyncio.sleep(0)  # so that the child reads in between, now and then
+        writer.write(answer[first:])
+        await writer.drain()
+
+    copy = await empty_copy(child, SMALL, SMALL)
+    async with strange_parent(reply) as port:
+        await PieceClient(BufferPool()).fetch(
+            HOST, port, copy, 0, parent_id="p", timeout_s=PATIENCE_S
+        )
+    assert content_of(copy) == content
+
+
+@pytest.mark.parametrize("more", [0, 1])
+async def test_a_piece_that_comes_with_its_head_must_end_with_it(
+    child: MemoryStorage, more: int
+) -> None:
+    content = make_content(10)
+
+    async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(head(length=10) + content + bytes(more))
+        await writer.drain()
+
+    copy = await empty_copy(child, 10, SMALL)
+    client = PieceClient(BufferPool())
+    async with strange_parent(reply) as port:
+        fetching = client.fetch(HOST, port, copy, 0, parent_id="p", timeout_s=PATIENCE_S)
+        if more:
+            with pytest.raises(ProtocolError, match="more than the 10 bytes of piece 0"):
+                await fetching
+            assert copy.held() == ()
+        else:
+            await fetching
+            assert content_of(copy) == content
 
 
 async def test_a_piece_without_a_digest_is_taken(child: MemoryStorage) -> None:
