@@ -30,13 +30,9 @@ from odonata.client.wish import Options, header_of, make_download, origin_option
 from odonata.errors import ProtocolError
 from odonata.ids import task_id_of
 from odonata.wire.dragonfly import LocalTask, download_request_to_wire, local_task_from_wire
-from odonata.wire.dragonfly.origin_option import (
-    Entry,
-    Listing,
-    list_request_to_wire,
-    listing_from_wire,
-)
+from odonata.wire.dragonfly.origin import list_request_to_wire, listing_from_wire
 from odonata.wire.message import ByteRange, Download
+from odonata.wire.origin import Entry, Listing
 
 
 class AsyncClient:
