@@ -7,12 +7,12 @@ and tests use in-memory twins of the same protocols. No behaviour here.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
 
 from odonata.wire.message import ByteRange, Download, Piece, TaskType, Tenure, Value
 from odonata.wire.origin import NO_OPTIONS, Entry, OriginOptions
+from peer.core.run_record import FetchTimes as FetchTimes  # noqa: PLC0414  # part of this joint
 
 
 class Segment(Value, frozen=True, kw_only=True):
@@ -192,18 +192,6 @@ class RateLimit(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class FetchTimes:
-    """How far a fetch got, and when, on `time.monotonic`; None: it never came so far."""
-
-    requested_at_s: float | None = None
-    """The request is on its way: there was a buffer, and a connection."""
-    first_byte_at_s: float | None = None
-    """The parent answered: before that, the piece waited in its queue."""
-    received: Callable[[], int] = lambda: 0
-    """Bytes of the content that have come until now."""
-
-
 class PieceFetcher(Protocol):
     """Fetches one piece from a parent by Vortex TCP, straight into a task."""
 
@@ -220,7 +208,7 @@ class PieceFetcher(Protocol):
         features: Collection[str] = (),
         is_patient: bool = True,
     ) -> Piece:
-        """Fetch, check, store; `times` is filled on the way. Cancel to stop.
+        """Fetch, check, store; `times` (`time.monotonic`) is filled on the way. Cancel to stop.
 
         `features`: what the parent said it can beyond Vortex (`odonata.wire.dragonfly.feature`).
         `is_patient` False: better refused than made to wait for a slot.
