@@ -26,6 +26,9 @@ from models.rule_ranker import RuleRanker
 Clock = Callable[[], float]
 """Seconds since some moment; never runs backwards."""
 
+Tell = Callable[[str, Exception], None]
+"""Hears of a model's version, and of the error that it failed with."""
+
 NO_MODEL = "no_model"
 
 FALLBACKS: Final[Mapping[str, str]] = {
@@ -95,16 +98,25 @@ class ModelHolder:
 
 
 class GuardedRanker:
-    """The `learned` ranker as it serves. Not for several threads: it counts."""
+    """The `learned` ranker as it serves. Not for several threads: it counts.
+
+    `tell` hears of the first error of each model that is asked; the others are only counted.
+    """
 
     name = "learned"
 
     def __init__(
-        self, holder: ModelHolder, clock: Clock, limits: GuardLimits | None = None
+        self,
+        holder: ModelHolder,
+        clock: Clock,
+        limits: GuardLimits | None = None,
+        tell: Tell | None = None,
     ) -> None:
         self._holder = holder
         self._clock = clock
         self._limits = limits or GuardLimits()
+        self._tell = tell
+        self._has_told = False
         self._rule = RuleRanker()
         self._asked: Scorer | None = None
         self._overruns = 0
@@ -151,6 +163,7 @@ class GuardedRanker:
         """Why the model is not even asked; "" if it is."""
         if model is not self._asked:  # another one: nothing is held against it
             self._asked, self._overruns, self._rests_until_s = model, 0, float("-inf")
+            self._has_told = False
         if known_share(features) < self._limits.known_share:
             return "unknown"
         if stale_share(batch, self._limits.stale_age_s) > self._limits.stale_share:
@@ -162,7 +175,8 @@ class GuardedRanker:
         started_s = self._clock()
         try:
             scores = model.score(features)
-        except Exception:  # noqa: BLE001  # the supervised boundary: a model must not stop the scheduler
+        except Exception as error:  # noqa: BLE001  # the supervised boundary: a model must not stop the scheduler
+            self._failed(model, error)
             return None, "error"
         now_s = self._clock()
         if now_s - started_s > self._limits.budget_s:
@@ -175,6 +189,11 @@ class GuardedRanker:
         if scores.shape != (len(features),) or not np.isfinite(scores).all():
             return None, "not_finite"
         return scores, ""
+
+    def _failed(self, model: Scorer, error: Exception) -> None:
+        if self._tell is not None and not self._has_told:
+            self._has_told = True
+            self._tell(model.version, error)
 
 
 _OWN_SPEED = [FEATURE_NAMES.index(name) for name in ("uplink_to_group", "own_speed_to_swarm")]

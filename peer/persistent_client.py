@@ -12,7 +12,6 @@ from typing import Any, TypeAlias
 
 import grpc
 import grpc.aio
-from dragonfly_api import common_pb2
 
 from odonata import ids
 from odonata.client.endpoint import check_endpoint, explain
@@ -20,6 +19,7 @@ from odonata.client.tally import Tally
 from odonata.grpc_client import REQUEST_TIMEOUT_S, open_channel
 from odonata.grpc_stub import download_stub, upload_stub
 from odonata.wire.dragonfly import PieceArrived, TaskStarted, duration_to_wire
+from odonata.wire.dragonfly.origin import object_storage_to_wire
 from odonata.wire.dragonfly.persistent import (
     LocalCopy,
     PersistentFacts,
@@ -30,28 +30,10 @@ from odonata.wire.dragonfly.persistent import (
     persistent_step_from_wire,
 )
 from odonata.wire.message import TaskType, Value
+from odonata.wire.origin import ObjectStorage
 from peer.get_progress import Display
 
 _Call: TypeAlias = Callable[[Any], Any]  # grpc's stubs ship without types
-
-
-class StorageOptions(Value, frozen=True, kw_only=True):
-    """How to reach an object storage. None: the daemon's own way to it applies."""
-
-    region: str | None = None
-    endpoint: str | None = None
-    access_key_id: str | None = None
-    access_key_secret: str | None = None
-    session_token: str | None = None
-    credential_path: str | None = None
-    predefined_acl: str | None = None
-    security_token: str | None = None
-    insecure_skip_verify: bool = False
-
-    def to_wire(self) -> common_pb2.ObjectStorage:
-        """As the API has it."""
-        names = (name for name in self.__struct_fields__ if getattr(self, name))
-        return common_pb2.ObjectStorage(**{name: getattr(self, name) for name in names})
 
 
 class ImportWish(Value, frozen=True, kw_only=True):
@@ -91,10 +73,12 @@ class DaemonClient:
         return await self._import(wish, fields)
 
     async def import_stored(
-        self, wish: ImportWish, url: str, storage: StorageOptions
+        self, wish: ImportWish, url: str, storage: ObjectStorage
     ) -> PersistentFacts:
         """Have a file written to `url` and imported as a persistent task."""
-        return await self._import(wish, {"url": url, "object_storage": storage.to_wire()})
+        return await self._import(
+            wish, {"url": url, "object_storage": object_storage_to_wire(storage)}
+        )
 
     async def _import(self, wish: ImportWish, fields: dict[str, Any]) -> PersistentFacts:
         request = dfdaemon_message(
@@ -115,10 +99,10 @@ class DaemonClient:
         await self._export({"task_id": task_id}, wish, display)
 
     async def export_stored(
-        self, url: str, storage: StorageOptions, wish: ExportWish, display: Display
+        self, url: str, storage: ObjectStorage, wish: ExportWish, display: Display
     ) -> None:
         """Have the content of a persistent task written to a file."""
-        fields = {"url": url, "object_storage": storage.to_wire()}
+        fields = {"url": url, "object_storage": object_storage_to_wire(storage)}
         await self._export(fields, wish, display)
 
     async def _export(self, fields: dict[str, Any], wish: ExportWish, display: Display) -> None:
@@ -178,6 +162,6 @@ class DaemonClient:
                 raise explain(failure, self._endpoint) from failure
 
 
-def stored_task_id(url: str, storage: StorageOptions) -> str:
+def stored_task_id(url: str, storage: ObjectStorage) -> str:
     """The id of what lies at `url`."""
-    return ids.persistent_task_id(url, region=storage.region or "", endpoint=storage.endpoint or "")
+    return ids.persistent_task_id(url, region=storage.region, endpoint=storage.endpoint)

@@ -51,7 +51,7 @@ def timeout_option(default: str) -> Callable[[_Function], _Function]:
 
 
 def storage_options(function: _Function) -> _Function:
-    """Decorator: --storage-*; the command gets `storage`, a `StorageOptions`.
+    """Decorator: --storage-*; the command gets `storage`, an `ObjectStorage`.
 
     Secrets may come by environment, for a command line is seen by every process.
     """
@@ -68,13 +68,11 @@ def storage_options(function: _Function) -> _Function:
 
     @wraps(function)
     def command(*args: Any, **kwargs: Any) -> Any:
-        from peer.persistent_client import StorageOptions
+        from odonata.wire.origin import ObjectStorage
 
-        given = {
-            name: kwargs.pop(f"storage_{name}")
-            for name in (*(one.replace("-", "_") for one in names), "insecure_skip_verify")
-        }
-        return function(*args, storage=StorageOptions(**given), **kwargs)
+        fields = (*(one.replace("-", "_") for one in names), "insecure_skip_verify")
+        given = {name: value for name in fields if (value := kwargs.pop(f"storage_{name}"))}
+        return function(*args, storage=ObjectStorage(**given), **kwargs)
 
     decorated: Any = click.option(
         "--storage-insecure-skip-verify", is_flag=True, help="Accept any certificate."

@@ -10,7 +10,7 @@ import click
 from peer import persistent_command as option
 
 if TYPE_CHECKING:
-    from peer.persistent_client import StorageOptions
+    from odonata.wire.origin import ObjectStorage
 
 
 @click.group()
@@ -37,7 +37,7 @@ def import_(
     url: str,
     replicas: int,
     ttl: str,
-    storage: StorageOptions,
+    storage: ObjectStorage,
     timeout: str,
     endpoint: Path | None,
     no_progress: bool,
@@ -84,7 +84,7 @@ def export(
     overwrite: bool,
     force_hard_link: bool,
     digest: str | None,
-    storage: StorageOptions,
+    storage: ObjectStorage,
     timeout: str,
     endpoint: Path | None,
     no_progress: bool,
@@ -117,7 +117,7 @@ def export(
 @option.storage_options
 @option.ENDPOINT
 @option.JSON
-def stat(url: str, storage: StorageOptions, endpoint: Path | None, json_form: bool) -> None:
+def stat(url: str, storage: ObjectStorage, endpoint: Path | None, json_form: bool) -> None:
     """Show what the scheduler knows of what was imported under URL."""
     from odonata.wire.message import TaskType
     from peer.persistent_client import stored_task_id

@@ -52,9 +52,10 @@ from peer.core.event import (
     Ticked,
     WholeChecked,
 )
+from peer.core.run_record import Fetcher, RunRecord, Try
 from simulator.node import FORGED, WRONG_DIGEST, Follower, Node
 from simulator.source import Source, SourceRequest
-from simulator.telemetry import FAILED, RunRecord, Try
+from simulator.telemetry import LosableRecorder
 
 if TYPE_CHECKING:
     from random import Random
@@ -129,7 +130,14 @@ class SimulatedDownload:
         self._around = around
         idc, budget = node.host.idc, node.budget
         self._core = around.parts.download(node.limits, download, rng, idc, budget)
-        self._record = RunRecord(around.world, around.recorder, node.host, around.task_id, peer_id)
+        fetcher = Fetcher(
+            task_id=around.task_id,
+            peer_id=peer_id,
+            host_id=node.host.id,
+            is_seed=node.host.is_seed,
+        )
+        self._recorder = LosableRecorder(around.recorder)
+        self._record = RunRecord(self._recorder, fetcher, lambda: around.world.now)
         self._closed = False
         self._parents: dict[str, tuple[Node, Follower]] = {}
         self._fetches: dict[tuple[str, int], _Fetch] = {}
@@ -197,7 +205,7 @@ class SimulatedDownload:
         """Its host dies."""
         if not self.over:
             self.crashed = True
-            self._record.lose()
+            self._recorder.lose()
             self._clear_up()
 
     # --- effects --------------------------------------------------------------------------------
@@ -324,7 +332,7 @@ class SimulatedDownload:
 
     def _stop(self, fetch: _Fetch, reason: str) -> None:
         fetch.stop()
-        self._record.stopped(fetch.attempt, reason)
+        fetch.attempt.stopped(reason)
 
     def _cancel(self, effect: CancelPiece) -> None:
         fetch = self._fetches.pop((effect.peer_id, effect.number), None)
@@ -364,9 +372,9 @@ class SimulatedDownload:
             giver = fetch.parent.name
             self.fetched_from[giver] = self.fetched_from.get(giver, 0) + event.piece.length
             self.node.store(event.piece, fetch.content)
-            self._record.stored(fetch.attempt, event.piece.length)
+            fetch.attempt.ok(event.piece.length)
         else:
-            self._record.ended(fetch.attempt, FAILED, event.reason)
+            fetch.attempt.failed(event.reason)
         if isinstance(event, PieceNotFetched) and event.reason in _WRONG:
             self.blamed.append((fetch.parent.name, event.number))
         self._note(event)
@@ -441,7 +449,7 @@ class _Fetch:
         self.content = b""  # ...and the strong one
         self._over = False
         # Connect and ask take a round trip each; the answer's last byte another way.
-        attempt.requested_at_s = around.world.now + 2 * parent.delay_s
+        attempt.times.requested_at_s = around.world.now + 2 * parent.delay_s
         self._timer = around.world.after(3 * parent.delay_s, self._arrive)
         self._timeout = download.node.clock.after(effect.timeout_s, self._time_out)
 
@@ -465,7 +473,7 @@ class _Fetch:
     def go(self) -> None:
         """The parent has a slot for it."""
         self.began_at_s = self._around.world.now
-        self.attempt.first_byte_at_s = self._around.world.now + self.parent.delay_s
+        self.attempt.times.first_byte_at_s = self._around.world.now + self.parent.delay_s
         parent, network = self.parent, self._around.network
         self._piece = piece = parent.held[self.effect.number]
         is_wrong = parent.lie == "digest" or parent.trouble == "corrupt"
@@ -535,7 +543,7 @@ class _Fetch:
         stored_event = PieceStored(
             peer_id=self.effect.peer_id,
             piece=stored,
-            began_s=self._since(self.attempt.first_byte_at_s),
+            began_s=self._since(self.attempt.times.first_byte_at_s),
             wait_s=self._wait_s(),
         )
         self._download.fetched(self, stored_event)
@@ -545,7 +553,7 @@ class _Fetch:
 
     def _wait_s(self) -> float | None:
         """From asking to the first byte, the connection not counted."""
-        asked_s, first_s = self.attempt.requested_at_s, self.attempt.first_byte_at_s
+        asked_s, first_s = self.attempt.times.requested_at_s, self.attempt.times.first_byte_at_s
         return None if asked_s is None or first_s is None else first_s - asked_s
 
     def _time_out(self) -> None:

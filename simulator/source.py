@@ -20,10 +20,10 @@ from peer.core.event import (
     SourceOpened,
     SourcePieceStored,
 )
+from peer.core.run_record import STOPPED, RunRecord, Try
 from simulator.network import Link, Network, Transfer
 from simulator.node import Node, right_digest, strong_digest
 from simulator.scenario import Scenario
-from simulator.telemetry import CANCELLED, FAILED, STOPPED, RunRecord, Try
 from simulator.wire import SOURCE, Wire
 from simulator.world import World
 
@@ -141,7 +141,7 @@ class SourceRequest:
     def stop(self) -> None:
         self._stopped = True
         if self._attempt is not None:
-            self._record.ended(self._attempt, CANCELLED, STOPPED)
+            self._attempt.cancelled(STOPPED)
         if self._transfer is not None:
             self._source.network.stop(self._transfer)
         self._source.close(self)
@@ -150,7 +150,7 @@ class SourceRequest:
         """It comes to nothing; `status`: what the source answered, if anything."""
         if not self._stopped:
             if self._attempt is not None:
-                self._record.ended(self._attempt, FAILED, SOURCE_ERROR)
+                self._attempt.failed(SOURCE_ERROR)
             self.stop()
             answer = None if status is None else SourceAnswer(message=reason, status_code=status)
             fatal = not is_retryable_status(status)
@@ -233,7 +233,8 @@ class SourceRequest:
             self._attempt = self._record.from_source(number)
         self._attempt.length = length
         # The first byte comes at once: the answer has begun, and bytes follow each other.
-        self._attempt.requested_at_s = self._attempt.first_byte_at_s = self._source.world.now
+        times = self._attempt.times
+        times.requested_at_s = times.first_byte_at_s = self._source.world.now
 
     def _keep(self, piece: Piece) -> None:
         assert self._order is not None, "copies only what was ordered"
@@ -243,7 +244,7 @@ class SourceRequest:
                 return
             self._node.store(piece, strong_digest(piece.number))
             if self._attempt is not None:
-                self._record.stored(self._attempt, piece.length)
+                self._attempt.ok(piece.length)
             self._give(SourcePieceStored(piece=piece))
         if not self._stopped:
             self._next_piece(piece.number + 1)

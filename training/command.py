@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from odonata.invocation import command
 
 if TYPE_CHECKING:
     from training.dataset import Progress
@@ -47,7 +50,8 @@ def build(telemetry: tuple[Path, ...], out: Path, as_json: bool) -> None:
         f"{card.observed_count:,} observed; {left_out:,} decisions left out, "
         f"{card.lost_decisions:,} lost"
     )
-    click.echo(f"rows sha256 {card.rows_sha256}; `odonata dataset describe {out}` says more")
+    more = f"{command('odonata')} dataset describe {shlex.quote(str(out))}"
+    click.echo(f"rows sha256 {card.rows_sha256}; `{more}` says more")
 
 
 @dataset.command()

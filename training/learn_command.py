@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from odonata.errors import NotFoundError, PreconditionError
+from odonata.invocation import command
 
 if TYPE_CHECKING:
     from models.learned import LearnedModel
@@ -184,7 +185,7 @@ def list_versions(tracking_uri: str | None, as_json: bool) -> None:
     elif versions:
         Console().print(_version_table(versions))
     else:
-        click.echo("no version yet: `odonata train DATASET` makes one")
+        click.echo(f"no version yet: `{command('odonata')} train DATASET` makes one")
 
 
 @model.command()
@@ -299,7 +300,7 @@ def _show_training(
     click.echo(f"gate: {trained.gate.reason}")
     where = redact_text(registry.tracking_uri)
     click.echo(f"version {version.number} ({version.bundle_version}), challenger, at {where}")
-    click.echo(f"look at it: mlflow ui --backend-store-uri {shlex.quote(where)}")
+    click.echo(f"look at it: {command('mlflow')} ui --backend-store-uri {shlex.quote(where)}")
     if out is not None:
         click.echo(f"bundle, card, figures and plots: {out}")
 

@@ -11,7 +11,7 @@ from odonata.client.reader import Reader
 from odonata.client.stat import Stat
 from odonata.client.tally import Downloaded, Progress
 from odonata.client.wish import Options
-from odonata.wire.dragonfly.origin_option import Entry, Hdfs, ModelHub, ObjectStorage
+from odonata.wire.origin import Entry, Hdfs, ModelHub, ObjectStorage
 
 __all__ = [
     "AsyncClient",

@@ -13,31 +13,14 @@ too. Errors are those of `odonata.errors`.
 
 from __future__ import annotations
 
-import builtins
-import time
 from pathlib import Path
 from typing import Self, Unpack
 
-from dragonfly_api import dfdaemon_pb2
-
-from odonata.client.answer import arrived_in, began_in, deadline_s, to_follow, to_know
-from odonata.client.link import Link, cut_off
-from odonata.client.listing import MAX_ENTRIES, Walk
+from odonata.client.calls import Calls, blocking
+from odonata.client.link import Link
 from odonata.client.reader import Reader
-from odonata.client.stat import Stat, stat_of
 from odonata.client.supply import Supply, supply_for
-from odonata.client.tally import Downloaded, OnProgress, Tally
-from odonata.client.wish import Options, header_of, make_download, origin_options, part, to_file
-from odonata.errors import ProtocolError
-from odonata.ids import task_id_of
-from odonata.wire.dragonfly import LocalTask, download_request_to_wire, local_task_from_wire
-from odonata.wire.dragonfly.origin_option import (
-    Entry,
-    Listing,
-    list_request_to_wire,
-    listing_from_wire,
-)
-from odonata.wire.message import ByteRange, Download
+from odonata.client.wish import Options, make_download
 
 
 class Client:
@@ -49,6 +32,7 @@ class Client:
 
     def __init__(self, endpoint: Path | str | None = None, *, files: bool = True) -> None:
         self._link = Link(endpoint, files=files)
+        self._calls = Calls(self._link)
 
     def __enter__(self) -> Self:
         return self
@@ -67,50 +51,9 @@ class Client:
 
     # --- contents ---
 
-    def download(
-        self,
-        url: str,
-        path: Path | str,
-        *,
-        overwrite: bool = False,
-        force_hard_link: bool = False,
-        on_progress: OnProgress | None = None,
-        **options: Unpack[Options],
-    ) -> Downloaded:
-        """Have the daemon write the whole content to `path`: all of it, checked, or nothing.
-
-        The daemon writes, so `path` is on this host and in a folder that its user may write to.
-        What is held here already is not fetched again, also after an interruption.
-        """
-        wish = make_download(url, options)
-        written = to_file(wish, Path(path), overwrite=overwrite, force_hard_link=force_hard_link)
-        return self.follow(written, on_progress)
-
-    def follow(self, download: Download, on_progress: OnProgress | None = None) -> Downloaded:
-        """`download`, for a request that was made by hand."""
-        began_s = time.monotonic()
-        tally = Tally()
-        with self._link.explained():
-            call = self._link.stub.DownloadTask(
-                download_request_to_wire(download),
-                timeout=deadline_s(download),
-                metadata=to_follow(download),
-            )
-            with cut_off(call):
-                first = next(call, None)
-                if first is None:
-                    raise ProtocolError("the daemon said nothing of the content: update it")
-                began = began_in(first)
-                tally.start(began.started)
-                while True:
-                    if on_progress is not None:
-                        on_progress(tally.progress)
-                    message = next(call, None)
-                    if message is None:
-                        break
-                    tally.add(arrived_in(message).piece)
-        path = Path(download.output_path or "")
-        return tally.end(download.url, path, began.task_id, time.monotonic() - began_s)
+    download = blocking(Calls.download)
+    follow = blocking(Calls.follow)
+    stat = blocking(Calls.stat)
 
     def read(
         self,
@@ -149,69 +92,17 @@ class Client:
         reader.seek(start)
         return reader
 
-    def stat(self, url: str, **options: Unpack[Options]) -> Stat:
-        """What is known of the content, by this host, its peers or else the origin."""
-        wish = part(make_download(url, options), ByteRange(start=0, length=1))
-        with self._link.explained():
-            call = self._link.stub.DownloadTask(
-                download_request_to_wire(wish), timeout=deadline_s(wish), metadata=to_know(wish)
-            )
-            with cut_off(call):
-                message = next(call, None)
-        if message is None:
-            raise ProtocolError("the daemon said nothing of the content: update it")
-        return stat_of(url, began_in(message))
-
     # --- folders ---
 
-    def list(
-        self,
-        url: str,
-        *,
-        recursive: bool = False,
-        max_entries: int = MAX_ENTRIES,
-        **options: Unpack[Options],
-    ) -> builtins.list[Entry]:
-        """What lies below the folder `url` of an origin that can say it (s3, hf, hdfs, ...)."""
-        walk = Walk(url, recursive=recursive, max_entries=max_entries)
-        while (folder := walk.next_url()) is not None:
-            walk.found(folder, self.look(folder, **options))
-        return walk.entries
-
-    def look(self, url: str, **options: Unpack[Options]) -> Listing:
-        """What the origin says of `url` itself, and of what lies below it."""
-        timeout_s = make_download(url, options).timeout_s
-        request = list_request_to_wire(url, header_of(options), origin_options(options))
-        with self._link.explained():
-            answer = self._link.stub.ListTaskEntries(request, timeout=timeout_s)
-        return listing_from_wire(answer)
+    list = blocking(Calls.list)
+    look = blocking(Calls.look)
 
     # --- tasks ---
 
+    stat_task = blocking(Calls.stat_task)
+    tasks = blocking(Calls.tasks)
+    delete = blocking(Calls.delete)
+
     def task_id(self, url: str, **options: Unpack[Options]) -> str:
         """The id under which the swarm knows this content."""
-        return task_id_of(make_download(url, options))
-
-    def stat_task(self, task_id: str) -> LocalTask:
-        """What this host holds of a task. Raises NotFoundError."""
-        request = dfdaemon_pb2.StatLocalTaskRequest(task_id=task_id)
-        with self._link.explained():
-            return local_task_from_wire(self._link.stub.StatLocalTask(request))
-
-    def tasks(self) -> builtins.list[LocalTask]:
-        """What this host holds."""
-        with self._link.explained():
-            answer = self._link.stub.ListLocalTasks(dfdaemon_pb2.ListLocalTasksRequest())
-        return [local_task_from_wire(task) for task in answer.tasks]
-
-    def delete(self, task_id: str, *, everywhere: bool = True) -> None:
-        """Remove a task from this host; `everywhere`: and tell the scheduler so.
-
-        Raises NotFoundError.
-        """
-        with self._link.explained():
-            if everywhere:
-                self._link.stub.DeleteTask(dfdaemon_pb2.DeleteTaskRequest(task_id=task_id))
-            else:
-                request = dfdaemon_pb2.DeleteLocalTaskRequest(task_id=task_id)
-                self._link.stub.DeleteLocalTask(request)
+        return self._calls.task_id(url, **options)

@@ -21,6 +21,7 @@ from odonata.errors import (
     UnavailableError,
 )
 from odonata.grpc_status import CODE_KEY, Failure, error_of
+from odonata.invocation import command
 from odonata.settings.place import runtime_dir
 
 SOCKET_VARIABLE = "ODONATA_DAEMON_SOCKET"
@@ -62,8 +63,8 @@ def check_endpoint(endpoint: Path) -> None:
 def no_daemon(endpoint: Path) -> UnavailableError:
     """Nobody answers there."""
     return UnavailableError(
-        f"no daemon at {endpoint}: start one with `odonata daemon`, or name the socket of another "
-        f"with --endpoint or ${SOCKET_VARIABLE}"
+        f"no daemon at {endpoint}: start one with `{command('odonata')} daemon`, or name the "
+        f"socket of another with --endpoint or ${SOCKET_VARIABLE}"
     )
 
 

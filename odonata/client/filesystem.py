@@ -38,7 +38,7 @@ from odonata.client.tally import Progress
 from odonata.client.wish import Options, make_download
 from odonata.errors import CallerError, NotFoundError, OdonataError, SourceError, StorageError
 from odonata.wire.dragonfly import shown_url
-from odonata.wire.dragonfly.origin_option import Entry, Hdfs, ModelHub, ObjectStorage
+from odonata.wire.origin import Entry, Hdfs, ModelHub, ObjectStorage
 
 PROTOCOL: Final = "odonata"
 CONCURRENCY: Final = 16

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from odonata.client.wish import Options
 from odonata.errors import CallerError
-from odonata.wire.dragonfly.origin_option import Hdfs, ModelHub, ObjectStorage
+from odonata.wire.origin import Hdfs, ModelHub, ObjectStorage
 
 # Options of that filesystem -> fields of ObjectStorage.
 _S3: Final = {

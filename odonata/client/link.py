@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from odonata.client.endpoint import check_endpoint, explain, find_endpoint, is_g
 from odonata.errors import UnavailableError
 from odonata.grpc_client import closing_is_unavailable, open_blocking_channel, open_channel
 from odonata.grpc_stub import download_stub
+from odonata.wire.dragonfly import download_request_to_wire
+from odonata.wire.message import Download
 
 _aio: Any = grpc.aio  # it ships without types
 _EOF = _aio.EOF
@@ -42,6 +45,22 @@ class AsyncLink:
             check_endpoint(self.endpoint)
             self._channel = open_channel(f"unix:{self.endpoint}")
         return download_stub(self._channel)
+
+    async def ask(self, rpc: str, request: Any, *, timeout_s: float | None = None) -> Any:
+        """One question, one answer. `timeout_s` None: no limit."""
+        async with self.explained():
+            return await getattr(self.stub, rpc)(request, timeout=timeout_s)
+
+    @asynccontextmanager
+    async def downloading(
+        self, download: Download, *, timeout_s: float | None, metadata: Sequence[tuple[str, str]]
+    ) -> AsyncGenerator[Callable[[], Awaitable[Any]]]:
+        """A DownloadTask, which ends with the context; what waits for its next message."""
+        async with self.explained():
+            request = download_request_to_wire(download)
+            call = self.stub.DownloadTask(request, timeout=timeout_s, metadata=metadata)
+            with cut_off(call):
+                yield partial(next_of, call)
 
     @asynccontextmanager
     async def explained(self) -> AsyncGenerator[None]:
@@ -82,6 +101,26 @@ class Link:
                 self._channel = open_blocking_channel(f"unix:{self.endpoint}")
                 self._pid = os.getpid()
             return download_stub(self._channel)
+
+    async def ask(self, rpc: str, request: Any, *, timeout_s: float | None = None) -> Any:
+        """As of the other link; it waits where it is called, as does what follows."""
+        with self.explained():
+            return getattr(self.stub, rpc)(request, timeout=timeout_s)
+
+    @asynccontextmanager
+    async def downloading(
+        self, download: Download, *, timeout_s: float | None, metadata: Sequence[tuple[str, str]]
+    ) -> AsyncGenerator[Callable[[], Awaitable[Any]]]:
+        """As of the other link."""
+        with self.explained():
+            request = download_request_to_wire(download)
+            call = self.stub.DownloadTask(request, timeout=timeout_s, metadata=metadata)
+
+            async def next_message() -> Any:
+                return next(call, None)
+
+            with cut_off(call):
+                yield next_message
 
     @contextmanager
     def explained(self) -> Generator[None]:

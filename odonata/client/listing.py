@@ -10,7 +10,7 @@ from collections import deque
 from typing import Final
 
 from odonata.errors import CapacityError
-from odonata.wire.dragonfly.origin_option import Entry, Listing
+from odonata.wire.origin import Entry, Listing
 
 MAX_ENTRIES: Final = 1_000_000
 """Kept in memory, about 300 bytes each. Who has more lists folder by folder."""

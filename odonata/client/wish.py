@@ -14,14 +14,9 @@ from odonata.errors import CallerError
 from odonata.ids import DEFAULT_FILTERED_QUERY_PARAMS
 from odonata.wire.dragonfly import download_from_wire
 from odonata.wire.dragonfly.feature import NO_P2P
-from odonata.wire.dragonfly.origin_option import (
-    Hdfs,
-    ModelHub,
-    ObjectStorage,
-    OriginOptions,
-    lay_origin_options,
-)
+from odonata.wire.dragonfly.origin import lay_origin_options
 from odonata.wire.message import ByteRange, Download
+from odonata.wire.origin import Hdfs, ModelHub, ObjectStorage, OriginOptions
 
 
 class Options(TypedDict, total=False):

@@ -136,7 +136,7 @@ class H2Protocol(asyncio.Protocol):
     def pause_writing(self) -> None:
         """See asyncio.Protocol."""
         self._is_paused = True
-        self._h2.hold_back()
+        self._h2.out.hold_back()
         if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
 
@@ -145,7 +145,7 @@ class H2Protocol(asyncio.Protocol):
         self._is_paused = False
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
-            self._h2.go_on()
+            self._h2.out.go_on()
             self._flush()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio passes it
@@ -188,13 +188,14 @@ class H2Protocol(asyncio.Protocol):
         transport, h2 = self._transport, self._h2
         if transport is None or transport.is_closing():
             return
-        data = h2.take()
+        out = h2.out
+        data = out.take()
         while data:
             transport.write(data)
             if self._is_paused:
                 break
-            h2.go_on()
-            data = h2.take()
+            out.go_on()
+            data = out.take()
         if h2.is_over:
             self._tell_fault()
             transport.close()

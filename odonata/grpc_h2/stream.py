@@ -1,7 +1,7 @@
 """One stream of a connection: the messages that came in, the answer that goes out.
 
-Bytes are made here and queued at the connection. Messages that flow control holds back wait here;
-how many a handler may let wait is the handler's bound.
+Bytes are made here and queued at the connection (`outgoing`). Messages that flow control holds back
+wait here; how many a handler may let wait is the handler's bound.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ class H2Stream:
         "id",
         "inbox",
         "last_words",
+        "out",
         "owed",
         "pending",
         "reader",
@@ -70,6 +71,7 @@ class H2Stream:
         windows: tuple[int, int],
     ) -> None:
         self.connection = connection
+        self.out = connection.out
         self.id = stream_id
         self.head = head
         self.reader = reader
@@ -94,20 +96,20 @@ class H2Stream:
         if self.closed or self.headers_sent:
             return
         self.headers_sent = True
-        self.connection.put_headers(self.id, block, ends=False)
+        self.out.put_headers(self.id, block, ends=False)
 
     def send_message(self, payload: bytes) -> bool:
         """Send a message; False if (some of) it waits for the client's leave."""
         if self.closed or self.last_words is not None:
             return True
-        connection, length = self.connection, len(payload)
+        out, length = self.out, len(payload)
         size = length + PREFIX_BYTES
-        if not self.pending and size <= self.send_window and connection.takes(size):
+        if not self.pending and size <= self.send_window and out.takes(size):
             self.send_window -= size
-            connection.put_message(self.id, payload)
+            out.put_message(self.id, payload)
             return True
         self.pending.append(memoryview(PREFIX.pack(0, length) + payload))
-        connection.block(self)
+        out.block(self)
         return not self.pending
 
     def end(self, block: bytes) -> None:
@@ -118,23 +120,30 @@ class H2Stream:
         if not self.pending:
             self.connection.finish(self)
 
+    def on_sent(self) -> None:
+        """All that waited has left: tell the handler, or end."""
+        if self.last_words is not None:
+            self.connection.finish(self)
+        elif self.sink is not None:
+            self.sink.on_sent()
+
     def drop_pending(self) -> bool:
         """Forget the messages that wait; False if one of them has left in part."""
         is_whole = not self.pending or _is_whole(self.pending[0])
         self.pending.clear()
-        self.connection.unblock(self)
+        self.out.unblock(self)
         return is_whole
 
     def reset(self, code: Code) -> None:
         """Break the stream off."""
         if not self.closed:
-            self.connection.put(frame.rst_stream(self.id, code))
+            self.out.put(frame.rst_stream(self.id, code))
             self.connection.forget(self)
 
     def hold(self, n_bytes: int) -> None:
         """The handler has `n_bytes` more (or, negative, less) of messages waiting for it."""
         self.held += n_bytes
-        self.connection.hold(self, n_bytes)
+        self.connection.incoming.hold(self, n_bytes)
 
 
 def _is_whole(waiting: memoryview) -> bool:

@@ -19,6 +19,7 @@ from odonata.client.endpoint import check_endpoint
 from odonata.errors import CallerError, OdonataError, UnavailableError
 from odonata.grpc_client import open_channel
 from odonata.grpc_stub import health_stub
+from odonata.invocation import command
 from odonata.listen import check_tcp
 from odonata.redaction import redact_text
 from peer.doctor.finding import Finding, failure, ok, split_fix, warning
@@ -30,7 +31,6 @@ from peer.settings import DaemonSettings
 HEALTH_TIMEOUT_S: Final = 3.0
 """A server of ours answers its health within milliseconds; Dragonfly's clients connect in 3 s."""
 
-_START: Final = "start it with `odonata daemon`"
 _PROXY_VARIABLES: Final = ("http_proxy", "https_proxy", "all_proxy")
 
 
@@ -87,10 +87,14 @@ async def check_socket(path: Path) -> Finding:
     except grpc.aio.AioRpcError as error:
         if "refused" in (error.details() or "").lower():
             left_over = "a socket without a daemon is left over"
-            return warning(check, left_over, _START, subject=subject)
+            return warning(check, left_over, _start(), subject=subject)
         detail = f"what is there does not answer ({error.code().name.lower()})"
     fix = "look at the daemon's log, and start it anew if it hangs"
     return failure(check, detail, fix, subject=subject)
+
+
+def _start() -> str:
+    return f"start it with `{command('odonata')} daemon`"
 
 
 def _no_socket(check: str, path: Path) -> Finding | None:
@@ -103,7 +107,7 @@ def _no_socket(check: str, path: Path) -> Finding | None:
     except UnavailableError as error:
         if not path.exists():
             missing = "no daemon is running: no socket is there"
-            return warning(check, missing, _START, subject=subject)
+            return warning(check, missing, _start(), subject=subject)
         detail, fix = split_fix(error.detail)
         return failure(check, detail, fix, subject=subject)
     return None

@@ -64,12 +64,7 @@ from peer.runtime.limit import Unlimited, rate_limit
 from peer.runtime.outgoing_proxy import check_no_loop, forget_environment_proxies
 from peer.runtime.persistent.kind_storage import KindStorage
 from peer.runtime.persistent.recovery import PersistentRecovery
-from peer.runtime.persistent.service import (
-    PersistentDownloadService,
-    PersistentRemovalService,
-    PersistentUploadService,
-    Shelf,
-)
+from peer.runtime.persistent.service import Shelf, peer_part, removal_part, user_part
 from peer.runtime.persistent.shelf import Farewell, ShelfParts, open_shelf, store_of
 from peer.runtime.piece_client import PieceClient
 from peer.runtime.piece_connection import PieceConnections
@@ -202,8 +197,8 @@ class Daemon:
         admin = TaskAdmin(hub, link, self._facts.id)
         lister = SourceLister(tools.source)
         shelves = self._shelves(storage, tools, link)
-        upload = PersistentUploadService(*shelves, reporter)
-        await self._serve_upload(UploadService(hub, reporter, admin, lister), upload)
+        upload = UploadService(hub, reporter, admin, lister)
+        await self._serve_upload(upload, *(peer_part(shelf, self._facts) for shelf in shelves))
         self._prepare_socket()
         reports = HeldReporter(hub, link, self._facts)
         recovery = PersistentRecovery(storage, link, shelves)
@@ -365,12 +360,12 @@ class Daemon:
         self._download.add_service(
             dfdaemon_pb2.DESCRIPTOR.services_by_name["DfdaemonDownload"],
             service,
-            PersistentDownloadService(*shelves, self.facts.id),
+            *(user_part(shelf, self.facts) for shelf in shelves),
             watches=rpc_watches(self._tracer),
         )
         self._download.add_service(
             dfdaemon_pb2.DESCRIPTOR.services_by_name["DfdaemonUpload"],
-            PersistentRemovalService(*shelves, self.facts.id),
+            *(removal_part(shelf, self.facts) for shelf in shelves),
             watches=rpc_watches(self._tracer),
         )
         self._stack.push_async_callback(self._download.stop, STOP_GRACE_S)

@@ -38,8 +38,8 @@ from peer.core.event import (
     PieceProgress,
     PieceStored,
 )
+from peer.core.run_record import Try
 from peer.runtime.parent_link import ParentLink
-from peer.runtime.run_record import Try, end_try
 from peer.runtime.run_tools import RunPlace, storage_failed
 
 ParentEffect = ConnectParent | AskParentMeta | DropParent | FetchPiece | AskProgress | CancelPiece
@@ -121,7 +121,7 @@ class ParentSet:
         attempt, task = self._fetches.pop(key, (None, None))
         if attempt is None or task is None:
             return False
-        end_try(attempt, reason)
+        attempt.stopped(reason)
         task.cancel()
         return True
 

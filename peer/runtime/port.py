@@ -7,11 +7,12 @@ and tests use in-memory twins of the same protocols. No behaviour here.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol, Self
+from typing import Protocol, Self
 
 from odonata.wire.message import ByteRange, Download, Piece, TaskType, Tenure, Value
+from odonata.wire.origin import NO_OPTIONS, Entry, OriginOptions
+from peer.core.run_record import FetchTimes as FetchTimes  # noqa: PLC0414  # part of this joint
 
 
 class Segment(Value, frozen=True, kw_only=True):
@@ -201,18 +202,6 @@ class RateLimit(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class FetchTimes:
-    """How far a fetch got, and when, on `time.monotonic`; None: it never came so far."""
-
-    requested_at_s: float | None = None
-    """The request is on its way: there was a buffer, and a connection."""
-    first_byte_at_s: float | None = None
-    """The parent answered: before that, the piece waited in its queue."""
-    received: Callable[[], int] = lambda: 0
-    """Bytes of the content that have come until now."""
-
-
 class PieceFetcher(Protocol):
     """Fetches one piece from a parent by Vortex TCP, straight into a task."""
 
@@ -229,7 +218,7 @@ class PieceFetcher(Protocol):
         features: Collection[str] = (),
         is_patient: bool = True,
     ) -> Piece:
-        """Fetch, check, store; `times` is filled on the way. Cancel to stop.
+        """Fetch, check, store; `times` (`time.monotonic`) is filled on the way. Cancel to stop.
 
         `features`: what the parent said it can beyond Vortex (`odonata.wire.dragonfly.feature`).
         `is_patient` False: better refused than made to wait for a slot.
@@ -241,48 +230,11 @@ class PieceFetcher(Protocol):
         ...
 
 
-class SourceOptions(Value, frozen=True, kw_only=True):
-    """What a request says of its origin besides URL and headers. Secrets among them: never logged.
-
-    The fields are those of Download's object_storage, hdfs, hugging_face and its like; "" and False
-    mean: not said, and the origin's own way of finding credentials applies.
-    """
-
-    region: str = ""
-    endpoint: str = ""
-    access_key_id: str = ""
-    access_key_secret: str = ""
-    session_token: str = ""
-    security_token: str = ""
-    credential_path: str = ""
-    predefined_acl: str = ""
-    insecure_skip_verify: bool = False
-    delegation_token: str = ""
-    """HDFS's."""
-    token: str = ""
-    """A model hub's, as are the next two."""
-    revision: str = ""
-    base_url: str = ""
-    certificate_chain: tuple[bytes, ...] = ()
-    """DER, of authorities to trust for this origin."""
-
-
-NO_OPTIONS: Final = SourceOptions()
-
-
 class KnownContent(Value, frozen=True, kw_only=True):
     """What is known of a content that came from an origin: its header, names in lower case."""
 
     content_length: int | None
     response_header: Mapping[str, str]
-
-
-class SourceEntry(Value, frozen=True, kw_only=True):
-    """One name below a folder of an origin. `content_length` in bytes, None if it does not say."""
-
-    url: str
-    content_length: int | None = None
-    is_dir: bool = False
 
 
 class SourceStream(Protocol):
@@ -320,7 +272,7 @@ class Source(Protocol):
         *,
         offset: int = 0,
         end: int | None = None,
-        options: SourceOptions = NO_OPTIONS,
+        options: OriginOptions = NO_OPTIONS,
     ) -> SourceStream:
         """Ask for bytes [offset, end) (end None: to the end).
 
@@ -330,8 +282,8 @@ class Source(Protocol):
         ...
 
     async def list(
-        self, url: str, header: Mapping[str, str], options: SourceOptions = NO_OPTIONS
-    ) -> tuple[SourceEntry, ...]:
+        self, url: str, header: Mapping[str, str], options: OriginOptions = NO_OPTIONS
+    ) -> tuple[Entry, ...]:
         """All that lies below the folder `url`, at any depth, in the order of URLs.
 
         A `url` that names one content is its only entry. Errors: as `open`, and CallerError for an
@@ -340,7 +292,7 @@ class Source(Protocol):
         ...
 
     async def compare(
-        self, url: str, header: Mapping[str, str], known: KnownContent, options: SourceOptions
+        self, url: str, header: Mapping[str, str], known: KnownContent, options: OriginOptions
     ) -> str | None:
         """Why the origin's content is another one than `known`; None: it is the same.
 
@@ -352,14 +304,14 @@ class Source(Protocol):
 class ObjectStore(Protocol):
     """Origins that content can be written to (s3, gs, az, oss, ...)."""
 
-    async def put(self, url: str, path: Path, options: SourceOptions) -> None:
+    async def put(self, url: str, path: Path, options: OriginOptions) -> None:
         """Write the file at `path` to `url`, all of it or nothing.
 
         Errors: SourceError, CallerError (a scheme that takes nothing), StorageError.
         """
         ...
 
-    async def length(self, url: str, options: SourceOptions) -> int | None:
+    async def length(self, url: str, options: OriginOptions) -> int | None:
         """Bytes of the content at `url`; None: there is none. Errors: SourceError, CallerError."""
         ...
 

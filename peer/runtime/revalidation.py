@@ -22,7 +22,7 @@ from odonata.errors import SourceError, is_retryable
 from odonata.ids import blob_digest_task_id
 from odonata.wire.dragonfly.origin import origin_of_download
 from odonata.wire.message import Download
-from peer.runtime.port import KnownContent, Source, SourceOptions, StoredTask
+from peer.runtime.port import KnownContent, Source, StoredTask
 from peer.runtime.source_run import for_source
 
 _log = structlog.get_logger("download")
@@ -56,7 +56,7 @@ async def changed_at_origin(source: Source, task: StoredTask, download: Download
     known = KnownContent(
         content_length=task.content_length, response_header=dict(task.response_header)
     )
-    options = SourceOptions(**origin_of_download(download))
+    options = origin_of_download(download)
     try:
         header = for_source(download.request_header)
         return await source.compare(download.url, header, known, options)

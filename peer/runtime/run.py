@@ -11,6 +11,7 @@ Nothing here decides what to fetch from whom.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Protocol
@@ -57,10 +58,10 @@ from peer.core.event import (
     WholeChecked,
 )
 from peer.core.proof import digests_of_whole
+from peer.core.run_record import Fetcher, RunRecord
 from peer.runtime.conversation import CLOSE_S, Conversation
 from peer.runtime.parent_set import ParentSet
 from peer.runtime.port import StoredTask
-from peer.runtime.run_record import RunRecord
 from peer.runtime.run_tools import ContentChangedError, RunPlace, RunTools, storage_failed
 from peer.runtime.source_run import SourceRuns
 from peer.runtime.whole_digest import WholeCheck
@@ -97,7 +98,14 @@ class Run:
         self._news = asyncio.Event()
         self._wanted: list[ByteRange | None] = [download.range]
         self._children: set[asyncio.Task[None]] = set()
-        self._record = RunRecord(tools.recorder, tools.facts, task, peer_id)
+        fetcher = Fetcher(
+            task_id=task.task_id,
+            peer_id=peer_id,
+            host_id=tools.facts.id,
+            is_seed=tools.facts.is_seed,
+        )
+        # Not the loop's clock: it has the same zero, but uvloop's has a grain of milliseconds.
+        self._record = RunRecord(tools.recorder, fetcher, time.monotonic)
         place = RunPlace(
             task=task,
             peer_id=peer_id,
@@ -220,7 +228,11 @@ class Run:
 
     def _end_record(self) -> None:
         self._record.end(
-            self.outcome.result(), cancelled=self._cancelled, decisions=self._core.decisions
+            self.outcome.result(),
+            content_length=self._task.content_length,
+            piece_length=self._task.piece_length,
+            decisions=self._core.decisions,
+            cancelled=self._cancelled,
         )
 
     async def _handle_events(self) -> None:

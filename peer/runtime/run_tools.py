@@ -14,13 +14,13 @@ from odonata.errors import DiskFullError, OdonataError, PreconditionError
 from odonata.telemetry.record import NoRecorder, Recorder
 from odonata.tracing.span import NO_TRACER, Tracer
 from peer.core.event import DownloadEvent, SchedulerFound, StorageFailed
+from peer.core.run_record import RunRecord
 from peer.runtime.buffer import BufferPool
 from peer.runtime.channel import ChannelPool
 from peer.runtime.conversation import Conversation
 from peer.runtime.host_info import HostFacts
 from peer.runtime.limit import Unlimited
 from peer.runtime.port import PieceFetcher, RateLimit, Source, StoredTask
-from peer.runtime.run_record import RunRecord
 
 Tell = Callable[[DownloadEvent], Awaitable[None]]
 """Hand in an event; returns when its effects were carried out."""

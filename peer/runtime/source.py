@@ -14,17 +14,9 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from odonata.errors import CallerError
+from odonata.wire.origin import NO_OPTIONS, Entry, OriginOptions
 from peer.runtime.limit import slice_bytes
-from peer.runtime.port import (
-    NO_OPTIONS,
-    KnownContent,
-    ObjectStore,
-    RateLimit,
-    Source,
-    SourceEntry,
-    SourceOptions,
-    SourceStream,
-)
+from peer.runtime.port import KnownContent, ObjectStore, RateLimit, Source, SourceStream
 from peer.runtime.source_fsspec import FsspecSource
 from peer.runtime.source_http import HttpOptions, HttpSource
 from peer.runtime.source_hub import HubSource
@@ -71,14 +63,14 @@ class Sources:
         *,
         offset: int = 0,
         end: int | None = None,
-        options: SourceOptions = NO_OPTIONS,
+        options: OriginOptions = NO_OPTIONS,
     ) -> SourceStream:
         """See `Source.open`. A scheme that is not in the table is a CallerError."""
         return await self._of(url).open(url, header, offset=offset, end=end, options=options)
 
     async def list(
-        self, url: str, header: Mapping[str, str], options: SourceOptions = NO_OPTIONS
-    ) -> tuple[SourceEntry, ...]:
+        self, url: str, header: Mapping[str, str], options: OriginOptions = NO_OPTIONS
+    ) -> tuple[Entry, ...]:
         """See `Source.list`."""
         return await self._of(url).list(url, header, options)
 
@@ -87,16 +79,16 @@ class Sources:
         url: str,
         header: Mapping[str, str],
         known: KnownContent,
-        options: SourceOptions = NO_OPTIONS,
+        options: OriginOptions = NO_OPTIONS,
     ) -> str | None:
         """See `Source.compare`."""
         return await self._of(url).compare(url, header, known, options)
 
-    async def put(self, url: str, path: Path, options: SourceOptions = NO_OPTIONS) -> None:
+    async def put(self, url: str, path: Path, options: OriginOptions = NO_OPTIONS) -> None:
         """See `ObjectStore.put`."""
         await self._writable(url).put(url, path, options)
 
-    async def length(self, url: str, options: SourceOptions = NO_OPTIONS) -> int | None:
+    async def length(self, url: str, options: OriginOptions = NO_OPTIONS) -> int | None:
         """See `ObjectStore.length`."""
         return await self._writable(url).length(url, options)
 

@@ -25,7 +25,8 @@ from urllib.parse import quote
 
 from odonata.errors import CallerError, SourceError, StorageError
 from odonata.url import Url, parse_url
-from peer.runtime.port import NO_OPTIONS, KnownContent, SourceEntry, SourceOptions
+from odonata.wire.origin import NO_OPTIONS, Entry, OriginOptions
+from peer.runtime.port import KnownContent
 from peer.runtime.source_error import guarded
 from peer.runtime.source_scheme import SCHEMES, FsspecPlace, Info, Scheme, validators
 
@@ -63,7 +64,7 @@ class FsspecSource:
         *,
         offset: int = 0,
         end: int | None = None,
-        options: SourceOptions = NO_OPTIONS,
+        options: OriginOptions = NO_OPTIONS,
     ) -> FsspecStream:
         """See `Source.open`."""
         if offset < 0 or (end is not None and end <= offset):
@@ -83,8 +84,8 @@ class FsspecSource:
         self,
         url: str,
         header: Mapping[str, str],  # noqa: ARG002  # means nothing to these origins
-        options: SourceOptions = NO_OPTIONS,
-    ) -> tuple[SourceEntry, ...]:
+        options: OriginOptions = NO_OPTIONS,
+    ) -> tuple[Entry, ...]:
         """See `Source.list`: at most `ENTRIES_MAX` names."""
         target = await self._find(url, options)
         try:
@@ -101,7 +102,7 @@ class FsspecSource:
         url: str,
         header: Mapping[str, str],  # noqa: ARG002  # means nothing to these origins
         known: KnownContent,
-        options: SourceOptions = NO_OPTIONS,
+        options: OriginOptions = NO_OPTIONS,
     ) -> str | None:
         """See `Source.compare`: by length and ETag, or, without one, time of change."""
         target = await self._find(url, options)
@@ -117,18 +118,18 @@ class FsspecSource:
                 return None if same else f"its {name} is {now[name]} now, and {before} before"
         return "the source does not say whether it is the same"
 
-    async def put(self, url: str, path: Path, options: SourceOptions = NO_OPTIONS) -> None:
+    async def put(self, url: str, path: Path, options: OriginOptions = NO_OPTIONS) -> None:
         """See `ObjectStore.put`: object stores show a new object when it is whole, never before."""
         scheme = _scheme_of(parse_url(url))
         if scheme.put is None:
             raise CallerError("nothing can be written to such a URL: use an object store")
-        arguments = scheme.put(options)
+        arguments = scheme.put(options.storage)
         if not await asyncio.to_thread(path.is_file):
             raise StorageError(f"can't read {path}: there is no such file")
         target = await self._find(url, options)
         await target.call("put_file", str(path), target.path, timeout_s=PUT_TIMEOUT_S, **arguments)
 
-    async def length(self, url: str, options: SourceOptions = NO_OPTIONS) -> int | None:
+    async def length(self, url: str, options: OriginOptions = NO_OPTIONS) -> int | None:
         """See `ObjectStore.length`."""
         target = await self._find(url, options)
         try:
@@ -147,7 +148,7 @@ class FsspecSource:
 
     # --- inside ---
 
-    async def _find(self, url: str, options: SourceOptions) -> _Target:
+    async def _find(self, url: str, options: OriginOptions) -> _Target:
         parsed = parse_url(url)
         scheme = _scheme_of(parsed)
         path = scheme.path(parsed)
@@ -316,14 +317,14 @@ class FsspecStream:
 # --- listing ---
 
 
-async def _list(target: _Target, url: str) -> tuple[SourceEntry, ...]:
+async def _list(target: _Target, url: str) -> tuple[Entry, ...]:
     base = url.partition("?")[0].partition("#")[0].rstrip("/")
     root = target.path.rstrip("/")
     if not url.endswith("/"):
         info = await _info_if_any(target)
         if info.get("type") != "directory":
-            return (SourceEntry(url=url, content_length=_length_of(target, info)),)
-    entries: dict[str, SourceEntry] = {}
+            return (Entry(url=url, content_length=_length_of(target, info)),)
+    entries: dict[str, Entry] = {}
     folders, n_folders = deque([root]), 0
     while folders:
         n_folders += 1
@@ -333,7 +334,7 @@ async def _list(target: _Target, url: str) -> tuple[SourceEntry, ...]:
             is_dir = info.get("type") == "directory"
             entry_url = f"{base}/{quote(below)}{'/' if is_dir else ''}"
             length = None if is_dir else _length_of(target, info)
-            entries[entry_url] = SourceEntry(url=entry_url, content_length=length, is_dir=is_dir)
+            entries[entry_url] = Entry(url=entry_url, content_length=length, is_dir=is_dir)
             if is_dir:
                 folders.append(name if root[:1] != "/" and target.scheme.buckets else f"/{name}")
         if len(entries) > ENTRIES_MAX or n_folders + len(folders) > FOLDERS_MAX:

@@ -31,9 +31,10 @@ from yarl import URL
 from odonata import __version__
 from odonata.errors import CallerError, SourceError, StorageError
 from odonata.wire.message import Value
+from odonata.wire.origin import NO_OPTIONS, Entry, OriginOptions
 from peer.runtime.http_response import HttpResponse
 from peer.runtime.outgoing_proxy import NO_PROXY, OutgoingProxy
-from peer.runtime.port import NO_OPTIONS, KnownContent, SourceEntry, SourceOptions
+from peer.runtime.port import KnownContent
 
 REDIRECTS_MAX = 10  # what curl and browsers are near; a loop ends here
 CONNECTIONS_MAX = 256  # to all origins; a task needs one to eight, and file descriptors are finite
@@ -95,7 +96,7 @@ class HttpSource:
         *,
         offset: int = 0,
         end: int | None = None,
-        options: SourceOptions = NO_OPTIONS,
+        options: OriginOptions = NO_OPTIONS,
     ) -> HttpStream:
         """See `Source.open`: bytes [offset, end) of what `url` names."""
         target = _parse(url)
@@ -115,8 +116,8 @@ class HttpSource:
             raise
 
     async def list(
-        self, url: str, header: Mapping[str, str], options: SourceOptions = NO_OPTIONS
-    ) -> tuple[SourceEntry, ...]:
+        self, url: str, header: Mapping[str, str], options: OriginOptions = NO_OPTIONS
+    ) -> tuple[Entry, ...]:
         """See `Source.list`: one content; a URL that ends in "/" is a CallerError."""
         if _parse(url).path.endswith("/"):
             raise CallerError(
@@ -124,14 +125,14 @@ class HttpSource:
                 "the store behind it (s3, gs, abs, oss, hdfs, ftp, hf)"
             )
         async with await self.open(url, header, end=1, options=options) as stream:
-            return (SourceEntry(url=url, content_length=stream.content_length),)
+            return (Entry(url=url, content_length=stream.content_length),)
 
     async def compare(
         self,
         url: str,
         header: Mapping[str, str],
         known: KnownContent,
-        options: SourceOptions = NO_OPTIONS,
+        options: OriginOptions = NO_OPTIONS,
     ) -> str | None:
         """See `Source.compare`: by a conditional request for the first byte.
 
@@ -153,7 +154,7 @@ class HttpSource:
         url: str,
         header: Mapping[str, str],
         max_bytes: int,
-        options: SourceOptions = NO_OPTIONS,
+        options: OriginOptions = NO_OPTIONS,
     ) -> tuple[bytes, Mapping[str, str]]:
         """A whole small content, and its header. Errors: as `open`."""
         async with await self.open(url, header, options=options) as stream:
@@ -206,7 +207,7 @@ class HttpSource:
         assert isinstance(response, HttpResponse), "the session's class"
         return response
 
-    def _trust(self, options: SourceOptions) -> ssl.SSLContext | None:
+    def _trust(self, options: OriginOptions) -> ssl.SSLContext | None:
         """For a request that brings authorities of its own; None: as everyone."""
         chain = options.certificate_chain
         if not chain:

@@ -21,7 +21,8 @@ from yarl import URL
 from odonata.errors import CallerError, SourceError
 from odonata.url import parse_url
 from odonata.wire.message import Value
-from peer.runtime.port import NO_OPTIONS, KnownContent, SourceEntry, SourceOptions
+from odonata.wire.origin import NO_OPTIONS, Entry, OriginOptions
+from peer.runtime.port import KnownContent
 from peer.runtime.source_http import HttpSource, HttpStream
 
 BASE_URL: Final = "https://huggingface.co"
@@ -68,15 +69,15 @@ class HubSource:
         *,
         offset: int = 0,
         end: int | None = None,
-        options: SourceOptions = NO_OPTIONS,
+        options: OriginOptions = NO_OPTIONS,
     ) -> HttpStream:
         """See `Source.open`."""
         address, asked = _file(url, options), _header(header, options)
         return await self._web.open(address, asked, offset=offset, end=end, options=options)
 
     async def list(
-        self, url: str, header: Mapping[str, str], options: SourceOptions = NO_OPTIONS
-    ) -> tuple[SourceEntry, ...]:
+        self, url: str, header: Mapping[str, str], options: OriginOptions = NO_OPTIONS
+    ) -> tuple[Entry, ...]:
         """See `Source.list`."""
         place = _parse(url, options)
         if place.path and not place.path.endswith("/"):
@@ -94,7 +95,7 @@ class HubSource:
         url: str,
         header: Mapping[str, str],
         known: KnownContent,
-        options: SourceOptions = NO_OPTIONS,
+        options: OriginOptions = NO_OPTIONS,
     ) -> str | None:
         """See `Source.compare`."""
         address, asked = _file(url, options), _header(header, options)
@@ -104,8 +105,8 @@ class HubSource:
         """Nothing to close."""
 
     async def _tree(
-        self, place: _Place, header: Mapping[str, str], options: SourceOptions
-    ) -> tuple[SourceEntry, ...]:
+        self, place: _Place, header: Mapping[str, str], options: OriginOptions
+    ) -> tuple[Entry, ...]:
         base = _base(options)
         folder = quote(place.path.strip("/"))
         revision = quote(place.revision, safe="")
@@ -113,7 +114,7 @@ class HubSource:
             f"{base}/api/{place.kind}/{quote(place.repository)}/tree/{revision}"
             f"{'/' if folder else ''}{folder}?recursive=true"
         )
-        entries: list[SourceEntry] = []
+        entries: list[Entry] = []
         while page is not None:
             body, answer = await self._web.read(page, header, PAGE_BYTES_MAX, options)
             entries += [_entry(place, one) for one in _decode(body)]
@@ -126,7 +127,7 @@ class HubSource:
         return tuple(sorted(entries, key=lambda one: one.url))
 
 
-def _parse(url: str, options: SourceOptions) -> _Place:
+def _parse(url: str, options: OriginOptions) -> _Place:
     parsed = parse_url(url)
     parts = [part for part in (parsed.host or "", *parsed.path.split("/")) if part]
     kind = parts.pop(0) if parts and parts[0] in KINDS else "models"
@@ -146,13 +147,13 @@ def _parse(url: str, options: SourceOptions) -> _Place:
     return _Place(
         kind=kind,
         repository=f"{unquote(owner)}/{unquote(name)}",
-        revision=unquote(revision) or options.revision or REVISION,
+        revision=unquote(revision) or options.hub.revision or REVISION,
         path=path,
         root=root.rstrip("/"),
     )
 
 
-def _file(url: str, options: SourceOptions) -> str:
+def _file(url: str, options: OriginOptions) -> str:
     place = _parse(url, options)
     if not place.path or place.path.endswith("/"):
         raise CallerError(f"{place.root} names a folder: list it, or name a file in it")
@@ -162,15 +163,15 @@ def _file(url: str, options: SourceOptions) -> str:
     )
 
 
-def _base(options: SourceOptions) -> str:
-    return (options.base_url or BASE_URL).rstrip("/")
+def _base(options: OriginOptions) -> str:
+    return (options.hub.base_url or BASE_URL).rstrip("/")
 
 
-def _header(header: Mapping[str, str], options: SourceOptions) -> dict[str, str]:
-    if not options.token:
+def _header(header: Mapping[str, str], options: OriginOptions) -> dict[str, str]:
+    if not options.hub.token:
         return dict(header)
     others = {name: value for name, value in header.items() if name.lower() != "authorization"}
-    return {**others, "Authorization": f"Bearer {options.token}"}
+    return {**others, "Authorization": f"Bearer {options.hub.token}"}
 
 
 def _decode(body: bytes) -> list[_Listed]:
@@ -180,10 +181,10 @@ def _decode(body: bytes) -> list[_Listed]:
         raise SourceError("the hub's listing is not what its API promises") from None
 
 
-def _entry(place: _Place, listed: _Listed) -> SourceEntry:
+def _entry(place: _Place, listed: _Listed) -> Entry:
     is_dir = listed.type == "directory"
     url = f"{place.root}/{quote(listed.path)}{'/' if is_dir else ''}"
-    return SourceEntry(url=url, content_length=None if is_dir else listed.size, is_dir=is_dir)
+    return Entry(url=url, content_length=None if is_dir else listed.size, is_dir=is_dir)
 
 
 def _next_page(page: str, answer: Mapping[str, str]) -> str | None:

@@ -13,8 +13,8 @@ from dragonfly_api import dfdaemon_pb2
 
 from odonata.errors import SourceError
 from odonata.wire.dragonfly import duration_from_wire, require_url
-from odonata.wire.dragonfly.origin import origin_in
-from peer.runtime.port import Source, SourceOptions
+from odonata.wire.dragonfly.origin import listing_to_wire, origin_in
+from peer.runtime.port import Source
 
 TIMEOUT_S: Final = 60.0
 """Where the request allows none or more; callers rarely wait so long."""
@@ -34,23 +34,16 @@ class SourceLister:
     ) -> dfdaemon_pb2.ListTaskEntriesResponse:
         """Answer one call. Errors: CallerError, and SourceError with the source's status."""
         url = require_url("url", request.url)
-        options = SourceOptions(**origin_in(request))
         asked_s = duration_from_wire(request.timeout) if request.HasField("timeout") else 0.0
         timeout_s = min(asked_s, TIMEOUT_S) if asked_s > 0 else TIMEOUT_S
         try:
             async with asyncio.timeout(timeout_s), self._slots:
-                found = await self._source.list(url, dict(request.request_header), options)
+                found = await self._source.list(
+                    url, dict(request.request_header), origin_in(request)
+                )
         except TimeoutError:
             raise SourceError(
                 f"the listing took more than {timeout_s:g} s: ask for a folder further down, or "
                 "allow more time"
             ) from None
-        return dfdaemon_pb2.ListTaskEntriesResponse(
-            content_length=sum(entry.content_length or 0 for entry in found),
-            entries=[
-                dfdaemon_pb2.Entry(
-                    url=entry.url, content_length=entry.content_length or 0, is_dir=entry.is_dir
-                )
-                for entry in found
-            ],
-        )
+        return listing_to_wire(found)

@@ -31,7 +31,8 @@ from yarl import URL
 from odonata.errors import CallerError, SourceError
 from odonata.url import parse_url
 from odonata.wire.message import Value
-from peer.runtime.port import NO_OPTIONS, KnownContent, SourceEntry, SourceOptions
+from odonata.wire.origin import NO_OPTIONS, Entry, OriginOptions
+from peer.runtime.port import KnownContent
 from peer.runtime.source_http import HttpSource, HttpStream
 
 MANIFEST_BYTES_MAX: Final = 4 * 1024 * 1024
@@ -104,7 +105,7 @@ class RegistrySource:
         *,
         offset: int = 0,
         end: int | None = None,
-        options: SourceOptions = NO_OPTIONS,
+        options: OriginOptions = NO_OPTIONS,
     ) -> HttpStream:
         """See `Source.open`."""
         place = _parse(url, options)
@@ -117,23 +118,23 @@ class RegistrySource:
         )
 
     async def list(
-        self, url: str, header: Mapping[str, str], options: SourceOptions = NO_OPTIONS
-    ) -> tuple[SourceEntry, ...]:
+        self, url: str, header: Mapping[str, str], options: OriginOptions = NO_OPTIONS
+    ) -> tuple[Entry, ...]:
         """See `Source.list`: the layers of an artifact, or the one that `url` names."""
         place = _parse(url, options)
         if place.title or (place.digest and place.title is None):
             async with await self.open(url, header, end=1, options=options) as stream:
-                return (SourceEntry(url=url, content_length=stream.content_length),)
+                return (Entry(url=url, content_length=stream.content_length),)
         layers = await self._layers(place, header, options)
         entries = {_layer_url(place, one): one.size for one in reversed(layers)}
-        return tuple(SourceEntry(url=one, content_length=entries[one]) for one in sorted(entries))
+        return tuple(Entry(url=one, content_length=entries[one]) for one in sorted(entries))
 
     async def compare(
         self,
         url: str,
         header: Mapping[str, str],
         known: KnownContent,
-        options: SourceOptions = NO_OPTIONS,
+        options: OriginOptions = NO_OPTIONS,
     ) -> str | None:
         """See `Source.compare`: a tag may name another blob now."""
         place = _parse(url, options)
@@ -147,14 +148,14 @@ class RegistrySource:
 
     # --- what a URL leads to ---
 
-    async def _blob(self, place: _Place, header: Mapping[str, str], options: SourceOptions) -> str:
+    async def _blob(self, place: _Place, header: Mapping[str, str], options: OriginOptions) -> str:
         digest = place.digest
         if not digest or place.title is not None:
             digest = _choose(place, await self._layers(place, header, options)).digest
         return f"{place.base}/v2/{place.repository}/blobs/{digest}"
 
     async def _layers(
-        self, place: _Place, header: Mapping[str, str], options: SourceOptions
+        self, place: _Place, header: Mapping[str, str], options: OriginOptions
     ) -> tuple[_Layer, ...]:
         url = f"{place.base}/v2/{place.repository}/manifests/{place.digest or place.tag}"
         body, _ = await self._ask(
@@ -181,7 +182,7 @@ class RegistrySource:
         self,
         place: _Place,
         header: Mapping[str, str],
-        options: SourceOptions,
+        options: OriginOptions,
         call: Callable[[Mapping[str, str]], Awaitable[Answer]],
     ) -> Answer:
         """`call` with what the registry wants to know of who asks."""
@@ -208,7 +209,7 @@ class RegistrySource:
         return await call({**own, "Authorization": f"Bearer {token}"})
 
     async def _fetch_token(
-        self, place: _Place, challenge: str, login: str, options: SourceOptions
+        self, place: _Place, challenge: str, login: str, options: OriginOptions
     ) -> tuple[str, float]:
         """Token and its life in seconds. Only a user's name and password go to who gives tokens."""
         asked = dict(_PARAMETER.findall(challenge))
@@ -227,7 +228,7 @@ class RegistrySource:
         return answer.token or answer.access_token, answer.expires_in
 
 
-def _parse(url: str, options: SourceOptions) -> _Place:
+def _parse(url: str, options: OriginOptions) -> _Place:
     parsed = parse_url(url)
     found = _PATH.fullmatch(unquote(parsed.path))
     if found is None or not parsed.host or parsed.query is not None:
@@ -239,7 +240,7 @@ def _parse(url: str, options: SourceOptions) -> _Place:
     tag = found["tag"] or ("" if found["digest"] else "latest")
     name = f"@{found['digest']}" if found["digest"] else f":{tag}"
     return _Place(
-        base=options.endpoint.rstrip("/") or f"{_protocol(parsed.host)}://{authority}",
+        base=options.storage.endpoint.rstrip("/") or f"{_protocol(parsed.host)}://{authority}",
         root=f"oci://{authority}/{found['repository']}{name}",
         repository=found["repository"],
         tag=tag,
@@ -279,11 +280,11 @@ def _repository_url(place: _Place) -> str:
     return place.root[: -len(place.tag or place.digest) - 1]
 
 
-def _login(header: Mapping[str, str], options: SourceOptions) -> tuple[dict[str, str], str]:
+def _login(header: Mapping[str, str], options: OriginOptions) -> tuple[dict[str, str], str]:
     """The request's header without its Authorization, and that (or "")."""
     named = [value for name, value in header.items() if name.lower() == "authorization"]
     others = {name: header[name] for name in header if name.lower() != "authorization"}
-    if named or not options.access_key_id:
+    if named or not options.storage.access_key_id:
         return others, "".join(named[:1])
-    login = f"{options.access_key_id}:{options.access_key_secret}".encode()
+    login = f"{options.storage.access_key_id}:{options.storage.access_key_secret}".encode()
     return others, f"Basic {base64.b64encode(login).decode()}"

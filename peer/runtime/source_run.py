@@ -23,13 +23,12 @@ from odonata.wire.dragonfly.origin import origin_of_download
 from odonata.wire.message import Download, Piece, SourceAnswer, TrafficType
 from peer.core.effect import CancelReason, FetchSource, OpenSource, StopSource
 from peer.core.event import SourceEnded, SourceFailed, SourceOpened, SourcePieceStored
-from peer.runtime.port import SourceOptions, SourceStream, StoredTask
-from peer.runtime.run_record import Try
+from peer.core.run_record import STOPPED, Try
+from peer.runtime.port import SourceStream, StoredTask
 from peer.runtime.run_tools import RunPlace, storage_failed
 from peer.runtime.source import LimitedStream
 from peer.runtime.source_http import strong_etag
 
-STOPPED = "stopped"
 """Recorded of the piece that was on its way from the source when nobody needed it any more."""
 
 
@@ -86,7 +85,7 @@ class _SourceRun:
         self._url = download.url
         self._chosen_piece_length = download.piece_length
         self._header = for_source(download.request_header)
-        self._options = SourceOptions(**origin_of_download(download))
+        self._options = origin_of_download(download)
         self._orders: asyncio.Queue[FetchSource] = asyncio.Queue(1)
         self._record = place.record
         self._attempt: Try | None = None  # at the piece that is to come next

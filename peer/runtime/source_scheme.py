@@ -26,8 +26,8 @@ from urllib.parse import unquote
 from odonata.errors import CallerError, ForbiddenError, PreconditionError
 from odonata.url import Url
 from odonata.wire.message import Value
+from odonata.wire.origin import ObjectStorage, OriginOptions
 from peer.runtime.outgoing_proxy import NO_PROXY, OutgoingProxy
-from peer.runtime.port import SourceOptions
 from peer.runtime.source_file import ConfinedFiles
 
 CONNECT_TIMEOUT_S: Final = 10.0  # as for http
@@ -54,7 +54,7 @@ class FsspecPlace(Value, frozen=True, kw_only=True):
     ca_file: Path | None = None
 
 
-Make = Callable[[Url, SourceOptions, FsspecPlace], Any]
+Make = Callable[[Url, OriginOptions, FsspecPlace], Any]
 """Connects, with blocking calls: returns an fsspec filesystem."""
 Info = Mapping[str, Any]
 """What fsspec's `info` says of one name."""
@@ -76,7 +76,7 @@ class Scheme(Value, frozen=True, kw_only=True):
     hang_up: Callable[[Any], None] | None = None
     info: Callable[[Any, str], Info] | None = None
     read: Callable[[Any, str, int, int], bytes] | None = None
-    put: Callable[[SourceOptions], dict[str, Any]] | None = None
+    put: Callable[[ObjectStorage], dict[str, Any]] | None = None
 
     def path(self, url: Url) -> str:
         """What the filesystem calls the thing that `url` names."""
@@ -150,15 +150,16 @@ def _load(module: str, name: str, extra: str) -> Callable[..., Any]:
 _FRESH: Final = {"skip_instance_cache": True, "use_listings_cache": False}
 
 
-def _s3(_url: Url, options: SourceOptions, place: FsspecPlace) -> Any:
+def _s3(_url: Url, options: OriginOptions, place: FsspecPlace) -> Any:
+    storage = options.storage
     client: dict[str, Any] = {}
-    if options.region:
-        client["region_name"] = options.region
-    if options.insecure_skip_verify or place.insecure:
+    if storage.region:
+        client["region_name"] = storage.region
+    if storage.insecure_skip_verify or place.insecure:
         client["verify"] = False
     elif place.ca_file is not None:
         client["verify"] = str(place.ca_file)
-    endpoint_host = _host_of(options.endpoint) or "amazonaws.com"
+    endpoint_host = _host_of(storage.endpoint) or "amazonaws.com"
     proxy = place.proxy.for_host(endpoint_host)
     config = {
         "connect_timeout": CONNECT_TIMEOUT_S,
@@ -166,43 +167,45 @@ def _s3(_url: Url, options: SourceOptions, place: FsspecPlace) -> Any:
         "proxies": {} if proxy is None else {"http": str(proxy), "https": str(proxy)},
     }
     return _load("s3fs", "S3FileSystem", "s3")(
-        anon=bool(options.endpoint and not options.access_key_id),
-        key=options.access_key_id or None,
-        secret=options.access_key_secret or None,
-        token=options.session_token or options.security_token or None,
-        endpoint_url=options.endpoint or None,
+        anon=bool(storage.endpoint and not storage.access_key_id),
+        key=storage.access_key_id or None,
+        secret=storage.access_key_secret or None,
+        token=storage.session_token or storage.security_token or None,
+        endpoint_url=storage.endpoint or None,
         client_kwargs=client,
         config_kwargs=config,
         **_FRESH,
     )
 
 
-def _gs(_url: Url, options: SourceOptions, place: FsspecPlace) -> Any:
+def _gs(_url: Url, options: OriginOptions, place: FsspecPlace) -> Any:
+    storage = options.storage
     token: Any = None
-    if options.credential_path:
-        token = _credential_file(options.credential_path, place)
-    elif options.endpoint:
+    if storage.credential_path:
+        token = _credential_file(storage.credential_path, place)
+    elif storage.endpoint:
         token = "anon"  # noqa: S105  # the library's word for "none"
-    proxy = place.proxy.for_host(_host_of(options.endpoint) or "storage.googleapis.com")
+    proxy = place.proxy.for_host(_host_of(storage.endpoint) or "storage.googleapis.com")
     # The plain one: the package's other asks a second service, by gRPC, what kind a bucket is.
     return _load("gcsfs.core", "GCSFileSystem", "gs")(
         token=token,
-        endpoint_url=options.endpoint or None,
+        endpoint_url=storage.endpoint or None,
         session_kwargs={"proxy": proxy, "trust_env": False},
         **_FRESH,
     )
 
 
-def _abs(_url: Url, options: SourceOptions, place: FsspecPlace) -> Any:
-    endpoint = _require_endpoint(options, "abs", "https://ACCOUNT.blob.core.windows.net")
+def _abs(_url: Url, options: OriginOptions, place: FsspecPlace) -> Any:
+    storage = options.storage
+    endpoint = _require_endpoint(storage, "abs", "https://ACCOUNT.blob.core.windows.net")
     _refuse_proxy("abs", endpoint, place)
     fields = {"BlobEndpoint": endpoint.rstrip("/")}
-    if options.access_key_id:
+    if storage.access_key_id:
         fields |= {
-            "AccountName": options.access_key_id,
-            "AccountKey": options.access_key_secret,
+            "AccountName": storage.access_key_id,
+            "AccountKey": storage.access_key_secret,
         }
-    signature = options.session_token or options.security_token
+    signature = storage.session_token or storage.security_token
     if signature:
         fields["SharedAccessSignature"] = signature.removeprefix("?")
     for name, value in fields.items():
@@ -216,14 +219,15 @@ def _abs(_url: Url, options: SourceOptions, place: FsspecPlace) -> Any:
     )
 
 
-def _oss(_url: Url, options: SourceOptions, place: FsspecPlace) -> Any:
-    endpoint = _require_endpoint(options, "oss", "https://oss-REGION.aliyuncs.com")
+def _oss(_url: Url, options: OriginOptions, place: FsspecPlace) -> Any:
+    storage = options.storage
+    endpoint = _require_endpoint(storage, "oss", "https://oss-REGION.aliyuncs.com")
     _refuse_proxy("oss", endpoint, place)
     return _load("ossfs", "OSSFileSystem", "oss")(
         endpoint=endpoint,
-        key=options.access_key_id or None,
-        secret=options.access_key_secret or None,
-        token=options.security_token or options.session_token or None,
+        key=storage.access_key_id or None,
+        secret=storage.access_key_secret or None,
+        token=storage.security_token or storage.session_token or None,
         skip_instance_cache=True,  # it can't do without a cache of listings: one object, one use
     )
 
@@ -251,15 +255,16 @@ def _oss_read(fs: Any, path: str, start: int, end: int) -> bytes:
     return data
 
 
-def _hdfs(url: Url, options: SourceOptions, place: FsspecPlace) -> Any:
+def _hdfs(url: Url, options: OriginOptions, place: FsspecPlace) -> Any:
     if not url.host:
         raise CallerError("the URL names no name node: write hdfs://HOST:PORT/PATH")
     user = unquote(url.username) or None
+    delegation_token = options.web_hdfs.delegation_token
     fs = _load("fsspec.implementations.webhdfs", "WebHDFS", "hdfs")(
         host=url.host,
         port=url.port or WEBHDFS_PORT,
-        token=options.delegation_token or None,
-        user=None if options.delegation_token else user,
+        token=delegation_token or None,
+        user=None if delegation_token else user,
         **_FRESH,
     )
     session = fs.session
@@ -272,15 +277,16 @@ def _hdfs(url: Url, options: SourceOptions, place: FsspecPlace) -> Any:
     return fs
 
 
-def _ftp(url: Url, options: SourceOptions, place: FsspecPlace) -> Any:
+def _ftp(url: Url, options: OriginOptions, place: FsspecPlace) -> Any:
+    storage = options.storage
     if not url.host:
         raise CallerError("the URL names no server: write ftp://HOST/PATH")
     _refuse_proxy("ftp", f"ftp://{url.host}", place)
     return _load("fsspec.implementations.ftp", "FTPFileSystem", "ftp")(
         host=url.host.strip("[]"),
         port=url.port or FTP_PORT,
-        username=options.access_key_id or unquote(url.username) or "anonymous",
-        password=options.access_key_secret or unquote(url.password) or "anonymous@",
+        username=storage.access_key_id or unquote(url.username) or "anonymous",
+        password=storage.access_key_secret or unquote(url.password) or "anonymous@",
         timeout=READ_TIMEOUT_S,
         **_FRESH,
     )
@@ -294,7 +300,7 @@ def _hang_up_ftp(fs: Any) -> None:
     fs.ftp.close()
 
 
-def _file(url: Url, _options: SourceOptions, place: FsspecPlace) -> Any:
+def _file(url: Url, _options: OriginOptions, place: FsspecPlace) -> Any:
     if not place.file_roots:
         raise ForbiddenError(
             "this daemon gives no files of its host: set backend.fileRoots to the folders it may "
@@ -316,10 +322,10 @@ def _credential_file(name: str, place: FsspecPlace) -> str:
     return str(real)
 
 
-def _require_endpoint(options: SourceOptions, scheme: str, example: str) -> str:
-    if not options.endpoint:
+def _require_endpoint(storage: ObjectStorage, scheme: str, example: str) -> str:
+    if not storage.endpoint:
         raise CallerError(f"{scheme}:// needs object_storage.endpoint, such as {example}")
-    return options.endpoint
+    return storage.endpoint
 
 
 def _refuse_proxy(scheme: str, endpoint: str, place: FsspecPlace) -> None:
@@ -338,17 +344,17 @@ def _host_of(endpoint: str) -> str:
     return authority.partition(":")[0]
 
 
-def _nothing(_options: SourceOptions) -> dict[str, Any]:
+def _nothing(_storage: ObjectStorage) -> dict[str, Any]:
     return {}
 
 
-def _put_s3(options: SourceOptions) -> dict[str, Any]:
-    acl = {"ACL": options.predefined_acl} if options.predefined_acl else {}
+def _put_s3(storage: ObjectStorage) -> dict[str, Any]:
+    acl = {"ACL": storage.predefined_acl} if storage.predefined_acl else {}
     return {"chunksize": PUT_PART_BYTES, **acl}
 
 
-def _put_gs(options: SourceOptions) -> dict[str, Any]:
-    if options.predefined_acl:
+def _put_gs(storage: ObjectStorage) -> dict[str, Any]:
+    if storage.predefined_acl:
         raise CallerError("predefined_acl can't be set when writing to gs: leave it out")
     return {"chunksize": PUT_PART_BYTES}
 

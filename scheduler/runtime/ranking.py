@@ -10,12 +10,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import structlog
+
 from models.facts import CandidateBatch
 from models.guard import GuardedRanker, GuardLimits, ModelHolder
 from models.named import make_ranker
 from models.ranker import Ranker, Ranking
 from scheduler.runtime.model_watch import ModelWatch
 from scheduler.settings import SchedulerSettings
+
+_log = structlog.get_logger(__name__)
+
+
+def _model_failed(version: str, error: Exception) -> None:
+    _log.error("model_failed", model_version=version, exc_info=error)
 
 
 class LiveRanker:
@@ -40,9 +48,8 @@ class LiveRanker:
         self.watch = ModelWatch(
             model.dir, self.holder, model.check_interval_s, is_expected=algorithm == "learned"
         )
-        self.guard = GuardedRanker(
-            self.holder, time.perf_counter, GuardLimits(budget_s=model.budget_s)
-        )
+        limits = GuardLimits(budget_s=model.budget_s)
+        self.guard = GuardedRanker(self.holder, time.perf_counter, limits, _model_failed)
         return self.guard
 
     @property

@@ -8,29 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.log_calls import ROOT, SOURCES, log_calls
 
 from odonata.logs import GLOSSARY
 
-ROOT = Path(__file__).parents[2]
-PACKAGES = ("odonata", "scheduler", "peer", "models", "training", "simulator", "manager")
-SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-METHODS = {"debug", "info", "warning", "error", "exception", "critical"}
-LOGGER = re.compile(r"(^|[._])(log|logger)$")
 EVENT = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
-
-
-def log_calls(tree: ast.AST) -> Iterator[ast.Call]:
-    """Calls such as `_log.info(...)`, `self._logger.bind(...)`, `get_logger().error(...)`."""
-    for node in ast.walk(tree):
-        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
-            continue
-        if node.func.attr not in {*METHODS, "bind"}:
-            continue
-        receiver = node.func.value
-        called = isinstance(receiver, ast.Call)
-        name = ast.unparse(receiver.func if isinstance(receiver, ast.Call) else receiver)
-        if (called and name.endswith(("get_logger", ".bind"))) or LOGGER.search(name):
-            yield node
 
 
 def complaints(call: ast.Call) -> Iterator[str]:

@@ -95,11 +95,12 @@ class Pair:
     def heard(self) -> list[Frame]:
         """Everything the server has sent since it was last asked."""
         frames: list[Frame] = []
-        data = self.server.take()
+        out = self.server.out
+        data = out.take()
         while data:
             frames += split(data)
-            self.server.go_on()
-            data = self.server.take()
+            out.go_on()
+            data = out.take()
         return frames
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from odonata.errors import OdonataError, SourceError
-from peer.runtime.port import NO_OPTIONS, KnownContent, SourceEntry, SourceOptions
+from odonata.wire.origin import NO_OPTIONS, Entry, OriginOptions
+from peer.runtime.port import KnownContent
 
 
 class _Body:
@@ -48,7 +49,7 @@ class MemoryObjectStore:
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
         self.reads: Counter[str] = Counter()
-        self.puts: list[tuple[str, SourceOptions]] = []
+        self.puts: list[tuple[str, OriginOptions]] = []
         self.fail_next_put: OdonataError | None = None
         self.gate: Callable[[], Awaitable[object]] | None = None
 
@@ -68,18 +69,18 @@ class MemoryObjectStore:
         return _Body(content, offset, end)
 
     async def list(
-        self, url: str, header: Mapping[str, str], options: SourceOptions = NO_OPTIONS
-    ) -> tuple[SourceEntry, ...]:
+        self, url: str, header: Mapping[str, str], options: OriginOptions = NO_OPTIONS
+    ) -> tuple[Entry, ...]:
         found = sorted(name for name in self.objects if name.startswith(url))
-        return tuple(SourceEntry(url=one, content_length=len(self.objects[one])) for one in found)
+        return tuple(Entry(url=one, content_length=len(self.objects[one])) for one in found)
 
     async def compare(
-        self, url: str, header: Mapping[str, str], known: KnownContent, options: SourceOptions
+        self, url: str, header: Mapping[str, str], known: KnownContent, options: OriginOptions
     ) -> str | None:
         length = len(self.objects.get(url, b""))
         return None if known.content_length == length else f"it has {length} bytes"
 
-    async def put(self, url: str, path: Path, options: SourceOptions) -> None:
+    async def put(self, url: str, path: Path, options: OriginOptions) -> None:
         if self.gate is not None:
             await self.gate()
         if self.fail_next_put is not None:
@@ -88,7 +89,7 @@ class MemoryObjectStore:
         self.objects[url] = await asyncio.to_thread(path.read_bytes)
         self.puts.append((url, options))
 
-    async def length(self, url: str, options: SourceOptions) -> int | None:
+    async def length(self, url: str, options: OriginOptions) -> int | None:
         content = self.objects.get(url)
         return None if content is None else len(content)
 

@@ -39,7 +39,7 @@ from support.oss_service import ACCESS_KEY_ID, ACCESS_KEY_SECRET, OssService
 from support.webhdfs_service import TOKEN as HDFS_TOKEN
 from support.webhdfs_service import WebHdfsService
 
-from peer.runtime.port import SourceOptions
+from odonata.wire.origin import Hdfs, ModelHub, ObjectStorage, OriginOptions
 from peer.runtime.source_http import HttpOptions
 from peer.runtime.source_scheme import FsspecPlace
 
@@ -60,7 +60,7 @@ class SourceWorld(ABC):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.options = SourceOptions()
+        self.options = OriginOptions()
         self.place = FsspecPlace()
         self.http = HttpOptions()
         self.header: dict[str, str] = {}
@@ -84,7 +84,7 @@ class SourceWorld(ABC):
 
     @abstractmethod
     def url(self, path: str) -> str: ...
-    def refused(self) -> tuple[str, SourceOptions, dict[str, str]]:
+    def refused(self) -> tuple[str, OriginOptions, dict[str, str]]:
         """URL, options and header of somebody who is not let in."""
         raise NotImplementedError
 
@@ -104,7 +104,7 @@ class FileWorld(SourceWorld):
     def url(self, path: str) -> str:
         return f"file://{self.root}/{quote(path)}"
 
-    def refused(self) -> tuple[str, SourceOptions, dict[str, str]]:
+    def refused(self) -> tuple[str, OriginOptions, dict[str, str]]:
         (self.folder / "outside").write_bytes(b"not for you")
         return f"file://{self.folder}/outside", self.options, {}
 
@@ -139,7 +139,7 @@ class HttpWorld(FileWorld):
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}/{quote(path)}"
 
-    def refused(self) -> tuple[str, SourceOptions, dict[str, str]]:
+    def refused(self) -> tuple[str, OriginOptions, dict[str, str]]:
         return self.url("data/whole"), self.options, {"Authorization": "Bearer of-somebody-else"}
 
 
@@ -152,7 +152,7 @@ class HttpsWorld(HttpWorld):
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(certificate, key)
         der = ssl.PEM_cert_to_DER_cert(certificate.read_text())
-        self.options = SourceOptions(certificate_chain=(der,))
+        self.options = OriginOptions(certificate_chain=(der,))
         return context
 
     def url(self, path: str) -> str:
@@ -171,11 +171,13 @@ class S3World(SourceWorld):
         self.stack.push_async_callback(asyncio.to_thread, server.stop)
         host, port = server.get_host_and_port()
         self.address = f"http://{host}:{port}"
-        self.options = SourceOptions(
-            endpoint=self.address,
-            region="us-east-1",
-            access_key_id="AKIATEST",
-            access_key_secret="an-s3-secret",
+        self.options = OriginOptions(
+            object_storage=ObjectStorage(
+                endpoint=self.address,
+                region="us-east-1",
+                access_key_id="AKIATEST",
+                access_key_secret="an-s3-secret",
+            )
         )
         self.secrets = ("an-s3-secret", "AKIATEST")
         async with aiohttp.ClientSession(headers=_SIGNED) as session:
@@ -191,7 +193,7 @@ class S3World(SourceWorld):
     def url(self, path: str) -> str:
         return f"s3://{BUCKET}/{quote(path)}"
 
-    def refused(self) -> tuple[str, SourceOptions, dict[str, str]]:
+    def refused(self) -> tuple[str, OriginOptions, dict[str, str]]:
         return self.url("data/whole"), self.options, {}
 
     @asynccontextmanager
@@ -226,7 +228,7 @@ class GsWorld(SourceWorld):
         await eventually(lambda: "server started" in (self.folder / "gs.log").read_text())
         port = _listening_port(child.pid)
         self.address = f"http://127.0.0.1:{port}"
-        self.options = SourceOptions(endpoint=self.address)
+        self.options = OriginOptions(object_storage=ObjectStorage(endpoint=self.address))
         async with aiohttp.ClientSession() as session:
             config = {"externalUrl": self.address}
             await _ask(session.put(f"{self.address}/_internal/config", json=config))
@@ -249,8 +251,10 @@ class AbsWorld(SourceWorld):
 
     async def start(self) -> None:
         self.service = await self.stack.enter_async_context(AzureService())
-        self.options = SourceOptions(
-            endpoint=self.service.endpoint, access_key_id=ACCOUNT, access_key_secret=KEY
+        self.options = OriginOptions(
+            object_storage=ObjectStorage(
+                endpoint=self.service.endpoint, access_key_id=ACCOUNT, access_key_secret=KEY
+            )
         )
         self.secrets = (KEY,)
 
@@ -260,9 +264,9 @@ class AbsWorld(SourceWorld):
     def url(self, path: str) -> str:
         return f"{self.scheme}://{BUCKET}/{quote(path)}"
 
-    def refused(self) -> tuple[str, SourceOptions, dict[str, str]]:
-        other = msgspec.structs.replace(self.options, access_key_id="somebody-else")
-        return self.url("data/whole"), other, {}
+    def refused(self) -> tuple[str, OriginOptions, dict[str, str]]:
+        other = msgspec.structs.replace(self.options.storage, access_key_id="somebody-else")
+        return self.url("data/whole"), OriginOptions(object_storage=other), {}
 
 
 class AzWorld(AbsWorld):
@@ -274,10 +278,12 @@ class OssWorld(SourceWorld):
 
     async def start(self) -> None:
         self.service = await self.stack.enter_async_context(OssService())
-        self.options = SourceOptions(
-            endpoint=self.service.address,
-            access_key_id=ACCESS_KEY_ID,
-            access_key_secret=ACCESS_KEY_SECRET,
+        self.options = OriginOptions(
+            object_storage=ObjectStorage(
+                endpoint=self.service.address,
+                access_key_id=ACCESS_KEY_ID,
+                access_key_secret=ACCESS_KEY_SECRET,
+            )
         )
         self.secrets = (ACCESS_KEY_SECRET, ACCESS_KEY_ID)
 
@@ -287,15 +293,15 @@ class OssWorld(SourceWorld):
     def url(self, path: str) -> str:
         return f"oss://{BUCKET}/{quote(path)}"
 
-    def refused(self) -> tuple[str, SourceOptions, dict[str, str]]:
-        other = msgspec.structs.replace(self.options, access_key_secret="another")
-        return self.url("data/whole"), other, {}
+    def refused(self) -> tuple[str, OriginOptions, dict[str, str]]:
+        other = msgspec.structs.replace(self.options.storage, access_key_secret="another")
+        return self.url("data/whole"), OriginOptions(object_storage=other), {}
 
 
 class HdfsWorld(SourceWorld):
     async def start(self) -> None:
         self.service = await self.stack.enter_async_context(WebHdfsService())
-        self.options = SourceOptions(delegation_token=HDFS_TOKEN)
+        self.options = OriginOptions(hdfs=Hdfs(delegation_token=HDFS_TOKEN))
         self.secrets = (HDFS_TOKEN,)
 
     async def fill(self, contents: Mapping[str, bytes]) -> None:
@@ -304,8 +310,8 @@ class HdfsWorld(SourceWorld):
     def url(self, path: str) -> str:
         return f"hdfs://127.0.0.1:{self.service.port}/{quote(path)}"
 
-    def refused(self) -> tuple[str, SourceOptions, dict[str, str]]:
-        return self.url("data/whole"), SourceOptions(delegation_token="another"), {}
+    def refused(self) -> tuple[str, OriginOptions, dict[str, str]]:
+        return self.url("data/whole"), OriginOptions(hdfs=Hdfs(delegation_token="another")), {}
 
 
 class FtpWorld(FileWorld):
@@ -317,7 +323,7 @@ class FtpWorld(FileWorld):
     def url(self, path: str) -> str:
         return f"ftp://{FTP_USER}:{FTP_PASSWORD}@127.0.0.1:{self.server.port}/{quote(path)}"
 
-    def refused(self) -> tuple[str, SourceOptions, dict[str, str]]:
+    def refused(self) -> tuple[str, OriginOptions, dict[str, str]]:
         return self.url("data/whole").replace(FTP_PASSWORD, "another"), self.options, {}
 
 
@@ -325,7 +331,9 @@ class HubWorld(SourceWorld):
     async def start(self) -> None:
         store = await self.stack.enter_async_context(HubStore())
         self.service = await self.stack.enter_async_context(HubService(store=store))
-        self.options = SourceOptions(token=HUB_TOKEN, base_url=self.service.address)
+        self.options = OriginOptions(
+            hugging_face=ModelHub(token=HUB_TOKEN, base_url=self.service.address)
+        )
         self.secrets = (HUB_TOKEN,)
 
     async def fill(self, contents: Mapping[str, bytes]) -> None:
@@ -335,8 +343,9 @@ class HubWorld(SourceWorld):
     def url(self, path: str) -> str:
         return f"hf://datasets/an-owner/a-repository/{quote(path)}"
 
-    def refused(self) -> tuple[str, SourceOptions, dict[str, str]]:
-        return self.url("data/whole"), msgspec.structs.replace(self.options, token="another"), {}
+    def refused(self) -> tuple[str, OriginOptions, dict[str, str]]:
+        other = msgspec.structs.replace(self.options.hub, token="another")
+        return self.url("data/whole"), OriginOptions(hugging_face=other), {}
 
 
 class OciWorld(SourceWorld):
@@ -348,7 +357,9 @@ class OciWorld(SourceWorld):
     async def start(self) -> None:
         registry = GuardedRegistry(self.folder, self.guard)
         self.registry = await self.stack.enter_async_context(registry)
-        self.options = SourceOptions(access_key_id=USER, access_key_secret=PASSWORD)
+        self.options = OriginOptions(
+            object_storage=ObjectStorage(access_key_id=USER, access_key_secret=PASSWORD)
+        )
         self.secrets = (PASSWORD,)
 
     async def fill(self, contents: Mapping[str, bytes]) -> None:
@@ -357,8 +368,12 @@ class OciWorld(SourceWorld):
     def url(self, path: str) -> str:
         return f"oci://127.0.0.1:{self.registry.port}/lib/files:v1/{quote(path)}"
 
-    def refused(self) -> tuple[str, SourceOptions, dict[str, str]]:
-        return self.url("data/whole"), SourceOptions(access_key_id="bob", access_key_secret="x"), {}
+    def refused(self) -> tuple[str, OriginOptions, dict[str, str]]:
+        return (
+            self.url("data/whole"),
+            OriginOptions(object_storage=ObjectStorage(access_key_id="bob", access_key_secret="x")),
+            {},
+        )
 
 
 WORLDS: dict[str, type[SourceWorld]] = {

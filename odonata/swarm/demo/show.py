@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import shutil
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from typing import Any
 from msgspec.structs import replace
 from rich.console import Console
 
+from odonata.invocation import command
 from odonata.swarm.demo.image import LAYERS_BYTES, Image, make_image
 from odonata.swarm.demo.learn import Learned, Learning
 from odonata.swarm.demo.pull import PlainPuller, SwarmPuller, sent_bytes, verify
@@ -207,14 +209,8 @@ class Demo:
             self._show_lines()
             return 1
         self._console.print("[bold green]All digests right.[/] What was learned stays here:")
-        self._console.print(
-            f"  odonata dataset describe {self._out / 'dataset'}\n"
-            f"  odonata telemetry ls {self._out / 'telemetry'}\n"
-            f"  mlflow ui --backend-store-uri sqlite:///{self._out / 'mlflow.db'}\n"
-            f"the model: {self._out / 'models' / 'current'}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        for line in next_steps(self._out):
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
         return 0
 
     def _note(self, name: str, line: str) -> None:
@@ -228,6 +224,17 @@ class Demo:
                 self._console.print(
                     f"{name} │ {line}", style="grey70", markup=False, highlight=False
                 )
+
+
+def next_steps(out: Path) -> list[str]:
+    """What to type to look at what was learned below `out`, and where the model is."""
+    odonata, store = command("odonata"), f"sqlite:///{out / 'mlflow.db'}"
+    return [
+        f"  {odonata} dataset describe {shlex.quote(str(out / 'dataset'))}",
+        f"  {odonata} telemetry ls {shlex.quote(str(out / 'telemetry'))}",
+        f"  {command('mlflow')} ui --backend-store-uri {shlex.quote(store)}",
+        f"the model: {out / 'models' / 'current'}",
+    ]
 
 
 def _wrong_digests(image: Image, outs: Sequence[Path]) -> list[str]:

@@ -192,7 +192,7 @@ def download_to_wire(download: Download) -> common_pb2.Download:
     if download.timeout_s is not None:
         message.timeout.CopyFrom(duration_to_wire(download.timeout_s))
     if _revision(message) != download.revision:
-        _lay_revision(message, download.revision or "")
+        lay_revision(message, download.revision or "")
     if (message.scheduling_policy == common_pb2.ALWAYS) != download.always_schedule:
         message.scheduling_policy = (
             common_pb2.ALWAYS if download.always_schedule else common_pb2.AUTO
@@ -208,8 +208,8 @@ def _revision(message: common_pb2.Download) -> str | None:
     return None
 
 
-def _lay_revision(message: common_pb2.Download, revision: str) -> None:
-    # Into the hub that is named already, else the one of the URL's scheme, else the first.
+def lay_revision(message: common_pb2.Download, revision: str) -> None:
+    """Write it into the hub that is named already, else the one of the URL's scheme, else any."""
     named = [hub for hub in _HUBS if message.HasField(hub)]
     scheme = message.url.split(":", 1)[0].lower()
     named += [hub for hub, its_scheme in _HUBS.items() if its_scheme == scheme]

@@ -7,7 +7,8 @@ scheduler's; what both kinds of stream share with AnnouncePeer is in `announce`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any, Final, TypeAlias
 
 from dragonfly_api import common_pb2, dfdaemon_pb2, scheduler_pb2
@@ -91,6 +92,11 @@ def named(kind: TaskType, pattern: str) -> str:
 def field_of(kind: TaskType, pattern: str) -> str:
     """The name of a field of this kind, for {} in `pattern`."""
     return pattern.format(WORDS[kind][1])
+
+
+def rpcs_named(kind: TaskType, rpcs: Mapping[str, Callable[[Any, Any], Any]]) -> object:
+    """A part of a service (`odonata.grpc_service`) that serves these rpcs, by `named` patterns."""
+    return SimpleNamespace(**{named(kind, pattern): rpc for pattern, rpc in rpcs.items()})
 
 
 def scheduler_message(kind: TaskType, pattern: str, **fields: Any) -> Any:

@@ -37,10 +37,11 @@ from odonata.wire.dragonfly.persistent import (
     facts_from_wire,
 )
 from odonata.wire.message import Download, TaskType, Tenure, Value
+from odonata.wire.origin import NO_OPTIONS, OriginOptions
 from peer.runtime.host_info import HostFacts
 from peer.runtime.persistent.scheduler_calls import Upload
 from peer.runtime.persistent.tasks import PersistentTasks
-from peer.runtime.port import ObjectStore, SourceOptions, StoredTask
+from peer.runtime.port import ObjectStore, StoredTask
 from peer.runtime.storage.index import UploadRecord
 from peer.runtime.storage.local_file import LocalFile
 from peer.runtime.storage.worker import to_the_end
@@ -76,7 +77,7 @@ class Import(Value, frozen=True, kw_only=True):
     url: str = ""
     storage: bytes = b""
     """An ObjectStorage message, serialised. Never logged."""
-    options: SourceOptions = SourceOptions()
+    options: OriginOptions = NO_OPTIONS
 
 
 class Importer:
@@ -293,6 +294,6 @@ def _identify(file: LocalFile, wish: Import) -> str:
         )
     deque(file.blocks(), maxlen=0)  # for the pieces' digests
     if wish.url:
-        options = wish.options
-        return ids.persistent_task_id(wish.url, region=options.region, endpoint=options.endpoint)
+        where = wish.options.storage
+        return ids.persistent_task_id(wish.url, region=where.region, endpoint=where.endpoint)
     return ids.content_task_id(wish.content_for_calculating_task_id or "")

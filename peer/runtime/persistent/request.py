@@ -15,10 +15,11 @@ from odonata.digest import parse_digest
 from odonata.errors import CallerError
 from odonata.wire.dragonfly import duration_from_wire, require_id, require_url
 from odonata.wire.dragonfly.check import require_piece_length
+from odonata.wire.dragonfly.origin import object_storage_from_wire
 from odonata.wire.dragonfly.persistent import require_replicas, require_ttl_s
 from odonata.wire.message import Download, TaskType
+from odonata.wire.origin import OriginOptions
 from peer.runtime.persistent.importer import Import
-from peer.runtime.port import SourceOptions
 from peer.runtime.storage.layout import check_task_id
 
 DownloadRequest = (
@@ -27,11 +28,6 @@ DownloadRequest = (
 UploadRequest = (
     dfdaemon_pb2.UploadPersistentTaskRequest | dfdaemon_pb2.UploadPersistentCacheTaskRequest
 )
-
-_OPTIONS = (
-    "region", "endpoint", "access_key_id", "access_key_secret", "session_token", "credential_path",
-    "predefined_acl", "security_token", "insecure_skip_verify",
-)  # fmt: skip
 
 
 def download_of(request: DownloadRequest) -> tuple[str, Download]:
@@ -46,8 +42,8 @@ def download_of(request: DownloadRequest) -> tuple[str, Download]:
     }
     if isinstance(request, dfdaemon_pb2.DownloadPersistentTaskRequest):
         url = require_url("url", request.url)
-        options = options_of(request.object_storage)
-        task_id = ids.persistent_task_id(url, region=options.region, endpoint=options.endpoint)
+        where = request.object_storage
+        task_id = ids.persistent_task_id(url, region=where.region, endpoint=where.endpoint)
         extra = common_pb2.Download(object_storage=request.object_storage).SerializeToString()
         return task_id, Download(type=TaskType.PERSISTENT, url=url, extra=extra, **fields)
     task_id = check_task_id(require_id("task_id", request.task_id))
@@ -75,7 +71,7 @@ def import_of(request: UploadRequest) -> Import:
         return Import(
             url=require_url("url", request.url),
             storage=request.object_storage.SerializeToString(),
-            options=options_of(request.object_storage),
+            options=OriginOptions(object_storage=object_storage_from_wire(request.object_storage)),
             **fields,
         )
     piece_length = None
@@ -91,8 +87,3 @@ def import_of(request: UploadRequest) -> Import:
         content_for_calculating_task_id=content,
         **fields,
     )
-
-
-def options_of(storage: common_pb2.ObjectStorage) -> SourceOptions:
-    """How to reach the object storage."""
-    return SourceOptions(**{name: getattr(storage, name) for name in _OPTIONS})

@@ -15,7 +15,7 @@ import structlog
 
 from scheduler.core.persistent.core import PersistentCore
 from scheduler.core.persistent.state import Kind
-from scheduler.runtime.persistent.service import PersistentService
+from scheduler.runtime.persistent.service import service_parts
 from scheduler.runtime.service import SchedulerService
 from scheduler.settings import SchedulerSettings
 
@@ -54,7 +54,7 @@ class PersistentPart:
     def __init__(
         self, settings: SchedulerSettings, standard: SchedulerService, rng: Random
     ) -> None:
-        self.parts: tuple[object, ...] = (PersistentService(None),)
+        self.parts = service_parts(None)
         self._gate: RedisGate | None = None
         self._tasks: PersistentTasks | None = None
         self._loops: list[Callable[[], Awaitable[None]]] = []
@@ -96,7 +96,7 @@ class PersistentPart:
         )
         self._gate, self._tasks = gate, tasks
         self._loops = [replicator.run, writer.run, sweep.run]
-        self.parts = (PersistentHostService(standard, writer), PersistentService(tasks))
+        self.parts = (PersistentHostService(standard, writer), *service_parts(tasks))
 
     async def start(self) -> None:
         """Begin to look after hosts and replicas. Never waits for Redis."""

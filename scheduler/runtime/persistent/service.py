@@ -6,11 +6,12 @@ No decision is made here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from dragonfly_api import common_pb2, scheduler_pb2
+from dragonfly_api import common_pb2
 from google.protobuf.empty_pb2 import Empty
 
 from odonata.errors import (
@@ -22,6 +23,8 @@ from odonata.errors import (
 )
 from odonata.grpc_service import WRITE_TIMEOUT_S
 from odonata.wire.dragonfly import require_id
+from odonata.wire.dragonfly.persistent import PersistentTaskMessage, rpcs_named
+from odonata.wire.message import TaskType
 from scheduler.core.persistent.effect import Answer, AnswerTask, CloseStream, Parents
 from scheduler.core.persistent.event import (
     PeerDeleted,
@@ -37,7 +40,6 @@ from scheduler.core.persistent.state import Kind
 from scheduler.runtime.persistent.wire import (
     PersistentPeerMessage,
     PersistentRequest,
-    PersistentTaskMessage,
     answer_to_wire,
     peer_to_wire,
     request_from_wire,
@@ -58,16 +60,35 @@ MAX_STREAMS = 10_000
 
 _log = structlog.get_logger(__name__)
 
-_CACHE = Kind.PERSISTENT_CACHE
-_STORED = Kind.PERSISTENT
+
+class _Streams:
+    """How many announce streams are open, of both kinds together."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    @contextmanager
+    def one_more(self) -> Generator[None]:
+        """While it is open. Raises CapacityError."""
+        if self._count >= MAX_STREAMS:
+            raise CapacityError(
+                f"{MAX_STREAMS} peers download persistent tasks: try again later, or add a"
+                " scheduler"
+            )
+        self._count += 1
+        try:
+            yield
+        finally:
+            self._count -= 1
 
 
-class PersistentService:
-    """The rpcs, by their names. `tasks` is None if there is no Redis: all of them are refused."""
+class _Rpcs:
+    """The rpcs of one kind of task. `tasks` is None if there is no Redis: all are refused."""
 
-    def __init__(self, tasks: PersistentTasks | None) -> None:
+    def __init__(self, kind: Kind, tasks: PersistentTasks | None, streams: _Streams) -> None:
+        self._kind = kind
         self._tasks = tasks
-        self._stream_count = 0
+        self._streams = streams
 
     def _need_tasks(self) -> PersistentTasks:
         if self._tasks is None:
@@ -76,167 +97,96 @@ class PersistentService:
             )
         return self._tasks
 
-    # --- announce streams -------------------------------------------------------------------------
+    async def announce_peer(self, requests: AsyncIterator[Any], context: Any) -> None:
+        """One download of one peer, from other peers or (no cache task) object storage."""
+        conversation = _Conversation(self._need_tasks(), self._kind, context)
+        with self._streams.one_more():
+            try:
+                await conversation.hold(requests)
+            finally:
+                conversation.end()
 
-    async def AnnouncePersistentPeer(  # noqa: N802  # the rpc's name
-        self,
-        requests: AsyncIterator[scheduler_pb2.AnnouncePersistentPeerRequest],
-        context: Any,
-    ) -> None:
-        """One download of one peer, from other peers or object storage."""
-        await self._converse(_STORED, requests, context)
-
-    async def AnnouncePersistentCachePeer(  # noqa: N802  # the rpc's name
-        self,
-        requests: AsyncIterator[scheduler_pb2.AnnouncePersistentCachePeerRequest],
-        context: Any,
-    ) -> None:
-        """One download of one peer, from other peers."""
-        await self._converse(_CACHE, requests, context)
-
-    async def _converse(self, kind: Kind, requests: AsyncIterator[Any], context: Any) -> None:
-        conversation = _Conversation(self._need_tasks(), kind, context)
-        if self._stream_count >= MAX_STREAMS:
-            raise CapacityError(
-                f"{MAX_STREAMS} peers download persistent tasks: try again later, or add a"
-                " scheduler"
-            )
-        self._stream_count += 1
-        try:
-            await conversation.hold(requests)
-        finally:
-            self._stream_count -= 1
-            conversation.end()
-
-    # --- uploads ----------------------------------------------------------------------------------
-
-    async def UploadPersistentTaskStarted(  # noqa: N802  # the rpc's name
-        self, request: scheduler_pb2.UploadPersistentTaskStartedRequest, _context: Any
-    ) -> Empty:
-        return await self._upload_started(_STORED, request)
-
-    async def UploadPersistentCacheTaskStarted(  # noqa: N802  # the rpc's name
-        self, request: scheduler_pb2.UploadPersistentCacheTaskStartedRequest, _context: Any
-    ) -> Empty:
-        return await self._upload_started(_CACHE, request)
-
-    async def _upload_started(self, kind: Kind, request: Any) -> Empty:
+    async def upload_started(self, request: Any, _context: Any) -> Empty:
         event = upload_from_wire(request)
         await self._need_tasks().hear(
-            kind, event.task.id, event, host_id=event.host_id, peer_id=event.peer_id
+            self._kind, event.task.id, event, host_id=event.host_id, peer_id=event.peer_id
         )
-        _log.info("upload_started", kind=str(kind), task_id=event.task.id, host_id=event.host_id)
+        _log.info(
+            "upload_started", kind=str(self._kind), task_id=event.task.id, host_id=event.host_id
+        )
         return Empty()
 
-    async def UploadPersistentTaskFinished(  # noqa: N802  # the rpc's name
-        self, request: scheduler_pb2.UploadPersistentTaskFinishedRequest, _context: Any
-    ) -> PersistentTaskMessage:
-        return await self._upload_finished(_STORED, request)
-
-    async def UploadPersistentCacheTaskFinished(  # noqa: N802  # the rpc's name
-        self, request: scheduler_pb2.UploadPersistentCacheTaskFinishedRequest, _context: Any
-    ) -> PersistentTaskMessage:
-        return await self._upload_finished(_CACHE, request)
-
-    async def _upload_finished(self, kind: Kind, request: Any) -> PersistentTaskMessage:
+    async def upload_finished(self, request: Any, _context: Any) -> PersistentTaskMessage:
         host_id, task_id, peer_id = _ids(request)
         event = UploadFinished(host_id=host_id, peer_id=peer_id)
-        told = await self._need_tasks().hear(kind, task_id, event, host_id=host_id, peer_id=peer_id)
-        _log.info("upload_finished", kind=str(kind), task_id=task_id, host_id=host_id)
+        told = await self._need_tasks().hear(
+            self._kind, task_id, event, host_id=host_id, peer_id=peer_id
+        )
+        _log.info("upload_finished", kind=str(self._kind), task_id=task_id, host_id=host_id)
         for effect in told:
             if isinstance(effect, AnswerTask):
-                return task_to_wire(kind, effect.status)
+                return task_to_wire(self._kind, effect.status)
         raise InternalError("the end of an upload got no answer")
 
-    async def UploadPersistentTaskFailed(  # noqa: N802  # the rpc's name
-        self, request: scheduler_pb2.UploadPersistentTaskFailedRequest, _context: Any
-    ) -> Empty:
-        return await self._upload_failed(_STORED, request)
-
-    async def UploadPersistentCacheTaskFailed(  # noqa: N802  # the rpc's name
-        self, request: scheduler_pb2.UploadPersistentCacheTaskFailedRequest, _context: Any
-    ) -> Empty:
-        return await self._upload_failed(_CACHE, request)
-
-    async def _upload_failed(self, kind: Kind, request: Any) -> Empty:
+    async def upload_failed(self, request: Any, _context: Any) -> Empty:
         host_id, task_id, peer_id = _ids(request)
         event = UploadFailed(host_id=host_id, peer_id=peer_id, description=request.description)
-        await self._need_tasks().hear(kind, task_id, event, host_id=host_id, peer_id=peer_id)
-        _log.info("upload_failed", kind=str(kind), task_id=task_id, reason=request.description)
+        await self._need_tasks().hear(self._kind, task_id, event, host_id=host_id, peer_id=peer_id)
+        _log.info(
+            "upload_failed", kind=str(self._kind), task_id=task_id, reason=request.description
+        )
         return Empty()
 
-    # --- tasks ------------------------------------------------------------------------------------
-
-    async def StatPersistentTask(  # noqa: N802  # the rpc's name
-        self, request: scheduler_pb2.StatPersistentTaskRequest, _context: Any
-    ) -> PersistentTaskMessage:
-        return await self._stat_task(_STORED, request)
-
-    async def StatPersistentCacheTask(  # noqa: N802  # the rpc's name
-        self, request: scheduler_pb2.StatPersistentCacheTaskRequest, _context: Any
-    ) -> PersistentTaskMessage:
-        return await self._stat_task(_CACHE, request)
-
-    async def _stat_task(self, kind: Kind, request: Any) -> PersistentTaskMessage:
+    async def stat_task(self, request: Any, _context: Any) -> PersistentTaskMessage:
         require_id("host_id", request.host_id)
         task_id = require_id("task_id", request.task_id)
-        return task_to_wire(kind, await self._need_tasks().stat_task(kind, task_id))
+        return task_to_wire(self._kind, await self._need_tasks().stat_task(self._kind, task_id))
 
-    async def DeletePersistentTask(  # noqa: N802  # the rpc's name
-        self, request: scheduler_pb2.DeletePersistentTaskRequest, _context: Any
-    ) -> Empty:
-        return await self._delete_task(_STORED, request)
-
-    async def DeletePersistentCacheTask(  # noqa: N802  # the rpc's name
-        self, request: scheduler_pb2.DeletePersistentCacheTaskRequest, _context: Any
-    ) -> Empty:
-        return await self._delete_task(_CACHE, request)
-
-    async def _delete_task(self, kind: Kind, request: Any) -> Empty:
+    async def delete_task(self, request: Any, _context: Any) -> Empty:
         host_id = require_id("host_id", request.host_id)
         task_id = require_id("task_id", request.task_id)
-        await self._need_tasks().hear(kind, task_id, TaskDeleted())
-        _log.info("persistent_task_deleted", kind=str(kind), task_id=task_id, host_id=host_id)
+        await self._need_tasks().hear(self._kind, task_id, TaskDeleted())
+        _log.info("persistent_task_deleted", kind=str(self._kind), task_id=task_id, host_id=host_id)
         return Empty()
 
-    # --- peers ------------------------------------------------------------------------------------
-
-    async def StatPersistentPeer(  # noqa: N802  # the rpc's name
-        self, request: scheduler_pb2.StatPersistentPeerRequest, _context: Any
-    ) -> PersistentPeerMessage:
-        return await self._stat_peer(_STORED, request)
-
-    async def StatPersistentCachePeer(  # noqa: N802  # the rpc's name
-        self, request: scheduler_pb2.StatPersistentCachePeerRequest, _context: Any
-    ) -> PersistentPeerMessage:
-        return await self._stat_peer(_CACHE, request)
-
-    async def _stat_peer(self, kind: Kind, request: Any) -> PersistentPeerMessage:
+    async def stat_peer(self, request: Any, _context: Any) -> PersistentPeerMessage:
         _, task_id, peer_id = _ids(request)
         tasks = self._need_tasks()
-        status = await tasks.stat_peer(kind, task_id, peer_id)
+        status = await tasks.stat_peer(self._kind, task_id, peer_id)
         host_id = status.peer.host_id
-        hosts = await tasks.announced_hosts(kind, [host_id])
+        hosts = await tasks.announced_hosts(self._kind, [host_id])
         if host_id not in hosts:
             raise NotFoundError(f"host {host_id} of peer {peer_id} has just left")
-        return peer_to_wire(kind, status.peer, status.task, hosts[host_id])
+        return peer_to_wire(self._kind, status.peer, status.task, hosts[host_id])
 
-    async def DeletePersistentPeer(  # noqa: N802  # the rpc's name
-        self, request: scheduler_pb2.DeletePersistentPeerRequest, _context: Any
-    ) -> Empty:
-        return await self._delete_peer(_STORED, request)
-
-    async def DeletePersistentCachePeer(  # noqa: N802  # the rpc's name
-        self, request: scheduler_pb2.DeletePersistentCachePeerRequest, _context: Any
-    ) -> Empty:
-        return await self._delete_peer(_CACHE, request)
-
-    async def _delete_peer(self, kind: Kind, request: Any) -> Empty:
+    async def delete_peer(self, request: Any, _context: Any) -> Empty:
         host_id, task_id, peer_id = _ids(request)
         event = PeerDeleted(host_id=host_id, peer_id=peer_id)
-        await self._need_tasks().hear(kind, task_id, event, peer_id=peer_id)
-        _log.info("persistent_peer_deleted", kind=str(kind), task_id=task_id, peer_id=peer_id)
+        await self._need_tasks().hear(self._kind, task_id, event, peer_id=peer_id)
+        _log.info("persistent_peer_deleted", kind=str(self._kind), task_id=task_id, peer_id=peer_id)
         return Empty()
+
+
+def service_parts(tasks: PersistentTasks | None) -> tuple[object, ...]:
+    """The rpcs by their names, a part for each kind. `tasks` None: all of them are refused."""
+    streams = _Streams()
+    return tuple(_part(kind, _Rpcs(kind, tasks, streams)) for kind in Kind)
+
+
+def _part(kind: Kind, rpcs: _Rpcs) -> object:
+    return rpcs_named(
+        TaskType[kind.name],
+        {
+            "Announce{}Peer": rpcs.announce_peer,
+            "Upload{}TaskStarted": rpcs.upload_started,
+            "Upload{}TaskFinished": rpcs.upload_finished,
+            "Upload{}TaskFailed": rpcs.upload_failed,
+            "Stat{}Task": rpcs.stat_task,
+            "Delete{}Task": rpcs.delete_task,
+            "Stat{}Peer": rpcs.stat_peer,
+            "Delete{}Peer": rpcs.delete_peer,
+        },
+    )
 
 
 def _ids(request: Any) -> tuple[str, str, str]:

@@ -13,7 +13,6 @@ from dragonfly_api import common_pb2, scheduler_pb2
 
 from odonata.errors import CallerError
 from odonata.wire.dragonfly import (
-    duration_from_wire,
     duration_to_wire,
     require_id,
     require_url,
@@ -21,6 +20,11 @@ from odonata.wire.dragonfly import (
     timestamp_to_wire,
 )
 from odonata.wire.dragonfly.check import require_piece_length
+from odonata.wire.dragonfly.persistent import (
+    PersistentTaskMessage,
+    require_ttl_s,
+    without_secrets,
+)
 from odonata.wire.message import (
     BackToSourceFailed,
     BackToSourceFinished,
@@ -45,20 +49,12 @@ from scheduler.core.persistent.event import (
 from scheduler.core.persistent.lifecycle import TaskState
 from scheduler.core.persistent.state import Kind, Peer, Task, TaskStatus
 
-# Dragonfly's rules (scheduler.v2, Upload…TaskStarted.ttl); dfcache and dfstore say one hour.
-MIN_TTL_S = 60.0
-MAX_TTL_S = 7 * 24 * 3600.0
-
 # The wire allows 2^32; each is a bit of a number. 64 TiB in pieces of 64 MiB.
 MAX_PIECE_COUNT = 1 << 20
 
 DEFAULT_CONCURRENT_PIECE_COUNT = 8
 """Dragonfly's, for a peer that does not say."""
 
-# What a replica needs to know of the object storage; keys and tokens are never kept.
-_STORAGE_FIELDS: Final = ("region", "endpoint", "credential_path", "insecure_skip_verify")
-
-PersistentTaskMessage = common_pb2.PersistentTask | common_pb2.PersistentCacheTask
 PersistentPeerMessage = common_pb2.PersistentPeer | common_pb2.PersistentCachePeer
 
 
@@ -185,7 +181,7 @@ def upload_from_wire(
         persistent_replica_count=request.persistent_replica_count,
         content_length=request.content_length,
         piece_count=_piece_count(request.piece_count, request.content_length),
-        ttl_s=_ttl_s(request),
+        ttl_s=require_ttl_s(request),
         created_at_s=0.0,
         updated_at_s=0.0,
         **_particulars(request),
@@ -207,34 +203,17 @@ def _piece_count(value: int, content_length: int) -> int:
     return value
 
 
-def _ttl_s(request: Any) -> float:
-    if not request.HasField("ttl"):
-        raise CallerError("ttl is not set: say how long the task is to live, 1 minute to 7 days")
-    ttl_s = duration_from_wire(request.ttl)
-    if not MIN_TTL_S <= ttl_s <= MAX_TTL_S:
-        raise CallerError(f"ttl {ttl_s:g} s is out of bounds: use 1 minute to 7 days")
-    return ttl_s
-
-
 def _particulars(request: Any) -> dict[str, Any]:
     if isinstance(request, scheduler_pb2.UploadPersistentTaskStartedRequest):
         return {
             "url": require_url("url", request.url),
-            "storage": _without_secrets(request.object_storage).SerializeToString(),
+            "storage": without_secrets(request.object_storage).SerializeToString(),
         }
     return {
         "tag": request.tag,
         "application": request.application,
         "piece_length": require_piece_length("piece_length", request.piece_length),
     }
-
-
-def _without_secrets(storage: common_pb2.ObjectStorage) -> common_pb2.ObjectStorage:
-    kept = common_pb2.ObjectStorage()
-    for name in _STORAGE_FIELDS:
-        if storage.HasField(name):
-            setattr(kept, name, getattr(storage, name))
-    return kept
 
 
 # --- answers, written -----------------------------------------------------------------------------

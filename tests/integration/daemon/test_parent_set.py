@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import time
 from collections.abc import AsyncIterator, Collection, Coroutine
 from typing import Any
 
@@ -24,6 +25,7 @@ from odonata.telemetry.record import ListRecorder, PieceRecord
 from odonata.wire.message import Download, Host, HostType, Parent, Piece, TaskFacts
 from peer.core.effect import ConnectParent, FetchPiece
 from peer.core.event import DownloadEvent, FailureReason, ParentHolds, PieceNotFetched
+from peer.core.run_record import Fetcher, RunRecord
 from peer.runtime.buffer import BufferPool
 from peer.runtime.channel import ChannelPool
 from peer.runtime.conversation import Conversation
@@ -31,7 +33,6 @@ from peer.runtime.host_info import HostFacts
 from peer.runtime.limit import Unlimited
 from peer.runtime.parent_set import NO_DESCRIPTOR, ParentSet
 from peer.runtime.port import FetchTimes, StoredTask
-from peer.runtime.run_record import RunRecord
 from peer.runtime.run_tools import RunPlace, RunTools
 from peer.runtime.source import open_sources
 
@@ -120,11 +121,12 @@ async def test_an_error_of_a_fetch_says_what_it_says_about_the_parent(
             return group.create_task(work, name=name)
 
         task = await MemoryStorage().create(TASK, Download(url="http://origin.test/"))
+        fetcher = Fetcher(task_id=TASK, peer_id="child", host_id=facts.id, is_seed=False)
         place = RunPlace(
             task=task,
             peer_id="child",
             tools=tools,
-            record=RunRecord(recorder, facts, task, "child"),
+            record=RunRecord(recorder, fetcher, time.monotonic),
             tell=told.put,
             put=told.put_nowait,
             start=start,

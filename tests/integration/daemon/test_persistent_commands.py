@@ -135,7 +135,7 @@ async def test_the_life_of_a_file_in_the_store(
         task_id = (await ok(one, *words, **secret)).strip()
         assert task_id == ids.persistent_task_id(URL, region="eu")
         [(_, options)] = store.puts
-        assert (options.region, options.access_key_secret) == ("eu", "SECRET")
+        assert (options.storage.region, options.storage.access_key_secret) == ("eu", "SECRET")
         await replicated(one, task_id, 2, STORED)
         await ok(two, "store", "export", URL, "-O", tmp_path / "out", *where)
         assert sha256(tmp_path / "out") == sha256(path)

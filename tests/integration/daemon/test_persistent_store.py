@@ -18,12 +18,13 @@ from support.redis_server import RedisServer
 
 from odonata import ids
 from odonata.errors import NotFoundError, OdonataError, PreconditionError, SourceError
+from odonata.wire.origin import ObjectStorage
 from peer.get_progress import Quiet
-from peer.persistent_client import ExportWish, StorageOptions
+from peer.persistent_client import ExportWish
 from peer.runtime.daemon import Daemon
 
 URL = "s3://bucket/model"
-STORAGE = StorageOptions(
+STORAGE = ObjectStorage(
     region="eu", endpoint="http://127.0.0.1:1", access_key_id="AK", access_key_secret="SECRET"
 )
 TASK_ID = ids.persistent_task_id(URL, region="eu", endpoint="http://127.0.0.1:1")
@@ -57,7 +58,10 @@ async def test_what_is_imported_is_in_the_storage_and_on_other_hosts(
         assert (task.id, task.state, task.content_length) == (TASK_ID, "Succeeded", size)
         assert store.objects[URL] == path.read_bytes()
         [(_, options)] = store.puts
-        assert (options.access_key_id, options.access_key_secret) == ("AK", "SECRET")
+        assert (options.storage.access_key_id, options.storage.access_key_secret) == (
+            "AK",
+            "SECRET",
+        )
         await replicated(one, task.id, 2, STORED)
         for number, host in enumerate((one, two, three)):
             assert sha256(await export(host, tmp_path / f"out{number}")) == sha256(path)

@@ -246,7 +246,7 @@ async def test_entries_of_an_origin_are_listed_on_both_ports(
 ) -> None:
     async with HdfsWorld(tmp_path) as world:
         await world.fill({"a/b": b"1234", "a/c/d": b"5"})
-        hdfs = common_pb2.HDFS(delegation_token=world.options.delegation_token)
+        hdfs = common_pb2.HDFS(delegation_token=world.options.web_hdfs.delegation_token)
         asked = dfdaemon_pb2.ListTaskEntriesRequest(url=world.url("a/"), hdfs=hdfs)
         for service in (local, upload):
             answer = await service.ListTaskEntries(asked)

@@ -14,9 +14,9 @@ from support.http_proxy import HttpProxy
 from support.origin import Origin
 
 from odonata.errors import CallerError, SettingsError, SourceError
+from odonata.wire.origin import OriginOptions
 from peer.runtime.daemon import Daemon
 from peer.runtime.outgoing_proxy import OutgoingProxy
-from peer.runtime.port import SourceOptions
 from peer.runtime.source import open_sources
 from peer.runtime.source_http import HttpOptions
 
@@ -110,7 +110,7 @@ async def test_authorities_that_are_none_are_the_caller_s_mistake(origin: Origin
     async with open_sources() as sources:
         for chain in (b"no certificate", b"x" * 300_000):
             with pytest.raises(CallerError, match="certificate_chain"):
-                await sources.open(url, {}, options=SourceOptions(certificate_chain=(chain,)))
+                await sources.open(url, {}, options=OriginOptions(certificate_chain=(chain,)))
 
 
 async def test_a_listing_asks_for_one_byte(origin: Origin) -> None:

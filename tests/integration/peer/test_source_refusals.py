@@ -16,8 +16,8 @@ from support.source_world import AbsWorld, HubWorld, OssWorld
 from support.web_service import WebService
 
 from odonata.errors import CallerError, ForbiddenError, OdonataError, PreconditionError, SourceError
+from odonata.wire.origin import Hdfs, ModelHub, ObjectStorage, OriginOptions
 from peer.runtime.outgoing_proxy import OutgoingProxy
-from peer.runtime.port import SourceOptions
 from peer.runtime.source import Sources, open_sources
 from peer.runtime.source_fsspec import CHUNK_BYTES, FsspecSource
 from peer.runtime.source_scheme import FsspecPlace
@@ -25,7 +25,7 @@ from peer.runtime.source_scheme import FsspecPlace
 MIB = 1024 * 1024
 
 
-async def read(sources: Sources | FsspecSource, url: str, options: SourceOptions) -> bytes:
+async def read(sources: Sources | FsspecSource, url: str, options: OriginOptions) -> bytes:
     async with await sources.open(url, {}, options=options) as stream:
         out, buffer = bytearray(), memoryview(bytearray(MIB))
         while count := await stream.read_into(buffer):
@@ -51,7 +51,11 @@ async def test_an_endpoint_of_the_caller_s_never_sees_what_this_host_is_known_by
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
     async with open_sources() as sources:
         with pytest.raises(SourceError) as caught:
-            await sources.open(url, {}, options=SourceOptions(endpoint=refusing.address))
+            await sources.open(
+                url,
+                {},
+                options=OriginOptions(object_storage=ObjectStorage(endpoint=refusing.address)),
+            )
     assert caught.value.status_code == 403
     assert refusing.requests
     assert not any("Authorization" in header for _, _, header in refusing.requests)
@@ -68,7 +72,9 @@ async def test_a_file_of_credentials_is_read_only_where_it_may_be(tmp_path: Path
         for path in (outside, allowed / "link.json", allowed / ".." / "key.json"):
             with pytest.raises(ForbiddenError, match="credentialRoots"):
                 await sources.open(
-                    "gs://bucket/key", {}, options=SourceOptions(credential_path=str(path))
+                    "gs://bucket/key",
+                    {},
+                    options=OriginOptions(object_storage=ObjectStorage(credential_path=str(path))),
                 )
 
 
@@ -101,7 +107,7 @@ async def test_nothing_leads_out_of_the_folders(tmp_path: Path) -> None:
             assert caught.value.status_code == 403, path
         with pytest.raises(CallerError, match="another host"):
             await sources.open(f"file://elsewhere{root}/inside", {})
-        assert await read(sources, f"file://{root}/good-link", SourceOptions()) == b"fine"
+        assert await read(sources, f"file://{root}/good-link", OriginOptions()) == b"fine"
         listed = await sources.list(f"file://{root}/", {})
         assert [one.url for one in listed] == [f"file://{root}/inside"]
         with pytest.raises(SourceError):
@@ -114,20 +120,24 @@ async def test_nothing_leads_out_of_the_folders(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "options", "words"),
     [
-        ("abs://container/blob", SourceOptions(), "object_storage.endpoint"),
-        ("oss://bucket/key", SourceOptions(), "object_storage.endpoint"),
-        ("abs://c/b", SourceOptions(endpoint="http://h;AccountKey=x"), "semicolon"),
-        ("s3:///key", SourceOptions(), "names no bucket"),
-        ("s3://bucket/a%0Ab", SourceOptions(), "line break"),
-        ("hdfs:///path", SourceOptions(), "name node"),
-        ("hf://only-one", SourceOptions(), "OWNER/REPOSITORY"),
-        ("hf://datasets/o/r", SourceOptions(), "names a folder"),
-        ("oci://registry.test", SourceOptions(), "not the URL of an artifact"),
-        ("oci://registry.test/Not-Lower:v1", SourceOptions(), "not the URL of an artifact"),
+        ("abs://container/blob", OriginOptions(), "object_storage.endpoint"),
+        ("oss://bucket/key", OriginOptions(), "object_storage.endpoint"),
+        (
+            "abs://c/b",
+            OriginOptions(object_storage=ObjectStorage(endpoint="http://h;AccountKey=x")),
+            "semicolon",
+        ),
+        ("s3:///key", OriginOptions(), "names no bucket"),
+        ("s3://bucket/a%0Ab", OriginOptions(), "line break"),
+        ("hdfs:///path", OriginOptions(), "name node"),
+        ("hf://only-one", OriginOptions(), "OWNER/REPOSITORY"),
+        ("hf://datasets/o/r", OriginOptions(), "names a folder"),
+        ("oci://registry.test", OriginOptions(), "not the URL of an artifact"),
+        ("oci://registry.test/Not-Lower:v1", OriginOptions(), "not the URL of an artifact"),
     ],
 )
 async def test_a_url_that_can_not_be_asked_for(
-    url: str, options: SourceOptions, words: str
+    url: str, options: OriginOptions, words: str
 ) -> None:
     async with open_sources() as sources:
         with pytest.raises(CallerError, match=words):
@@ -137,7 +147,7 @@ async def test_a_url_that_can_not_be_asked_for(
 @pytest.mark.parametrize("url", ["abs://c/b", "oss://b/k", "ftp://h.test/f"])
 async def test_what_can_not_go_through_the_proxy_does_not_go_past_it(url: str) -> None:
     place = FsspecPlace(proxy=OutgoingProxy(url="http://proxy.test:1"))
-    options = SourceOptions(endpoint="http://h.test")
+    options = OriginOptions(object_storage=ObjectStorage(endpoint="http://h.test"))
     async with open_sources(place=place) as sources:
         with pytest.raises(ForbiddenError, match=r"add h.test to backend.noProxy"):
             await sources.open(url, {}, options=options)
@@ -151,7 +161,7 @@ async def test_a_package_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPa
 
 
 async def test_nobody_there_is_an_error_without_a_status() -> None:
-    options = SourceOptions(delegation_token="hush")
+    options = OriginOptions(hdfs=Hdfs(delegation_token="hush"))
     async with open_sources() as sources:
         with pytest.raises(SourceError) as caught:
             await sources.open("hdfs://127.0.0.1:1/f", {}, options=options)
@@ -201,7 +211,7 @@ class _Elsewhere(HubService):
 
 async def test_a_listing_does_not_go_on_at_another_host() -> None:
     async with _Elsewhere(store=HubStore()) as hub, open_sources() as sources:
-        options = SourceOptions(base_url=hub.address, token=TOKEN)
+        options = OriginOptions(hugging_face=ModelHub(base_url=hub.address, token=TOKEN))
         with pytest.raises(SourceError, match="another host"):
             await sources.list("hf://o/r/", {}, options)
 
@@ -217,8 +227,10 @@ async def test_a_listing_does_not_go_on_at_another_host() -> None:
 async def test_the_address_of_a_file_on_a_hub(url: str, asked: str, refusing: WebService) -> None:
     async with open_sources() as sources:
         with pytest.raises(SourceError):
-            await sources.open(url, {}, options=SourceOptions(base_url=refusing.address))
-        revision = SourceOptions(base_url=refusing.address, revision="v9")
+            await sources.open(
+                url, {}, options=OriginOptions(hugging_face=ModelHub(base_url=refusing.address))
+            )
+        revision = OriginOptions(hugging_face=ModelHub(base_url=refusing.address, revision="v9"))
         with pytest.raises(SourceError):
             await sources.open("hf://o/r/f", {}, options=revision)
     assert [path for _, path, _ in refusing.requests] == [asked, "/o/r/resolve/v9/f"]
@@ -229,7 +241,9 @@ async def test_the_address_of_a_file_on_a_hub(url: str, asked: str, refusing: We
 
 @pytest.mark.parametrize("guard", [Guard.NONE, Guard.BASIC, Guard.TOKEN])
 async def test_the_ways_to_name_what_is_in_a_registry(guard: Guard, tmp_path: Path) -> None:
-    options = SourceOptions(access_key_id=USER, access_key_secret=PASSWORD)
+    options = OriginOptions(
+        object_storage=ObjectStorage(access_key_id=USER, access_key_secret=PASSWORD)
+    )
     async with GuardedRegistry(tmp_path, guard) as registry, open_sources() as sources:
         pushed = await registry.add("lib/one", "latest", [b"the only layer"])
         base = f"oci://127.0.0.1:{registry.port}/lib"

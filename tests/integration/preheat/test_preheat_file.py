@@ -31,6 +31,7 @@ from odonata.errors import (
 )
 from odonata.ids import url_task_id
 from odonata.wire.dragonfly import download_to_wire
+from odonata.wire.dragonfly.origin import object_storage_to_wire
 from odonata.wire.message import Download, Register
 from peer.runtime.daemon import Daemon
 from scheduler.runtime.app import SchedulerApp
@@ -231,12 +232,7 @@ async def test_a_folder_of_a_store_is_preheated_by_a_seed_of_ours(
     }
     async with S3World(tmp_path) as world:
         await world.fill(contents)
-        storage = common_pb2.ObjectStorage(
-            region=world.options.region,
-            endpoint=world.options.endpoint,
-            access_key_id=world.options.access_key_id,
-            access_key_secret=world.options.access_key_secret,
-        )
+        storage = object_storage_to_wire(world.options.storage)
         await preheat(app, stub, world.url("model/"), object_storage=storage)
         assert app.preheats.counts.jobs == {("file", "success"): 1}
         wanted = {world.url(path) for path in contents if path.startswith("model/")}

@@ -95,6 +95,14 @@ async def test_demo_shows_that_all_is_as_it_should_be(tmp_path: Path) -> None:
     assert (out / "models" / "current" / "manifest.json").is_file()
     assert (out / "mlflow.db").is_file()
     assert {"decision", "piece"} <= {path.name for path in (out / "telemetry").iterdir()}
+    # What it says to type can be typed, though no environment of ours is on the shell's path.
+    (line,) = [line for line in text.splitlines() if "telemetry ls" in line]
+    typed = await asyncio.create_subprocess_exec(
+        "/bin/sh", "-c", line, env={"PATH": "/usr/bin:/bin"}, stdout=asyncio.subprocess.PIPE
+    )
+    listed, _ = await asyncio.wait_for(typed.communicate(), TIMEOUT_S)
+    assert typed.returncode == 0
+    assert b"piece" in listed
 
 
 async def test_demo_says_when_there_is_no_such_image() -> None:

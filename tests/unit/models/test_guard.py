@@ -128,6 +128,23 @@ def test_an_exception_of_the_model() -> None:
     assert model.asked == 3
 
 
+def test_the_first_error_of_each_model_is_told() -> None:
+    def fail(_features: FloatArray) -> FloatArray:
+        raise RuntimeError("a wire is loose")
+
+    told: list[tuple[str, str]] = []
+    clock = Clock()
+    models = [Model(clock, answer=fail, version=version) for version in ("1", "2")]
+    holder = ModelHolder(models[0])
+    guard = GuardedRanker(holder, clock, tell=lambda name, error: told.append((name, str(error))))
+    for model in models:
+        holder.swap(model)
+        for _ in range(3):
+            guard.rank(BATCH, 1)
+    assert told == [("1", "a wire is loose"), ("2", "a wire is loose")]
+    assert guard.counts == {"error": 6}
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_score_that_is_no_number(bad: float) -> None:
     def answer(features: FloatArray) -> FloatArray:

@@ -6,7 +6,7 @@ import pytest
 
 from odonata.client.listing import Walk
 from odonata.errors import CapacityError
-from odonata.wire.dragonfly.origin_option import Entry, Listing
+from odonata.wire.origin import Entry, Listing
 
 ROOT = "s3://b/d"
 

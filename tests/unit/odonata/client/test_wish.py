@@ -14,8 +14,9 @@ from odonata.errors import CallerError
 from odonata.ids import DEFAULT_FILTERED_QUERY_PARAMS, task_id_of, url_task_id
 from odonata.wire.dragonfly import download_to_wire
 from odonata.wire.dragonfly.content_file import ContentFile, content_file_in, say_content_file
-from odonata.wire.dragonfly.origin_option import OriginOptions, list_request_to_wire
+from odonata.wire.dragonfly.origin import list_request_to_wire
 from odonata.wire.message import ByteRange
+from odonata.wire.origin import OriginOptions
 
 URL = "https://host/path"
 

@@ -320,10 +320,10 @@ def test_the_connections_window_is_shared_in_turns() -> None:
 def test_a_socket_that_takes_no_more_holds_messages_back() -> None:
     pair = Pair()
     pair.say(opening(1))
-    pair.server.hold_back()
+    pair.server.out.hold_back()
     assert not pair.calls[0].stream.send_message(b"wait")
-    assert pair.server.take() == b""
-    pair.server.go_on()
+    assert pair.server.out.take() == b""
+    pair.server.out.go_on()
     assert pair.calls[0].sent == 1
     assert [one.payload for one in pair.heard()] == [message(b"wait")]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from odonata.swarm.demo.origin import wanted_range
 from odonata.swarm.demo.pull import verify
 from odonata.swarm.demo.registry import parse_reference
 from odonata.swarm.demo.report import Outcome, complaints, outcome, percentile
+from odonata.swarm.demo.show import next_steps
 from odonata.swarm.demo.tally import ORIGIN, Tally, World
 from odonata.swarm.demo.view import BAR_CELLS, bar, from_whom
 
@@ -186,3 +189,13 @@ def test_image_references_are_read_as_docker_reads_them(
 def test_a_wrong_reference_is_said_so(reference: str) -> None:
     with pytest.raises(CallerError, match="not an image reference such as"):
         parse_reference(reference)
+
+
+def test_what_is_named_at_the_end_can_be_typed(tmp_path: Path) -> None:
+    out = tmp_path / "two words"
+    *commands, model = next_steps(out)
+    assert model.endswith(str(out / "models" / "current"))
+    for command in commands:
+        program, *_, last = shlex.split(command)
+        assert shutil.which(program) is not None, command
+        assert str(out) in last, command

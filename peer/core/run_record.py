@@ -1,27 +1,49 @@
 """What one download leaves in the telemetry: a record of every try of a piece, and one of its end.
 
-Who tries tells here how it went; nothing is decided. Times of a try are on `time.monotonic`, which
-has the same zero as the event loop's clock and a finer grain than uvloop's milliseconds.
+Who tries tells here how it went; nothing is decided. The clock is given: a daemon's, or that of a
+world of virtual time.
 """
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 from odonata.errors import OdonataError
 from odonata.telemetry.record import DownloadRecord, PieceRecord, Recorder, decision_id
-from odonata.wire.message import Host
+from odonata.wire.message import Host, Value
 from peer.core.effect import CancelReason, FetchPiece
-from peer.runtime.host_info import HostFacts
-from peer.runtime.port import FetchTimes, StoredTask
 
 SOURCE: Final = "back_to_source"
 SEED: Final = "seed_peer"
 PEER: Final = "remote_peer"
 
+STOPPED: Final = "stopped"
+"""Why a try at the source was cancelled: the run was not needed any more."""
+
 _OK, _FAILED, _CANCELLED = "ok", "failed", "cancelled"
+
+
+class Fetcher(Value, frozen=True, kw_only=True):
+    """Whose download it is, and of what."""
+
+    task_id: str
+    peer_id: str
+    host_id: str
+    is_seed: bool
+
+
+@dataclass(slots=True)
+class FetchTimes:
+    """How far a fetch got, and when, on the clock of the records; None: it never came so far."""
+
+    requested_at_s: float | None = None
+    """The request is on its way: there was a buffer, and a connection."""
+    first_byte_at_s: float | None = None
+    """The parent answered: before that, the piece waited in its queue."""
+    received: Callable[[], int] = lambda: 0
+    """Bytes of the content that have come until now."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,7 +59,7 @@ class Try:
     traffic: str = SOURCE
     decision: int = 0
     concurrency: int = 0
-    began_at_s: float = field(default_factory=time.monotonic)
+    began_at_s: float
     times: FetchTimes = field(default_factory=FetchTimes)
     ended: bool = False
 
@@ -56,6 +78,10 @@ class Try:
         """It was stopped, or something of ours went wrong: nobody is to blame."""
         self._end(_CANCELLED, reason)
 
+    def stopped(self, reason: str) -> None:
+        """It was stopped for a `CancelReason`; one that nobody answered has failed."""
+        self._end(_FAILED if reason == CancelReason.TIMEOUT else _CANCELLED, reason)
+
     def _end(self, result: str, reason: str) -> None:
         if not self.ended:
             self.ended = True
@@ -63,16 +89,13 @@ class Try:
 
 
 class RunRecord:
-    """Begins with the download; `end` it once nothing of it runs any more."""
+    """Begins with the download; `end` it once nothing of it runs any more. `clock`: seconds."""
 
-    def __init__(
-        self, recorder: Recorder, facts: HostFacts, task: StoredTask, peer_id: str
-    ) -> None:
+    def __init__(self, recorder: Recorder, fetcher: Fetcher, clock: Callable[[], float]) -> None:
         self._recorder = recorder
-        self._facts = facts
-        self._task = task
-        self._peer_id = peer_id
-        self._began_at_s = time.monotonic()
+        self._fetcher = fetcher
+        self._clock = clock
+        self._began_at_s = clock()
         self._settled_at_s: float | None = None
         self._first_piece_s: float | None = None
         self._piece_count = 0
@@ -89,38 +112,38 @@ class RunRecord:
             traffic=SEED if host is not None and host.is_seed else PEER,
             decision=effect.decision,
             concurrency=effect.concurrency,
+            began_at_s=self._clock(),
         )
 
     def from_source(self, number: int) -> Try:
         """A piece is asked from the source, or is the next to come from it."""
-        return Try(run=self, number=number)
+        return Try(run=self, number=number, began_at_s=self._clock())
 
     def stored(self, one: Try) -> None:
         """A try brought its piece."""
         if self._first_piece_s is None:
-            self._first_piece_s = time.monotonic() - self._began_at_s
+            self._first_piece_s = self._clock() - self._began_at_s
         self._piece_count += 1
         self._bytes[one.traffic] += one.length
 
     def write(self, one: Try, result: str, reason: str) -> None:
         """Record a try that has ended."""
-        now, times, began = time.monotonic(), one.times, one.began_at_s
-        sent, first = times.requested_at_s, times.first_byte_at_s
+        now, fetcher = self._clock(), self._fetcher
         self._recorder.write(
             PieceRecord(
                 at_s=now,
-                decision_id=decision_id(self._peer_id, one.decision) if one.decision else "",
-                task_id=self._task.task_id,
-                child_id=self._peer_id,
-                child_host_id=self._facts.id,
+                decision_id=decision_id(fetcher.peer_id, one.decision) if one.decision else "",
+                task_id=fetcher.task_id,
+                child_id=fetcher.peer_id,
+                child_host_id=fetcher.host_id,
                 parent_id=one.parent_id,
                 parent_host_id=one.parent_host_id,
                 traffic=one.traffic,
                 number=one.number,
                 length=one.length,
-                total_s=now - began,
-                queue_s=None if sent is None else sent - began,
-                first_byte_s=None if first is None else first - began,
+                total_s=now - one.began_at_s,
+                queue_s=_until(one.times.requested_at_s, one, now),
+                first_byte_s=_until(one.times.first_byte_at_s, one, now),
                 concurrency=one.concurrency,
                 result=result,
                 reason=reason,
@@ -131,37 +154,44 @@ class RunRecord:
     def settle(self) -> None:
         """Readers know by now how it ended; the scheduler may still have to hear it."""
         if self._settled_at_s is None:
-            self._settled_at_s = time.monotonic()
+            self._settled_at_s = self._clock()
 
-    def end(self, error: OdonataError | None, *, cancelled: bool, decisions: int) -> None:
+    def end(
+        self,
+        error: OdonataError | None,
+        *,
+        content_length: int | None,
+        piece_length: int | None,
+        decisions: int,
+        cancelled: bool = False,
+    ) -> None:
         """Record the whole download. `error` None: everything wanted is held."""
-        result = _OK if error is None else _CANCELLED if cancelled else _FAILED
-        length = self._task.content_length
+        fetcher = self._fetcher
         self._recorder.write(
             DownloadRecord(
-                at_s=self._settled_at_s or time.monotonic(),
+                at_s=self._clock() if self._settled_at_s is None else self._settled_at_s,
                 started_at_s=self._began_at_s,
-                task_id=self._task.task_id,
-                child_id=self._peer_id,
-                child_host_id=self._facts.id,
-                is_seed=self._facts.is_seed,
-                content_length=-1 if length is None else length,
-                piece_length=self._task.piece_length or 0,
+                task_id=fetcher.task_id,
+                child_id=fetcher.peer_id,
+                child_host_id=fetcher.host_id,
+                is_seed=fetcher.is_seed,
+                content_length=-1 if content_length is None else content_length,
+                piece_length=piece_length or 0,
                 from_peers_bytes=self._bytes[PEER],
                 from_seeds_bytes=self._bytes[SEED],
                 from_source_bytes=self._bytes[SOURCE],
                 piece_count=self._piece_count,
                 decision_count=decisions,
                 first_piece_s=self._first_piece_s,
-                result=result,
+                result=_OK if error is None else _CANCELLED if cancelled else _FAILED,
                 reason="" if error is None else error.code,
             )
         )
 
 
-def end_try(one: Try, reason: str) -> None:
-    """A try was stopped for a `CancelReason`; one that nobody answered has failed."""
-    if reason == CancelReason.TIMEOUT:
-        one.failed(reason)
-    else:
-        one.cancelled(reason)
+def _until(at_s: float | None, one: Try, now: float) -> float | None:
+    """From the beginning of a try to a moment of it; None if that has not come, or never does.
+
+    A world of virtual time may know a moment beforehand.
+    """
+    return None if at_s is None or at_s > now else at_s - one.began_at_s
