@@ -15,6 +15,7 @@ from odonata.wire.dragonfly.feature import (
     CONTENT_FILE,
     FEATURES_KEY,
     IN_ORDER,
+    PIECES_TOGETHER,
     UNSIZED_STARTED,
 )
 from odonata.wire.message import Download, Value
@@ -57,7 +58,8 @@ def deadline_s(download: Download) -> float | None:
 
 def to_follow(download: Download) -> Sequence[tuple[str, str]]:
     """Metadata of a call that only follows a download."""
-    return ((FEATURES_KEY, ",".join((UNSIZED_STARTED, *features_of(download)))),)
+    features = (UNSIZED_STARTED, PIECES_TOGETHER, *features_of(download))
+    return ((FEATURES_KEY, ",".join(features)),)
 
 
 def to_read(download: Download) -> Sequence[tuple[str, str]]:

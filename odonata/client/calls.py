@@ -104,7 +104,9 @@ class Calls:
                 message = await next_message()
                 if message is None:
                     break
-                tally.add(arrived_in(message).piece)
+                arrived = arrived_in(message)
+                for piece in (arrived.piece, *arrived.others):
+                    tally.add(piece)
         path = Path(download.output_path or "")
         return tally.end(download.url, path, began.task_id, time.monotonic() - began_s)
 

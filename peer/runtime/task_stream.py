@@ -34,11 +34,20 @@ from odonata.wire.dragonfly import (
     progress_to_wire,
 )
 from odonata.wire.dragonfly.content_file import ContentFile, say_content_file
-from odonata.wire.dragonfly.feature import CONTENT_FILE, IN_ORDER, UNSIZED_STARTED
+from odonata.wire.dragonfly.feature import (
+    CONTENT_FILE,
+    IN_ORDER,
+    PIECES_TOGETHER,
+    UNSIZED_STARTED,
+)
+from odonata.wire.dragonfly.piece_list import PIECES_MAX
 from odonata.wire.message import Download, Piece, TrafficType
 from peer.runtime.hub import Hub
 from peer.runtime.port import Segment
 from peer.runtime.view import View
+
+TOGETHER_S: Final = 0.1
+"""Who only follows a download sees no more than so often how far it is."""
 
 CONTENT_STEP_BYTES: Final = 256 * 1024
 """Content in one message to a reader in order, at most. Each is copied several times on its way, so
@@ -114,7 +123,7 @@ class TaskStream:
             if UNSIZED_STARTED not in features:
                 await view.sized()
             await self._start(view, context, features)
-            async with aclosing(_arrivals(view, in_order=IN_ORDER in features)) as arrivals:
+            async with aclosing(_arrivals(view, features)) as arrivals:
                 await self._pass_on(view, arrivals, context)
             if download.output_path:
                 await view.task.export(
@@ -172,8 +181,20 @@ def _started(view: View, *, named: bool) -> TaskStarted:
     )
 
 
-def _arrivals(view: View, *, in_order: bool) -> AsyncGenerator[PieceArrived]:
-    return _in_order(view) if in_order else _as_they_land(view)
+def _arrivals(view: View, features: Collection[str]) -> AsyncGenerator[PieceArrived]:
+    if IN_ORDER in features:
+        return _in_order(view)
+    if PIECES_TOGETHER in features and not view.download.need_piece_content:
+        return _together(view)
+    return _as_they_land(view)
+
+
+async def _together(view: View) -> AsyncGenerator[PieceArrived]:
+    """The first at once; then those of each `TOGETHER_S`, in as few messages as can be."""
+    async for landed in view.landed(TOGETHER_S):
+        for first in range(0, len(landed), 1 + PIECES_MAX):
+            piece, *others = landed[first : first + 1 + PIECES_MAX]
+            yield PieceArrived(piece=piece, others=tuple(others))
 
 
 async def _as_they_land(view: View) -> AsyncGenerator[PieceArrived]:

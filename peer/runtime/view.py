@@ -6,8 +6,10 @@ ends short: whoever reads gets every byte, or the error of the download.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -139,6 +141,29 @@ class View:
             if self.satisfied:
                 return
             await self._news()
+
+    async def landed(self, pause_s: float) -> AsyncIterator[list[Piece]]:
+        """`pieces` without content, many at a time: what lands within `pause_s` comes together."""
+        seen: set[int] = set()
+        was_here = True
+        while True:
+            new = [
+                piece
+                for number in self._numbers()
+                if number not in seen and (piece := self.task.piece(number)) is not None
+            ]
+            if new:
+                seen.update(piece.number for piece in new)
+                yield [_as_local(piece) for piece in new] if was_here else new
+            elif self.satisfied:
+                return
+            else:
+                await self._news()
+            was_here = False
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    while not self.satisfied:
+                        await self._news()
 
     async def done(self) -> None:
         """See `TaskView.done`; a whole content is checked against `Download.digest`.

@@ -20,6 +20,7 @@ from odonata.wire.dragonfly.download import (
 )
 from odonata.wire.dragonfly.held_note import held_in, say_held
 from odonata.wire.dragonfly.moment import timestamp_from_wire, timestamp_to_wire
+from odonata.wire.dragonfly.piece_list import add_arrived, added_arrived
 from odonata.wire.message import ByteRange, Download, Piece, Value
 
 
@@ -34,10 +35,14 @@ class TaskStarted(Value, frozen=True, kw_only=True, tag=True):
 
 
 class PieceArrived(Value, frozen=True, kw_only=True, tag=True):
-    """One piece is held. `content` only if the user asked for it, else None."""
+    """A piece is held. `content` only if the user asked for it, else None.
+
+    `others` landed by now, too: only told by ours, to who takes them together.
+    """
 
     piece: Piece
     content: bytes | None = None
+    others: tuple[Piece, ...] = ()
 
 
 class DownloadProgress(Value, frozen=True, kw_only=True):
@@ -113,6 +118,7 @@ def progress_to_wire(progress: DownloadProgress) -> dfdaemon_pb2.DownloadTaskRes
     if isinstance(step, PieceArrived):
         piece = piece_to_wire(step.piece, step.content)
         wire.download_piece_finished_response.piece.CopyFrom(piece)
+        add_arrived(wire.download_piece_finished_response, step.others)
         return wire
     wire.download_task_started_response.CopyFrom(
         dfdaemon_pb2.DownloadTaskStartedResponse(
@@ -133,9 +139,11 @@ def progress_from_wire(response: dfdaemon_pb2.DownloadTaskResponse) -> DownloadP
     if kind == "download_task_started_response":
         step = _started(response.download_task_started_response)
     elif kind == "download_piece_finished_response":
-        piece = response.download_piece_finished_response.piece
-        content = piece.content if piece.HasField("content") else None
-        step = PieceArrived(piece=piece_from_wire(piece), content=content)
+        finished = response.download_piece_finished_response
+        content = finished.piece.content if finished.piece.HasField("content") else None
+        step = PieceArrived(
+            piece=piece_from_wire(finished.piece), content=content, others=added_arrived(finished)
+        )
     else:
         raise ProtocolError(
             "the daemon's answer is not set, or of a kind this version does not know"

@@ -45,6 +45,8 @@ TAKES_PIECE_LISTS = "takes-piece-lists"
 # It takes a first message that does not know the content's length yet (as UNKNOWN_CONTENT_LENGTH);
 # others get it once the length is known.
 UNSIZED_STARTED = "unsized-started"
+# It follows: pieces that landed within a tenth of a second are named together (see `piece_list`).
+PIECES_TOGETHER = "pieces-together"
 # It reads: pieces are named in the order of the content, not as they land, and one of a range is
 # told, and comes, cut to the range.
 IN_ORDER = "in-order"

@@ -22,7 +22,9 @@ from odonata.client.content_file import open_content_file, read_at
 from odonata.grpc_client import open_channel, target_of
 from odonata.grpc_stub import download_stub, health_stub, upload_stub
 from odonata.ids import DEFAULT_FILTERED_QUERY_PARAMS, url_task_id
+from odonata.wire.dragonfly import PieceArrived, progress_from_wire
 from odonata.wire.dragonfly.content_file import content_file_in
+from odonata.wire.message import Piece, TrafficType
 from peer.runtime.daemon import Daemon
 from peer.runtime.task_stream import CONTENT_STEP_BYTES
 
@@ -140,6 +142,31 @@ async def test_content_comes_inside_the_stream_when_asked_for(local: Any, origin
     pieces = [step.download_piece_finished_response.piece for step in steps[1:]]
     ordered = sorted(pieces, key=lambda piece: piece.number)
     assert b"".join(piece.content for piece in ordered) == CONTENT
+
+
+async def test_a_follower_is_told_of_many_pieces_in_one_message(local: Any, origin: Origin) -> None:
+    url = origin.add("/blob", CONTENT)
+    follows = (("odonata-features", "pieces-together"),)
+
+    async def told() -> tuple[int, list[Piece]]:
+        _, *steps = await all_of(local.DownloadTask(request(url), metadata=follows))
+        arrived = [progress_from_wire(step).step for step in steps]
+        assert all(isinstance(step, PieceArrived) for step in arrived)
+        return len(steps), [
+            piece
+            for step in arrived
+            if isinstance(step, PieceArrived)
+            for piece in (step.piece, *step.others)
+        ]
+
+    _, fetched = await told()
+    assert sorted(piece.number for piece in fetched) == [0, 1, 2]
+    assert sum(piece.length for piece in fetched) == len(CONTENT)
+    assert {piece.traffic_type for piece in fetched} == {TrafficType.BACK_TO_SOURCE}
+    messages, held = await told()
+    assert messages == 1
+    assert [piece.number for piece in held] == [0, 1, 2]
+    assert {piece.traffic_type for piece in held} == {TrafficType.LOCAL_PEER}
 
 
 async def test_a_reader_in_order_is_sent_just_its_range_in_small_steps(

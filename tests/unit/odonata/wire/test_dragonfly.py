@@ -114,7 +114,19 @@ def test_a_scheduler_answer_comes_back_as_it_went(answer: SchedulerAnswer) -> No
         is_finished=st.booleans(),
     )
     | st.builds(
-        dragonfly.PieceArrived, piece=wire.pieces, content=st.none() | st.binary(max_size=9)
+        dragonfly.PieceArrived,
+        piece=wire.pieces,
+        content=st.none() | st.binary(max_size=9),
+        others=st.lists(
+            st.builds(
+                Piece,
+                number=st.integers(0, 2**32 - 1),
+                offset=st.integers(0, 2**62),
+                length=st.integers(0, 2**62),
+                traffic_type=st.sampled_from(TrafficType),
+            ),
+            max_size=3,
+        ).map(tuple),
     ),
 )
 def test_download_progress_comes_back_as_it_went(
