@@ -80,6 +80,7 @@ from peer.runtime.source_list import SourceLister
 from peer.runtime.storage.store import DiskStorage
 from peer.runtime.supervise import Supervised
 from peer.runtime.task_admin import TaskAdmin
+from peer.runtime.task_service import TaskService
 from peer.runtime.upload_service import UploadService
 from peer.settings import DaemonSettings, Dynconfig
 
@@ -195,10 +196,10 @@ class Daemon:
         hub = Hub(KindStorage(storage, TaskType.STANDARD), tools, link, self._new_core)
         stack.push_async_callback(hub.close)
         admin = TaskAdmin(hub, link, self._facts.id)
-        lister = SourceLister(tools.source)
+        tasks = TaskService(admin, SourceLister(tools.source))
         shelves = self._shelves(storage, tools, link)
-        upload = UploadService(hub, reporter, admin, lister)
-        await self._serve_upload(upload, *(peer_part(shelf, self._facts) for shelf in shelves))
+        parts = (peer_part(shelf, self._facts) for shelf in shelves)
+        await self._serve_upload(UploadService(hub, reporter, admin), tasks, *parts)
         self._prepare_socket()
         reports = HeldReporter(hub, link, self._facts)
         recovery = PersistentRecovery(storage, link, shelves)
@@ -214,8 +215,7 @@ class Daemon:
         stack.push_async_callback(reports.close)
         stack.push_async_callback(recovery.close)
         await link.start()
-        download = DownloadService(hub, admin, self._facts.id, lister)
-        await self._serve_download(download, shelves)
+        await self._serve_download(DownloadService(hub, admin, self._facts.id), tasks, shelves)
         await self._serve_proxy(hub, reporter)
         self._collect_garbage(storage, Farewell(admin, shelves))
         self._say_started(pieces.port)
@@ -356,10 +356,13 @@ class Daemon:
             path.parent.mkdir(parents=True, mode=_SOCKET_FOLDER_MODE)
         self._download.bind_unix(path, "download.server.socketPath", mode=_SOCKET_MODE)
 
-    async def _serve_download(self, service: DownloadService, shelves: tuple[Shelf, Shelf]) -> None:
+    async def _serve_download(
+        self, service: DownloadService, tasks: TaskService, shelves: tuple[Shelf, Shelf]
+    ) -> None:
         self._download.add_service(
             dfdaemon_pb2.DESCRIPTOR.services_by_name["DfdaemonDownload"],
             service,
+            tasks,
             *(user_part(shelf, self.facts) for shelf in shelves),
             watches=rpc_watches(self._tracer),
         )

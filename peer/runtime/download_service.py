@@ -1,7 +1,8 @@
 """dfdaemon.v2.DfdaemonDownload: what users of this host ask, over the unix socket.
 
 Whoever may open the socket acts with the daemon's rights on files: its folder and mode are the
-fence. What is not served is answered UNIMPLEMENTED by the server.
+fence. `TaskService` is a part of it, too. What is not served is answered UNIMPLEMENTED by the
+server.
 """
 
 from __future__ import annotations
@@ -9,14 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from dragonfly_api import common_pb2, dfdaemon_pb2
+from dragonfly_api import dfdaemon_pb2
 from google.protobuf.empty_pb2 import Empty
 
 from odonata.wire.dragonfly import download_request_from_wire, local_task_to_wire, require_id
 from odonata.wire.dragonfly.feature import NO_P2P, features_in
 from peer.runtime.hub import Hub
 from peer.runtime.local_task import describe_task, stat_task
-from peer.runtime.source_list import SourceLister
 from peer.runtime.task_admin import TaskAdmin
 from peer.runtime.task_stream import TaskStream
 
@@ -24,10 +24,9 @@ from peer.runtime.task_stream import TaskStream
 class DownloadService:
     """The rpcs, by their names. Errors are raised; the server turns them into statuses."""
 
-    def __init__(self, hub: Hub, admin: TaskAdmin, host_id: str, lister: SourceLister) -> None:
+    def __init__(self, hub: Hub, admin: TaskAdmin, host_id: str) -> None:
         self._hub = hub
         self._admin = admin
-        self._lister = lister
         self._stream = TaskStream(hub, admin, host_id)
 
     async def DownloadTask(  # noqa: N802  # the rpc's name
@@ -38,11 +37,6 @@ class DownloadService:
         download = download_request_from_wire(request)
         wish = msgspec.structs.replace(download, no_p2p=NO_P2P in features)
         await self._stream.serve(wish, context, linger=False, features=features)
-
-    async def StatTask(  # noqa: N802  # the rpc's name
-        self, request: dfdaemon_pb2.StatTaskRequest, _context: Any
-    ) -> common_pb2.Task:
-        return await self._admin.stat(require_id("task_id", request.task_id))
 
     async def StatLocalTask(  # noqa: N802  # the rpc's name
         self, request: dfdaemon_pb2.StatLocalTaskRequest, _context: Any
@@ -55,17 +49,6 @@ class DownloadService:
     ) -> dfdaemon_pb2.ListLocalTasksResponse:
         tasks = [local_task_to_wire(describe_task(task)) for task in self._hub.storage.tasks()]
         return dfdaemon_pb2.ListLocalTasksResponse(tasks=tasks)
-
-    async def ListTaskEntries(  # noqa: N802  # the rpc's name
-        self, request: dfdaemon_pb2.ListTaskEntriesRequest, _context: Any
-    ) -> dfdaemon_pb2.ListTaskEntriesResponse:
-        return await self._lister.answer(request)
-
-    async def DeleteTask(  # noqa: N802  # the rpc's name
-        self, request: dfdaemon_pb2.DeleteTaskRequest, _context: Any
-    ) -> Empty:
-        await self._admin.delete(require_id("task_id", request.task_id))
-        return Empty()
 
     async def DeleteLocalTask(  # noqa: N802  # the rpc's name
         self, request: dfdaemon_pb2.DeleteLocalTaskRequest, _context: Any

@@ -1,7 +1,8 @@
 """dfdaemon.v2.DfdaemonUpload: what schedulers and other peers ask of this host.
 
 Pieces themselves travel by Vortex; here is who holds what, how busy the uplink is, and the
-scheduler's order to fetch something. Persistent tasks are served by `peer.runtime.persistent`.
+scheduler's order to fetch something. `TaskService` is a part of it, too, and persistent tasks are
+served by `peer.runtime.persistent`.
 What is not served (cache tasks) is answered UNIMPLEMENTED by the server.
 """
 
@@ -13,7 +14,6 @@ from typing import Any, Final
 
 import msgspec
 from dragonfly_api import common_pb2, dfdaemon_pb2
-from google.protobuf.empty_pb2 import Empty
 
 from odonata.wire.dragonfly import (
     HeldPiece,
@@ -34,7 +34,6 @@ from odonata.wire.message import Piece
 from peer.runtime.host_info import HostReporter
 from peer.runtime.hub import Hub
 from peer.runtime.local_task import stat_task
-from peer.runtime.source_list import SourceLister
 from peer.runtime.task_admin import TaskAdmin
 from peer.runtime.task_stream import TaskStream
 
@@ -50,14 +49,11 @@ class UploadService:
         hub: Hub,
         reporter: HostReporter,
         admin: TaskAdmin,
-        lister: SourceLister,
         *,
         load_interval_s: float = LOAD_INTERVAL_S,
     ) -> None:
         self._hub = hub
         self._reporter = reporter
-        self._admin = admin
-        self._lister = lister
         self._stream = TaskStream(hub, admin, reporter.facts.id)
         self._load_interval_s = load_interval_s
 
@@ -117,19 +113,3 @@ class UploadService:
         told = stat_task(self._hub.storage, task_id)
         # From where this host has its files is nobody else's business.
         return local_task_to_wire(msgspec.structs.replace(told, url=""))
-
-    async def StatTask(  # noqa: N802  # the rpc's name
-        self, request: dfdaemon_pb2.StatTaskRequest, _context: Any
-    ) -> common_pb2.Task:
-        return await self._admin.stat(require_id("task_id", request.task_id))
-
-    async def ListTaskEntries(  # noqa: N802  # the rpc's name
-        self, request: dfdaemon_pb2.ListTaskEntriesRequest, _context: Any
-    ) -> dfdaemon_pb2.ListTaskEntriesResponse:
-        return await self._lister.answer(request)
-
-    async def DeleteTask(  # noqa: N802  # the rpc's name
-        self, request: dfdaemon_pb2.DeleteTaskRequest, _context: Any
-    ) -> Empty:
-        await self._admin.delete(require_id("task_id", request.task_id))
-        return Empty()
