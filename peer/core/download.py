@@ -649,9 +649,8 @@ class DownloadCore:
                 self._end_if_proved(now, out)
                 return
             self._fetching.tend(now, out)
-            if self.state in _SWARM:
-                may_begin = self._may_use_source and self.state is not State.ALONE
-                self._beside.steer(now, out, may_begin=may_begin)
+            is_served = self.state in {State.SWARMING, State.RESCHEDULING}
+            self._beside.steer(now, out, may_begin=self._may_use_source and is_served)
             self._fetching.fill(now, out)
         if self.state in _WAITING:
             if now - self._asked_at >= self._limits.schedule_timeout_s:
