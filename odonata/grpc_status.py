@@ -26,6 +26,10 @@ CODE_KEY = "odonata-code"
 # details.
 _MAX_DETAIL_CHARACTERS = 1024
 
+# What grpcio itself says, in the place of a status, of a call that ended while it was written to:
+# it may find that the write failed before it has read why. Most often the connection has broken.
+_CUT_WRITE: Final = "Internal error from Core"
+
 Trailers = tuple[tuple[str, str | bytes], ...]
 
 # What a status means when the other side does not say more. Statuses that blame the other side
@@ -74,6 +78,13 @@ class Failure(Protocol):
     def trailing_metadata(self) -> Iterable[tuple[str, str | bytes]] | None: ...
 
 
+def code_of(failure: Failure) -> grpc.StatusCode:
+    """The status of `failure`; UNAVAILABLE if it is not the other side's word, but a cut write."""
+    if failure.code() is grpc.StatusCode.INTERNAL and failure.details() == _CUT_WRITE:
+        return grpc.StatusCode.UNAVAILABLE
+    return failure.code()
+
+
 def error_of(failure: Failure, whom: str) -> OdonataError:
     """What `failure` of a call means here. `whom` was called, like "scheduler 10.0.0.1:8002"."""
     trailers = dict(failure.trailing_metadata() or ())
@@ -86,7 +97,7 @@ def error_of(failure: Failure, whom: str) -> OdonataError:
     text = f"{whom}: {failure.details() or failure.code().name.lower()}"
     if isinstance(code, str) and code in _BY_CODE:
         return _foreign(_BY_CODE[code])(text)
-    return _BY_STATUS.get(failure.code(), errors.PeerError)(text)
+    return _BY_STATUS.get(code_of(failure), errors.PeerError)(text)
 
 
 def _foreign(kind: type[OdonataError]) -> type[OdonataError]:

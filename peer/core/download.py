@@ -396,7 +396,8 @@ class DownloadCore:
         learned = self._content.learn(0, None, {})
         if learned is not None:
             out.append(learned)
-        self._finish(now, out)
+        if not self._may_finish:  # else it ends as any other does, once it is proved
+            self._finish(now, out)
 
     def _on_lost(self, event: SchedulerLost, now: float, out: list[DownloadEffect]) -> None:
         self._conversation.lose()
@@ -649,9 +650,8 @@ class DownloadCore:
                 self._end_if_proved(now, out)
                 return
             self._fetching.tend(now, out)
-            if self.state in _SWARM:
-                may_begin = self._may_use_source and self.state is not State.ALONE
-                self._beside.steer(now, out, may_begin=may_begin)
+            is_served = self.state in {State.SWARMING, State.RESCHEDULING}
+            self._beside.steer(now, out, may_begin=self._may_use_source and is_served)
             self._fetching.fill(now, out)
         if self.state in _WAITING:
             if now - self._asked_at >= self._limits.schedule_timeout_s:
@@ -771,10 +771,10 @@ class DownloadCore:
 
     def _deadlines(self, now: float) -> list[float]:
         limits = self._limits
+        if self._content.complete and self._may_finish:  # then its proof is all there is to do
+            moment = self._proof.next_wake()
+            return [] if moment is None else [moment]
         moments = [self._source.next_wake(), self._fetching.next_wake(now)]
-        if self._content.complete and self._may_finish:
-            moments.append(self._proof.next_wake())
-            return [m for m in moments if m is not None]
         if self.state is State.ALONE:
             moments.append(self._search.next_wake(now))
         if self._is_new:

@@ -21,10 +21,11 @@ SWARMING. In both, the source may be asked as well, for as long as parents bring
 
 If the scheduler is lost, the download is ALONE: it goes on with the parents it has, if any, and
 looks for a scheduler (`search`): the same one after its restart, or the next on the ring. When one
-is found it registers anew, is REGISTERING again, and goes on with its parents while it waits; once
-it was answered it tells which pieces it holds. If its parents bring nothing and its patience is at
-an end, it goes to the source. A download that begins while the scheduler is away begins ALONE. A
-scheduler that does not want the download is not looked for again.
+is found it registers anew, is REGISTERING again, and goes on with its parents while it waits (and
+with the source, if that is asked beside them); once it was answered it tells which pieces it holds.
+If its parents bring nothing and its patience is at an end, it goes to the source. A download that
+begins while the scheduler is away begins ALONE. A scheduler that does not want the download is not
+looked for again.
 
 SOURCING: the source brings what no parent brings. There is no way back from it, since a download
 that has asked the source knows that the swarm could not help; pieces that connected parents offer

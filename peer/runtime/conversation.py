@@ -16,6 +16,7 @@ import grpc.aio
 
 from odonata.errors import OdonataError, UnavailableError
 from odonata.grpc_client import closing_is_unavailable
+from odonata.grpc_status import code_of
 from odonata.grpc_stub import scheduler_stub
 from odonata.tracing.span import carried
 from odonata.wire.dragonfly import PeerRequest
@@ -169,7 +170,7 @@ class Conversation:
         return self._announce.write(request)
 
     def _translated(self, error: grpc.aio.AioRpcError) -> OdonataError:
-        code = error.code()
+        code = code_of(error)
         reason = f"the scheduler's stream ended with {code.name}: {error.details()}"
         self.refused = code in _REFUSALS
         if code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND}:

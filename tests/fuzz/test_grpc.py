@@ -32,6 +32,7 @@ from support.origin import Origin
 from odonata.grpc_client import open_channel, target_of
 from odonata.grpc_h2 import frame
 from odonata.grpc_h2.header import block_of
+from odonata.grpc_status import code_of
 from odonata.grpc_stub import health_stub, scheduler_stub
 from odonata.wire.contact import SERVICE as CONTACT
 from peer.doctor.network import is_serving
@@ -48,8 +49,6 @@ SCHEDULER: ServiceDescriptor = scheduler_pb2.DESCRIPTOR.services_by_name["Schedu
 
 _SOURCE_REFUSED = "source"
 _CODE_KEY = "odonata-code"
-_CUT_WRITE = "Internal error from Core"
-"""grpcio's client's own word when the server ended a call that it was still writing to."""
 
 
 @contextmanager
@@ -180,12 +179,11 @@ async def _call(channel: grpc.aio.Channel, method: MethodDescriptor, said: list[
 
 def _is_honest(path: str, failure: grpc.aio.AioRpcError) -> None:
     """UNKNOWN is nobody's word, and INTERNAL only how Dragonfly tells that a source refused."""
-    if failure.details() == _CUT_WRITE:
-        return
+    code = code_of(failure)
     told = dict(failure.trailing_metadata() or ()).get(_CODE_KEY)
-    text = f"{path}: {failure.code()} {told} {failure.details()}"
-    assert failure.code() is not grpc.StatusCode.UNKNOWN, text
-    assert failure.code() is not grpc.StatusCode.INTERNAL or told == _SOURCE_REFUSED, text
+    text = f"{path}: {code} {told} {failure.details()}"
+    assert code is not grpc.StatusCode.UNKNOWN, text
+    assert code is not grpc.StatusCode.INTERNAL or told == _SOURCE_REFUSED, text
 
 
 async def _bounded(channel: grpc.aio.Channel, call: tuple[MethodDescriptor, Any]) -> None:

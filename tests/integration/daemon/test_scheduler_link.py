@@ -15,14 +15,23 @@ from support.daemon import PATIENCE_S
 from support.eventually import eventually
 
 from odonata.errors import UnavailableError
+from odonata.grpc_client import open_channel
+from odonata.grpc_h2 import frame
 from odonata.grpc_server import GrpcServer
 from odonata.ring import Address
 from odonata.wire.dragonfly.feature import FEATURES_KEY, TAKES_NEWS, WRITES_PIECES
 from odonata.wire.message import Download, Register, SchedulerAnswer
 from peer.runtime import scheduler_link
+from peer.runtime.conversation import Conversation
 from peer.runtime.scheduler_link import Scheduler, SchedulerLink
 
 TASK = "a" * 64
+WINDOW_BYTES = 65_535
+"""What HTTP/2 lets a client send at first, before the server has said more."""
+
+
+async def hear_nothing(answer: SchedulerAnswer) -> None:
+    raise AssertionError(answer)
 
 
 class CountingScheduler:
@@ -177,11 +186,7 @@ async def test_a_download_hears_that_its_scheduler_was_taken_off_the_list(
     await link.start()
     conversation = link.converse("host", TASK, "peer")
     conversation.say(Register(download=Download(url="http://origin.test/blob")))
-
-    async def hear(answer: SchedulerAnswer) -> None:
-        raise AssertionError(answer)
-
-    listening = asyncio.ensure_future(conversation.listen(hear))
+    listening = asyncio.ensure_future(conversation.listen(hear_nothing))
     await eventually(lambda: service.peers == 1)
     book.addresses = ()
     with pytest.raises(UnavailableError, match="closed"):
@@ -204,6 +209,43 @@ async def test_a_call_to_a_scheduler_that_is_taken_off_the_list_fails_and_cancel
     with pytest.raises(UnavailableError, match="closed"):
         async with asyncio.timeout(PATIENCE_S):
             await forgetting
+
+
+async def cut_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A server that dies while its client is still writing: there is more than it has room for."""
+    writer.write(frame.settings_frame({}))
+    await reader.readexactly(WINDOW_BYTES)
+    writer.transport.abort()
+
+
+class LoneScheduler:
+    """What a conversation needs of a scheduler of which there is but a channel."""
+
+    features: tuple[str, ...] = ()
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.channel = channel
+        self.suspected: list[str] = []
+
+    async def announce(self) -> None:
+        raise AssertionError("nobody said that this host is not known")
+
+    def suspect(self, reason: str) -> None:
+        self.suspected.append(reason)
+
+
+async def test_a_scheduler_that_dies_while_it_is_told_something_has_refused_nothing() -> None:
+    server = await asyncio.start_server(cut_off, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, open_channel(f"127.0.0.1:{port}") as channel, asyncio.timeout(PATIENCE_S):
+        scheduler = LoneScheduler(channel)
+        conversation = Conversation(scheduler, "host", TASK, "peer")
+        header = {"X-Long": "x" * 2 * WINDOW_BYTES}
+        conversation.say(Register(download=Download(url="http://origin", request_header=header)))
+        with pytest.raises(UnavailableError):
+            await conversation.listen(hear_nothing)
+    assert not conversation.refused
+    assert scheduler.suspected
 
 
 async def test_names_that_are_unknown_at_first_are_soon_looked_up_again(

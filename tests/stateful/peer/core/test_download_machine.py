@@ -272,7 +272,7 @@ class DownloadMachine(RuleBasedStateMachine):
 
     def fetch_source(self, effect: FetchSource) -> None:
         assert self.may_use_source
-        assert self.core.state in {State.SOURCING, *BESIDE}
+        assert self.core.state is State.SOURCING or self.is_beside
         assert set(effect.skip) <= self.held
         assert effect.last is None or effect.last >= effect.first
         for number in range(self.count()):
@@ -317,8 +317,17 @@ class DownloadMachine(RuleBasedStateMachine):
     def claims(self, run: FetchSource, number: int) -> bool:
         """Nobody else is to be asked for it; of a run beside the swarm that is what comes next."""
         following = self.following[run.first]
-        is_next = self.core.state not in BESIDE or number < following + LIMITS.beside_ahead
+        is_next = not self.is_beside or number < following + LIMITS.beside_ahead
         return self.covers(run, number) and is_next
+
+    @property
+    def is_beside(self) -> bool:
+        """The source, if it is asked, is asked beside the swarm.
+
+        As in a download that was alone and has found a scheduler, while that owes its answer.
+        """
+        state = self.core.state
+        return state in BESIDE or (state is State.REGISTERING and self.was_lost)
 
     # --- the beginning --------------------------------------------------------------------------
 
@@ -465,7 +474,7 @@ class DownloadMachine(RuleBasedStateMachine):
         pieces = tuple(piece_of(n, self.length) for n in sorted(which) if n < self.count())
         self.give(ParentHolds(peer_id=who, pieces=pieces))
 
-    @precondition(lambda self: not self.ended and self.core.state in BESIDE)
+    @precondition(lambda self: not self.ended and self.is_beside)
     @rule()
     def nobody_brings_anything(self) -> None:
         """Long enough for the source to be asked beside them, if it may be."""

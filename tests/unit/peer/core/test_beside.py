@@ -27,6 +27,8 @@ from peer.core.event import (
     ParentLoad,
     PieceProgress,
     ReaderWaiting,
+    SchedulerFound,
+    SchedulerLost,
     SourceEnded,
     SourceFailed,
     Ticked,
@@ -310,6 +312,36 @@ def test_other_parents_that_are_named_meanwhile_do_not_stop_it() -> None:
     assert not of(effects, StopSource)
     script.connect("b")
     assert asked(script.holds("b", 7)) == [("b", 7)]
+
+
+def found_again(script: Script) -> FetchSource:
+    """The source is asked beside the swarm, and the scheduler was lost; another owes an answer."""
+    run = beside(script, "a")
+    script(SchedulerLost(reason="gone"))
+    script(SchedulerFound())
+    assert script.core.state is State.REGISTERING
+    return run
+
+
+def test_it_is_asked_again_also_while_a_scheduler_that_was_found_owes_its_answer() -> None:
+    script = Script()
+    run = found_again(script)
+    failed_at = script.now
+    script(SourceFailed(first=run.first, reason="connection reset"))
+    assert runs([script.tick_until(FetchSource, at_most=5)]) == [(0, None)]
+    assert script.now - failed_at == pytest.approx(LIMITS.source_backoff_s, abs=0.1)
+    assert script.core.state is State.REGISTERING
+
+
+def test_while_a_scheduler_that_was_found_owes_its_answer_it_goes_on_but_does_not_begin() -> None:
+    script = Script()
+    script.swarm("a")
+    script(SchedulerLost(reason="gone"))
+    script(SchedulerFound())
+    began_at = script.now
+    script.tick_until(FetchSource)
+    assert script.now - began_at >= LIMITS.schedule_timeout_s
+    assert script.core.state is State.SOURCING
 
 
 def test_a_source_that_ignores_ranges_is_of_no_use_once_the_beginning_is_held() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+import pytest
 from msgspec.structs import replace
 from support.download import PIECE, URL, Script, asked, kinds, messages, of, piece_of
 
@@ -13,6 +14,7 @@ from odonata.wire.message import (
     AskDigests,
     ByteRange,
     Download,
+    EmptyTask,
     Failed,
     Finished,
     NeedBackToSource,
@@ -35,6 +37,7 @@ from peer.core.event import (
     PieceStored,
     SchedulerFound,
     SchedulerLost,
+    SourceFailed,
     SourcePieceStored,
     WholeChecked,
 )
@@ -353,6 +356,25 @@ def test_a_part_of_a_blob_is_not_checked_as_a_whole() -> None:
     script.holds("a", 0)
     effects = stored(script, "a", 0, proved=True)
     assert of(effects, Complete) == [Complete(whole=False)]
+
+
+def test_an_empty_blob_is_checked_to_its_end_although_the_scheduler_says_that_it_is_empty() -> None:
+    script = Script(length=0, download=Download(url=BLOB))
+    script.begin()
+    script.name("a")
+    assert kinds(script.connect("a"))[-1] == "CheckWhole"
+    assert not of(script.answer(EmptyTask()), Complete)
+    assert of(script(WholeChecked()), Complete)
+
+
+def test_while_the_whole_is_checked_nothing_but_the_end_of_patience_wakes_it() -> None:
+    script = Script(length=0, download=Download(url=BLOB))
+    script.begin(needs_size=True)
+    assert of(script.opened(), CheckWhole)
+    script(SourceFailed(first=0, reason="connection reset"))
+    checked_from = script.now
+    script.tick_until(GiveUp, at_most=3)
+    assert script.now - checked_from == pytest.approx(LIMITS.check_patience_s)
 
 
 def test_an_operator_may_leave_the_whole_unchecked() -> None:
