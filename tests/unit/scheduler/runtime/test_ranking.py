@@ -15,8 +15,8 @@ class Broken:
 
     version = "7"
 
-    def score(self, _features: FloatArray) -> FloatArray:
-        raise ZeroDivisionError("of nothing")
+    def score(self, features: FloatArray) -> FloatArray:
+        raise ZeroDivisionError(f"of {len(features)} candidates")
 
 
 def test_a_model_that_fails_is_logged_once_and_the_rule_ranks() -> None:
