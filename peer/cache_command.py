@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from peer import persistent_command as option
+
+if TYPE_CHECKING:
+    from peer.persistent_client import ExportWish
 
 
 @click.group()
@@ -29,7 +33,7 @@ def cache() -> None:
     "--content-for-calculating-task-id", metavar="TEXT",
     help="The id is that of this text, whatever the content.",
 )  # fmt: skip
-@option.timeout_option("30m")
+@option.IMPORT_TIMEOUT
 @option.ENDPOINT
 @option.QUIET
 @option.JSON
@@ -68,29 +72,18 @@ def import_(
     daemon = option.client(TaskType.PERSISTENT_CACHE, endpoint)
     with option.busy(f"importing {path.name}", quiet=no_progress):
         task = option.run(daemon.import_cache(wish))
-    if json_form:
-        option.tell_task(task, json_form=True)
-    else:
-        click.echo(task.id)
+    option.tell_imported(task, json_form=json_form)
 
 
 @cache.command()
 @click.argument("task_id", metavar="ID")
-@option.OUTPUT
-@option.OVERWRITE
-@option.FORCE_HARD_LINK
-@option.DIGEST
-@option.timeout_option("2h")
+@option.export_options
 @option.ENDPOINT
 @option.QUIET
 @option.JSON
 def export(
     task_id: str,
-    output: Path,
-    overwrite: bool,
-    force_hard_link: bool,
-    digest: str | None,
-    timeout: str,
+    wish: ExportWish,
     endpoint: Path | None,
     no_progress: bool,
     json_form: bool,
@@ -99,22 +92,13 @@ def export(
 
     What other hosts hold comes from them. The file is whole and checked, or it is not there.
     """
-    from odonata.units import parse_duration_s
     from odonata.wire.message import TaskType
     from peer.get_progress import make_display
-    from peer.persistent_client import ExportWish
 
-    wish = ExportWish(
-        output=output,
-        digest=digest,
-        overwrite=overwrite,
-        force_hard_link=force_hard_link,
-        timeout_s=parse_duration_s(timeout),
-    )
     daemon = option.client(TaskType.PERSISTENT_CACHE, endpoint)
-    with make_display(output.name, quiet=no_progress or json_form) as display:
+    with make_display(wish.output.name, quiet=no_progress or json_form) as display:
         option.run(daemon.export_cache(task_id, wish, display))
-    option.tell_output(output, task_id, json_form=json_form)
+    option.tell_output(wish.output, task_id, json_form=json_form)
 
 
 @cache.command()

@@ -8,22 +8,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import click
 
+from peer.storage_option import storage_options
+
 if TYPE_CHECKING:
     from odonata.client import Options
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-# name -> what it says of object storage; secrets can come by environment, where `ps` shows none.
-_STORAGE: Final = {
-    "region": "Region of the bucket.",
-    "endpoint": "Server of the object storage.",
-    "access_key_id": "Access key.",
-    "access_key_secret": "Its secret.",
-    "session_token": "Of temporary credentials (S3).",
-    "credential_path": "File with credentials on the daemon's host (GCS).",
-    "predefined_acl": "Predefined ACL (GCS).",
-    "security_token": "Of temporary credentials (OSS, COS).",
-}
 # option prefix -> field of the request, name
 _HUBS: Final = {
     "hf": ("hugging_face", "Hugging Face"),
@@ -53,7 +44,7 @@ def _flag(name: str) -> str:
 
 
 def _origin_options(command: _Command) -> _Command:
-    """--storage-*, --hdfs-*, and those of each model hub."""
+    """--hdfs-*, and those of each model hub."""
     for prefix, (_, title) in reversed(_HUBS.items()):
         for field, meaning in reversed(_HUB_FIELDS.items()):
             name = f"{prefix}_{field}"
@@ -61,16 +52,9 @@ def _origin_options(command: _Command) -> _Command:
             command = click.option(_flag(name), envvar=variable, help=f"{title}: {meaning}")(
                 command
             )
-    command = click.option(
+    return click.option(
         "--hdfs-delegation-token", envvar="ODONATA_HDFS_DELEGATION_TOKEN", help="For WebHDFS."
     )(command)
-    command = click.option(
-        "--storage-insecure-skip-verify", is_flag=True, help="Do not check its certificate."
-    )(command)
-    for field, meaning in reversed(_STORAGE.items()):
-        name = f"storage_{field}"
-        command = click.option(_flag(name), envvar=f"ODONATA_{name.upper()}", help=meaning)(command)
-    return command
 
 
 @click.command()
@@ -123,6 +107,7 @@ def _origin_options(command: _Command) -> _Command:
 @click.option("--revalidate", is_flag=True, help="Ask the source if what is held is still so.")
 @click.option("--no-progress", is_flag=True, help="Say nothing but errors.")
 @click.option("--json", "wants_json", is_flag=True, help="At the end one JSON object on stdout.")
+@storage_options
 @_origin_options
 def get(
     url: str,
@@ -181,8 +166,6 @@ def _options(told: dict[str, Any]) -> Options:
     from peer.get import header_from
 
     length, timeout, filtered = told["piece_length"], told["timeout"], told["filtered_query_param"]
-    storage = {field: told[f"storage_{field}"] or "" for field in _STORAGE}
-    skip = told["storage_insecure_skip_verify"]
     hdfs_token = told["hdfs_delegation_token"]
     hubs: dict[str, Any] = {}
     for prefix, (field, _) in _HUBS.items():
@@ -197,6 +180,6 @@ def _options(told: dict[str, Any]) -> Options:
         **hubs,
         **{name: told[name] for name in _PLAIN},
     }
-    if skip or any(storage.values()):
-        options["object_storage"] = ObjectStorage(**storage, insecure_skip_verify=skip)
+    if told["storage"] != ObjectStorage():
+        options["object_storage"] = told["storage"]
     return cast("Options", options)

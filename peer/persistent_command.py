@@ -33,55 +33,54 @@ TTL = click.option(
     "--ttl", metavar="DURATION", default="1h", show_default=True,
     help="How long it lives, from 1m to 7d (168h).",
 )  # fmt: skip
-OUTPUT = click.option(
-    "-O", "--output", required=True, type=click.Path(path_type=Path), help="File to write."
+_EXPORT = (
+    click.option(
+        "-O", "--output", required=True, type=click.Path(path_type=Path), help="File to write."
+    ),
+    click.option("--overwrite", is_flag=True, help="Replace an existing file."),
+    click.option(
+        "--force-hard-link", is_flag=True, help="Fail rather than copy; the file shares its bytes."
+    ),
+    click.option("-d", "--digest", help="What the content must be, such as sha256:HEX."),
+    click.option(
+        "--timeout", metavar="DURATION", default="2h", show_default=True, help="Give up after."
+    ),
 )
-DIGEST = click.option("-d", "--digest", help="What the content must be, such as sha256:HEX.")
-OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace an existing file.")
-FORCE_HARD_LINK = click.option(
-    "--force-hard-link", is_flag=True, help="Fail rather than copy; the file shares its bytes."
+
+
+IMPORT_TIMEOUT = click.option(
+    "--timeout", metavar="DURATION", default="30m", show_default=True, help="Give up after."
 )
 
 
-def timeout_option(default: str) -> Callable[[_Function], _Function]:
-    """Decorator: --timeout."""
-    return click.option(
-        "--timeout", metavar="DURATION", default=default, show_default=True, help="Give up after."
-    )
-
-
-def storage_options(function: _Function) -> _Function:
-    """Decorator: --storage-*; the command gets `storage`, an `ObjectStorage`.
-
-    Secrets may come by environment, for a command line is seen by every process.
-    """
-    names = {
-        "region": "Where the bucket is.",
-        "endpoint": "URL of the storage, if it is not the scheme's own.",
-        "access-key-id": "Who asks.",
-        "access-key-secret": "And their secret.",
-        "session-token": "Of temporary credentials.",
-        "security-token": "Likewise, as OSS and COS call it.",
-        "credential-path": "File with credentials, on the daemon's host.",
-        "predefined-acl": "Of the object that is written (gs).",
-    }
+def export_options(function: _Function) -> _Function:
+    """Decorator: where a content goes, and how; the command gets `wish`, an `ExportWish`."""
 
     @wraps(function)
-    def command(*args: Any, **kwargs: Any) -> Any:
-        from odonata.wire.origin import ObjectStorage
+    def command(
+        *args: Any,
+        output: Path,
+        overwrite: bool,
+        force_hard_link: bool,
+        digest: str | None,
+        timeout: str,
+        **kwargs: Any,
+    ) -> Any:
+        from odonata.units import parse_duration_s
+        from peer.persistent_client import ExportWish
 
-        fields = (*(one.replace("-", "_") for one in names), "insecure_skip_verify")
-        given = {name: value for name in fields if (value := kwargs.pop(f"storage_{name}"))}
-        return function(*args, storage=ObjectStorage(**given), **kwargs)
+        wish = ExportWish(
+            output=output,
+            digest=digest,
+            overwrite=overwrite,
+            force_hard_link=force_hard_link,
+            timeout_s=parse_duration_s(timeout),
+        )
+        return function(*args, wish=wish, **kwargs)
 
-    decorated: Any = click.option(
-        "--storage-insecure-skip-verify", is_flag=True, help="Accept any certificate."
-    )(command)
-    for name, text in reversed(names.items()):
-        variable = "ODONATA_STORAGE_" + name.upper().replace("-", "_")
-        decorated = click.option(
-            f"--storage-{name}", envvar=variable, help=f"{text} Or ${variable}."
-        )(decorated)
+    decorated: Any = command
+    for option in reversed(_EXPORT):
+        decorated = option(decorated)
     return decorated  # type: ignore[no-any-return]  # click calls it by its options
 
 
@@ -113,6 +112,14 @@ def busy(what: str, *, quiet: bool) -> Generator[None]:
     with Progress(*columns, console=console, transient=True) as bar:
         bar.add_task(what, total=None)
         yield
+
+
+def tell_imported(task: PersistentFacts, *, json_form: bool) -> None:
+    """What became of an import, on stdout: for people the id, to go on with."""
+    if json_form:
+        tell_task(task, json_form=True)
+    else:
+        click.echo(task.id)
 
 
 def tell_task(task: PersistentFacts, *, json_form: bool) -> None:

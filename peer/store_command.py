@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from peer import persistent_command as option
+from peer.storage_option import storage_options
 
 if TYPE_CHECKING:
     from odonata.wire.origin import ObjectStorage
+    from peer.persistent_client import ExportWish
 
 
 @click.group()
@@ -27,8 +29,8 @@ def store() -> None:
 @click.option("--url", required=True, help="Where it goes, such as s3://BUCKET/KEY.")
 @option.REPLICAS
 @option.TTL
-@option.storage_options
-@option.timeout_option("30m")
+@storage_options
+@option.IMPORT_TIMEOUT
 @option.ENDPOINT
 @option.QUIET
 @option.JSON
@@ -61,31 +63,20 @@ def import_(
     daemon = option.client(TaskType.PERSISTENT, endpoint)
     with option.busy(f"importing {path.name}", quiet=no_progress):
         task = option.run(daemon.import_stored(wish, url, storage))
-    if json_form:
-        option.tell_task(task, json_form=True)
-    else:
-        click.echo(task.id)
+    option.tell_imported(task, json_form=json_form)
 
 
 @store.command()
 @click.argument("url")
-@option.OUTPUT
-@option.OVERWRITE
-@option.FORCE_HARD_LINK
-@option.DIGEST
-@option.storage_options
-@option.timeout_option("2h")
+@option.export_options
+@storage_options
 @option.ENDPOINT
 @option.QUIET
 @option.JSON
 def export(
     url: str,
-    output: Path,
-    overwrite: bool,
-    force_hard_link: bool,
-    digest: str | None,
+    wish: ExportWish,
     storage: ObjectStorage,
-    timeout: str,
     endpoint: Path | None,
     no_progress: bool,
     json_form: bool,
@@ -94,27 +85,19 @@ def export(
 
     URL, region and endpoint make the id of the task, so say them as the import did.
     """
-    from odonata.units import parse_duration_s
     from odonata.wire.message import TaskType
     from peer.get_progress import make_display
-    from peer.persistent_client import ExportWish, stored_task_id
+    from peer.persistent_client import stored_task_id
 
-    wish = ExportWish(
-        output=output,
-        digest=digest,
-        overwrite=overwrite,
-        force_hard_link=force_hard_link,
-        timeout_s=parse_duration_s(timeout),
-    )
     daemon = option.client(TaskType.PERSISTENT, endpoint)
-    with make_display(output.name, quiet=no_progress or json_form) as display:
+    with make_display(wish.output.name, quiet=no_progress or json_form) as display:
         option.run(daemon.export_stored(url, storage, wish, display))
-    option.tell_output(output, stored_task_id(url, storage), json_form=json_form)
+    option.tell_output(wish.output, stored_task_id(url, storage), json_form=json_form)
 
 
 @store.command()
 @click.argument("url")
-@option.storage_options
+@storage_options
 @option.ENDPOINT
 @option.JSON
 def stat(url: str, storage: ObjectStorage, endpoint: Path | None, json_form: bool) -> None:
