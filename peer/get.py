@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from odonata.client import AsyncClient, AsyncReader, Downloaded, Options
-from odonata.client.async_reader import CHUNK_BYTES
+from odonata.client.asking import CHUNK_BYTES
 from odonata.client.wish import make_download, to_file
 from odonata.errors import (
     AlreadyExistsError,

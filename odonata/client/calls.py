@@ -8,50 +8,28 @@ from __future__ import annotations
 
 import builtins
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Coroutine
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar, Unpack
+from typing import Any, Concatenate, ParamSpec, TypeVar, Unpack
 
 from dragonfly_api import dfdaemon_pb2
 
 from odonata.client.answer import arrived_in, began_in, deadline_s, to_follow, to_know
+from odonata.client.link import AnyLink, cut_off, run_blocking
 from odonata.client.listing import MAX_ENTRIES, Walk
 from odonata.client.stat import Stat, stat_of
 from odonata.client.tally import Downloaded, OnProgress, Tally
 from odonata.client.wish import Options, header_of, make_download, origin_options, part, to_file
 from odonata.errors import ProtocolError
 from odonata.ids import task_id_of
-from odonata.wire.dragonfly import LocalTask, local_task_from_wire
+from odonata.wire.dragonfly import LocalTask, download_request_to_wire, local_task_from_wire
 from odonata.wire.dragonfly.origin import list_request_to_wire, listing_from_wire
 from odonata.wire.message import ByteRange, Download
 from odonata.wire.origin import Entry, Listing
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-
-NextMessage: TypeAlias = Callable[[], Awaitable[dfdaemon_pb2.DownloadTaskResponse | None]]
-"""Waits for the next message of a DownloadTask; None: there are no more."""
-
-
-class AnyLink(Protocol):
-    """A way to the daemon. Failures of its calls are OdonataErrors."""
-
-    @property
-    def endpoint(self) -> Path:
-        """The daemon's socket."""
-        ...
-
-    async def ask(self, rpc: str, request: Any, *, timeout_s: float | None = None) -> Any:
-        """One question, one answer. `timeout_s` None: no limit."""
-        ...
-
-    def downloading(
-        self, download: Download, *, timeout_s: float | None, metadata: Sequence[tuple[str, str]]
-    ) -> AbstractAsyncContextManager[NextMessage]:
-        """A DownloadTask, which ends with the context."""
-        ...
 
 
 class Calls:
@@ -90,10 +68,13 @@ class Calls:
         """`download`, for a request that was made by hand."""
         began_s = time.monotonic()
         tally = Tally()
-        async with self._way.downloading(
-            download, timeout_s=deadline_s(download), metadata=to_follow(download)
-        ) as next_message:
-            first = await next_message()
+        call = await self._way.begin(
+            download_request_to_wire(download),
+            timeout_s=deadline_s(download),
+            metadata=to_follow(download),
+        )
+        with cut_off(call):
+            first = await call.next_message()
             if first is None:
                 raise ProtocolError("the daemon said nothing of the content: update it")
             began = began_in(first)
@@ -101,7 +82,7 @@ class Calls:
             while True:
                 if on_progress is not None:
                     on_progress(tally.progress)
-                message = await next_message()
+                message = await call.next_message()
                 if message is None:
                     break
                 arrived = arrived_in(message)
@@ -113,10 +94,11 @@ class Calls:
     async def stat(self, url: str, **options: Unpack[Options]) -> Stat:
         """What is known of the content, by this host, its peers or else the origin."""
         wish = part(make_download(url, options), ByteRange(start=0, length=1))
-        async with self._way.downloading(
-            wish, timeout_s=deadline_s(wish), metadata=to_know(wish)
-        ) as next_message:
-            message = await next_message()
+        call = await self._way.begin(
+            download_request_to_wire(wish), timeout_s=deadline_s(wish), metadata=to_know(wish)
+        )
+        with cut_off(call):
+            message = await call.next_message()
         if message is None:
             raise ProtocolError("the daemon said nothing of the content: update it")
         return stat_of(url, began_in(message))
@@ -184,14 +166,3 @@ def blocking(
         return run_blocking(call(self._calls, *args, **kwargs))
 
     return wait
-
-
-def run_blocking(work: Coroutine[Any, Any, _R]) -> _R:
-    """The result of a coroutine that never suspends."""
-    try:
-        work.send(None)
-    except StopIteration as end:
-        result: _R = end.value
-        return result
-    work.close()
-    raise AssertionError("a call over a blocking link waited for an event loop")

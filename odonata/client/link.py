@@ -1,5 +1,7 @@
 """The two ways to the daemon: with asyncio, and without. Calls are made here, and explained.
 
+What goes over either is written once, as coroutines: over the blocking one they never suspend, so
+that no event loop is needed to run them to their end (`run_blocking`).
 A link is opened when it is first used. One that found nobody is opened anew for the next call, so
 that a daemon which has been started meanwhile is found at once.
 """
@@ -9,11 +11,10 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import grpc
 import grpc.aio
@@ -22,11 +23,49 @@ from odonata.client.endpoint import check_endpoint, explain, find_endpoint, is_g
 from odonata.errors import UnavailableError
 from odonata.grpc_client import closing_is_unavailable, open_blocking_channel, open_channel
 from odonata.grpc_stub import download_stub
-from odonata.wire.dragonfly import download_request_to_wire
-from odonata.wire.message import Download
 
 _aio: Any = grpc.aio  # it ships without types
 _EOF = _aio.EOF
+
+_R = TypeVar("_R")
+
+
+class TaskCall(Protocol):
+    """A DownloadTask that is under way. Its failures are OdonataErrors."""
+
+    async def next_message(self) -> Any:
+        """Wait for it; None: there are no more."""
+        ...
+
+    def cancel(self) -> None:
+        """End it."""
+        ...
+
+
+class AnyLink(Protocol):
+    """A way to the daemon. Failures of its calls are OdonataErrors."""
+
+    files: bool
+    """The daemon's files can be opened here, as far as we know."""
+
+    @property
+    def endpoint(self) -> Path:
+        """The daemon's socket."""
+        ...
+
+    async def ask(self, rpc: str, request: Any, *, timeout_s: float | None = None) -> Any:
+        """One question, one answer. `timeout_s` None: no limit."""
+        ...
+
+    async def begin(
+        self, request: Any, *, timeout_s: float | None, metadata: Sequence[tuple[str, str]]
+    ) -> TaskCall:
+        """A DownloadTask."""
+        ...
+
+    async def run(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        """Work on the disk."""
+        ...
 
 
 class AsyncLink:
@@ -51,21 +90,22 @@ class AsyncLink:
         async with self.explained():
             return await getattr(self.stub, rpc)(request, timeout=timeout_s)
 
-    @asynccontextmanager
-    async def downloading(
-        self, download: Download, *, timeout_s: float | None, metadata: Sequence[tuple[str, str]]
-    ) -> AsyncGenerator[Callable[[], Awaitable[Any]]]:
-        """A DownloadTask, which ends with the context; what waits for its next message."""
+    async def begin(
+        self, request: Any, *, timeout_s: float | None, metadata: Sequence[tuple[str, str]]
+    ) -> TaskCall:
+        """A DownloadTask."""
         async with self.explained():
-            request = download_request_to_wire(download)
             call = self.stub.DownloadTask(request, timeout=timeout_s, metadata=metadata)
-            with cut_off(call):
-                yield partial(next_of, call)
+        return _AsyncCall(self, call, self._channel)
+
+    async def run(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        """Work on the disk, beside the event loop."""
+        return await asyncio.to_thread(work, *arguments)
 
     @asynccontextmanager
-    async def explained(self) -> AsyncGenerator[None]:
-        """Around calls: their failures as OdonataError."""
-        channel = self._channel
+    async def explained(self, channel: grpc.aio.Channel | None = None) -> AsyncGenerator[None]:
+        """Around calls over `channel` (None: the one there is): their failures as OdonataError."""
+        channel = channel or self._channel
         try:
             with closing_is_unavailable(f"the daemon at {self.endpoint}"):
                 yield
@@ -107,25 +147,22 @@ class Link:
         with self.explained():
             return getattr(self.stub, rpc)(request, timeout=timeout_s)
 
-    @asynccontextmanager
-    async def downloading(
-        self, download: Download, *, timeout_s: float | None, metadata: Sequence[tuple[str, str]]
-    ) -> AsyncGenerator[Callable[[], Awaitable[Any]]]:
+    async def begin(
+        self, request: Any, *, timeout_s: float | None, metadata: Sequence[tuple[str, str]]
+    ) -> TaskCall:
         """As of the other link."""
         with self.explained():
-            request = download_request_to_wire(download)
             call = self.stub.DownloadTask(request, timeout=timeout_s, metadata=metadata)
+        return _BlockingCall(self, call, self._channel)
 
-            async def next_message() -> Any:
-                return next(call, None)
-
-            with cut_off(call):
-                yield next_message
+    async def run(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        """At once."""
+        return work(*arguments)
 
     @contextmanager
-    def explained(self) -> Generator[None]:
-        """Around calls: their failures as OdonataError."""
-        channel = self._channel
+    def explained(self, channel: grpc.Channel | None = None) -> Generator[None]:
+        """Around calls over `channel` (None: the one there is): their failures as OdonataError."""
+        channel = channel or self._channel
         try:
             yield
         except grpc.RpcError as failure:
@@ -148,17 +185,55 @@ class Link:
             channel.close()
 
 
-async def next_of(call: Any) -> Any:
-    """The next message of a call with asyncio; None: there are no more."""
-    message = await call.read()
-    return None if message is _EOF else message
+class _AsyncCall:
+    """`channel`: what it goes over, which may be another one by the time that it fails."""
+
+    def __init__(self, link: AsyncLink, call: Any, channel: grpc.aio.Channel | None) -> None:
+        self._link = link
+        self._call = call
+        self._channel = channel
+
+    async def next_message(self) -> Any:
+        async with self._link.explained(self._channel):
+            message = await self._call.read()
+        return None if message is _EOF else message
+
+    def cancel(self) -> None:
+        self._call.cancel()
+
+
+class _BlockingCall:
+    """As the other. It waits where it is asked."""
+
+    def __init__(self, link: Link, call: Any, channel: grpc.Channel | None) -> None:
+        self._link = link
+        self._call = call
+        self._channel = channel
+
+    async def next_message(self) -> Any:
+        with self._link.explained(self._channel):
+            return next(self._call, None)
+
+    def cancel(self) -> None:
+        self._call.cancel()
 
 
 @contextmanager
-def cut_off(call: Any) -> Generator[None]:
+def cut_off(call: TaskCall) -> Generator[None]:
     """Whatever ends this ends the call."""
     try:
         yield
     finally:
         with suppress(asyncio.InvalidStateError):
             call.cancel()
+
+
+def run_blocking(work: Coroutine[Any, Any, _R]) -> _R:
+    """The result of a coroutine over a blocking link, which never suspends."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        result: _R = end.value
+        return result
+    work.close()
+    raise AssertionError("a call over a blocking link waited for an event loop")

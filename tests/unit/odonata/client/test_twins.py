@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from odonata.client import AsyncClient, Client
-from odonata.client.calls import run_blocking
+from odonata.client.link import run_blocking
 
 
 def public(kind: type[Any]) -> dict[str, Any]:
