@@ -10,11 +10,11 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from bench.swarm.namespaces import Namespaces
-from bench.swarm.world import HostPlan, Rates, WorldPlan
+from bench.swarm.world import Rates, WorldPlan
 
 from odonata.errors import UnavailableError
 from odonata.wire.message import Value
@@ -44,13 +44,16 @@ class Calibration(Value, frozen=True, kw_only=True):
 
 
 def calibrate(world: WorldPlan, ground: Namespaces) -> Calibration:
-    """Measure every shaped link of the world. Takes about 6 s."""
+    """Measure every shaped link of the world. Takes 6 s, with several sites 9 s."""
     hosts = world.hosts
     before = {host.name: ground.carried(host) for host in hosts}
     shaped_up = [host for host in hosts if host.link.up is not None]
-    up, sent = _measure([_uplink(ground, host) for host in shaped_up])
+    up, sent = _measure([(host.name, ground.pair_up(host)) for host in shaped_up])
     after = {host.name: ground.carried(host) for host in hosts}
-    down, _ = _measure([_downlink(ground, host) for host in hosts if host.link.down is not None])
+    shaped_down = [host for host in hosts if host.link.down is not None]
+    down, _ = _measure([(host.name, ground.pair_down(host)) for host in shaped_down])
+    sites = range(1, world.n_sites) if world.between_sites is not None else ()
+    between, _ = _measure([(f"site {site}", ground.pair_between(site)) for site in sites])
     along = against = 0
     for host in shaped_up:
         begun, ended = before[host.name], after[host.name]
@@ -58,7 +61,7 @@ def calibrate(world: WorldPlan, ground: Namespaces) -> Calibration:
         assert ended is not None, "namespaces count"
         along += ended.sent - begun.sent
         against += ended.received - begun.received
-    rates = Rates(up=up, down=down)
+    rates = Rates(up=up, down=down, between_sites=min(between.values(), default=None))
     return Calibration(
         rates=rates,
         overhead=Overhead(along=along / max(1, sent), against=against / max(1, sent)),
@@ -81,31 +84,13 @@ def wrong_links(world: WorldPlan, rates: Rates) -> list[str]:
     return found
 
 
-Open = Callable[[], tuple[socket.socket, socket.socket]]
-"""Returns the sender's and the receiver's end of a connection."""
+Ends = tuple[socket.socket, socket.socket]
+"""The sender's and the receiver's of a connection."""
 
 
-def _uplink(ground: Namespaces, host: HostPlan) -> tuple[str, Open]:
-    def connect() -> tuple[socket.socket, socket.socket]:
-        with ground.listen(None) as listener:
-            sender = ground.connect(host, ground.gateway(host), listener.getsockname()[1])
-            return sender, listener.accept()[0]
-
-    return host.name, connect
-
-
-def _downlink(ground: Namespaces, host: HostPlan) -> tuple[str, Open]:
-    def connect() -> tuple[socket.socket, socket.socket]:
-        with ground.listen(host) as listener:
-            sender = ground.connect_router(ground.ip(host), listener.getsockname()[1])
-            return sender, listener.accept()[0]
-
-    return host.name, connect
-
-
-def _measure(links: Sequence[tuple[str, Open]]) -> tuple[dict[str, float], int]:
+def _measure(links: Sequence[tuple[str, Ends]]) -> tuple[dict[str, float], int]:
     """Rates by name in bytes per second, and all bytes that arrived."""
-    transfers = [_Transfer(name, *connect()) for name, connect in links]
+    transfers = [_Transfer(name, *ends) for name, ends in links]
     for transfer in transfers:
         transfer.start()
     for transfer in transfers:

@@ -20,11 +20,13 @@ from typing import Final
 from bench.swarm import namespaces
 from bench.swarm.calibrate import Calibration, Overhead, calibrate
 from bench.swarm.content import make_content
+from bench.swarm.fleet import Daemons, Stage
 from bench.swarm.ground import Ground, loopback
 from bench.swarm.namespaces import Namespaces
 from bench.swarm.outcome import RunOutcome
 from bench.swarm.policy import Policy
 from bench.swarm.run import OnPiece, Run
+from bench.swarm.torrents import Torrents
 from bench.swarm.world import Rates, Scale, WorldPlan, plan_world, scaled
 
 from odonata.errors import CapacityError
@@ -72,7 +74,11 @@ def run_all(wish: Wish, on_stage: OnStage, on_piece: OnPiece, on_run: OnRun) -> 
                 random.Random(number).shuffle(policies)
                 for policy in policies:
                     on_stage(f"{name} {number}: {policy.name}")
-                    run = Run(world, policy, ground, calibration, content, folder / "run", on_piece)
+                    stage = Stage(
+                        world=world, policy=policy, content=content, folder=folder / "run"
+                    )
+                    fleet = Torrents if policy.is_rival else Daemons
+                    run = Run(stage, fleet(stage, ground), ground, calibration, on_piece)
                     outcome = asyncio.run(run.measure())
                     outcomes.append(outcome)
                     on_run(outcome)

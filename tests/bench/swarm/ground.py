@@ -55,8 +55,16 @@ class Ground(Protocol):
         """Nothing that it sends arrives anywhere from now on."""
         ...
 
+    def mend(self, host: HostPlan) -> None:
+        """Its link is again as it was planned."""
+        ...
+
     def carried(self, host: HostPlan) -> Carried | None:
         """None: this ground does not count."""
+        ...
+
+    def crossed(self) -> int | None:
+        """Bytes that left the first site for other ones; None: there is no other one."""
         ...
 
 
@@ -80,15 +88,22 @@ class Loopback:
     def cut(self, host: HostPlan) -> None:
         """Its process is killed; its kernel is ours and goes on to answer."""
 
+    def mend(self, host: HostPlan) -> None:
+        """Nothing was broken."""
+
     def carried(self, host: HostPlan) -> Carried | None:
+        return None
+
+    def crossed(self) -> int | None:
         return None
 
 
 @contextmanager
 def loopback(world: WorldPlan) -> Generator[Loopback]:
     """The stand-in for those who are not root; CallerError for a world it can't play."""
-    if any(host.degrades_at_s is not None for host in world.hosts):
+    if any(host.degrades_at_s is not None for host in world.hosts) or world.n_sites > 1:
         raise CallerError(
-            f"{world.scenario}: links that change need network namespaces: run it as root"
+            f"{world.scenario}: links that change, or that several hosts share, need network "
+            "namespaces: run it as root"
         )
     yield Loopback()

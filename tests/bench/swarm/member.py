@@ -63,7 +63,7 @@ def _daemon(
     ip = ground.ip(host)
     scheduler = f"{ground.ip(world.host(SCHEDULER))}:{SCHEDULER_PORT}"
     settings: dict[str, Any] = {
-        "host": {"ip": ip, "hostname": host.name},
+        "host": {"ip": ip, "hostname": host.name, "idc": host.idc},
         "scheduler": {
             "addrs": [scheduler] if policy.has_swarm else [],
             "announceInterval": ANNOUNCE_INTERVAL,

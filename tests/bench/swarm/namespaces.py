@@ -1,6 +1,7 @@
 """Hosts as network namespaces around a router, each with an uplink and a downlink of its own rate.
 
     host e0 --(tbf: up)--> router pN --(tbf: down)--> host
+    router of the first site --(tbf)--> router of another site, and back
 
 Everything is called `obs-...`, so that what a killed run left behind is known and removed by the
 next one; a lock keeps two runs on one machine from removing each other's. Needs root, `ip`, `tc`.
@@ -24,11 +25,15 @@ from typing import Any, Final, TypeVar
 from bench.swarm.ground import CONNECT_TIMEOUT_S, Carried
 from bench.swarm.world import HostPlan, WorldPlan
 
-from odonata.errors import UnavailableError
+from odonata.errors import CallerError, UnavailableError
 
 PREFIX: Final = "obs-"
 ROUTER: Final = f"{PREFIX}router"
+"""With the number of its site behind it, from 0."""
 NET: Final = "10.78"
+WAN: Final = "10.79"
+DELAY_MAX_S: Final = 0.001
+"""The simulator's default; a shaped link has as much by itself."""
 BURST_BYTES: Final = 64 * 1024
 """What passes at once: the largest packet that the kernel hands on in one go."""
 QUEUE_S: Final = 0.1
@@ -72,6 +77,9 @@ class Namespaces:
 
     is_shaped = True
 
+    def __init__(self, world: WorldPlan) -> None:
+        self._sites = range(1, world.n_sites)
+
     def ip(self, host: HostPlan) -> str:
         return f"{NET}.{host.number}.2"
 
@@ -85,42 +93,56 @@ class Namespaces:
             _name(from_host), lambda: socket.create_connection((ip, port), CONNECT_TIMEOUT_S)
         )
 
-    def listen(self, host: HostPlan | None) -> socket.socket:
-        """A listener on a host (None: on the router), on all its addresses, any port."""
-        name = ROUTER if host is None else _name(host)
-        return in_namespace(name, lambda: socket.create_server(("0.0.0.0", 0)))
+    def pair_up(self, host: HostPlan) -> tuple[socket.socket, socket.socket]:
+        """A connection from a host to its router: both ends."""
+        return _connected(_name(host), _router(host.site), f"{NET}.{host.number}.1")
 
-    def gateway(self, host: HostPlan) -> str:
-        """The router's address on the host's link."""
-        return f"{NET}.{host.number}.1"
+    def pair_down(self, host: HostPlan) -> tuple[socket.socket, socket.socket]:
+        """A connection from its router to a host: both ends."""
+        return _connected(_router(host.site), _name(host), self.ip(host))
 
-    def connect_router(self, ip: str, port: int) -> socket.socket:
-        """A connection that begins on the router."""
-        return in_namespace(ROUTER, lambda: socket.create_connection((ip, port), CONNECT_TIMEOUT_S))
+    def pair_between(self, site: int) -> tuple[socket.socket, socket.socket]:
+        """A connection from the first router to that of another site: both ends."""
+        return _connected(_router(0), _router(site), f"{WAN}.{site}.2")
 
     def set_uplink(self, host: HostPlan, rate_bytes_per_s: float) -> None:
         run("tc", "-n", _name(host), "qdisc", "change", "dev", "e0", *shaper(rate_bytes_per_s))
 
     def cut(self, host: HostPlan) -> None:
-        run("ip", "-n", _name(host), "link", "set", "e0", "down")
+        # At the router: the host's own routes stay as they are.
+        run("ip", "-n", _router(host.site), "link", "set", f"p{host.number}", "down")
+
+    def mend(self, host: HostPlan) -> None:
+        run("ip", "-n", _router(host.site), "link", "set", f"p{host.number}", "up")
+        if host.link.up is not None:
+            self.set_uplink(host, host.link.up)
 
     def carried(self, host: HostPlan) -> Carried | None:
-        told: list[dict[str, Any]] = json.loads(
-            run("ip", "-n", _name(host), "-s", "-j", "link", "show", "dev", "e0")
-        )
-        counts = told[0]["stats64"]
-        return Carried(sent=int(counts["tx"]["bytes"]), received=int(counts["rx"]["bytes"]))
+        return _counts(_name(host), "e0")
+
+    def crossed(self) -> int | None:
+        if not self._sites:
+            return None
+        return sum(_counts(_router(0), f"w{site}").sent for site in self._sites)
 
 
 @contextmanager
 def namespaces(world: WorldPlan) -> Generator[Namespaces]:
     """The hosts of `world` with their links; whatever happens, they are removed again."""
+    if world.delay_s > DELAY_MAX_S:
+        raise CallerError(
+            f"{world.scenario}: delays of {world.delay_s} s can not be emulated yet: "
+            f"use scenarios with {DELAY_MAX_S} s at most"
+        )
     remove_all()
     try:
-        _make_router()
+        for site in range(world.n_sites):
+            _make_router(site)
         for host in world.hosts:
             _make_host(host)
-        yield Namespaces()
+        if world.n_sites > 1:
+            _join_sites(world)
+        yield Namespaces(world)
     finally:
         remove_all()
 
@@ -142,26 +164,47 @@ def _kill_all_in(name: str) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def _make_router() -> None:
-    run("ip", "netns", "add", ROUTER)
-    run("ip", "-n", ROUTER, "link", "set", "lo", "up")
-    in_namespace(ROUTER, lambda: Path("/proc/sys/net/ipv4/ip_forward").write_text("1"))
+def _make_router(site: int) -> None:
+    name = _router(site)
+    run("ip", "netns", "add", name)
+    run("ip", "-n", name, "link", "set", "lo", "up")
+    in_namespace(name, lambda: Path("/proc/sys/net/ipv4/ip_forward").write_text("1"))
+
+
+def _join_sites(world: WorldPlan) -> None:
+    """A link from the first router to each other one, and the routes over it."""
+    centre = _router(0)
+    for site in range(1, world.n_sites):
+        far, port = _router(site), f"w{site}"
+        pair = ["wan", "netns", far, "type", "veth", "peer", "name", port, "netns", centre]
+        run("ip", "link", "add", *pair)
+        ends = ((centre, port, f"{WAN}.{site}.1"), (far, "wan", f"{WAN}.{site}.2"))
+        for name, link, ip in ends:
+            run("ip", "-n", name, "addr", "add", f"{ip}/24", "dev", link)
+            run("ip", "-n", name, "link", "set", link, "up")
+            if world.between_sites is not None:
+                run("tc", "-n", name, "qdisc", "add", "dev", link, *shaper(world.between_sites))
+        run("ip", "-n", far, "route", "add", "default", "via", f"{WAN}.{site}.1")
+        for host in world.hosts:
+            if host.site == site:
+                net = f"{NET}.{host.number}.0/24"
+                run("ip", "-n", centre, "route", "add", net, "via", f"{WAN}.{site}.2")
 
 
 def _make_host(host: HostPlan) -> None:
-    name, port = _name(host), f"p{host.number}"
+    name, port, router = _name(host), f"p{host.number}", _router(host.site)
     run("ip", "netns", "add", name)
-    pair = ["e0", "netns", name, "type", "veth", "peer", "name", port, "netns", ROUTER]
+    pair = ["e0", "netns", name, "type", "veth", "peer", "name", port, "netns", router]
     run("ip", "link", "add", *pair)
     run("ip", "-n", name, "addr", "add", f"{NET}.{host.number}.2/24", "dev", "e0")
-    run("ip", "-n", ROUTER, "addr", "add", f"{NET}.{host.number}.1/24", "dev", port)
-    for where, link in ((name, "lo"), (name, "e0"), (ROUTER, port)):
+    run("ip", "-n", router, "addr", "add", f"{NET}.{host.number}.1/24", "dev", port)
+    for where, link in ((name, "lo"), (name, "e0"), (router, port)):
         run("ip", "-n", where, "link", "set", link, "up")
     run("ip", "-n", name, "route", "add", "default", "via", f"{NET}.{host.number}.1")
     if host.link.up is not None:
         run("tc", "-n", name, "qdisc", "add", "dev", "e0", *shaper(host.link.up))
     if host.link.down is not None:
-        run("tc", "-n", ROUTER, "qdisc", "add", "dev", port, *shaper(host.link.down))
+        run("tc", "-n", router, "qdisc", "add", "dev", port, *shaper(host.link.down))
 
 
 def in_namespace(name: str, action: Callable[[], T]) -> T:
@@ -190,5 +233,26 @@ def in_namespace(name: str, action: Callable[[], T]) -> T:
     return results[0]
 
 
+def _connected(sender: str, taker: str, ip: str) -> tuple[socket.socket, socket.socket]:
+    with in_namespace(taker, lambda: socket.create_server((ip, 0))) as listener:
+        port = listener.getsockname()[1]
+        sending = in_namespace(
+            sender, lambda: socket.create_connection((ip, port), CONNECT_TIMEOUT_S)
+        )
+        return sending, listener.accept()[0]
+
+
+def _counts(name: str, link: str) -> Carried:
+    told: list[dict[str, Any]] = json.loads(
+        run("ip", "-n", name, "-s", "-j", "link", "show", "dev", link)
+    )
+    counts = told[0]["stats64"]
+    return Carried(sent=int(counts["tx"]["bytes"]), received=int(counts["rx"]["bytes"]))
+
+
 def _name(host: HostPlan) -> str:
     return f"{PREFIX}{host.name}"
+
+
+def _router(site: int) -> str:
+    return f"{ROUTER}{site}"

@@ -24,6 +24,7 @@ FIGURES: Final = {
     "stretch_p99": "stretch p99",
     "origin_copies": "origin copies",
     "seed_copies": "seed copies",
+    "cross_copies": "copies across",
     "extra_share": "extra bytes",
     "first_piece_s": "first piece s",
     "balance": "upload balance",
@@ -82,6 +83,8 @@ class RunOutcome(Value, frozen=True, kw_only=True):
     """Bytes per second, of seeds and peers."""
     sent: dict[str, float] = {}
     received: dict[str, float] = {}
+    crossed_bytes: int | None = None
+    """That left the first site for others, headers included; None: there is one site."""
     usage: Usage
     rejected: str = ""
     """Why its figures do not count."""
@@ -97,6 +100,7 @@ class RunFigures(Value, frozen=True, kw_only=True):
     stretch_p99: float | None
     origin_copies: float
     seed_copies: float
+    cross_copies: float | None
     extra_share: float | None
     first_piece_s: float | None
     balance: float | None
@@ -122,9 +126,10 @@ def figures_of(run: RunOutcome) -> RunFigures:
         stretch_p99=None if p99 is None else p99 / run.bound_s,
         origin_copies=run.origin_bytes / run.size,
         seed_copies=sum(run.sent.get(name, fed[name]) for name in seeds) / run.size,
+        cross_copies=None if run.crossed_bytes is None else run.crossed_bytes / run.size,
         extra_share=_extra(run, delivered),
         first_piece_s=median(firsts) if firsts else None,
-        balance=balance([fed[n] / up for n, up in run.uplinks.items() if n not in seeds]),
+        balance=balance(_loads(run, fed)),
         cpu_s_per_gb=run.usage.cpu_s / (delivered / 1e9) if delivered else 0.0,
         idle=run.usage.idle,
         failures=sum(bool(host.failure) for host in stayed),
@@ -179,6 +184,12 @@ def payload(carried: Carried, overhead: Overhead) -> tuple[float, float]:
     sent = (a * carried.sent - b * carried.received) / determinant
     received = (a * carried.received - b * carried.sent) / determinant
     return max(0.0, sent), max(0.0, received)
+
+
+def _loads(run: RunOutcome, fed: Counter[str]) -> list[float]:
+    """What each peer sent for each byte per second that it can."""
+    peers = {host.name for host in run.hosts}
+    return [run.sent.get(n, fed[n]) / up for n, up in run.uplinks.items() if n in peers]
 
 
 def _extra(run: RunOutcome, delivered: int) -> float | None:

@@ -18,6 +18,8 @@ class Policy(Value, frozen=True, kw_only=True):
     name: str
     algorithm: str
     is_stock: bool = False
+    is_rival: bool = False
+    """BitTorrent clients instead of all that."""
     model: bool = False
 
     @property
@@ -41,6 +43,7 @@ POLICIES: Final = {
         Policy(name="random", algorithm="random"),
         Policy(name="learned", algorithm="learned", model=True),
         Policy(name="direct", algorithm=""),
+        Policy(name="bittorrent", algorithm="", is_rival=True),
     )
 }
 """`dragonfly-own` ranks as Dragonfly does among our clients: what the client is worth by itself."""

@@ -3,42 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
-import json
 import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import grpc
 from bench.swarm.calibrate import Calibration
-from bench.swarm.content import Content, fault_of
+from bench.swarm.content import fault_of
+from bench.swarm.fleet import Fleet, Stage
 from bench.swarm.ground import Carried, Ground
 from bench.swarm.machine import IDLE_MIN, IdleWatch
-from bench.swarm.member import (
-    STATUS_PORT,
-    member_words,
-    origin_words,
-    socket_path,
-)
 from bench.swarm.outcome import VANISHED, Arrival, HostOutcome, RunOutcome, Usage, payload
-from bench.swarm.policy import Policy
-from bench.swarm.world import ORIGIN, SCHEDULER, HostPlan, WorldPlan, world_bound_s
+from bench.swarm.world import HostPlan, world_bound_s
 from bench.yardstick import cpu_s_of
-from grpc_health.v1 import health_pb2
 
-from odonata.client.answer import to_follow
-from odonata.errors import UnavailableError
-from odonata.grpc_client import open_channel
-from odonata.grpc_stub import download_stub, health_stub
-from odonata.swarm.process import Processes, died_early
-from odonata.wire.dragonfly import PieceArrived, download_request_to_wire, progress_from_wire
-from odonata.wire.message import Download, TrafficType
+from odonata.swarm.process import Processes
 
-READY_TIMEOUT_S: Final = 90.0  # eighteen Python programs on two busy cores take some 12 s
-READY_POLL_S: Final = 0.2
 LONGEST_BOUNDS: Final = 20.0
 """A run that takes this many times the bound, and a minute, is stopped: its hosts did not end."""
 LONGEST_S: Final = 60.0
@@ -52,162 +34,85 @@ class Run:
 
     def __init__(
         self,
-        world: WorldPlan,
-        policy: Policy,
+        stage: Stage,
+        fleet: Fleet,
         ground: Ground,
         calibration: Calibration,
-        content: Content,
-        folder: Path,
         on_piece: OnPiece = lambda _name, _length: None,
     ) -> None:
-        """`folder`: for this run alone; it is emptied before and after."""
-        self._world = world
-        self._policy = policy
+        self._stage = stage
+        self._world = stage.world
+        self._fleet = fleet
         self._ground = ground
         self._calibration = calibration
-        self._content = content
-        self._folder = folder
         self._on_piece = on_piece
-        self._names = {ground.ip(host): host.name for host in world.hosts}
-        self._pieces: dict[str, list[Arrival]] = {host.name: [] for host in world.peers}
+        self._pieces: dict[str, list[Arrival]] = {host.name: [] for host in self._world.peers}
         self._begun_s = 0.0
         self._vanished: set[str] = set()
-        self._port = 0
 
     async def measure(self) -> RunOutcome:
-        """Start everybody, have all peers fetch, stop everybody, compare. UnavailableError."""
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder.mkdir(parents=True)
+        """Start everybody, have all peers fetch, stop everybody, compare. UnavailableError.
+
+        The stage's folder is emptied before and after.
+        """
+        folder = self._stage.folder
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
         try:
             async with Processes(lambda _name, _line: None) as processes:
-                await self._start(processes)
+                await self._fleet.start(processes)
                 return await self._watch(processes)
         finally:
-            await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
-
-    # --- the start ---
-
-    @property
-    def _members(self) -> list[HostPlan]:
-        if not self._policy.has_swarm:
-            return list(self._world.peers)
-        return [self._world.host(SCHEDULER), *self._world.seeds, *self._world.peers]
-
-    @property
-    def _daemons(self) -> list[HostPlan]:
-        return [host for host in self._members if host.name != SCHEDULER]
-
-    async def _start(self, processes: Processes) -> None:
-        await self._start_origin(processes)
-        for host in self._members:
-            words = member_words(host, self._world, self._policy, self._ground, self._folder)
-            await processes.start(host.name, self._ground.words(host, words))
-        ready = asyncio.ensure_future(self._ready())
-        ended = asyncio.ensure_future(processes.first_end())
-        try:
-            await asyncio.wait({ready, ended}, return_when=asyncio.FIRST_COMPLETED)
-            if not ready.done():
-                raise died_early(ended.result())
-            ready.result()
-        finally:
-            ready.cancel()
-            ended.cancel()
-
-    async def _start_origin(self, processes: Processes) -> None:
-        origin = self._world.host(ORIGIN)
-        said: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-
-        def hear(_name: str, line: str) -> None:
-            if line.startswith("listening ") and not said.done():
-                said.set_result(int(line.split()[1]))
-
-        rate = float("inf") if self._ground.is_shaped else origin.link.up or float("inf")
-        words = origin_words(self._content.folder, self._ground.ip(origin), rate)
-        child = await processes.start(ORIGIN, self._ground.words(origin, words), hear)
-        try:
-            self._port = await asyncio.wait_for(said, READY_TIMEOUT_S)
-        except TimeoutError:
-            raise died_early(child) from None
-
-    async def _ready(self) -> None:
-        try:
-            async with asyncio.timeout(READY_TIMEOUT_S):
-                sockets = [socket_path(self._folder, host) for host in self._daemons]
-                await asyncio.gather(*(_serving(path) for path in sockets))
-                if self._policy.has_swarm:
-                    await self._announced()
-        except TimeoutError:
-            raise UnavailableError(
-                f"the swarm was not ready after {READY_TIMEOUT_S:.0f} s; is the machine busy?"
-            ) from None
-
-    async def _announced(self) -> None:
-        """Until the scheduler knows every daemon; its list of hosts has no push."""
-        while True:
-            if await asyncio.to_thread(self._known_hosts) >= len(self._daemons):
-                return
-            await asyncio.sleep(READY_POLL_S)
-
-    def _known_hosts(self) -> int:
-        scheduler = self._world.host(SCHEDULER)
-        told = self._ask(scheduler, self._ground.ip(scheduler), STATUS_PORT, "/hosts")
-        return int(json.loads(told)["total_count"])
-
-    def _ask(self, host: HostPlan, ip: str, port: int, path: str) -> str:
-        """What a server on `host` answers to somebody on the same host."""
-        connection = http.client.HTTPConnection(ip, port)
-        connection.sock = self._ground.connect(host, ip, port)
-        try:
-            connection.request("GET", path)
-            return connection.getresponse().read().decode()
-        finally:
-            connection.close()
-
-    # --- while it runs ---
+            for host in self._world.peers:
+                if host.degrades_at_s is not None or host.vanishes_at_s is not None:
+                    self._ground.mend(host)  # for the next run on these links
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     async def _watch(self, processes: Processes) -> RunOutcome:
-        world = self._world
-        bound_s = world_bound_s(world, self._calibration.rates)
-        pids = [processes.child(h.name).process.pid for h in self._members]
-        pids.append(processes.child(ORIGIN).process.pid)
-        carried, cpu_s, idle = self._carried(), cpu_s_of(pids), IdleWatch()
+        carried, crossed = self._carried(), self._ground.crossed()
+        cpu_s, idle = self._cpu_s(processes), IdleWatch()
         self._begun_s = time.monotonic()
         fates = [asyncio.ensure_future(idle.sample())]
-        fates += [asyncio.ensure_future(self._fate(host, processes)) for host in world.peers]
+        fates += [asyncio.ensure_future(self._fate(h, processes)) for h in self._world.peers]
         try:
-            limit_s = LONGEST_S + LONGEST_BOUNDS * bound_s
-            hosts = await asyncio.gather(*(self._host(host, limit_s) for host in world.peers))
+            hosts = await asyncio.gather(*(self._host(host) for host in self._world.peers))
             share, worst = idle.stop()
         finally:
             for fate in fates:
                 fate.cancel()
-        alive = [processes.child(h.name).process.pid for h in self._members
-                 if h.name not in self._vanished]  # fmt: skip
-        alive.append(processes.child(ORIGIN).process.pid)
-        usage = Usage(cpu_s=cpu_s_of(alive) - cpu_s, idle=share, idle_worst=worst)
+        used_s = sum(now - cpu_s[name] for name, now in self._cpu_s(processes).items())
+        faults = await asyncio.gather(*(self._checked(host) for host in hosts))
         sent, received = self._payloads(carried)
-        origin = world.host(ORIGIN)
-        asked = await asyncio.to_thread(
-            self._ask, origin, self._ground.ip(origin), self._port, "/sent"
-        )
+        crossed_now = self._ground.crossed()
+        world = self._world
         return RunOutcome(
             scenario=world.scenario,
-            policy=self._policy.name,
+            policy=self._stage.policy.name,
             world=world.number,
             size=world.size,
-            bound_s=bound_s,
-            hosts=tuple(hosts),
-            origin_bytes=int(asked),
+            bound_s=self._bound_s,
+            hosts=tuple(faults),
+            origin_bytes=await self._fleet.origin_bytes(),
             uplinks=self._uplinks(),
             sent=sent,
             received=received,
-            usage=usage,
+            crossed_bytes=None if crossed_now is None else crossed_now - (crossed or 0),
+            usage=Usage(cpu_s=used_s, idle=share, idle_worst=worst),
             rejected=self._objection(share),
         )
 
+    @property
+    def _bound_s(self) -> float:
+        return world_bound_s(self._world, self._calibration.rates)
+
+    def _cpu_s(self, processes: Processes) -> dict[str, float]:
+        """CPU seconds so far, by process, of those that have not vanished."""
+        names = [name for name in self._fleet.names if name not in self._vanished]
+        return {name: cpu_s_of([processes.child(name).process.pid]) for name in names}
+
     def _uplinks(self) -> dict[str, float]:
         rates = self._calibration.rates.up
-        return {h.name: rates[h.name] for h in self._daemons if h.name in rates}
+        return {host.name: rates[host.name] for host in self._fleet.hosts if host.name in rates}
 
     def _objection(self, idle: float) -> str:
         if idle < IDLE_MIN:
@@ -216,58 +121,46 @@ class Run:
             return f"links are not as they were set: {'; '.join(self._calibration.wrong)}"
         return ""
 
-    async def _host(self, host: HostPlan, limit_s: float) -> HostOutcome:
+    # --- one host ---
+
+    async def _host(self, host: HostPlan) -> HostOutcome:
         await asyncio.sleep(host.arrives_at_s)
         arrived_at_s = self._now()
-        output = self._folder / f"{host.name}.out"
+        limit_s = LONGEST_S + LONGEST_BOUNDS * self._bound_s
+
+        def note(number: int, length: int, giver: str) -> None:
+            arrival = Arrival(at_s=self._now(), number=number, length=length, giver=giver)
+            self._pieces[host.name].append(arrival)
+            self._on_piece(host.name, length)
+
         try:
             async with asyncio.timeout(limit_s):
-                failure = await self._fetch(host, output)
+                failure = await self._fleet.fetch(host, self._output(host.name), note)
         except TimeoutError:
             failure = f"it did not end in {limit_s:.0f} s"
-        ended_at_s = self._now()
-        if host.name in self._vanished:
-            failure = VANISHED
-        elif not failure:
-            failure = await asyncio.to_thread(fault_of, output, self._content)
         return HostOutcome(
             name=host.name,
             arrived_at_s=arrived_at_s,
-            ended_at_s=ended_at_s,
-            failure=failure,
+            ended_at_s=self._now(),
+            failure=VANISHED if host.name in self._vanished else failure,
             pieces=tuple(self._pieces[host.name]),
         )
 
-    async def _fetch(self, host: HostPlan, output: Path) -> str:
-        """Have its daemon fetch the content into a file. Returns what failed."""
-        download = Download(
-            url=self._content.url(self._ground.ip(self._world.host(ORIGIN)), self._port),
-            piece_length=self._world.piece_length,
-            output_path=str(output),
-            force_hard_link=True,
+    async def _checked(self, host: HostOutcome) -> HostOutcome:
+        """With what is wrong with its copy, if it has one."""
+        if host.failure:
+            return host
+        fault = await asyncio.to_thread(fault_of, self._output(host.name), self._stage.content)
+        return HostOutcome(
+            name=host.name,
+            arrived_at_s=host.arrived_at_s,
+            ended_at_s=host.ended_at_s,
+            failure=fault,
+            pieces=host.pieces,
         )
-        try:
-            async with open_channel(f"unix:{socket_path(self._folder, host)}") as channel:
-                call = download_stub(channel).DownloadTask(
-                    download_request_to_wire(download), metadata=to_follow(download)
-                )
-                async for response in call:
-                    self._note(host.name, progress_from_wire(response).step)
-        except grpc.aio.AioRpcError as error:
-            return error.details() or str(error.code())
-        return ""
 
-    def _note(self, name: str, step: object) -> None:
-        if not isinstance(step, PieceArrived):
-            return
-        piece = step.piece
-        giver = self._names.get(piece.parent_id.partition("-")[0], "unknown")
-        if piece.traffic_type is TrafficType.BACK_TO_SOURCE:
-            giver = ORIGIN
-        self._pieces[name].append(
-            Arrival(at_s=self._now(), number=piece.number, length=piece.length, giver=giver)
-        )
-        self._on_piece(name, piece.length)
+    def _output(self, name: str) -> Path:
+        return self._stage.folder / f"{name}.out"
 
     async def _fate(self, host: HostPlan, processes: Processes) -> None:
         """What happens to it in mid-run."""
@@ -275,7 +168,7 @@ class Run:
             await asyncio.sleep(host.degrades_at_s)
             await asyncio.to_thread(self._ground.set_uplink, host, host.degraded_up)
         if host.vanishes_at_s is not None:
-            await asyncio.sleep(max(0.0, self._begun_s + host.vanishes_at_s - time.monotonic()))
+            await asyncio.sleep(host.vanishes_at_s)
             self._vanished.add(host.name)
             await asyncio.to_thread(self._ground.cut, host)
             with suppress(ProcessLookupError):
@@ -287,7 +180,7 @@ class Run:
     # --- what the links carried ---
 
     def _carried(self) -> Mapping[str, Carried | None]:
-        return {host.name: self._ground.carried(host) for host in self._daemons}
+        return {host.name: self._ground.carried(host) for host in self._fleet.hosts}
 
     def _payloads(
         self, before: Mapping[str, Carried | None]
@@ -301,9 +194,3 @@ class Run:
             delta = Carried(now.sent - begun.sent, now.received - begun.received)
             sent[name], received[name] = payload(delta, self._calibration.overhead)
         return sent, received
-
-
-async def _serving(path: Path) -> None:
-    async with open_channel(f"unix:{path}") as channel:
-        request: Any = health_pb2.HealthCheckRequest()
-        await health_stub(channel).Check(request, wait_for_ready=True)

@@ -115,6 +115,7 @@ def _lines(group: Sequence[Row]) -> list[list[str]]:
     figures = [
         [heading, *(_cell(name, row.figures[name]) for row in group)]
         for name, heading in FIGURES.items()
+        if any(row.figures[name].middle is not None for row in group)
     ]
     return facts + figures
 

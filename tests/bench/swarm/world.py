@@ -54,6 +54,10 @@ class HostPlan(Value, frozen=True, kw_only=True):
     """Of its address, from 1."""
     link: Link
     told_up: float | None = None
+    site: int = 0
+    """The data centre that it is in; scheduler, origin and seeds are in the first."""
+    idc: str = ""
+    """What it says of that."""
     is_seed: bool = False
     is_slow: bool = False
     arrives_at_s: float = 0.0
@@ -71,6 +75,12 @@ class WorldPlan(Value, frozen=True, kw_only=True):
     piece_length: int
     delay_s: float
     hosts: tuple[HostPlan, ...]
+    between_sites: float | None = None
+    """The rate of the link from the first site to each other one, each way; None: one site."""
+
+    @property
+    def n_sites(self) -> int:
+        return 1 + max(host.site for host in self.hosts)
 
     @property
     def peers(self) -> tuple[HostPlan, ...]:
@@ -138,11 +148,13 @@ def plan_world(name: str, scenario: Scenario, number: int) -> WorldPlan:
     members: list[HostPlan] = []
     n_peers = 0
     for place, host in enumerate(drawn, start=3):
-        arrives_at_s = 0.0
-        if not host.is_seed:
-            arrives_at_s = scenario.arrival_s * n_peers / scenario.peers
-            n_peers += 1
-        members.append(_member(host, scenario, place, arrives_at_s))
+        if host.is_seed:
+            members.append(_member(host, scenario, place))
+            continue
+        arrives_at_s = scenario.arrival_s * n_peers / scenario.peers
+        member = _member(host, scenario, place)
+        members.append(replace(member, site=n_peers % scenario.idcs, arrives_at_s=arrives_at_s))
+        n_peers += 1
     return WorldPlan(
         scenario=name,
         number=number,
@@ -150,19 +162,20 @@ def plan_world(name: str, scenario: Scenario, number: int) -> WorldPlan:
         piece_length=scenario.piece_length or scenario.size,
         delay_s=scenario.delay_s,
         hosts=(*infrastructure, *members),
+        between_sites=_shaped(scenario.between_idcs) if scenario.idcs > 1 else None,
     )
 
 
-def _member(host: SimulatedHost, scenario: Scenario, number: int, arrives_at_s: float) -> HostPlan:
+def _member(host: SimulatedHost, scenario: Scenario, number: int) -> HostPlan:
     degrading = scenario.degrading if host.degrades else None
     return HostPlan(
         name=host.name,
         number=number,
         link=Link(up=_shaped(host.link.up), down=_shaped(host.link.down)),
         told_up=host.told_up or None,
+        idc=host.host.idc,
         is_seed=host.is_seed,
         is_slow=host.is_slow,
-        arrives_at_s=arrives_at_s,
         vanishes_at_s=host.vanishes_at_s,
         degrades_at_s=None if degrading is None else degrading.at_s,
         degraded_up=None if degrading is None else host.link.up / degrading.factor,
@@ -178,6 +191,8 @@ class Rates(Value, frozen=True, kw_only=True):
 
     up: dict[str, float]
     down: dict[str, float]
+    between_sites: float | None = None
+    """Of the thinnest link between sites."""
 
 
 def world_bound_s(world: WorldPlan, rates: Rates) -> float:
@@ -193,4 +208,5 @@ def world_bound_s(world: WorldPlan, rates: Rates) -> float:
         peer_ups=[rates.up.get(peer.name, UNLIMITED) for peer in peers],
         peer_downs=[rates.down.get(peer.name, UNLIMITED) for peer in peers],
         takers=sum(peer.vanishes_at_s is None for peer in peers),
+        between_idcs=rates.between_sites,
     )
