@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -10,6 +11,8 @@ from typing import Any, Final
 from bench.swarm.ground import Ground
 from bench.swarm.policy import Policy
 from bench.swarm.world import SCHEDULER, HostPlan, WorldPlan
+
+from simulator.policy import find_model
 
 SCHEDULER_PORT: Final = 8002
 STATUS_PORT: Final = 8000
@@ -48,12 +51,15 @@ def member_words(
 
 
 def _scheduler(host: HostPlan, policy: Policy, ground: Ground, folder: Path) -> dict[str, Any]:
-    ip = ground.ip(host)
+    ip, models = ground.ip(host), folder / "models"
+    if policy.model:
+        models.mkdir(exist_ok=True)
+        (models / "current").symlink_to(find_model(os.environ, os.getuid()).resolve())
     return {
         "server": {"listenIP": ip, "port": SCHEDULER_PORT},
         "metrics": {"enable": True, "addr": f"{ip}:{STATUS_PORT}", "explainRemotely": True},
         "telemetry": {"enable": False},
-        **policy.scheduling(folder / "models"),
+        **policy.scheduling(models),
     }
 
 

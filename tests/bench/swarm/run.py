@@ -80,6 +80,9 @@ class Run:
         finally:
             for fate in fates:
                 fate.cancel()
+        for fate in fates:
+            if fate.done() and not fate.cancelled():
+                fate.result()  # what could not be done to a link
         used_s = sum(now - cpu_s[name] for name, now in self._cpu_s(processes).items())
         faults = await asyncio.gather(*(self._checked(host) for host in hosts))
         sent, received = self._payloads(carried)

@@ -43,14 +43,15 @@ def left_behind() -> list[str]:
     return [name for name in listed if name.startswith(namespaces.PREFIX)]
 
 
-def check(run: RunOutcome) -> None:
+def check(run: RunOutcome, least: float) -> None:
+    """`least`: of the stretch, for nobody is faster than the links."""
     figures = figures_of(run)
     assert [host.failure for host in run.hosts] == [""] * SMALL.peers
     for host in run.hosts:
         assert sorted(piece.number for piece in host.pieces) == list(range(16))
         assert {piece.giver for piece in host.pieces} <= {"origin", *run.uplinks} - {host.name}
     assert figures.stretch_p50 is not None
-    assert figures.stretch_p50 > 0.9, "nobody is faster than the links"
+    assert figures.stretch_p50 > least
 
 
 def skip_unless_namespaces() -> None:
@@ -63,7 +64,7 @@ def test_a_swarm_in_namespaces() -> None:
     skip_unless_namespaces()
     namespaces.run("ip", "netns", "add", f"{namespaces.PREFIX}stale")
     for run in measure(("rule", "dragonfly"), shaped=True):
-        check(run)
+        check(run, 0.95)
         assert run.origin_bytes == SMALL.size
         extra = figures_of(run).extra_share
         assert extra is not None
@@ -73,7 +74,7 @@ def test_a_swarm_in_namespaces() -> None:
 
 def test_a_swarm_on_loopback() -> None:
     for run in measure(("direct", "rule"), shaped=False):
-        check(run)
+        check(run, 0.5)  # a second's worth of bytes passes a daemon's limit at once
         copies = SMALL.peers if run.policy == "direct" else 1
         assert run.origin_bytes == copies * SMALL.size
 

@@ -60,6 +60,17 @@ def test_hosts_have_addresses_of_their_own_and_arrive_one_by_one() -> None:
     assert [host.name for host in world.seeds] == ["seed1"]
 
 
+def test_sites_take_turns_and_share_a_link_that_bounds_them() -> None:
+    for name, labels in (("idc", {"idc1", "idc2"}), ("unlabelled", {""})):
+        world = plan_world(name, scaled(load_scenario(name), SCALE), 1)
+        assert [host.site for host in world.peers] == [0, 1] * 8
+        assert world.between_sites == pytest.approx(20 * MBIT)
+        assert {host.idc for host in world.peers} == labels
+        assert {host.site for host in world.hosts if host not in world.peers} == {0}
+        slow = Rates(up={}, down={}, between_sites=MBIT)
+        assert world_bound_s(world, slow) == pytest.approx(world.size / MBIT)
+
+
 def test_too_many_peers_and_nonsense_are_told() -> None:
     scenario = load_scenario("flash")
     with pytest.raises(CallerError, match="--peers 65"):
