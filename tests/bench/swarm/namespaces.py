@@ -35,10 +35,13 @@ WAN: Final = "10.79"
 DELAY_MAX_S: Final = 0.001
 """The simulator's default; a shaped link has as much by itself."""
 BURST_BYTES: Final = 64 * 1024
-"""What passes at once: the largest packet that the kernel hands on in one go."""
+"""What passes at once: the largest packet that the kernel hands on in one go..."""
+BURST_S: Final = 0.05
+"""...but no more than a slow link carries in this time..."""
+BURST_BYTES_MIN: Final = 16 * 1024
+"""...and ten packets at least."""
 QUEUE_S: Final = 0.1
 """What waits in front of a link at most, as time: 512 KiB at 40 Mbit/s."""
-QUEUE_BYTES_MIN: Final = 2 * BURST_BYTES
 _CLONE_NEWNET: Final = 0x40000000  # linux/sched.h
 
 T = TypeVar("T")
@@ -67,9 +70,15 @@ def run(program: str, *words: str) -> str:
 
 def shaper(rate_bytes_per_s: float) -> list[str]:
     """The words of tc for a link of that rate."""
-    queue = max(QUEUE_BYTES_MIN, int(rate_bytes_per_s * QUEUE_S) + BURST_BYTES)
+    burst = burst_bytes(rate_bytes_per_s)
+    queue = max(2 * burst, int(rate_bytes_per_s * QUEUE_S) + burst)
     rate = f"{int(rate_bytes_per_s * 8)}bit"
-    return ["root", "tbf", "rate", rate, "burst", str(BURST_BYTES), "limit", str(queue)]
+    return ["root", "tbf", "rate", rate, "burst", str(burst), "limit", str(queue)]
+
+
+def burst_bytes(rate_bytes_per_s: float) -> int:
+    """What passes a link of that rate at once."""
+    return max(BURST_BYTES_MIN, min(BURST_BYTES, int(rate_bytes_per_s * BURST_S)))
 
 
 class Namespaces:
