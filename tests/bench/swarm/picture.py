@@ -12,6 +12,8 @@ from bench.swarm.outcome import RunOutcome, edges
 from bench.swarm.world import ORIGIN
 
 mpl.use("Agg")
+mpl.rcParams["svg.hashsalt"] = "odonata"  # the same runs make the same file
+mpl.rcParams["svg.fonttype"] = "none"  # text stays text
 from matplotlib import pyplot as plt  # after its backend
 
 INCH_WIDE = 4.2
@@ -36,7 +38,7 @@ def draw(runs: Sequence[RunOutcome], path: Path) -> None:
 
 
 def _undated(path: Path) -> dict[str, None]:
-    """The same runs make the same file."""
+    """Metadata of a file that does not say when it was made."""
     return {"Date": None} if path.suffix == ".svg" else {}
 
 
