@@ -12,9 +12,10 @@ from bench.swarm.outcome import RunOutcome, edges
 from bench.swarm.world import ORIGIN
 
 mpl.use("Agg")
+from matplotlib import pyplot as plt  # after its backend
+
 mpl.rcParams["svg.hashsalt"] = "odonata"  # the same runs make the same file
 mpl.rcParams["svg.fonttype"] = "none"  # text stays text
-from matplotlib import pyplot as plt  # after its backend
 
 INCH_WIDE = 4.2
 INCH_HIGH = 7.0
