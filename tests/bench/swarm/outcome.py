@@ -16,6 +16,8 @@ from bench.swarm.ground import Carried
 from odonata.wire.message import Value
 
 VANISHED: Final = "vanished"
+NOISE_SHARE: Final = 0.01
+"""Of the content: what requests and a scheduler's stream add up to, for who gives nothing."""
 FIGURES: Final = {
     "p50_s": "p50 s",
     "p99_s": "p99 s",
@@ -189,7 +191,9 @@ def payload(carried: Carried, overhead: Overhead) -> tuple[float, float]:
 def _loads(run: RunOutcome, fed: Counter[str]) -> list[float]:
     """What each peer sent for each byte per second that it can."""
     peers = {host.name for host in run.hosts}
-    return [run.sent.get(n, fed[n]) / up for n, up in run.uplinks.items() if n in peers]
+    sent = {name: run.sent.get(name, fed[name]) for name in run.uplinks if name in peers}
+    noise = NOISE_SHARE * run.size
+    return [(n_bytes if n_bytes > noise else 0.0) / run.uplinks[n] for n, n_bytes in sent.items()]
 
 
 def _extra(run: RunOutcome, delivered: int) -> float | None:

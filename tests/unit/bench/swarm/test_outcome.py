@@ -18,6 +18,7 @@ from bench.swarm.outcome import (
     payload,
     percentile,
 )
+from msgspec.structs import replace
 
 
 def host(name: str, took_s: float | None, *givers: str, failure: str = "") -> HostOutcome:
@@ -72,6 +73,13 @@ def test_figures_of_a_run() -> None:
     # Both gave ten bytes, one of them over half the uplink.
     assert figures.balance == pytest.approx((2 + 1) ** 2 / (2 * (4 + 1)))
     assert (figures.extra_share, figures.failures) == (None, 0)
+
+
+def test_who_only_asks_gives_nothing() -> None:
+    one = run(host("peer1", 3.0, "origin"), host("peer2", 5.0, "origin"))
+    assert figures_of(replace(one, sent={"peer1": 0.1, "peer2": 0.15})).balance is None
+    figures = figures_of(replace(one, sent={"peer1": 10.0, "peer2": 20.0}))
+    assert figures.balance == pytest.approx(1.0), "each as much as it can"
 
 
 def test_extra_bytes_are_what_came_beyond_the_pieces() -> None:
