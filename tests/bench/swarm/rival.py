@@ -95,4 +95,5 @@ def _say(text: str) -> None:
 
 if __name__ == "__main__":
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
-    _serve(*sys.argv[1:6], sys.argv[6:])
+    role, torrent, folder, ip, uploads, *others = sys.argv[1:]
+    _serve(role, torrent, folder, ip, uploads, others)
