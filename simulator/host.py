@@ -115,7 +115,7 @@ def _host(
             hostname=name,
             ip=ip,
             port=4000,
-            idc=label,
+            idc=label if scenario.labelled else "",
             max_tx_bandwidth_bits_per_s=int(told_up * BITS),
         ),
         link=Link(name, up=nominal, down=down, delay_s=scenario.delay_s, idc=label),

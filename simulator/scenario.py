@@ -96,6 +96,8 @@ class Scenario(Value, frozen=True, kw_only=True):
     """Data centres; peers are dealt to them in turn, all seeds and the source are in the first."""
     between_idcs: float = UNLIMITED
     """Rate of the one link between all data centres."""
+    labelled: bool = True
+    """Hosts say in which data centre they are."""
     delay_s: float = 0.001
     """One way, between any two."""
     arrival_s: float = 0.0

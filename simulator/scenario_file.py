@@ -77,6 +77,7 @@ class ScenarioSettings(Settings):
     announce_interval_s: Annotated[Seconds, Field(gt=0)] = 300.0
     idcs: PositiveCount = 1
     between_idcs_bytes_per_s: BytesPerS | None = None
+    labelled: bool = True
     delay_s: Seconds = 0.001
     arrival_s: Seconds = 0.0
 
@@ -107,6 +108,7 @@ class ScenarioSettings(Settings):
             announce_interval_s=self.announce_interval_s,
             idcs=self.idcs,
             between_idcs=float(self.between_idcs_bytes_per_s or UNLIMITED),
+            labelled=self.labelled,
             delay_s=self.delay_s,
             arrival_s=self.arrival_s,
         )

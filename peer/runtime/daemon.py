@@ -41,6 +41,7 @@ from odonata.wire.vortex import Greeting
 from peer.core.budget import Budget
 from peer.core.download import DownloadCore
 from peer.core.event import SchedulerFound
+from peer.core.limits import DownloadLimits
 from peer.runtime.buffer import BufferPool
 from peer.runtime.channel import ChannelPool
 from peer.runtime.daemon_parts import (
@@ -100,11 +101,23 @@ _log = structlog.get_logger("daemon")
 class Daemon:
     """A peer daemon that can be started and stopped once. Make it inside a running event loop."""
 
-    def __init__(self, settings: DaemonSettings, sources: OpenSources | None = None) -> None:
-        """`sources`: what to fetch from and to write to; None: what the settings say."""
+    def __init__(
+        self,
+        settings: DaemonSettings,
+        sources: OpenSources | None = None,
+        *,
+        limits: DownloadLimits | None = None,
+        features: tuple[str, ...] | None = None,
+    ) -> None:
+        """`sources`: what to fetch from and to write to; None: what the settings say.
+
+        `limits` and `features`: what the core obeys, and what schedulers are told that its peers
+        can, for whoever compares clients; None: as the settings have it.
+        """
         self._settings = settings
         self._given_sources = sources
-        self._limits = limits_of(settings)
+        self._limits = limits or limits_of(settings)
+        self._features = peer_features(settings) if features is None else features
         self._budget = Budget()
         self._upload = H2GrpcServer()
         self._download = GrpcServer()
@@ -258,7 +271,7 @@ class Daemon:
             host=reporter.full,
             announce_interval_s=self._settings.scheduler.announce_interval_s,
             refresh_interval_s=self._settings.dynconfig.refresh_interval_s,
-            features=peer_features(self._settings),
+            features=self._features,
         )
 
     def _open_recorder(self) -> Recorder:

@@ -89,10 +89,17 @@ def _preheat_options(settings: SchedulerSettings) -> PreheatOptions:
 class SchedulerApp:
     """A scheduler that can be started and stopped once. Make it inside a running event loop.
 
-    `rng` draws the core's random numbers; give a seeded one to replay a run.
+    `rng` draws the core's random numbers; give a seeded one to replay a run. `limits`: what the
+    core obeys, for whoever compares policies; None: as the settings have it.
     """
 
-    def __init__(self, settings: SchedulerSettings, rng: Random | None = None) -> None:
+    def __init__(
+        self,
+        settings: SchedulerSettings,
+        rng: Random | None = None,
+        *,
+        limits: Limits | None = None,
+    ) -> None:
         self._settings = settings
         # Both carry the same services; see odonata.grpc_service.
         self._server = (
@@ -103,7 +110,7 @@ class SchedulerApp:
         ranking_time = RankingTime()
         self.ranker = LiveRanker(settings, ranking_time.observe)
         rng = rng or Random()  # noqa: S311  # no secret is drawn
-        core = SchedulerCore(limits_of(settings), self.ranker, rng)
+        core = SchedulerCore(limits or limits_of(settings), self.ranker, rng)
         self.core = core
         origin = Origin(host=socket.gethostname(), program=settings.program)
         clock = asyncio.get_running_loop().time

@@ -1,7 +1,8 @@
 """The demo's origin: a registry's blob endpoint behind a thin emulated uplink, in its own process.
 
-`python -m odonata.swarm.demo.origin FOLDER RATE_BYTES_PER_S` prints its port and serves
-`GET|HEAD /v2/<name>/blobs/<digest>` with Range; `GET /sent` tells how many body bytes it sent.
+`python -m odonata.swarm.demo.origin FOLDER RATE_BYTES_PER_S [IP]` prints its port and serves
+`GET|HEAD /v2/<name>/blobs/<digest>` with Range; `GET /sent` tells how many body bytes it sent. A
+rate of `inf` leaves the pace to the link.
 """
 
 from __future__ import annotations
@@ -98,10 +99,10 @@ class Origin:
                 first += len(chunk)
 
 
-async def _serve(folder: Path, rate_bytes_per_s: float) -> None:
+async def _serve(folder: Path, rate_bytes_per_s: float, ip: str = "127.0.0.1") -> None:
     runner = web.AppRunner(Origin(folder, Uplink(rate_bytes_per_s)).app(), access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, ip, 0)
     await site.start()
     port = runner.addresses[0][1]
     print(f"listening {port}", flush=True)  # noqa: T201  # the one thing the demo must learn
@@ -109,4 +110,4 @@ async def _serve(folder: Path, rate_bytes_per_s: float) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(Path(sys.argv[1]), float(sys.argv[2])))
+    asyncio.run(_serve(Path(sys.argv[1]), float(sys.argv[2]), *sys.argv[3:]))

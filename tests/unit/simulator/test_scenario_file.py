@@ -8,11 +8,23 @@ import pytest
 
 from odonata.errors import CallerError, SettingsError
 from odonata.piece import MIB
+from simulator.host import draw_hosts
 from simulator.network import UNLIMITED
 from simulator.scenario import MBIT, Degrading, Vanishing
 from simulator.scenario_file import load_scenario, scenario_names
+from simulator.world import World
 
-ALL = ["churn", "degrade", "fastseed", "flash", "lognormal", "staggered"]
+ALL = [
+    "churn",
+    "degrade",
+    "fastseed",
+    "flash",
+    "idc",
+    "lognormal",
+    "origin-slow",
+    "staggered",
+    "unlabelled",
+]
 
 
 def test_those_that_come_along() -> None:
@@ -25,6 +37,17 @@ def test_each_asks_a_question(name: str) -> None:
     assert scenario.question.endswith("?")
     assert scenario.peers == 200
     assert scenario.size == 256 * MIB
+
+
+def test_hosts_of_unlabelled_data_centres_say_nothing_and_still_share_a_link() -> None:
+    said: dict[str, set[str]] = {}
+    for name in ("idc", "unlabelled"):
+        scenario = load_scenario(name, overrides={"peers": 4})
+        hosts = draw_hosts(scenario, World(1))
+        said[name] = {host.host.idc for host in hosts}
+        assert {host.link.idc for host in hosts} == {"idc1", "idc2"}
+        assert scenario.between_idcs == 80 * MBIT
+    assert said == {"idc": {"idc1", "idc2"}, "unlabelled": {""}}
 
 
 def test_lognormal_hides_a_tenth_of_its_hosts_and_judges_the_later_files() -> None:
