@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
+import msgspec
+
 from odonata.errors import is_retryable_status
 from odonata.piece import piece_at, piece_count
 from odonata.wire.message import Piece, SourceAnswer, TrafficType
@@ -213,12 +215,13 @@ class SourceRequest:
 
         def done() -> None:
             self._transfer = None
+            took_s = self._source.world.now - self._began_at_s
             if is_cut:
                 self.fail("connection reset by the origin")
             elif granted < length:
                 source.die()
             else:
-                self._keep(piece)
+                self._keep(msgspec.structs.replace(piece, cost_s=took_s))
 
         self._transfer = source.network.send(source.link, self._node.link, granted, done)
         if source.mood == "stall":

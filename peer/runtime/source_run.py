@@ -122,9 +122,10 @@ class _SourceRun:
     async def _ask(self, order: FetchSource | None) -> None:
         offset, end = self._bytes_of(order)
         try:
-            opened = await self._tools.source.open(
-                self._url, self._header, offset=offset, end=end, options=self._options
-            )
+            opened = await self._open(offset, end)
+            if opened.content_length is None and opened.ranges and order is None:
+                await opened.__aexit__(None, None, None)  # where would it go on from there?
+                opened = await self._open(offset, None)
         except SourceError as error:
             if offset == 0 or error.status_code != 200:
                 raise
@@ -143,6 +144,11 @@ class _SourceRun:
                 )
             )
             await self._copy(stream, order or await self._orders.get())
+
+    async def _open(self, offset: int, end: int | None) -> SourceStream:
+        return await self._tools.source.open(
+            self._url, self._header, offset=offset, end=end, options=self._options
+        )
 
     async def _report_no_ranges(self) -> None:
         """It begins at byte 0 whatever is asked: the core stops this run for one from the start."""
