@@ -101,7 +101,8 @@ from peer.core.source_streams import Streams
 if TYPE_CHECKING:
     from random import Random
 
-_SWARM = frozenset({State.SWARMING, State.RESCHEDULING, State.ALONE})
+_NAMED = frozenset({State.SWARMING, State.RESCHEDULING})
+_SWARM = _NAMED | {State.ALONE}
 _AT_WORK = _SWARM | {State.SOURCING}
 _WAITING = frozenset({State.REGISTERING, State.RESCHEDULING})
 
@@ -655,8 +656,8 @@ class DownloadCore:
                 self._end_if_proved(now, out)
                 return
             self._fetching.tend(now, out)
-            if self.state in _SWARM:
-                may_begin = self._may_use_source and self.state is not State.ALONE
+            if self.state in _SWARM or self._beside.on:
+                may_begin = self._may_use_source and self.state in _NAMED
                 self._beside.steer(now, out, may_begin=may_begin)
             self._fetching.fill(now, out)
         if self.state in _WAITING:
@@ -785,7 +786,7 @@ class DownloadCore:
             moments.append(self._search.next_wake(now))
         if self._is_new:
             moments.append(self._beside.next_wake(self._asked_at))
-        elif self.state in {State.SWARMING, State.RESCHEDULING} and self._may_use_source:
+        elif self.state in _NAMED and self._may_use_source:
             moments.append(self._beside.next_wake(None))
         if self.state is State.REPORTING:
             moments.append(self._asked_at + limits.report_timeout_s)
