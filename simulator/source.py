@@ -62,6 +62,7 @@ class Source:
         idc = "idc1" if scenario.idcs > 1 else ""
         self.link = Link(SOURCE, up=scenario.source_up, delay_s=scenario.delay_s, idc=idc)
         self.requests = 0
+        self.askers: set[str] = set()  # by name of the node
         self.alive = True
         self.mood: SourceMood | None = None
         self.world = world
@@ -76,6 +77,7 @@ class Source:
     ) -> SourceRequest:
         """A new request; it answers with events."""
         self.requests += 1
+        self.askers.add(asker.node.name)
         request = SourceRequest(self, asker, first, order, record)
         self._open[request] = None
         return request

@@ -170,10 +170,13 @@ class _SourceRun:
 
     def _end_of(self, order: FetchSource | None) -> int | None:
         """Where the request ends, in bytes; None: at the end."""
-        if order is None or order.last is None:
+        length = self._task.content_length
+        if order is None or (order.last is None and order.first == 0):
             return None
-        end, length = self._offset_of(order.last + 1), self._task.content_length
-        return None if length is not None and end >= length else end
+        if order.last is None:
+            return length  # said, for sources that do not say how long they are
+        end = self._offset_of(order.last + 1)
+        return end if length is None else min(end, length)
 
     async def _copy(self, stream: SourceStream, order: FetchSource) -> None:
         piece_length = self._task.piece_length
