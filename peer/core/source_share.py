@@ -239,9 +239,7 @@ class SharedSource:
         news_at = self._block_news.get(block)
         return news_at is not None and not self._is_over(news_at, now)
 
-    def _find_block(
-        self, blocks: dict[Block, list[int]], reach: int, now: float
-    ) -> Block | None:
+    def _find_block(self, blocks: dict[Block, list[int]], reach: int, now: float) -> Block | None:
         """A block to help with, of the parts after our own, around the ring."""
         for step in range(1, self._count):
             part = (self._index + step) % self._count

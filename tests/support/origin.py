@@ -50,13 +50,14 @@ class Manners:
     fail_first: int = 0  # so many requests get a 503 before the first good answer
     most: int | None = None  # no more connections at once for it: others get a 503
     cut: Mapping[int, int] = field(default_factory=dict[int, int])
-    """The connection of the so-manieth request (counted from 1) breaks after so many bytes."""
+    """The connection of the so-manieth request (`Seen.number`) breaks after so many bytes."""
 
 
 @dataclass(kw_only=True, eq=False)
 class Seen:
-    """One request and what it got."""
+    """One request and what it got. `number`: of those for its path, counted from 1."""
 
+    number: int
     method: str
     path: str
     query: str
@@ -123,6 +124,7 @@ class Origin:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         seen = Seen(
+            number=1 + sum(one.path == request.path for one in self.requests),
             method=request.method,
             path=request.path,
             query=request.query_string,
@@ -186,8 +188,7 @@ class Origin:
             response.content_length = len(body) if promised is None else promised
         await response.prepare(request)
         if request.method != "HEAD":
-            number = sum(one.path == seen.path for one in self.requests[: self.requests.index(seen)])
-            await _send_body(request, response, seen, body, manners, manners.cut.get(number + 1))
+            await _send_body(request, response, seen, body, manners)
         return response
 
 
@@ -209,12 +210,10 @@ async def _send_body(
     seen: Seen,
     body: bytes,
     manners: Manners,
-    cut: int | None,
 ) -> None:
-    end = len(body) - manners.short_by
+    end, cut = len(body) - manners.short_by, manners.cut.get(seen.number)
+    end = end if cut is None else min(end, cut)
     position = 0
-    if cut is not None:
-        end = min(end, cut)
     while position < end:
         if manners.gate is not None and position >= end // 2:
             await manners.gate.wait()

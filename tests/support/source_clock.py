@@ -1,10 +1,10 @@
 """One plan against one origin on virtual time: streams with rates, answers that take a while.
 
-    origin = ClockOrigin(per_stream=8.0 * MIB)               # each connection gets so much
-    origin = ClockOrigin(in_all=50.0 * MIB, answer_s=0.1)    # all together do
-    load = Load(origin, pieces=64)
-    load.run()
-    assert load.now < 20 and load.sent_bytes == load.length
+origin = ClockOrigin(per_stream=8.0 * MIB)               # each connection gets so much
+origin = ClockOrigin(in_all=50.0 * MIB, answer_s=0.1)    # all together do
+load = Load(origin, pieces=64)
+load.run()
+assert load.now < 20 and load.sent_bytes == load.length
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How many requests at once: origins that reward several, those that do not, and those that refuse."""
+"""How many requests at once: where several pay, where they do not, and where they are refused."""
 
 from __future__ import annotations
 
