@@ -69,6 +69,7 @@ STOCK: Final = Client(
         replace_slow=False,
         beside=False,
         widen=False,
+        source_streams=1,
         hopeless_s=_NEVER_S,
         piece_timeout_s=360.0,
         slowest_rate_bytes_per_s=inf,

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
+import msgspec
+
 from odonata.errors import is_retryable_status
 from odonata.piece import piece_at, piece_count
 from odonata.wire.message import Piece, SourceAnswer, TrafficType
@@ -60,6 +62,7 @@ class Source:
         idc = "idc1" if scenario.idcs > 1 else ""
         self.link = Link(SOURCE, up=scenario.source_up, delay_s=scenario.delay_s, idc=idc)
         self.requests = 0
+        self.askers: set[str] = set()  # by name of the node
         self.alive = True
         self.mood: SourceMood | None = None
         self.world = world
@@ -74,6 +77,7 @@ class Source:
     ) -> SourceRequest:
         """A new request; it answers with events."""
         self.requests += 1
+        self.askers.add(asker.node.name)
         request = SourceRequest(self, asker, first, order, record)
         self._open[request] = None
         return request
@@ -213,12 +217,13 @@ class SourceRequest:
 
         def done() -> None:
             self._transfer = None
+            took_s = self._source.world.now - self._began_at_s
             if is_cut:
                 self.fail("connection reset by the origin")
             elif granted < length:
                 source.die()
             else:
-                self._keep(piece)
+                self._keep(msgspec.structs.replace(piece, cost_s=took_s))
 
         self._transfer = source.network.send(source.link, self._node.link, granted, done)
         if source.mood == "stall":

@@ -21,6 +21,8 @@ The budget is a high quantile of what peers take, at least `BUDGET_MIN_S`, and n
 origin itself takes to answer, since asking it any sooner would gain nothing; at most
 `BUDGET_MAX_S`.
 
+What it has learned of how many requests at once an origin rewards is kept beside that (`origins`).
+
 No clock is read here; times are seconds. Nothing of this outlives the daemon.
 """
 
@@ -30,6 +32,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from math import exp, log, sqrt
 from typing import Final
+
+from peer.core.source_streams import Origins
 
 PRIOR_WEIGHT: Final = 4.0
 """As many observations of its own a daemon must have to believe them as much as the prior."""
@@ -98,6 +102,7 @@ class Budget:
     """One daemon's. `host` is that of an origin's URL, "" if it has none."""
 
     def __init__(self) -> None:
+        self.origins = Origins()
         self._peers = Times(PEER_PRIOR_S)
         self._sources: OrderedDict[str, Times] = OrderedDict()
 

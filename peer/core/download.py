@@ -96,11 +96,13 @@ from peer.core.registration import (
 from peer.core.search import Search
 from peer.core.source_plan import SourcePlan
 from peer.core.source_share import SharedSource
+from peer.core.source_streams import Streams
 
 if TYPE_CHECKING:
     from random import Random
 
-_SWARM = frozenset({State.SWARMING, State.RESCHEDULING, State.ALONE})
+_NAMED = frozenset({State.SWARMING, State.RESCHEDULING})
+_SWARM = _NAMED | {State.ALONE}
 _AT_WORK = _SWARM | {State.SOURCING}
 _WAITING = frozenset({State.REGISTERING, State.RESCHEDULING})
 
@@ -120,6 +122,7 @@ class DownloadCore:
 
         `budget`: what its daemon has learned of beginnings; None: nothing yet.
         """
+        budget = budget or Budget()
         self._limits = limits
         self._download = download
         self._life = Lifecycle()
@@ -132,6 +135,7 @@ class DownloadCore:
             limits=limits,
             content=self._content,
             rng=rng,
+            streams=Streams(limits, download.url, budget.origins),
             shared=None if share is None else SharedSource(share, limits),
         )
         slots = download.concurrent_piece_count or limits.concurrent_piece_count
@@ -150,7 +154,7 @@ class DownloadCore:
             content=self._content,
             source=self._source,
             fetching=self._fetching,
-            budget=budget or Budget(),
+            budget=budget,
             download=download,
             rng=rng,
         )
@@ -228,6 +232,8 @@ class DownloadCore:
         self._beside.begin(now)
         self._proof.resume()
         triggered = self._download.need_back_to_source
+        if triggered:
+            self._source.streams.go_for_others(now)
         tells = triggered or self._download.metadata_only
         if self._cancelled_early:
             self._cancel(now, out)
@@ -353,6 +359,7 @@ class DownloadCore:
             case NormalTask():
                 self._on_parents_named(answer, now, out)
             case NeedBackToSource():
+                self._source.streams.go_for_others(now)
                 self._go_to_source(answer.description, now, out)
             case EmptyTask():
                 self._on_empty(now, out)
@@ -574,7 +581,7 @@ class DownloadCore:
         self, event: SourcePieceStored, now: float, out: list[DownloadEffect]
     ) -> None:
         news = self._content.hold(event.piece.number)
-        self._source.on_stored(event.piece.number, now)
+        self._source.on_stored(event.piece, now)
         self._fetching.forget(event.piece.number, CancelReason.SOURCE, now, out)
         self._beside.source_brought(event.piece.length, now)
         if news:
@@ -779,7 +786,7 @@ class DownloadCore:
             moments.append(self._search.next_wake(now))
         if self._is_new:
             moments.append(self._beside.next_wake(self._asked_at))
-        elif self.state in {State.SWARMING, State.RESCHEDULING} and self._may_use_source:
+        elif self.state in _NAMED and self._may_use_source:
             moments.append(self._beside.next_wake(None))
         if self.state is State.REPORTING:
             moments.append(self._asked_at + limits.report_timeout_s)

@@ -176,8 +176,9 @@ class DownloadLimits(Value, frozen=True, kw_only=True):
     half of what may wait to be sent. More would only tell it what it can guess."""
 
     # --- the source ---------------------------------------------------------------------------
-    source_streams: int = 1
-    """Runs at once from the source. One connection fills most links, and sources count requests."""
+    source_streams: int = 4
+    """Requests at once to the source at most, where more than one pay (`source_streams`). Four
+    connections of those that are limited one by one fill the links of most seeds."""
     source_attempts: int = 4
     """Failures in a row, without one piece in between, before the source is given up."""
     source_backoff_s: float = 0.5

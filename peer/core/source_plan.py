@@ -1,9 +1,10 @@
 """What to ask the source for, piece by piece and attempt by attempt. It does not touch the source.
 
-Missing pieces are asked for in runs: one request for each contiguous stretch, never two for the
-same piece. A source that ignores Range gets one request from the start, and what is held is read
-past. A failed run is planned anew from its first missing piece after a pause; every piece that
-arrives forgives the failures before it.
+Missing pieces are asked for in runs: requests for contiguous stretches, never two for the same
+piece. How many at once, and how long they are, `source_streams` says. A source that ignores Range
+gets one request from the start, and what is held is read past. A failed run is planned anew from
+its first missing piece after a pause, or, if others go on, when one of those has ended; every piece
+that arrives forgives the failures before it.
 
 A seed that shares a source with others (`source_share`) asks for its share only, and stops a run
 at the first piece that has become somebody else's.
@@ -17,12 +18,13 @@ from typing import TYPE_CHECKING
 
 from odonata.errors import SourceError
 from odonata.piece import piece_count, piece_length_for
-from odonata.wire.message import Download, SourceAnswer
+from odonata.wire.message import Download, Piece, SourceAnswer
 from peer.core.content import Content
 from peer.core.effect import DownloadEffect, FetchSource, OpenSource, StopSource
 from peer.core.event import SourceFailed
 from peer.core.limits import DownloadLimits
 from peer.core.source_share import Grid, SharedSource
+from peer.core.source_streams import Streams
 
 if TYPE_CHECKING:
     from random import Random
@@ -59,10 +61,12 @@ class SourcePlan:
         limits: DownloadLimits,
         content: Content,
         rng: Random,
+        streams: Streams | None = None,
         shared: SharedSource | None = None,
     ) -> None:
-        """`shared`: other seeds take their shares of it."""
+        """`streams`: how many requests, None: one. `shared`: other seeds take their shares."""
         self.shared = shared
+        self.streams = streams or Streams(limits, "")
         self.error: SourceError | None = None  # set once the source is given up
         self.answer: SourceAnswer | None = None  # what it said last when it failed
         self._limits = limits
@@ -70,6 +74,7 @@ class SourcePlan:
         self._rng = rng
         self._ranges: bool | None = None  # unknown until it has answered once
         self._open: int | None = None  # first piece of an OpenSource that nobody continued yet
+        self._open_end: int | None = None  # the byte where that ends; None: at the end
         self._runs: dict[int, Run] = {}
         self._asked_to: dict[int, int | None] = {}  # where a run would end if nobody stopped it
         self._next: dict[int, int] = {}  # the piece that a run brings next
@@ -81,8 +86,12 @@ class SourcePlan:
     # --- asking ---------------------------------------------------------------------------------
 
     def open(self, now: float, out: list[DownloadEffect]) -> None:
-        """Ask for the head of the whole content."""
-        self._open = 0
+        """Ask for the head of the content; the body that comes with it is its beginning, or all."""
+        end = self.streams.first_bytes(self._content.piece_length)
+        if end is not None:
+            self.open_at(0, 0, end, now, out)
+            return
+        self._open, self._open_end = 0, None
         self._retry_at = None
         self._heard_at = self._asked_at = now
         out.append(OpenSource(first=0))
@@ -98,15 +107,16 @@ class SourcePlan:
         piece_length = self._content.piece_length or piece_length_for(told_length)
         grid = Grid(piece_count(told_length, piece_length), self.shared.count)
         share = grid.span(self.shared.index)
-        end = min(share.stop * piece_length, told_length)
-        is_last = end == told_length
+        block = self.streams.block(len(share), piece_length) or len(share)
+        end = min(share.start + block, share.stop) * piece_length
+        is_last = end >= told_length
         self.open_at(share.start, share.start * piece_length, None if is_last else end, now, out)
 
     def open_at(
         self, first: int, offset: int, end: int | None, now: float, out: list[DownloadEffect]
     ) -> None:
         """Ask for the bytes from `offset` to `end`, where piece `first` begins."""
-        self._open = first
+        self._open, self._open_end = first, end
         self._retry_at = None
         self._heard_at = self._asked_at = now
         out.append(OpenSource(first=first, offset=offset, end=end))
@@ -114,8 +124,9 @@ class SourcePlan:
     def close(self, out: list[DownloadEffect]) -> None:
         """Stop whatever is open or running."""
         out.extend(StopSource(first=first) for first in self._firsts())
-        self._runs.clear()
-        self._open = None
+        for first in tuple(self._runs):
+            self._forget(first)
+        self._open = self._asked_at = None
         self._retry_at = None
 
     def advance(
@@ -134,16 +145,18 @@ class SourcePlan:
         if self.error is not None or (self._retry_at is not None and now < self._retry_at):
             return
         self._retry_at = None
-        if self._content.missing() is None and self._content.parts_only:
-            # Where the parts lie is known once the head is here: nothing before them is read.
+        if self._content.missing() is None and self._wants_head:
             if not self._firsts():
                 self.open(now, out)
             return
-        runs = self._planned(elsewhere, reader)
         if self.shared is not None and self._content.count is not None:
             runs = self._shared_runs(self.shared, elsewhere, now, out, has_fellow=has_fellow)
-        for run in runs:
-            if len(self._runs) >= self._limits.source_streams:
+        elif self._may_begin:
+            runs = self._planned(elsewhere, reader)
+        else:
+            return
+        for run in self._blocks(runs, reader):
+            if not self._may_begin:
                 return
             self._start(run, now, out)
 
@@ -165,7 +178,7 @@ class SourcePlan:
             stop = next((n for n in range(following, stop) if not is_free(n)), stop)
             if stop == following and following != end:
                 out.append(StopSource(first=first))
-                del self._runs[first]
+                self._forget(first)
             else:
                 self._runs[first] = Run(first, stop - 1)
 
@@ -184,39 +197,47 @@ class SourcePlan:
     def answered(self, now: float) -> float | None:
         """It began to answer: how long after it was asked, in seconds; None if that is no news."""
         asked_at, self._asked_at = self._asked_at, None
-        return None if asked_at is None else now - asked_at
+        if asked_at is None:
+            return None
+        self.streams.answered(now - asked_at)
+        return now - asked_at
 
     def on_opened(self, *, ranges: bool, now: float, out: list[DownloadEffect]) -> None:
         """It began to answer. If it ignores ranges, runs of parts become one run of everything."""
         self._heard_at = now
         self._ranges = ranges
-        if ranges or not self._runs or (len(self._runs) == 1 and 0 in self._runs):
+        if ranges or not self._runs or (len(self._runs) == 1 and self._is_whole(0)):
             return
         self.close(out)
 
-    def on_stored(self, number: int, now: float) -> None:
+    def on_stored(self, piece: Piece, now: float) -> None:
         """A piece of it is on the disk."""
         self._heard_at = now
         self._failures = 0
         for first in self._runs:
-            if self._next[first] == number:
-                self._next[first] = number + 1
+            if self._next[first] == piece.number:
+                self._next[first] = piece.number + 1
+                self.streams.stored(first, piece, now)
         if self.shared is not None:
-            self.shared.stored(number, now)
+            self.shared.stored(piece.number, now)
 
     def on_ended(self, first: int, now: float, out: list[DownloadEffect]) -> None:
         """A run is over. If it did not bring what it should, it failed: never a short file."""
         self._heard_at = now
-        run = self._runs.pop(first, None)
+        run = self._forget(first)
         short = None if run is None else self._short_of(run)
         if short is not None:
             self.on_failed(SourceFailed(first=first, reason=short), now, out)
 
     def on_failed(self, event: SourceFailed, now: float, out: list[DownloadEffect]) -> None:
-        """A run, or the opening, failed: again after a pause, or never."""
-        self._runs.pop(event.first, None)
+        """A run, or the opening, failed: again after a pause, or never. Not if others go on."""
+        run = self._forget(event.first)
+        self._asked_at = None
         if self._open == event.first:
             self._open = None
+        if run is not None and self._runs:
+            self.streams.failed_beside(len(self._runs), now)
+            return
         self.answer = event.answer
         self._failures += 1
         if event.fatal or self._failures >= self._limits.source_attempts:
@@ -329,7 +350,14 @@ class SourcePlan:
         """Stop what is not ours any more; return what is, and not on its way yet."""
         shared.measure(self._content.count or 0)
         left = [n for n in self._content.missing() or () if n not in elsewhere]
-        ours = shared.choose(left, ranges=self._ranges, has_fellow=has_fellow, now=now)
+        ours = shared.choose(
+            left,
+            ranges=self._ranges,
+            has_fellow=has_fellow,
+            now=now,
+            at_once=self.streams.at_once,
+            reach=self.streams.reach,
+        )
         if self._ranges is False:
             if self._runs or not ours:
                 return []
@@ -346,7 +374,7 @@ class SourcePlan:
                 self._runs[first] = Run(first, self._asked_to[first])
             elif stop == following:
                 out.append(StopSource(first=first))
-                del self._runs[first]
+                self._forget(first)
             else:
                 self._runs[first] = Run(first, stop - 1)
 
@@ -362,19 +390,76 @@ class SourcePlan:
     def _whole_if_needed(self, run: Run) -> Run:
         return run if self._ranges is not False else Run(0, run.last)
 
+    @property
+    def _may_begin(self) -> bool:
+        at_last = any(first < self._next[first] == run.last for first, run in self._runs.items())
+        return self.streams.may_begin(is_last_on_its_way=at_last)
+
+    @property
+    def _wants_head(self) -> bool:
+        """Nothing else is asked for before something is known of the content."""
+        # Where parts lie is known once the head is here: nothing before them is read. And the
+        # first of several requests is not to bring what others are for.
+        is_first = self._ranges is None and self._content.first_missing_from(0) == 0
+        return self._content.parts_only or (self.streams.is_parallel and is_first)
+
+    def _blocks(self, runs: list[Run], reader: int | None) -> list[Run]:
+        """`runs` cut into what is asked for at once, in the order in which it is asked for."""
+        piece_length = self._content.piece_length
+        if self._ranges is False or not piece_length or any(run.last is None for run in runs):
+            return runs
+        left = sum(run.last - run.first + 1 for run in runs if run.last is not None)
+        length = self.streams.block(left, piece_length)
+        if length is None:
+            return runs
+        blocks = [
+            Run(first, min(first + length - 1, run.last))
+            for run in runs
+            if run.last is not None
+            for first in range(run.first, run.last + 1, length)
+        ]
+        if reader is not None:
+            blocks.sort(key=lambda run: (run.last is not None and run.last < reader, run.first))
+        return blocks
+
+    def _within_open(self, run: Run) -> Run | None:
+        """What the request that is open brings of `run`, in whole pieces; None: nothing."""
+        end, count, piece_length = self._open_end, self._content.count, self._content.piece_length
+        if end is None or self._ranges is not True or count is None or not piece_length:
+            return run
+        last = end // piece_length - 1
+        if last >= count - 1 or end >= (self._content.content_length or 0):
+            return run
+        last = last if run.last is None else min(last, run.last)
+        return None if last < run.first else Run(run.first, last)
+
+    def _is_whole(self, first: int) -> bool:
+        """A run goes from the first piece as far as it would if it were the only one."""
+        if first or 0 not in self._runs:
+            return False
+        return not self.streams.is_parallel or self._end_of(0) == self._content.count
+
+    def _forget(self, first: int) -> Run | None:
+        """A run is over."""
+        self.streams.end(first)
+        return self._runs.pop(first, None)
+
     def _start(self, run: Run, now: float, out: list[DownloadEffect]) -> None:
-        if self._open is not None and self._open != run.first:
+        within = self._within_open(run) if self._open == run.first else None
+        if self._open is not None and within is None:
             out.append(StopSource(first=self._open))
             self._asked_at = now
-        elif self._open is None:
+        elif self._open is None and self._asked_at is None:
             self._asked_at = now
         self._open = None
+        run = within or run
+        if self.shared is not None and not self._runs:
+            self.shared.paused()
+        self.streams.begin(run.first, now)
         self._runs[run.first] = run
         self._asked_to[run.first] = run.last
         self._next[run.first] = run.first
         self._heard_at = now
-        if self.shared is not None:
-            self.shared.paused()
         count = self._content.count
         to_end = run.last is None or (count is not None and run.last == count - 1)
         skip = tuple(sorted(n for n in self._content.held if run.covers(n)))

@@ -52,7 +52,7 @@ keeps the others waiting for an eighth of the time at most."""
 FAR_PIECES = 3
 """From the owner's next piece to a block that is taken from it, at least: one that the owner is at,
 one that the helper needs to be heard of, and one for the news to be late. And never the owner's
-block itself."""
+block itself. Behind those that an owner with several requests is at (`reach`)."""
 FAR_S = 0.5
 """At least so far in time, where pieces are quick: news take some round trips of up to 100 ms."""
 
@@ -97,6 +97,7 @@ class SharedSource:
         self._begun: set[Block] = set()  # a piece of it came to us from the source
         self._helping: Block | None = None
         self._piece_s = 0.0  # what a piece takes us, smoothed
+        self._at_once = 1
         self._stored_at: float | None = None
         self._wake_at: float | None = None
 
@@ -150,12 +151,22 @@ class SharedSource:
     # --- what follows ---------------------------------------------------------------------------
 
     def choose(
-        self, left: list[int], *, ranges: bool | None, has_fellow: bool, now: float
+        self,
+        left: list[int],
+        *,
+        ranges: bool | None,
+        has_fellow: bool,
+        now: float,
+        at_once: int = 1,
+        reach: int = 0,
     ) -> list[int]:
         """Which pieces to take from the source now, of those `left`: neither held nor offered.
 
-        Both ascending. `ranges`: the source honours them, None if it has not said.
+        Both ascending. `ranges`: the source honours them, None if it has not said. `at_once`: how
+        many requests pay here, for a fellow, too; then each is somewhere in the first `reach`
+        pieces that are missing of its part.
         """
+        self._at_once = at_once
         self._wake_at = None
         grid = self._grid
         if grid is None or not left:
@@ -166,7 +177,7 @@ class SharedSource:
         if ranges is False:
             return left if not self._index or self._is_all_silent(now) else []
         own = [n for n in own if not self._is_taken(grid.block(n), now)]
-        return own or self._help(grid, left, now)
+        return own or self._help(grid, left, reach, now)
 
     def next_wake(self) -> float | None:
         """When the latest choice may come out differently although nothing happens."""
@@ -175,9 +186,9 @@ class SharedSource:
     @property
     def patience_s(self) -> float:
         """How long a fellow may be silent."""
-        return max(
-            self._limits.fellow_patience_s, self._limits.fellow_patience_pieces * self._piece_s
-        )
+        # Pieces come one by one to us, and in bursts to the others, of as many as are on their way.
+        pieces = self._limits.fellow_patience_pieces * self._at_once
+        return max(self._limits.fellow_patience_s, pieces * self._piece_s)
 
     @property
     def _far_pieces(self) -> int:
@@ -214,21 +225,21 @@ class SharedSource:
         news_at = self._block_news.get(block)
         return news_at is not None and block not in self._begun and not self._is_over(news_at, now)
 
-    def _help(self, grid: Grid, left: list[int], now: float) -> list[int]:
+    def _help(self, grid: Grid, left: list[int], reach: int, now: float) -> list[int]:
         """What to take of the others' parts."""
         blocks: dict[Block, list[int]] = {}
         for number in left:
             blocks.setdefault(grid.block(number), []).append(number)
         block = self._helping
         if block is None or block not in blocks or self._is_contested(block, now):
-            block = self._helping = self._find_block(blocks, now)
+            block = self._helping = self._find_block(blocks, reach, now)
         return [] if block is None else blocks[block]
 
     def _is_contested(self, block: Block, now: float) -> bool:
         news_at = self._block_news.get(block)
         return news_at is not None and not self._is_over(news_at, now)
 
-    def _find_block(self, blocks: dict[Block, list[int]], now: float) -> Block | None:
+    def _find_block(self, blocks: dict[Block, list[int]], reach: int, now: float) -> Block | None:
         """A block to help with, of the parts after our own, around the ring."""
         for step in range(1, self._count):
             part = (self._index + step) % self._count
@@ -243,6 +254,7 @@ class SharedSource:
             if len(free) <= others or free[-1 - others] == there[0]:
                 continue
             block = free[-1 - others]
-            if blocks[block][0] - blocks[there[0]][0] >= self._far_pieces:
+            between = sum(len(blocks[one]) for one in there[: there.index(block)])
+            if between >= reach + self._far_pieces:
                 return block
         return None

@@ -276,8 +276,9 @@ class Source(Protocol):
     ) -> SourceStream:
         """Ask for bytes [offset, end) (end None: to the end).
 
-        Errors: SourceError with the status (that of HTTP, or what comes nearest to it), CallerError
-        for a URL that can't be asked for.
+        From byte 0 on a source that ignores ranges gives everything, whatever `end` (the stream's
+        `ranges` is False). Errors: SourceError with the status (that of HTTP, or what comes nearest
+        to it), CallerError for a URL that can't be asked for.
         """
         ...
 

@@ -428,9 +428,11 @@ def _checked(
         content_length = body_length = _length(response)
         ranges = response.headers.get("Accept-Ranges", "").strip().lower() == "bytes"
         ranges = ranges and _encoding(response) == "identity"
+        # Whatever it says: it was asked for less than it sends.
+        ranges = ranges and (end is None or (content_length is not None and content_length <= end))
     else:
         raise _refused(response, _status_text(response))
-    wanted_length = None if end is None else end - offset
+    wanted_length = None if end is None or response.status == 200 else end - offset
     if wanted_length is not None and body_length is not None:
         wanted_length = min(wanted_length, body_length)
     return HttpStream(

@@ -121,9 +121,10 @@ class _SourceRun:
     async def _ask(self, order: FetchSource | None) -> None:
         offset, end = self._bytes_of(order)
         try:
-            opened = await self._tools.source.open(
-                self._url, self._header, offset=offset, end=end, options=self._options
-            )
+            opened = await self._open(offset, end)
+            if opened.content_length is None and opened.ranges and order is None:
+                await opened.__aexit__(None, None, None)  # where would it go on from there?
+                opened = await self._open(offset, None)
         except SourceError as error:
             if offset == 0 or error.status_code != 200:
                 raise
@@ -142,6 +143,11 @@ class _SourceRun:
                 )
             )
             await self._copy(stream, order or await self._orders.get())
+
+    async def _open(self, offset: int, end: int | None) -> SourceStream:
+        return await self._tools.source.open(
+            self._url, self._header, offset=offset, end=end, options=self._options
+        )
 
     async def _report_no_ranges(self) -> None:
         """It begins at byte 0 whatever is asked: the core stops this run for one from the start."""
@@ -163,10 +169,13 @@ class _SourceRun:
 
     def _end_of(self, order: FetchSource | None) -> int | None:
         """Where the request ends, in bytes; None: at the end."""
-        if order is None or order.last is None:
+        length = self._task.content_length
+        if order is None or (order.last is None and order.first == 0):
             return None
-        end, length = self._offset_of(order.last + 1), self._task.content_length
-        return None if length is not None and end >= length else end
+        if order.last is None:
+            return length  # said, for sources that do not say how long they are
+        end = self._offset_of(order.last + 1)
+        return end if length is None else min(end, length)
 
     async def _copy(self, stream: SourceStream, order: FetchSource) -> None:
         piece_length = self._task.piece_length

@@ -31,10 +31,10 @@ def run(scenario: Scenario, *, seeds_per_task: int = 2, seed: int = 1) -> tuple[
 # --- sharing --------------------------------------------------------------------------------------
 
 
-def test_two_seeds_ask_the_source_once_each_and_both_hold_everything() -> None:
+def test_two_seeds_ask_the_source_once_for_each_piece_and_both_hold_everything() -> None:
     swarm, report = run(TWO)
     assert report.source_copies == pytest.approx(1.0)
-    assert report.source_requests == 2
+    assert swarm.source.askers == {"seed1", "seed2"}
     assert all(node.whole for node in swarm.seeds)
 
 
@@ -51,25 +51,25 @@ def test_two_thin_seeds_are_faster_than_one() -> None:
 def test_three_seeds_share_too() -> None:
     swarm, report = run(replace(TWO, seeds=3), seeds_per_task=3)
     assert report.source_copies <= ONE_COPY
-    assert report.source_requests == 3
+    assert len(swarm.source.askers) == 3
     assert all(node.whole for node in swarm.seeds)
 
 
 def test_seeds_that_are_not_ours_are_triggered_alone() -> None:
-    swarm, report = run(replace(TWO, seeds_share=False))
-    assert report.source_requests == 1
+    swarm, _ = run(replace(TWO, seeds_share=False))
+    assert len(swarm.source.askers) == 1
     assert [node.whole for node in swarm.seeds].count(True) == 1
 
 
 def test_what_is_small_is_fetched_by_one() -> None:
-    swarm, report = run(replace(TWO, size=7 * PIECE))
-    assert report.source_requests == 1
+    swarm, _ = run(replace(TWO, size=7 * PIECE))
+    assert len(swarm.source.askers) == 1
     assert sum(node.whole for node in swarm.seeds) == 1
 
 
 def test_a_source_that_does_not_say_the_length_is_asked_by_one() -> None:
-    _, report = run(replace(TWO, source_says_length=False))
-    assert report.source_requests == 1
+    swarm, report = run(replace(TWO, source_says_length=False))
+    assert len(swarm.source.askers) == report.source_requests == 1
     assert report.source_copies == pytest.approx(1.0)
 
 
@@ -126,6 +126,6 @@ def test_a_dead_seed_on_the_ring_costs_the_source_nothing(dead: str) -> None:
 @pytest.mark.parametrize("held", [2, 6])
 def test_a_seed_that_dies_amid_a_burst_costs_what_it_had_not_passed_on(held: int) -> None:
     faults = Faults(crash_at_pieces={"seed1": held})
-    _, report = run(replace(BURST, peers=50, seeds=1, size=64 * MIB, faults=faults))
+    swarm, report = run(replace(BURST, peers=50, seeds=1, size=64 * MIB, faults=faults))
     assert report.source_copies <= 1.0 + (held + 1) / 16
-    assert report.source_requests <= 3
+    assert len(swarm.source.askers) <= 3

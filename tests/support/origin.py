@@ -48,12 +48,16 @@ class Manners:
     rate_bytes_per_s: float | None = None  # slow, but steady
     on_sent: Callable[[int], None] | None = None  # called with the bytes of each write
     fail_first: int = 0  # so many requests get a 503 before the first good answer
+    most: int | None = None  # no more connections at once for it: others get a 503
+    cut: Mapping[int, int] = field(default_factory=dict[int, int])
+    """The connection of the so-manieth request (`Seen.number`) breaks after so many bytes."""
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Seen:
-    """One request and what it got."""
+    """One request and what it got. `number`: of those for its path, counted from 1."""
 
+    number: int
     method: str
     path: str
     query: str
@@ -74,6 +78,9 @@ class Origin:
         self._runner: web.AppRunner | None = None
         self._port = 0
         self.requests: list[Seen] = []
+        self.at_once = 0
+        """Requests that are being answered."""
+        self.most_at_once = 0
 
     async def __aenter__(self) -> Self:
         app = web.Application()
@@ -117,6 +124,7 @@ class Origin:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         seen = Seen(
+            number=1 + sum(one.path == request.path for one in self.requests),
             method=request.method,
             path=request.path,
             query=request.query_string,
@@ -133,7 +141,12 @@ class Origin:
         if refusal is not None:
             seen.status = refusal.status
             return refusal
-        return await self._send(request, seen, content, manners)
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            return await self._send(request, seen, content, manners)
+        finally:
+            self.at_once -= 1
 
     def _refusal(self, request: web.Request, manners: Manners) -> web.Response | None:
         if manners.redirect_to is not None:
@@ -147,7 +160,8 @@ class Origin:
         if manners.status is not None:
             return web.Response(status=manners.status, headers=manners.header, text="no")
         past = sum(seen.path == request.path for seen in self.requests)
-        if past <= manners.fail_first:
+        is_full = manners.most is not None and self.at_once >= manners.most
+        if past <= manners.fail_first or is_full:
             return web.Response(status=503, text="not yet")
         return None
 
@@ -197,7 +211,8 @@ async def _send_body(
     body: bytes,
     manners: Manners,
 ) -> None:
-    end = len(body) - manners.short_by
+    end, cut = len(body) - manners.short_by, manners.cut.get(seen.number)
+    end = end if cut is None else min(end, cut)
     position = 0
     while position < end:
         if manners.gate is not None and position >= end // 2:
@@ -212,6 +227,6 @@ async def _send_body(
         if manners.rate_bytes_per_s is not None:
             await asyncio.sleep((stop - position) / manners.rate_bytes_per_s)
         position = stop
-    if manners.short_by:
+    if manners.short_by or cut is not None:
         assert request.transport is not None
         request.transport.abort() if manners.chunked else request.transport.close()

@@ -86,7 +86,7 @@ async def test_two_seeds_share_a_content_and_the_origin_sends_it_once(tmp_path: 
             await all_get(children, url, content, tmp_path)
             # Each had a half of it from the origin, and the rest from the other.
             await all_hold(both, url, content, tmp_path)
-        assert first_bytes(origin) == [0, 32 * MIB]
+        assert {0, 32 * MIB} <= set(first_bytes(origin))
         assert origin.copies("/blob") <= ONE_COPY
 
 
@@ -102,8 +102,8 @@ async def test_when_one_of_two_seeds_is_killed_the_other_fetches_its_half(tmp_pa
         ):
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(get(child, url, tmp_path / "out"))
-                await eventually(lambda: len(origin.requests) == 2)
-                await eventually(lambda: all(one.sent_bytes > 8 * MIB for one in origin.requests))
+                await eventually(lambda: 32 * MIB in first_bytes(origin))
+                await eventually(lambda: origin.sent_bytes("/blob") > 24 * MIB)
                 await victim.kill()
             await all_hold([survivor], url, content, tmp_path)
         assert sha256(tmp_path / "out") == hashlib.sha256(content).hexdigest()
@@ -193,6 +193,6 @@ async def test_a_seed_that_dies_amid_a_burst_costs_what_it_had_not_passed_on(
             tasks.create_task(all_get(children, url, content, tmp_path))
             await eventually(lambda: any(s.sent_bytes > 10 * MIB for s in origin.requests))
             await seed.kill()
-        # One child went on from what the swarm held, in one request or two.
+        # One child went on from what the swarm held.
         assert origin.copies("/blob") < 2.0
-        assert len(origin.requests) <= 4
+        assert len(origin.requests) <= 6, "a few blocks each"

@@ -7,6 +7,7 @@ end nothing is reported any more and only timers fire: the download must end all
 
 from __future__ import annotations
 
+from math import inf
 from random import Random
 
 from hypothesis import settings
@@ -42,6 +43,7 @@ from odonata.wire.message import (
     Register,
     SchedulerAnswer,
 )
+from peer.core.budget import Budget
 from peer.core.download import DownloadCore
 from peer.core.effect import (
     AskParentMeta,
@@ -94,6 +96,7 @@ from peer.core.event import (
 )
 from peer.core.lifecycle import State
 from peer.core.limits import DownloadLimits
+from peer.core.source_streams import Verdict
 
 # One piece is measure enough here, so that parents are found past hope in a short run, too.
 LIMITS = DownloadLimits(hopeless_after_pieces=1)
@@ -131,7 +134,8 @@ class DownloadMachine(RuleBasedStateMachine):
         self.known_length: int | None = None
         self.connected: set[str] = set()
         self.blamed: set[str] = set()
-        self.flying: dict[tuple[str, int], bool] = {}  # False: was cancelled, answer still to come
+        self.flying: set[tuple[str, int]] = set()
+        self.stopped: list[tuple[str, int]] = []  # cancelled, answer still to come
         self.runs: dict[int, FetchSource] = {}
         self.following: dict[int, int] = {}  # the piece that a run brings next
         self.opened: int | None = None
@@ -180,16 +184,17 @@ class DownloadMachine(RuleBasedStateMachine):
                 assert effect.reason in set(CancelReason)
                 assert effect.peer_id in self.connected
                 self.connected.discard(effect.peer_id)
-                self.flying = {k: v for k, v in self.flying.items() if k[0] != effect.peer_id}
+                self.flying = {key for key in self.flying if key[0] != effect.peer_id}
+                self.stopped = [key for key in self.stopped if key[0] != effect.peer_id]
             case FetchPiece():
                 self.fetch(effect)
             case AskProgress():
-                assert self.flying.get((effect.peer_id, effect.number))
+                assert (effect.peer_id, effect.number) in self.flying
                 self.looked_at.add((effect.peer_id, effect.number))
             case CancelPiece():
                 assert effect.reason in set(CancelReason)
-                assert self.flying.get((effect.peer_id, effect.number))
-                self.flying[effect.peer_id, effect.number] = False
+                self.flying.remove((effect.peer_id, effect.number))
+                self.stopped.append((effect.peer_id, effect.number))
             case OpenSource():
                 assert self.opened is None
                 assert not self.runs
@@ -257,10 +262,10 @@ class DownloadMachine(RuleBasedStateMachine):
         assert effect.peer_id in self.connected
         assert effect.number not in self.held, "held already"
         assert effect.number in self.numbers_wanted(), "nobody wants it"
-        assert not self.flying.get(key), "on its way from there already"
+        assert key not in self.flying, "on its way from there already"
         assert not any(self.claims(run, effect.number) for run in self.runs.values())
-        self.flying[key] = True
-        live = [k for k, alive in self.flying.items() if alive]
+        self.flying.add(key)
+        live = self.flying
         assert len(live) <= 2 * LIMITS.concurrent_piece_count
         assert sum(n == effect.number for _, n in live) <= 2
         assert sum(p == effect.peer_id for p, _ in live) <= LIMITS.quick_pieces_per_parent
@@ -344,6 +349,7 @@ class DownloadMachine(RuleBasedStateMachine):
         wanted=ranges,
         tells_digests=st.booleans(),
         names_digest=st.booleans(),
+        pays=st.booleans(),
     )
     def begin(
         self,
@@ -359,6 +365,7 @@ class DownloadMachine(RuleBasedStateMachine):
         wanted: ByteRange | None,
         tells_digests: bool,
         names_digest: bool,
+        pays: bool,
     ) -> None:
         self.length = length
         self.tells_digests = tells_digests
@@ -375,7 +382,11 @@ class DownloadMachine(RuleBasedStateMachine):
             need_back_to_source=triggered,
             disable_back_to_source=disable,
         )
-        self.core = DownloadCore(LIMITS, download, Random(seed))
+        budget = Budget()
+        if pays:  # to have several requests at once, as was found before
+            for host in ("origin.test", "registry.test"):
+                budget.origins.settle(host, Verdict(LIMITS.source_streams, 0.0, inf))
+        self.core = DownloadCore(LIMITS, download, Random(seed), budget=budget)
         self.give(
             Begun(
                 content_length=length if knows else None,
@@ -507,11 +518,16 @@ class DownloadMachine(RuleBasedStateMachine):
         who, number = data.draw(st.sampled_from(sorted(self.looked_at)))
         self.give(PieceProgress(peer_id=who, number=number, began_s=began_s))
 
-    @precondition(lambda self: self.flying)
+    @precondition(lambda self: self.flying or self.stopped)
     @rule(data=st.data(), reason=st.none() | st.sampled_from(FailureReason))
     def piece_arrives_or_not(self, data: st.DataObject, reason: FailureReason | None) -> None:
-        who, number = data.draw(st.sampled_from(sorted(self.flying)))
-        alive = self.flying.pop((who, number))
+        """Answers to one piece from one parent come in the order in which it was asked for."""
+        key = data.draw(st.sampled_from(sorted({*self.flying, *self.stopped})))
+        alive, (who, number) = key not in self.stopped, key
+        if alive:
+            self.flying.remove(key)
+        else:
+            self.stopped.remove(key)
         if reason is None:
             if number not in self.held:
                 self.brought[number] = who

@@ -284,6 +284,17 @@ def test_a_source_that_refuses_is_not_asked_again_and_parents_go_on() -> None:
     assert len(of(script.effects, FetchSource)) == 1
 
 
+def test_it_goes_on_while_the_download_registers_anew() -> None:
+    """A failed request is repeated after its pause, and nobody is woken in vain meanwhile."""
+    script = Script(length=8 * PIECE)
+    run = beside(script, "a")
+    script(SchedulerLost(reason="connection reset"))
+    script(SourceFailed(first=run.first, reason="reset"))
+    script(SchedulerFound())
+    assert script.core.state is State.REGISTERING
+    assert script.tick_until(FetchSource, at_most=3).first == 0
+
+
 def test_other_content_at_the_source_is_no_harm_beside_the_swarm() -> None:
     script = Script(length=2 * PIECE)
     script.swarm("a")

@@ -8,6 +8,7 @@ from odonata.errors import (
     SourceError,
     UnavailableError,
 )
+from odonata.piece import MIB
 from odonata.wire.message import (
     BackToSourceFailed,
     ByteRange,
@@ -39,9 +40,13 @@ from peer.core.event import (
 )
 from peer.core.lifecycle import State
 from peer.core.limits import DownloadLimits
+from peer.core.source_streams import FIRST_BYTES
 
 SEED = Download(url=URL, need_back_to_source=True)
 NO_SOURCE = Download(url=URL, disable_back_to_source=True)
+HEAD = OpenSource(first=0, offset=0, end=FIRST_BYTES)
+BLOCK = FIRST_BYTES // PIECE
+"""What is asked for first, in pieces."""
 
 
 # --- the source -----------------------------------------------------------------------------------
@@ -50,8 +55,8 @@ NO_SOURCE = Download(url=URL, disable_back_to_source=True)
 def test_told_to_go_to_the_source() -> None:
     script = Script(length=2 * PIECE)
     script.begin()
-    assert kinds(script.answer(NeedBackToSource(description="first"))) == ["Send", "FetchSource"]
-    assert kinds(script.opened()) == ["LearnMeta"]
+    assert kinds(script.answer(NeedBackToSource(description="first"))) == ["Send", "OpenSource"]
+    assert kinds(script.opened()) == ["LearnMeta", "FetchSource"]
     (first,) = messages(script.from_source(0))
     assert isinstance(first, PieceBackToSourceFinished)
     assert first.piece.traffic_type is TrafficType.BACK_TO_SOURCE
@@ -222,7 +227,7 @@ def test_a_source_that_fails_before_its_head_is_asked_again() -> None:
 
 def test_seed_brings_the_blob_with_one_request() -> None:
     script = Script(length=3 * PIECE, download=SEED)
-    assert script.begin() == [OpenSource(first=0)]
+    assert script.begin() == [HEAD]
     effects = script.opened()
     assert kinds(effects) == ["LearnMeta", "Send"]
     (register,) = messages(effects)
@@ -270,7 +275,7 @@ def test_seed_tries_to_open_the_source_again() -> None:
     script = Script(download=SEED)
     script.begin()
     assert script(SourceFailed(first=0, reason="connection refused")) == []
-    assert script.tick_until(OpenSource) == OpenSource(first=0)
+    assert script.tick_until(OpenSource) == HEAD
 
 
 def test_seed_of_an_empty_content_registers_so_that_others_learn_it() -> None:
@@ -335,6 +340,40 @@ def test_resumed_seed_asks_only_for_what_is_missing() -> None:
     assert kinds(script.from_source(5))[-1] == "Complete"
 
 
+def test_a_seed_cuts_what_its_user_chose_and_asks_for_whole_pieces_of_it() -> None:
+    chosen = Download(url=URL, need_back_to_source=True, piece_length=5 * MIB)
+    script = Script(download=chosen)
+    assert script.begin() == [OpenSource(first=0, offset=0, end=15 * MIB)]
+
+
+def test_a_first_request_that_ends_within_a_piece_is_given_up_for_one_of_pieces() -> None:
+    """Nobody knew that they would be so long."""
+    script = Script(length=600 * 64 * MIB, download=SEED)
+    script.begin()
+    script.opened()
+    effects = script.answer(NeedBackToSource())
+    assert kinds(effects) == ["Send", "StopSource", "FetchSource"]
+    assert runs(effects) == [(0, 0)]
+
+
+def test_a_source_that_ignores_ranges_goes_on_with_the_first_request() -> None:
+    script = Script(length=8 * PIECE, download=SEED)
+    script.begin()
+    script.opened(ranges=False)
+    assert runs(script.answer(NeedBackToSource())) == [(0, None)]
+    assert not of(script.effects, StopSource)
+
+
+def test_who_goes_for_itself_asks_for_everything_at_once() -> None:
+    script = Script(length=40 * PIECE)
+    script.begin()
+    assert runs(script(SchedulerLost(reason="refused", refused=True))) == [(0, None)]
+    script.opened()
+    for number in range(20):
+        script.now += 0.5
+        assert runs(script.from_source(number)) == []
+
+
 def test_resumed_seed_whose_source_ignores_ranges_reads_past_what_it_holds() -> None:
     script = Script(length=4 * PIECE, download=SEED)
     script.begin(content_length=4 * PIECE, piece_length=PIECE, held=(0, 2))
@@ -377,28 +416,31 @@ def shared(index: int, *, told: int | None = SIXTEEN, length: int = SIXTEEN) -> 
 
 def test_the_first_of_two_seeds_stops_where_the_others_part_begins() -> None:
     script = shared(0, told=None)
-    assert script.begin() == [OpenSource(first=0)]
+    assert script.begin() == [HEAD]
     script.opened()
-    assert runs(script.answer(NeedBackToSource())) == [(0, 7)]
+    assert runs(script.answer(NeedBackToSource())) == [(0, BLOCK - 1)]
     script.name(seeds=("fellow",))
     script.connect("fellow")
     script.holds("fellow", 8)
-    for number in range(7):
-        script.from_source(number)
-    assert StopSource(first=0) not in script.from_source(7)
+    asked_for = [run for number in range(BLOCK) for run in runs(script.from_source(number))]
+    assert asked_for == [(BLOCK, 7)]
+    script(SourceEnded(first=0, content_length=SIXTEEN))
+    assert [run for number in range(BLOCK, 8) for run in runs(script.from_source(number))] == []
+    assert not of(script.effects, StopSource)
     # The fellow has hardly begun: it is helped from the other end.
-    assert runs(script(SourceEnded(first=0, content_length=SIXTEEN))) == [(15, None)]
+    assert runs(script(SourceEnded(first=BLOCK, content_length=SIXTEEN))) == [(15, None)]
 
 
 def test_the_second_seed_asks_for_nothing_but_its_part() -> None:
     script = shared(1)
-    assert script.begin() == [OpenSource(first=8, offset=8 * PIECE, end=None)]
+    end = (8 + BLOCK) * PIECE
+    assert script.begin() == [OpenSource(first=8, offset=8 * PIECE, end=end)]
     effects = script.opened()
     assert kinds(effects) == ["LearnMeta", "Send"]
     (register,) = messages(effects)
     assert isinstance(register, Register)
     assert register.download.actual_content_length == SIXTEEN
-    assert runs(script.answer(NeedBackToSource())) == [(8, None)]
+    assert runs(script.answer(NeedBackToSource())) == [(8, 7 + BLOCK)]
 
 
 def test_a_part_in_the_middle_ends_where_the_next_one_begins() -> None:
@@ -409,7 +451,8 @@ def test_a_part_in_the_middle_ends_where_the_next_one_begins() -> None:
         actual_content_length=24 * PIECE,
     )
     script = Script(length=24 * PIECE, download=download)
-    assert script.begin() == [OpenSource(first=8, offset=8 * PIECE, end=16 * PIECE)]
+    end = (8 + BLOCK) * PIECE
+    assert script.begin() == [OpenSource(first=8, offset=8 * PIECE, end=end)]
 
 
 def test_pieces_of_the_other_part_come_from_the_other_seed() -> None:
@@ -431,17 +474,18 @@ def test_a_fellow_that_is_silent_is_made_up_for() -> None:
     script.name(seeds=("first",))
     for number in range(8, 16):
         script.from_source(number)
-    script(SourceEnded(first=8, content_length=SIXTEEN))
+    for first in (8, 8 + BLOCK):
+        script(SourceEnded(first=first, content_length=SIXTEEN))
     assert script.tick_until(FetchSource).first == 7  # from the end, a block at a time
 
 
 def test_a_second_seed_that_was_told_another_length_goes_by_the_source_alone() -> None:
     script = shared(1, told=40 * PIECE)
     (opened,) = script.begin()
-    assert opened == OpenSource(first=20, offset=20 * PIECE, end=None)
-    assert script.opened() == [StopSource(first=20), OpenSource(first=0)]
+    assert opened == OpenSource(first=20, offset=20 * PIECE, end=(20 + BLOCK) * PIECE)
+    assert script.opened() == [StopSource(first=20), HEAD]
     assert kinds(script.opened()) == ["LearnMeta", "Send"]
-    assert runs(script.answer(NeedBackToSource())) == [(0, None)]
+    assert runs(script.answer(NeedBackToSource())) == [(0, BLOCK - 1)]
 
 
 def test_where_ranges_are_ignored_the_second_seed_asks_for_nothing() -> None:

@@ -62,11 +62,6 @@ def test_one_run_at_a_time_by_default() -> None:
     assert runs(advance(plan)) == [(3, None)]
 
 
-def test_several_streams_if_allowed() -> None:
-    plan, _ = plan_of(6, 1, 3, limits=DownloadLimits(source_streams=2))
-    assert runs(advance(plan)) == [(0, 0), (2, 2)]
-
-
 def test_pieces_that_come_from_elsewhere_are_left_out() -> None:
     plan, _ = plan_of(4)
     assert runs(advance(plan, 0, 2)) == [(1, 1)]

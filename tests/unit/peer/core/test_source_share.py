@@ -32,8 +32,12 @@ def choice(
     *,
     ranges: bool = True,
     has_fellow: bool = True,
+    at_once: int = 1,
+    reach: int = 0,
 ) -> list[int]:
-    return shared.choose(left, ranges=ranges, has_fellow=has_fellow, now=now)
+    return shared.choose(
+        left, ranges=ranges, has_fellow=has_fellow, now=now, at_once=at_once, reach=reach
+    )
 
 
 @given(pieces=st.integers(0, 300), parts=st.integers(1, 16))
@@ -98,6 +102,16 @@ def test_who_is_done_does_not_help_where_the_owner_will_be_soon() -> None:
     assert choice(shared, [10, 11, 12], 1.0) == []
 
 
+@pytest.mark.parametrize(("reach", "helps"), [(0, True), (5, True), (6, False)])
+def test_who_is_done_keeps_away_from_all_that_an_owner_with_several_requests_is_at(
+    reach: int, helps: bool
+) -> None:
+    shared = view(1)
+    shared.heard([0, 1, 2, 3, 5, 7], 1.0)
+    left = [4, 6, *range(8, 16)]
+    assert choice(shared, left, 1.0, at_once=4, reach=reach) == ([14, 15] if helps else [])
+
+
 @pytest.mark.parametrize(("piece_s", "helps"), [(0.04, False), (0.05, True)])
 def test_where_pieces_are_quick_far_is_a_matter_of_time(piece_s: float, helps: bool) -> None:
     """The last block of eight pieces begins ten pieces from where the owner is."""
@@ -143,6 +157,8 @@ def test_patience_grows_with_the_time_that_pieces_take() -> None:
     shared.paused()
     shared.stored(19, 500.0)
     assert shared.patience_s == pytest.approx(4 * 10.0)
+    choice(shared, [4, 5], 500.0, at_once=4)
+    assert shared.patience_s == pytest.approx(16 * 10.0), "four at a time, each as slow"
 
 
 def test_a_source_without_ranges_is_left_to_the_first_seed_while_it_is_heard_of() -> None:
@@ -173,7 +189,7 @@ def run_to_the_end(team: Team, dice: Random, *, late: bool) -> None:
         dice.shuffle(order)
         moved = False
         for member in order:
-            moved |= team.fetch(member)
+            moved |= team.fetch(member, dice)
             for other in team.living:
                 while not late and team.hear(other):
                     pass
@@ -192,9 +208,13 @@ def run_to_the_end(team: Team, dice: Random, *, late: bool) -> None:
     count=st.integers(2, 4),
     seed=st.integers(0, 999),
     late=st.booleans(),
+    streams=st.sampled_from([1, 4]),
+    block=st.integers(1, 8),
 )
-def test_each_piece_leaves_the_source_once(pieces: int, count: int, seed: int, late: bool) -> None:
-    team = Team(count, pieces)
+def test_each_piece_leaves_the_source_once(
+    pieces: int, count: int, seed: int, late: bool, streams: int, block: int
+) -> None:
+    team = Team(count, pieces, streams=streams, block=block)
     run_to_the_end(team, Random(seed), late=late)
     assert team.fetched == [1] * pieces
     assert team.begun == [1] * pieces
@@ -205,15 +225,18 @@ def test_each_piece_leaves_the_source_once(pieces: int, count: int, seed: int, l
     pieces=st.integers(16, 120),
     count=st.integers(2, 4),
     steps=st.lists(st.tuples(st.integers(0, 3), st.sampled_from("ffffcc")), max_size=400),
+    streams=st.sampled_from([1, 4]),
+    block=st.integers(1, 8),
 )
 def test_in_any_order_no_piece_is_stored_twice_from_the_source(
-    pieces: int, count: int, steps: list[tuple[int, str]]
+    pieces: int, count: int, steps: list[tuple[int, str]], streams: int, block: int
 ) -> None:
     """However fast some are and slow others: what is heard at once is not stored twice."""
-    team = Team(count, pieces)
+    team = Team(count, pieces, streams=streams, block=block)
+    dice = Random(len(steps))
 
     def act(member: Member, what: str) -> bool:
-        moved = team.fetch(member) if what == "f" else team.copy(member)
+        moved = team.fetch(member, dice) if what == "f" else team.copy(member)
         for other in team.members:
             while team.hear(other):
                 pass
@@ -226,6 +249,35 @@ def test_in_any_order_no_piece_is_stored_twice_from_the_source(
         if not any(moved):
             team.pass_time(1.0)
     assert max(team.fetched) == min(team.fetched) == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    pieces=st.integers(16, 120),
+    count=st.integers(1, 3),
+    steps=st.lists(st.tuples(st.integers(0, 2), st.sampled_from("fffcb")), max_size=400),
+    seed=st.integers(0, 999),
+    block=st.integers(1, 8),
+)
+def test_any_request_may_break_at_any_time_and_costs_the_piece_it_was_at(
+    pieces: int, count: int, steps: list[tuple[int, str]], seed: int, block: int
+) -> None:
+    team, dice, broken = Team(count, pieces, streams=4, block=block), Random(seed), 0
+    for who, what in steps:
+        member = team.members[who % count]
+        if what == "b":
+            broken += team.break_off(member, dice)
+        elif what == "f":
+            team.fetch(member, dice)
+        else:
+            team.copy(member)
+        for other in team.members:
+            while team.hear(other):
+                pass
+        team.pass_time(0.01)
+    run_to_the_end(team, dice, late=False)
+    assert team.fetched == [1] * pieces
+    assert sum(team.begun) <= pieces + broken
 
 
 @settings(max_examples=60, deadline=None)

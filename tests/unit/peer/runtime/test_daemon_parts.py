@@ -26,6 +26,7 @@ def test_what_an_operator_says_reaches_the_core() -> None:
     said: dict[str, object] = {
         "download.pieceTimeout": "7s",
         "download.concurrentPieceCount": 12,
+        "download.backToSourceConcurrentPieceCount": 2,
         "scheduler.maxScheduleCount": 2,
         "scheduler.scheduleTimeout": "11s",
     }
@@ -33,6 +34,7 @@ def test_what_an_operator_says_reaches_the_core() -> None:
     assert limits.piece_timeout_s == 7.0
     assert limits.concurrent_piece_count == 12
     assert limits.max_concurrent_piece_count == 12
+    assert limits.source_streams == 2
     assert limits.max_schedule_count == 2
     assert limits.schedule_timeout_s == 11.0
 
