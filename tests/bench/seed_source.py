@@ -1,7 +1,6 @@
 """How soon a seed has a content from its origin: by one request and by several at once.
 
-    ./run bench seed_source [--json OUT] [--size-mib 256] [--rounds 3] [--only
-per_connection|in_all]
+    ./run bench seed_source [--json OUT] [--size-mib 256] [--rounds 3] [--only KIND-OF-ORIGIN]
 
 A scheduler, a seed and one child, each a process. The origin gives each connection 8 MiB a second,
 or 50 MB (400 Mbit) in all. The child asks for a content that nobody holds, so the seed fetches it
