@@ -46,6 +46,11 @@ class Owner(Protocol):
     def connections(self) -> dict[int, H2Protocol]: ...
     @property
     def calls(self) -> Calls: ...
+    @property
+    def has_stopped(self) -> bool:
+        """It takes no connection any more; one that was accepted before may still be made."""
+        ...
+
     def head_block_of(self, metadata: Metadata) -> bytes: ...
     def serve(self, carrier: H2Protocol, stream: H2Stream) -> None: ...
 
@@ -111,6 +116,9 @@ class H2Protocol(asyncio.Protocol):
         # uvloop's are no subclasses of it.
         transport = self._transport = cast("asyncio.Transport", transport)
         owner = self._owner
+        if owner.has_stopped:
+            transport.abort()
+            return
         tls = transport.get_extra_info("ssl_object")
         is_wrong = tls is not None and tls.selected_alpn_protocol() != "h2"
         if is_wrong or len(owner.connections) >= owner.limits.max_connections:

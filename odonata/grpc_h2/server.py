@@ -68,6 +68,7 @@ class H2GrpcServer:
         self._sockets: list[tuple[socket.socket, ssl.SSLContext | None]] = []
         self._servers: list[asyncio.Server] = []
         self._unix_path: Path | None = None
+        self.has_stopped = False
 
     def add_service(
         self,
@@ -191,6 +192,7 @@ class H2GrpcServer:
         Whoever is cut is told UNAVAILABLE. When this returns, no call of a service runs any more.
         """
         await self._health.enter_graceful_shutdown()
+        self.has_stopped = True
         for listener, _ in self._sockets:
             listener.close()
         self._sockets.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import socket
 import ssl
 import subprocess
 from collections.abc import AsyncGenerator, Sequence
@@ -19,6 +20,7 @@ from support.raw_http2 import GOAWAY, HEADERS, PING, raw_http2
 from odonata.grpc_client import open_channel
 from odonata.grpc_h2 import frame
 from odonata.grpc_h2.limits import H2Limits
+from odonata.grpc_h2.protocol import H2Protocol
 from odonata.grpc_h2.server import H2GrpcServer
 from odonata.grpc_service import MAX_QUEUED_RESPONSES, Outlet
 from odonata.grpc_stub import scheduler_stub
@@ -161,6 +163,17 @@ async def test_connections_beyond_the_bound_are_refused() -> None:
         with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
             await asyncio.wait_for(reader.readexactly(1), PATIENCE_S)
         writer.close()
+
+
+async def test_a_connection_that_was_accepted_as_the_server_stopped_is_closed() -> None:
+    server = H2GrpcServer()
+    await server.stop(0)
+    ours, theirs = socket.socketpair()
+    with theirs:
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.connect_accepted_socket(lambda: H2Protocol(server), ours)
+        assert transport.is_closing()
+        assert not server.connections
 
 
 async def test_a_client_that_does_not_read_its_answers_is_cut() -> None:
