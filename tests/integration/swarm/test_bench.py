@@ -20,6 +20,9 @@ from odonata.piece import MIB
 from simulator.scenario import MBIT
 
 ROOT = Path(__file__).parents[3]
+pytestmark = pytest.mark.long
+"""A minute in all, and a machine with other work to do rejects its runs: on request."""
+
 SMALL = Scale(peers=3, size=2 * MIB, piece_length=128 * 1024, peer_rate=16 * MBIT)
 TIMEOUT_S = 60.0
 
