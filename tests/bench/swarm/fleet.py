@@ -20,14 +20,16 @@ from bench.swarm.policy import Policy
 from bench.swarm.world import ORIGIN, SCHEDULER, HostPlan, WorldPlan
 from grpc_health.v1 import health_pb2
 
-from odonata.client.answer import to_follow
 from odonata.errors import UnavailableError
 from odonata.grpc_client import open_channel
 from odonata.grpc_stub import download_stub, health_stub
 from odonata.swarm.process import Processes, died_early
 from odonata.wire.dragonfly import PieceArrived, download_request_to_wire, progress_from_wire
+from odonata.wire.dragonfly.feature import FEATURES_KEY, UNSIZED_STARTED
 from odonata.wire.message import Download, TrafficType, Value
 
+# Each piece is told as it lands: when it did is what is measured.
+TOLD: Final = ((FEATURES_KEY, UNSIZED_STARTED),)
 READY_TIMEOUT_S: Final = 90.0  # eighteen Python programs on two busy cores take some 12 s
 READY_POLL_S: Final = 0.2
 UNKNOWN: Final = "unknown"
@@ -154,7 +156,7 @@ class Daemons:
         try:
             async with open_channel(f"unix:{socket_path(stage.folder, host)}") as channel:
                 call = download_stub(channel).DownloadTask(
-                    download_request_to_wire(download), metadata=to_follow(download)
+                    download_request_to_wire(download), metadata=TOLD
                 )
                 async for response in call:
                     self._note(progress_from_wire(response).step, note)
