@@ -17,6 +17,10 @@ hypothesis.settings.load_profile("untimed")
 # A run that was started in the background by a shell ignores SIGINT, and so would all it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# gRPC's fork handlers run in each child that uvloop forks, before it becomes another program, and
+# kill some of them (2 in 1,000). They are for children that go on with gRPC; ours never do.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="also run soaks and sweeps")
