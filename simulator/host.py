@@ -49,6 +49,7 @@ class SimulatedHost:
     is_slow: bool = False
     """Hidden: nobody is told."""
     vanishes_at_s: float | None = None
+    joins_at_s: float | None = None
     degrades: bool = False
     alive: bool = True
 
@@ -91,6 +92,12 @@ def _draw_qualities(scenario: Scenario, world: World, peers: list[SimulatedHost]
         moments = world.rng("vanishing/at")
         for host in _some(world, "vanishing", peers, scenario.vanishing.share):
             host.vanishes_at_s = scenario.vanishing.at_s * moments.uniform(0.5, 1.5)
+    if scenario.joining is not None:
+        moments = world.rng("joining/at")
+        staying = [host for host in peers if host.vanishes_at_s is None]
+        count = round(scenario.joining.share * len(peers))
+        for host in world.rng("joining").sample(staying, min(count, len(staying))):
+            host.joins_at_s = scenario.joining.at_s * moments.uniform(0.5, 1.5)
 
 
 def _some(world: World, name: str, peers: list[SimulatedHost], share: float) -> list[SimulatedHost]:

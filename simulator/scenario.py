@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from msgspec.structs import replace
+
 from odonata.errors import CallerError
 from odonata.piece import MIB
 from odonata.wire.message import Value
@@ -52,6 +54,15 @@ class Vanishing(Value, frozen=True, kw_only=True):
     """From the beginning of the first file, each drawn within half of it around it."""
 
 
+class Joining(Value, frozen=True, kw_only=True):
+    """Some peers come only later: those that replace others, as a rule."""
+
+    share: float
+    """Of the peers; none of those that vanish."""
+    at_s: float
+    """From the beginning of the first file, each drawn within half of it around it."""
+
+
 class Scenario(Value, frozen=True, kw_only=True):
     """Some hosts, one source, and contents to fetch. Rates are bytes per second, times seconds.
 
@@ -62,13 +73,20 @@ class Scenario(Value, frozen=True, kw_only=True):
     question: str = ""
     """What a study of this scenario is to find out."""
     size: int = 128 * MIB
-    """Of each content."""
+    """Of each content; with `sizes`, of the largest."""
+    sizes: tuple[int, ...] = ()
+    """Of all contents, one by one, where they are not alike; () else."""
     files: int = 1
     """Contents that are fetched one after the other, by all peers, each from a cold start."""
     judged_from: int = 1
     """The first file that counts, from 1: before, the scheduler gets to know the hosts."""
     pause_s: float = 10.0
     """Between the end of one file and the beginning of the next."""
+    at_once: int = 1
+    """Contents that a host fetches at once..."""
+    shuffled: bool = False
+    """...and whether each host has an order of its own. The simulator has all hosts fetch them in
+    turn all the same."""
     piece_length: int | None = None
     """None: by the rule."""
     peers: int = 8
@@ -88,6 +106,7 @@ class Scenario(Value, frozen=True, kw_only=True):
     hidden_slow_factor: float = 10.0
     degrading: Degrading | None = None
     vanishing: Vanishing | None = None
+    joining: Joining | None = None
     announced: Literal["nominal", "nothing"] = "nominal"
     """What hosts say of their uplinks: what they would have if nothing was hidden, or nothing."""
     announce_interval_s: float = 300.0
@@ -100,6 +119,10 @@ class Scenario(Value, frozen=True, kw_only=True):
     """Hosts say in which data centre they are."""
     delay_s: float = 0.001
     """One way, between any two."""
+    source_delay_s: float | None = None
+    """One way, to the source and back from it; None: as between any two."""
+    loss_share: float = 0.0
+    """Of the packets between any two. The simulator knows no packets: it loses none."""
     arrival_s: float = 0.0
     """Peers arrive evenly spread over so long; 0: all at once."""
     peer_slots: int = SLOTS
@@ -122,7 +145,7 @@ class Scenario(Value, frozen=True, kw_only=True):
         self._check_counts()
         self._check_rates()
         self._check_faults()
-        times = (self.delay_s, self.arrival_s, self.pause_s)
+        times = (self.delay_s, self.source_delay_s or 0.0, self.arrival_s, self.pause_s)
         if min(times) < 0:
             raise CallerError(f"no time is below 0: {min(times)} s")
 
@@ -138,6 +161,15 @@ class Scenario(Value, frozen=True, kw_only=True):
             )
         if self.idcs < 1:
             raise CallerError(f"idcs is {self.idcs}: there is at least one data centre")
+        if self.at_once < 1:
+            raise CallerError(f"at_once is {self.at_once}: there is at least one content at a time")
+        if self.sizes and (len(self.sizes) != self.files or max(self.sizes) != self.size):
+            raise CallerError(
+                f"{len(self.sizes)} sizes of at most {max(self.sizes)} bytes are given for "
+                f"{self.files} files of at most {self.size}: they must agree"
+            )
+        if self.sizes and min(self.sizes) < 0:
+            raise CallerError(f"no content has a size of {min(self.sizes)} bytes")
 
     def _check_rates(self) -> None:
         rates = (self.peer_up, self.peer_down, self.seed_up, self.seed_down, self.source_up)
@@ -145,13 +177,15 @@ class Scenario(Value, frozen=True, kw_only=True):
             raise CallerError(
                 f"every rate must be above 0 bytes/s, not {min(*rates, self.between_idcs)}"
             )
-        shares = {"hidden_slow_share": self.hidden_slow_share}
+        shares = {"hidden_slow_share": self.hidden_slow_share, "loss_share": self.loss_share}
         factors = {"hidden_slow_factor": self.hidden_slow_factor}
         if self.degrading is not None:
             shares["degrading.share"] = self.degrading.share
             factors["degrading.factor"] = self.degrading.factor
         if self.vanishing is not None:
             shares["vanishing.share"] = self.vanishing.share
+        if self.joining is not None:
+            shares["joining.share"] = self.joining.share
         for name, share in shares.items():
             if not 0 <= share < 1:
                 raise CallerError(f"{name} is {share}: it must be from 0 to below 1")
@@ -171,6 +205,19 @@ class Scenario(Value, frozen=True, kw_only=True):
             raise CallerError(
                 f"no host is called {min(unknown)}: use peer1, peer2, ..., seed1, ..."
             )
+
+    @property
+    def total_size(self) -> int:
+        """Of all contents together."""
+        return sum(self.sizes) if self.sizes else self.files * self.size
+
+    def of_file(self, number: int) -> Scenario:
+        """The same with the size of file `number`, from 1."""
+        return (
+            replace(self, size=self.sizes[number - 1], sizes=(), files=1, judged_from=1)
+            if (self.sizes)
+            else self
+        )
 
     def bound_s(self) -> float:
         """The time that no swarm can beat (`bound`), in seconds, on links as they are announced."""

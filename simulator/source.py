@@ -60,7 +60,9 @@ class Source:
 
     def __init__(self, world: World, network: Network, wire: Wire, scenario: Scenario) -> None:
         idc = "idc1" if scenario.idcs > 1 else ""
-        self.link = Link(SOURCE, up=scenario.source_up, delay_s=scenario.delay_s, idc=idc)
+        far_s = scenario.source_delay_s
+        delay_s = scenario.delay_s if far_s is None else far_s
+        self.link = Link(SOURCE, up=scenario.source_up, delay_s=delay_s, idc=idc)
         self.requests = 0
         self.askers: set[str] = set()  # by name of the node
         self.alive = True

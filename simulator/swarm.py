@@ -40,7 +40,7 @@ class TaskSwarm:
         """`number` of the file in this place, from 1."""
         self.place = place
         self.world = place.world
-        self.scenario = scenario = place.scenario
+        self.scenario = scenario = place.scenario.of_file(number)
         self.network = place.network
         self.number = number
         self.source = Source(self.world, self.network, place.wire, scenario)
@@ -74,13 +74,18 @@ class TaskSwarm:
         """Let everybody download; return how it went."""
         begun_at_s = self.world.now
         for i, node in enumerate(self.peers):
-            delay_s = self.scenario.arrival_s * i / len(self.peers)
-            self.world.after(delay_s, partial(self._start, node))
+            self.world.after(self._arrival_s(i, node), partial(self._start, node))
         if self.number == 1:
             self._plan_faults()
         self.world.run(until_s=begun_at_s + LONGEST_S, is_over=lambda: self._waiting <= 0)
         self.network.settle()
         return self._report()
+
+    def _arrival_s(self, place: int, node: Node) -> float:
+        joins_at_s = self.place.hosts[node.host.id].joins_at_s
+        if joins_at_s is not None and self.number == 1:
+            return joins_at_s
+        return self.scenario.arrival_s * place / len(self.peers)
 
     # --- hosts ----------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from simulator.campaign import Campaign
 from simulator.client import OWN, STOCK, Client
 from simulator.policy import Policy, policy_named
 from simulator.report import SwarmReport
-from simulator.scenario import Degrading, Scenario, Vanishing
+from simulator.scenario import Degrading, Joining, Scenario, Vanishing
 
 RecordT = TypeVar("RecordT", DecisionRecord, PieceRecord, DownloadRecord)
 
@@ -237,3 +237,34 @@ def test_the_stock_client_asks_one_parent_for_eight_at_once() -> None:
     _, _, records = run(client=STOCK)
     assert max(piece.concurrency for piece in of_kind(records, PieceRecord)) == 8
     assert {p.reason for p in of_kind(records, PieceRecord)} <= {"", "ended", "stopped"}
+
+
+def test_contents_of_all_sizes_come_one_after_the_other() -> None:
+    sizes = (3, 0, 2 * PIECE_LENGTH_MIN + 1)
+    mixed = tiny(sizes=sizes, files=3, size=max(sizes), judged_from=1)
+    _, reports, _ = run(mixed)
+    assert [report.size for report in reports] == list(sizes)
+    for report in reports:
+        assert all(outcome.error is None for outcome in report.outcomes)
+    assert reports[0].bound_s < reports[2].bound_s
+
+
+def test_who_joins_late_is_fed_by_those_who_have_it() -> None:
+    late = tiny(joining=Joining(share=0.25, at_s=60.0), files=1, judged_from=1)
+    _, (report,), _ = run(late)
+    joined = [outcome for outcome in report.outcomes if outcome.started_at_s > 0]
+    assert len(joined) == round(0.25 * late.peers)
+    for outcome in joined:
+        assert 30.0 <= outcome.started_at_s <= 90.0
+        assert outcome.error is None
+    assert report.givers[0].sent == late.size, "the source gave one copy"
+
+
+def test_a_far_source_is_heard_of_later() -> None:
+    def first_byte(source_delay_s: float | None) -> float:
+        far = tiny(files=1, judged_from=1, size=1, source_delay_s=source_delay_s)
+        _, (report,), _ = run(far)
+        return min(outcome.ended_at_s or math.inf for outcome in report.outcomes)
+
+    near_s, far_s = first_byte(None), first_byte(0.5)
+    assert far_s - near_s == pytest.approx(4 * (0.5 - TINY.delay_s), abs=0.1)

@@ -25,7 +25,7 @@ from bench.swarm import namespaces  # noqa: E402
 from bench.swarm.campaign import Wish, chosen, run_all  # noqa: E402
 from bench.swarm.outcome import RunOutcome, figures_of  # noqa: E402
 from bench.swarm.picture import draw  # noqa: E402
-from bench.swarm.policy import POLICIES, policy_named  # noqa: E402
+from bench.swarm.policy import ABLATIONS, POLICIES, policy_named  # noqa: E402
 from bench.swarm.summary import document_of, markdown_of, rows_of, tables_of  # noqa: E402
 from bench.swarm.world import Scale  # noqa: E402
 from rich.console import Console  # noqa: E402  # after the path
@@ -85,7 +85,11 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./run bench swarm", description=about)
     known = ", ".join(scenario_names())
     parser.add_argument("scenarios", nargs="+", metavar="SCENARIO", help=f"{known}, or a file")
-    parser.add_argument("--policy", action="append", choices=sorted(POLICIES), help="repeatable")
+    choices = (*sorted(POLICIES), *sorted(ABLATIONS))
+    parser.add_argument("--policy", action="append", choices=choices, help="repeatable")
+    parser.add_argument(
+        "--ablation", action="store_true", help="`rule`, and it with each rule switched off in turn"
+    )
     parser.add_argument("--runs", type=int, default=5, help="worlds of each scenario (5)")
     parser.add_argument("--first", type=int, default=1, help="number of the first world (1)")
     parser.add_argument("--peers", type=int, default=16)
@@ -103,9 +107,12 @@ def wish_of(args: argparse.Namespace, console: Console) -> Wish:
     why_not = namespaces.why_not()
     if why_not and not args.loopback:
         console.print(f"{why_not}: on loopback instead, where daemons keep rates by themselves")
+    names = list(args.policy or (() if args.ablation else DEFAULT_POLICIES))
+    if args.ablation:
+        names = list(dict.fromkeys([*names, "rule", *ABLATIONS]))
     return Wish(
         scenarios=tuple(args.scenarios),
-        policies=tuple(policy_named(name) for name in args.policy or DEFAULT_POLICIES),
+        policies=tuple(policy_named(name) for name in names),
         n_runs=args.runs,
         scale=Scale(
             peers=args.peers,

@@ -19,7 +19,7 @@ from typing import Final
 
 from bench.swarm import namespaces
 from bench.swarm.calibrate import Calibration, Overhead, calibrate
-from bench.swarm.content import make_content
+from bench.swarm.content import make_contents
 from bench.swarm.fleet import Daemons, Stage
 from bench.swarm.ground import Ground, loopback
 from bench.swarm.namespaces import Namespaces
@@ -66,7 +66,7 @@ def run_all(wish: Wish, on_stage: OnStage, on_piece: OnPiece, on_run: OnRun) -> 
             namespaces.remove_all()
         for number, name in order(wish):
             world = plan_world(name, scaled(load_scenario(name), wish.scale), number)
-            content = make_content(folder / "content", world.size, number)
+            contents = make_contents(folder / "content", world.sizes, number)
             on_stage(f"{name} {number}: links")
             with laid(world, wish.shaped) as ground:
                 calibration = calibration_of(world, ground)
@@ -75,7 +75,7 @@ def run_all(wish: Wish, on_stage: OnStage, on_piece: OnPiece, on_run: OnRun) -> 
                 for policy in policies:
                     on_stage(f"{name} {number}: {policy.name}")
                     stage = Stage(
-                        world=world, policy=policy, content=content, folder=folder / "run"
+                        world=world, policy=policy, contents=contents, folder=folder / "run"
                     )
                     fleet = Torrents if policy.is_rival else Daemons
                     run = Run(stage, fleet(stage, ground), ground, calibration, on_piece)

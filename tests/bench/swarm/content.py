@@ -1,9 +1,10 @@
-"""The content that a measured swarm spreads: random bytes in a folder that the origin serves."""
+"""What a measured swarm spreads: contents of random bytes in a folder that the origin serves."""
 
 from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +27,13 @@ class Content(Value, frozen=True, kw_only=True):
         return f"http://{ip}:{port}/v2/{REPOSITORY}/blobs/{self.digest}"
 
 
-def make_content(folder: Path, size: int, number: int) -> Content:
+def make_contents(folder: Path, sizes: Sequence[int], number: int) -> tuple[Content, ...]:
+    """One of each size; the same bytes for the same sizes and number, and no two alike."""
+    seeds = (number if place == 0 else f"{number}/{place}" for place in range(len(sizes)))
+    return tuple(make_content(folder, *both) for both in zip(sizes, seeds, strict=True))
+
+
+def make_content(folder: Path, size: int, number: int | str) -> Content:
     """The same bytes for the same size and number."""
     folder.mkdir(parents=True, exist_ok=True)
     dice, digest, draft = random.Random(number), hashlib.sha256(), folder / "draft"

@@ -44,7 +44,7 @@ class Stage(Value, frozen=True, kw_only=True):
 
     world: WorldPlan
     policy: Policy
-    content: Content
+    contents: tuple[Content, ...]
     folder: Path
 
 
@@ -65,8 +65,8 @@ class Fleet(Protocol):
         """Start all; returns when they are ready. UnavailableError."""
         ...
 
-    async def fetch(self, host: HostPlan, output: Path, note: Note) -> str:
-        """Have a peer fetch the content into a file. Returns what failed; "" if nothing did."""
+    async def fetch(self, host: HostPlan, content: Content, output: Path, note: Note) -> str:
+        """Have a peer fetch a content into a file. Returns what failed; "" if nothing did."""
         ...
 
     async def origin_bytes(self) -> int:
@@ -114,7 +114,7 @@ class Daemons:
                 said.set_result(int(line.split()[1]))
 
         rate = float("inf") if self._ground.is_shaped else origin.link.up or float("inf")
-        words = origin_words(self._stage.content.folder, self._ground.ip(origin), rate)
+        words = origin_words(self._stage.contents[0].folder, self._ground.ip(origin), rate)
         child = await processes.start(ORIGIN, self._ground.words(origin, words), hear)
         try:
             self._port = await asyncio.wait_for(said, READY_TIMEOUT_S)
@@ -144,11 +144,11 @@ class Daemons:
         finally:
             connection.close()
 
-    async def fetch(self, host: HostPlan, output: Path, note: Note) -> str:
+    async def fetch(self, host: HostPlan, content: Content, output: Path, note: Note) -> str:
         stage = self._stage
         origin = self._ground.ip(stage.world.host(ORIGIN))
         download = Download(
-            url=stage.content.url(origin, self._port),
+            url=content.url(origin, self._port),
             piece_length=stage.world.piece_length,
             output_path=str(output),
             force_hard_link=True,

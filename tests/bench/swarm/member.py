@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from bench.swarm.ground import Ground
 from bench.swarm.policy import Policy
+from bench.swarm.rule_change import words_of
 from bench.swarm.world import SCHEDULER, HostPlan, WorldPlan
 
 from simulator.policy import find_model
@@ -47,7 +48,9 @@ def member_words(
     config.write_text(json.dumps(settings, indent=2) + "\n")  # JSON is YAML
     program = "scheduler" if is_scheduler else "daemon"
     client = "stock" if policy.is_stock else "own"
-    return [sys.executable, str(LAUNCH), program, str(config), str(world.piece_length), client]
+    words = [sys.executable, str(LAUNCH), program, str(config), str(world.piece_length), client]
+    rules = policy.scheduler_rules if is_scheduler else policy.client_rules
+    return [*words, *words_of(rules)]
 
 
 def _scheduler(host: HostPlan, policy: Policy, ground: Ground, folder: Path) -> dict[str, Any]:

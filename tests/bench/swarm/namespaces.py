@@ -22,18 +22,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from bench.swarm import distance
 from bench.swarm.ground import CONNECT_TIMEOUT_S, Carried
-from bench.swarm.world import HostPlan, WorldPlan
+from bench.swarm.world import ORIGIN, HostPlan, WorldPlan
 
-from odonata.errors import CallerError, UnavailableError
+from odonata.errors import UnavailableError
 
 PREFIX: Final = "obs-"
 ROUTER: Final = f"{PREFIX}router"
 """With the number of its site behind it, from 0."""
 NET: Final = "10.78"
 WAN: Final = "10.79"
-DELAY_MAX_S: Final = 0.001
-"""The simulator's default; a shaped link has as much by itself."""
 BURST_BYTES: Final = 64 * 1024
 """What passes at once: the largest packet that the kernel hands on in one go..."""
 BURST_S: Final = 0.05
@@ -138,11 +137,7 @@ class Namespaces:
 @contextmanager
 def namespaces(world: WorldPlan) -> Generator[Namespaces]:
     """The hosts of `world` with their links; whatever happens, they are removed again."""
-    if world.delay_s > DELAY_MAX_S:
-        raise CallerError(
-            f"{world.scenario}: delays of {world.delay_s} s can not be emulated yet: "
-            f"use scenarios with {DELAY_MAX_S} s at most"
-        )
+    distance.check(world)
     remove_all()
     try:
         for site in range(world.n_sites):
@@ -151,7 +146,11 @@ def namespaces(world: WorldPlan) -> Generator[Namespaces]:
             _make_host(host)
         if world.n_sites > 1:
             _join_sites(world)
-        yield Namespaces(world)
+        ground = Namespaces(world)
+        if world.loss_share:
+            _send_single_packets(world)
+        with distance.kept(world, _router(0), ground.ip(world.host(ORIGIN)), run):
+            yield ground
     finally:
         remove_all()
 
@@ -214,6 +213,14 @@ def _make_host(host: HostPlan) -> None:
         run("tc", "-n", name, "qdisc", "add", "dev", "e0", *shaper(host.link.up))
     if host.link.down is not None:
         run("tc", "-n", router, "qdisc", "add", "dev", port, *shaper(host.link.down))
+
+
+def _send_single_packets(world: WorldPlan) -> None:
+    """Not forty at a time, as links without hardware behind them do: one is lost, or another."""
+    for host in world.hosts:
+        ends = ((_name(host), "e0"), (_router(host.site), f"p{host.number}"))
+        for name, link in ends:
+            run("ip", "-n", name, "link", "set", "dev", link, "gso_max_segs", "1")
 
 
 def in_namespace(name: str, action: Callable[[], T]) -> T:

@@ -24,6 +24,10 @@ FIGURES: Final = {
     "max_s": "max s",
     "stretch_p50": "stretch p50",
     "stretch_p99": "stretch p99",
+    "file_p50_s": "file p50 s",
+    "file_p90_s": "file p90 s",
+    "file_p99_s": "file p99 s",
+    "file_max_s": "file max s",
     "origin_copies": "origin copies",
     "seed_copies": "seed copies",
     "cross_copies": "copies across",
@@ -43,16 +47,27 @@ class Arrival(Value, frozen=True, kw_only=True):
     number: int
     length: int
     giver: str
+    content: int = 0
+    """Number of the content that it is of, from 0."""
+
+
+class FileOutcome(Value, frozen=True, kw_only=True):
+    """One content that a host asked for. `failure`: "" if it is there and right."""
+
+    content: int
+    took_s: float
+    failure: str = ""
 
 
 class HostOutcome(Value, frozen=True, kw_only=True):
-    """One peer's download. `failure`: "" if the content is there and right."""
+    """All of one peer's downloads. `failure`: "" if every content is there and right."""
 
     name: str
     arrived_at_s: float
     ended_at_s: float | None
     failure: str
     pieces: tuple[Arrival, ...]
+    files: tuple[FileOutcome, ...] = ()
 
     @property
     def took_s(self) -> float | None:
@@ -100,6 +115,11 @@ class RunFigures(Value, frozen=True, kw_only=True):
     max_s: float | None
     stretch_p50: float | None
     stretch_p99: float | None
+    file_p50_s: float | None
+    """Of single contents, over all hosts; None where there is one only."""
+    file_p90_s: float | None
+    file_p99_s: float | None
+    file_max_s: float | None
     origin_copies: float
     seed_copies: float
     cross_copies: float | None
@@ -118,6 +138,9 @@ def figures_of(run: RunOutcome) -> RunFigures:
     p50, p99, last = (percentile(times, share) for share in (50, 99, 100))
     delivered = sum(piece.length for host in run.hosts for piece in host.pieces)
     firsts = [host.pieces[0].at_s - host.arrived_at_s for host in stayed if host.pieces]
+    files = [one.took_s if not one.failure else None for host in stayed for one in host.files]
+    if all(len(host.files) <= 1 for host in run.hosts):
+        files = []
     fed = fed_bytes(run.hosts)
     seeds = [name for name in run.uplinks if name.startswith("seed")]
     return RunFigures(
@@ -126,6 +149,10 @@ def figures_of(run: RunOutcome) -> RunFigures:
         max_s=last,
         stretch_p50=None if p50 is None else p50 / run.bound_s,
         stretch_p99=None if p99 is None else p99 / run.bound_s,
+        file_p50_s=percentile(files, 50),
+        file_p90_s=percentile(files, 90),
+        file_p99_s=percentile(files, 99),
+        file_max_s=percentile(files, 100),
         origin_copies=run.origin_bytes / run.size,
         seed_copies=sum(run.sent.get(name, fed[name]) for name in seeds) / run.size,
         cross_copies=None if run.crossed_bytes is None else run.crossed_bytes / run.size,

@@ -21,6 +21,10 @@ class Policy(Value, frozen=True, kw_only=True):
     is_rival: bool = False
     """BitTorrent clients instead of all that."""
     model: bool = False
+    client_rules: dict[str, Any] = {}
+    """Fields of `DownloadLimits` that our client obeys instead of its own..."""
+    scheduler_rules: dict[str, Any] = {}
+    """...and fields of the scheduler's `Limits`."""
 
     @property
     def has_swarm(self) -> bool:
@@ -49,8 +53,39 @@ POLICIES: Final = {
 """`dragonfly-own` ranks as Dragonfly does among our clients: what the client is worth by itself."""
 
 
+ABLATIONS: Final = {
+    policy.name: policy
+    for policy in (
+        Policy(name="ascending", algorithm="rule", client_rules={"order": "ascending"}),
+        Policy(name="piece-first", algorithm="rule", client_rules={"first": "piece"}),
+        Policy(name="told-weights", algorithm="rule", client_rules={"weight": "told"}),
+        Policy(name="four-from-one", algorithm="rule", client_rules={"pieces_per_parent": 4}),
+        Policy(
+            name="eight-at-once",
+            algorithm="rule",
+            client_rules={"concurrent_piece_count": 8, "widen": False},
+        ),
+        Policy(name="never-wide", algorithm="rule", client_rules={"widen": False}),
+        Policy(name="no-seed-once", algorithm="rule", client_rules={"seed_once": False}),
+        Policy(name="no-hedge", algorithm="rule", client_rules={"hedge": False}),
+        Policy(name="no-replacing", algorithm="rule", client_rules={"replace_slow": False}),
+        Policy(name="patient", algorithm="rule", client_rules={"impatient": False}),
+        Policy(name="no-beside", algorithm="rule", client_rules={"beside": False}),
+        Policy(name="no-far-patience", algorithm="rule", client_rules={"far_patience_s": 0.0}),
+        Policy(name="dag", algorithm="rule", scheduler_rules={"graph": "dag"}),
+        Policy(name="no-seed-cap", algorithm="rule", scheduler_rules={"seed_share": 0.0}),
+        Policy(name="no-admission", algorithm="rule", scheduler_rules={"admission": False}),
+        Policy(name="no-reviews", algorithm="rule", scheduler_rules={"review_interval_s": 3600.0}),
+        Policy(name="three-parents", algorithm="rule", scheduler_rules={"mesh_parent_limit": 3}),
+        Policy(name="one-gateway", algorithm="rule", scheduler_rules={"gateway_count": 1}),
+    )
+}
+"""`rule` with one of its own or its client's rules switched off, or set to what others do."""
+
+
 def policy_named(name: str) -> Policy:
     """CallerError if there is none of that name."""
-    if name not in POLICIES:
-        raise CallerError(f"there is no policy {name!r}: choose one of {', '.join(POLICIES)}")
-    return POLICIES[name]
+    known = POLICIES | ABLATIONS
+    if name not in known:
+        raise CallerError(f"there is no policy {name!r}: choose one of {', '.join(known)}")
+    return known[name]

@@ -1,4 +1,4 @@
-"""One run: a swarm of real processes fetches one content from a cold start, and is watched."""
+"""One run: a swarm of real processes fetches its contents from a cold start, and is watched."""
 
 from __future__ import annotations
 
@@ -15,9 +15,18 @@ from bench.swarm.content import fault_of
 from bench.swarm.fleet import Fleet, Stage
 from bench.swarm.ground import Carried, Ground
 from bench.swarm.machine import IDLE_MIN, IdleWatch
-from bench.swarm.outcome import VANISHED, Arrival, HostOutcome, RunOutcome, Usage, payload
+from bench.swarm.outcome import (
+    VANISHED,
+    Arrival,
+    FileOutcome,
+    HostOutcome,
+    RunOutcome,
+    Usage,
+    payload,
+)
 from bench.swarm.world import HostPlan, world_bound_s
 from bench.yardstick import cpu_s_of
+from msgspec.structs import replace
 
 from odonata.swarm.process import Processes
 
@@ -129,41 +138,55 @@ class Run:
     async def _host(self, host: HostPlan) -> HostOutcome:
         await asyncio.sleep(host.arrives_at_s)
         arrived_at_s = self._now()
-        limit_s = LONGEST_S + LONGEST_BOUNDS * self._bound_s
-
-        def note(number: int, length: int, giver: str) -> None:
-            arrival = Arrival(at_s=self._now(), number=number, length=length, giver=giver)
-            self._pieces[host.name].append(arrival)
-            self._on_piece(host.name, length)
-
-        try:
-            async with asyncio.timeout(limit_s):
-                failure = await self._fleet.fetch(host, self._output(host.name), note)
-        except TimeoutError:
-            failure = f"it did not end in {limit_s:.0f} s"
+        gate = asyncio.Semaphore(self._world.at_once)
+        orders = [self._file(host, content, gate) for content in self._world.order(host)]
+        files = await asyncio.gather(*orders)
+        failures = [one.failure for one in files if one.failure]
         return HostOutcome(
             name=host.name,
             arrived_at_s=arrived_at_s,
             ended_at_s=self._now(),
-            failure=VANISHED if host.name in self._vanished else failure,
+            failure=VANISHED if host.name in self._vanished else "".join(failures[:1]),
             pieces=tuple(self._pieces[host.name]),
+            files=tuple(files),
         )
+
+    async def _file(self, host: HostPlan, content: int, gate: asyncio.Semaphore) -> FileOutcome:
+        """One content, once the gate lets it pass."""
+
+        def note(number: int, length: int, giver: str) -> None:
+            at_s = self._now()
+            self._pieces[host.name].append(
+                Arrival(at_s=at_s, number=number, length=length, giver=giver, content=content)
+            )
+            self._on_piece(host.name, length)
+
+        limit_s = LONGEST_S + LONGEST_BOUNDS * self._bound_s
+        wanted, output = self._stage.contents[content], self._output(host.name, content)
+        async with gate:
+            begun_s = self._now()
+            try:
+                async with asyncio.timeout(limit_s):
+                    failure = await self._fleet.fetch(host, wanted, output, note)
+            except TimeoutError:
+                failure = f"it did not end in {limit_s:.0f} s"
+            return FileOutcome(content=content, took_s=self._now() - begun_s, failure=failure)
 
     async def _checked(self, host: HostOutcome) -> HostOutcome:
-        """With what is wrong with its copy, if it has one."""
+        """With what is wrong with its copies, if it has all."""
         if host.failure:
             return host
-        fault = await asyncio.to_thread(fault_of, self._output(host.name), self._stage.content)
-        return HostOutcome(
-            name=host.name,
-            arrived_at_s=host.arrived_at_s,
-            ended_at_s=host.ended_at_s,
-            failure=fault,
-            pieces=host.pieces,
-        )
+        return replace(host, failure=await asyncio.to_thread(self._fault, host.name))
 
-    def _output(self, name: str) -> Path:
-        return self._stage.folder / f"{name}.out"
+    def _fault(self, name: str) -> str:
+        faults = (
+            fault_of(self._output(name, number), content)
+            for number, content in enumerate(self._stage.contents)
+        )
+        return next((fault for fault in faults if fault), "")
+
+    def _output(self, name: str, content: int) -> Path:
+        return self._stage.folder / f"{name}.{content}.out"
 
     async def _fate(self, host: HostPlan, processes: Processes) -> None:
         """What happens to it in mid-run."""

@@ -137,6 +137,8 @@ def _cell(name: str, of: Spread) -> str:
 def _number(name: str, value: float) -> str:
     if name in ("extra_share", "idle"):
         return f"{value:.1%}" if name == "extra_share" else f"{value:.0%}"
+    if name.startswith("file_"):
+        return f"{value:.3f}"
     return f"{value:.1f}" if name in ("p50_s", "p99_s", "max_s", "cpu_s_per_gb") else f"{value:.2f}"
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.swarm import rival
+from bench.swarm.content import Content
 from bench.swarm.fleet import UNKNOWN, Note, Stage, ready_or_dead
 from bench.swarm.ground import Ground
 from bench.swarm.world import HostPlan
@@ -29,6 +30,11 @@ class Torrents:
         why_not = rival.why_not()
         if why_not:
             raise CallerError(why_not)
+        if len(stage.contents) > 1:
+            raise CallerError(
+                f"{stage.world.scenario}: bittorrent is compared with one content at a time: "
+                "leave it out of this scenario"
+            )
         self._stage = stage
         self._ground = ground
         self._processes: Processes | None = None
@@ -48,7 +54,7 @@ class Torrents:
     async def start(self, processes: Processes) -> None:
         self._processes = processes
         stage = self._stage
-        content = blob_path(stage.content.folder, stage.content.digest)
+        content = blob_path(stage.contents[0].folder, stage.contents[0].digest)
         torrent = stage.folder / "content.torrent"
         await asyncio.to_thread(rival.make_torrent, content, stage.world.piece_length, torrent)
         addresses = [self._ground.ip(host) for host in self.hosts]
@@ -72,7 +78,7 @@ class Torrents:
         elif line.startswith("piece "):
             self._arrived[name].put_nowait(int(line.split()[1]))
 
-    async def fetch(self, host: HostPlan, output: Path, note: Note) -> str:
+    async def fetch(self, host: HostPlan, content: Content, output: Path, note: Note) -> str:
         assert self._processes is not None, "started before anybody fetches"
         stage, world = self._stage, self._stage.world
         self._processes.child(host.name).signal(signal.SIGUSR1)
@@ -83,7 +89,7 @@ class Torrents:
                 missing.remove(number)
                 first = number * world.piece_length
                 note(number, min(world.piece_length, world.size - first), UNKNOWN)
-        name = blob_path(stage.content.folder, stage.content.digest).name
+        name = blob_path(content.folder, content.digest).name
         await asyncio.to_thread(shutil.copyfile, stage.folder / host.name / name, output)
         return ""
 

@@ -9,6 +9,7 @@ second, times seconds, all pure.
 
 from __future__ import annotations
 
+from random import Random
 from typing import Final
 
 from msgspec.structs import replace
@@ -18,7 +19,7 @@ from odonata.wire.message import Value
 from simulator.bound import bound_s
 from simulator.host import SimulatedHost, draw_hosts
 from simulator.network import UNLIMITED
-from simulator.scenario import MBIT, Degrading, Scenario, Vanishing
+from simulator.scenario import MBIT, Degrading, Joining, Scenario, Vanishing
 from simulator.world import World
 
 ORIGIN: Final = "origin"
@@ -71,12 +72,34 @@ class WorldPlan(Value, frozen=True, kw_only=True):
 
     scenario: str
     number: int
-    size: int
+    sizes: tuple[int, ...]
+    """Of the contents, in the order in which hosts fetch them..."""
+    at_once: int = 1
+    """...so many at once..."""
+    shuffled: bool = False
+    """...or each host in an order of its own."""
     piece_length: int
     delay_s: float
+    """One way, between any two hosts..."""
+    source_delay_s: float
+    """...and between anybody and the origin."""
+    loss_share: float = 0.0
+    """Of the packets between hosts."""
     hosts: tuple[HostPlan, ...]
     between_sites: float | None = None
     """The rate of the link from the first site to each other one, each way; None: one site."""
+
+    @property
+    def size(self) -> int:
+        """Of all contents together."""
+        return sum(self.sizes)
+
+    def order(self, host: HostPlan) -> list[int]:
+        """Numbers of the contents, in the order in which that host fetches them."""
+        numbers = list(range(len(self.sizes)))
+        if self.shuffled:
+            Random(f"{self.number}/{host.name}").shuffle(numbers)
+        return numbers
 
     @property
     def n_sites(self) -> int:
@@ -98,7 +121,9 @@ class WorldPlan(Value, frozen=True, kw_only=True):
 
     @property
     def piece_count(self) -> int:
-        return -(-self.size // self.piece_length)
+        """Of the only content of this world."""
+        (size,) = self.sizes
+        return -(-size // self.piece_length)
 
 
 def scaled(scenario: Scenario, scale: Scale) -> Scenario:
@@ -108,14 +133,17 @@ def scaled(scenario: Scenario, scale: Scale) -> Scenario:
     if min(scale.size, scale.piece_length) < 1 or scale.peer_rate <= 0:
         raise CallerError("size, piece length and rate must be above 0")
     rate = scale.peer_rate / scenario.peer_up
-    time = scale.size / scenario.size / rate
-    degrading, vanishing = scenario.degrading, scenario.vanishing
+    share = scale.size / (scenario.total_size if scenario.sizes else scenario.size)
+    time = share / rate
+    sizes = tuple(max(1, round(size * share)) for size in scenario.sizes)
+    degrading, vanishing, joining = scenario.degrading, scenario.vanishing, scenario.joining
     return replace(
         scenario,
         peers=scale.peers,
-        size=scale.size,
+        size=max(sizes, default=scale.size),
+        sizes=sizes,
         piece_length=scale.piece_length,
-        files=1,
+        files=len(sizes) or 1,
         judged_from=1,
         peer_up=scale.peer_rate,
         peer_down=scenario.peer_down * rate,
@@ -131,6 +159,8 @@ def scaled(scenario: Scenario, scale: Scale) -> Scenario:
         ),
         vanishing=vanishing
         and Vanishing(share=_share(vanishing.share, scale.peers), at_s=vanishing.at_s * time),
+        joining=joining
+        and Joining(share=_share(joining.share, scale.peers), at_s=joining.at_s * time),
     )
 
 
@@ -146,21 +176,27 @@ def plan_world(name: str, scenario: Scenario, number: int) -> WorldPlan:
         HostPlan(name=SCHEDULER, number=2, link=Link(up=None, down=None)),
     ]
     members: list[HostPlan] = []
-    n_peers = 0
+    n_peers, far_s = 0, scenario.source_delay_s
     for place, host in enumerate(drawn, start=3):
         if host.is_seed:
             members.append(_member(host, scenario, place))
             continue
-        arrives_at_s = scenario.arrival_s * n_peers / scenario.peers
+        arrives_at_s = host.joins_at_s
+        if arrives_at_s is None:
+            arrives_at_s = scenario.arrival_s * n_peers / scenario.peers
         member = _member(host, scenario, place)
         members.append(replace(member, site=n_peers % scenario.idcs, arrives_at_s=arrives_at_s))
         n_peers += 1
     return WorldPlan(
         scenario=name,
         number=number,
-        size=scenario.size,
+        sizes=scenario.sizes or (scenario.size,),
+        at_once=scenario.at_once,
+        shuffled=scenario.shuffled,
         piece_length=scenario.piece_length or scenario.size,
         delay_s=scenario.delay_s,
+        source_delay_s=scenario.delay_s if far_s is None else far_s,
+        loss_share=scenario.loss_share,
         hosts=(*infrastructure, *members),
         between_sites=_shaped(scenario.between_idcs) if scenario.idcs > 1 else None,
     )

@@ -9,7 +9,7 @@ import pytest
 from support.tiny_world import tiny
 
 from simulator.host import SimulatedHost, draw_hosts
-from simulator.scenario import MBIT, Degrading, Scenario, Vanishing
+from simulator.scenario import MBIT, Degrading, Joining, Scenario, Vanishing
 from simulator.world import World
 
 
@@ -72,3 +72,17 @@ def test_data_centres_are_dealt_in_turn() -> None:
     hosts = draw(tiny(peers=4, idcs=2))
     assert [host.link.idc for host in hosts] == ["idc1", "idc1", "idc2", "idc1", "idc2"]
     assert [host.host.idc for host in hosts] == [host.link.idc for host in hosts]
+
+
+def test_who_joins_late_is_nobody_who_vanishes() -> None:
+    lively = tiny(
+        peers=20,
+        vanishing=Vanishing(share=0.5, at_s=3.0),
+        joining=Joining(share=0.8, at_s=4.0),
+    )
+    hosts = [host for host in draw(lively) if not host.is_seed]
+    late = {host.name: host.joins_at_s for host in hosts if host.joins_at_s is not None}
+    gone = {host.name for host in hosts if host.vanishes_at_s is not None}
+    assert len(late) == 10, "all that are left, though more were asked for"
+    assert not gone & set(late)
+    assert all(2.0 <= at_s <= 6.0 for at_s in late.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from odonata.errors import CallerError
-from simulator.scenario import MBIT, Faults, Scenario
+from simulator.scenario import MBIT, Faults, Joining, Scenario
 
 
 def test_bound_is_the_tightest_of_all_links() -> None:
@@ -33,6 +33,13 @@ def test_nothing_to_move_takes_no_time() -> None:
         ({"size": -1}, "at least 0 bytes"),
         ({"peer_up": 0.0}, "above 0 bytes/s"),
         ({"delay_s": -1.0}, "below 0"),
+        ({"source_delay_s": -1.0}, "below 0"),
+        ({"loss_share": 1.0}, "loss_share is 1.0"),
+        ({"joining": Joining(share=-0.1, at_s=1.0)}, "joining.share"),
+        ({"at_once": 0}, "at_once is 0"),
+        ({"sizes": (3, 4), "files": 1, "size": 4}, "must agree"),
+        ({"sizes": (3, 4), "files": 2, "size": 5}, "must agree"),
+        ({"sizes": (-3, 4), "files": 2, "size": 4}, "-3 bytes"),
         ({"faults": Faults(bad_digest=("peer9",))}, "peer9"),
         ({"faults": Faults(crash_at_pieces={"seed2": 1})}, "seed2"),
     ],

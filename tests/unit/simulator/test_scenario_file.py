@@ -20,8 +20,11 @@ ALL = [
     "fastseed",
     "flash",
     "idc",
+    "image",
     "lognormal",
+    "lossy",
     "origin-slow",
+    "small",
     "staggered",
     "unlabelled",
 ]
@@ -35,8 +38,30 @@ def test_those_that_come_along() -> None:
 def test_each_asks_a_question(name: str) -> None:
     scenario = load_scenario(name)
     assert scenario.question.endswith("?")
-    assert scenario.peers == 200
-    assert scenario.size == 256 * MIB
+    if name != "small":
+        assert scenario.peers == 200
+        assert scenario.size == (128 if name == "image" else 256) * MIB
+
+
+def test_small_files_are_of_all_orders_of_magnitude_and_mixed() -> None:
+    small = load_scenario("small")
+    assert (len(small.sizes), small.files) == (300, 300)
+    assert (min(small.sizes), max(small.sizes)) == (1024, 4 * MIB)
+    for first in range(0, 300, 60):
+        some = sorted(small.sizes[first : first + 60])
+        assert some[30] == pytest.approx(64 * 1024, rel=0.5), "the middle of the range, each time"
+    assert (small.at_once, small.shuffled, small.source_delay_s) == (4, True, 0.020)
+
+
+def test_sizes_one_by_one_take_the_place_of_files_and_size(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("question: Why not?\ncontents: {sizes: [8MiB, 1KiB], atOnce: 2}\n")
+    scenario = load_scenario(str(file))
+    assert (scenario.files, scenario.size, scenario.sizes) == (2, 8 * MIB, (8 * MIB, 1024))
+    assert scenario.total_size == 8 * MIB + 1024
+    second = scenario.of_file(2)
+    assert (second.size, second.sizes, second.files) == (1024, (), 1)
+    assert (load_scenario("lossy").loss_share, load_scenario("lossy").delay_s) == (0.01, 0.02)
 
 
 def test_hosts_of_unlabelled_data_centres_say_nothing_and_still_share_a_link() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from bench.swarm import campaign
-from bench.swarm.content import fault_of, make_content
+from bench.swarm.content import fault_of, make_content, make_contents
 from bench.swarm.ground import loopback
 from bench.swarm.outcome import RunOutcome, Usage
 from bench.swarm.policy import POLICIES, policy_named
@@ -74,3 +74,11 @@ def test_a_content_is_the_same_for_the_same_number_and_a_wrong_copy_is_found(
         file.write(b"\0\0\0\0")
     assert "sha256:" in fault_of(copy, content)
     assert fault_of(tmp_path / "none", content) == "there is no file"
+
+
+def test_contents_of_the_same_size_are_not_alike(tmp_path: Path) -> None:
+    three = make_contents(tmp_path, (1000, 1000, 5), 1)
+    assert [content.size for content in three] == [1000, 1000, 5]
+    assert len({content.digest for content in three}) == 3
+    assert [fault_of(blob_path(tmp_path, one.digest), one) for one in three] == [""] * 3
+    assert three[0].digest == make_content(tmp_path / "alone", 1000, 1).digest

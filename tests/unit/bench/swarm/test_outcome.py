@@ -9,6 +9,7 @@ from bench.swarm.ground import Carried
 from bench.swarm.outcome import (
     VANISHED,
     Arrival,
+    FileOutcome,
     HostOutcome,
     RunOutcome,
     Usage,
@@ -115,3 +116,19 @@ def test_payload_is_found_behind_headers_and_acknowledgements() -> None:
 def test_edges_sum_by_giver_and_taker() -> None:
     one = host("peer1", 3.0, "seed1", "peer2", "seed1")
     assert edges([one]) == {("seed1", "peer1"): 20, ("peer2", "peer1"): 10}
+
+
+def test_single_contents_have_percentiles_of_their_own() -> None:
+    def fetching(name: str, *took_s: float, failure: str = "") -> HostOutcome:
+        files = [FileOutcome(content=n, took_s=s, failure="") for n, s in enumerate(took_s)]
+        if failure:
+            files.append(FileOutcome(content=9, took_s=99.0, failure=failure))
+        return replace(host(name, sum(took_s), "seed1"), files=tuple(files))
+
+    figures = figures_of(run(fetching("peer1", 0.1, 0.2), fetching("peer2", 0.3, 0.4)))
+    assert figures.file_p50_s == pytest.approx(0.25)
+    assert figures.file_max_s == 0.4
+    broken = figures_of(run(fetching("peer1", 0.1, failure="gone"), fetching("peer2", 0.3, 0.4)))
+    assert (broken.file_max_s, broken.file_p50_s) == (None, pytest.approx(0.35))
+    alone = figures_of(run(fetching("peer1", 1.0), fetching("peer2", 2.0)))
+    assert alone.file_p50_s is None, "it is the host's own"

@@ -6,14 +6,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from bench.swarm.ground import Loopback
 from bench.swarm.member import member_words
-from bench.swarm.policy import POLICIES
+from bench.swarm.policy import ABLATIONS, policy_named
+from bench.swarm.rule_change import changed, rules_of
 from bench.swarm.world import SCHEDULER, Scale, WorldPlan, plan_world, scaled
 
 from odonata.settings.loading import load
+from peer.runtime.daemon_parts import limits_of
 from peer.settings import DaemonSettings
+from scheduler.core.limits import Limits
 from scheduler.settings import SchedulerSettings
 from simulator.scenario_file import load_scenario
 
@@ -24,8 +28,8 @@ def world() -> WorldPlan:
 
 
 def written(world: WorldPlan, host: str, policy: str, folder: Path) -> Any:
-    words = member_words(world.host(host), world, POLICIES[policy], Loopback(), folder)
-    assert words[-1] == ("stock" if policy == "dragonfly" else "own")
+    words = member_words(world.host(host), world, policy_named(policy), Loopback(), folder)
+    assert words[5] == ("stock" if policy == "dragonfly" else "own")
     return json.loads((folder / f"{host}.yaml").read_text())
 
 
@@ -54,3 +58,20 @@ def test_stock_daemons_refuse_nobody_and_nobody_has_a_scheduler_without_a_swarm(
     assert written(world, "peer1", "dragonfly", tmp_path)["upload"]["slots"] >= 1_000_000
     assert "slots" not in written(world, "peer1", "rule", tmp_path)["upload"]
     assert written(world, "peer1", "direct", tmp_path)["scheduler"]["addrs"] == []
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_an_ablation_changes_one_rule_of_one_core(
+    world: WorldPlan, name: str, tmp_path: Path
+) -> None:
+    policy = ABLATIONS[name]
+    assert bool(policy.client_rules) != bool(policy.scheduler_rules)
+    host = "peer1" if policy.client_rules else SCHEDULER
+    words = member_words(world.host(host), world, policy, Loopback(), tmp_path)
+    rules = rules_of(words[6:])
+    if policy.client_rules:
+        own = limits_of(DaemonSettings())
+        assert msgspec.structs.replace(own, **rules) != own
+    else:
+        limits = Limits()
+        assert changed(limits, rules) != limits

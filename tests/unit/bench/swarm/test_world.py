@@ -105,3 +105,25 @@ def test_who_vanishes_takes_no_copy() -> None:
     world = plan_world("churn", scaled(load_scenario("churn"), scale), 1)
     rates = Rates(up={"seed1": 20.0, **{peer.name: 1.0 for peer in world.peers}}, down={})
     assert world_bound_s(world, rates) == pytest.approx(3 * 32 / 24)
+
+
+def test_sizes_shrink_in_proportion_and_each_host_has_its_order() -> None:
+    world = plan_world("image", scaled(load_scenario("image"), SCALE), 1)
+    assert world.size == pytest.approx(32 * MIB, abs=10)
+    assert max(world.sizes) == pytest.approx(16 * MIB, rel=0.01), "half of the image"
+    assert world.at_once == 3
+    assert world.order(world.peers[0]) == list(range(10)), "runtimes have the manifest's order"
+    small = plan_world("small", scaled(load_scenario("small"), SCALE), 1)
+    orders = [small.order(peer) for peer in small.peers]
+    assert [sorted(order) for order in orders] == [list(range(300))] * 16
+    assert len({tuple(order) for order in orders}) == 16
+    assert small.order(small.peers[3]) == orders[3], "the same each time"
+    assert (small.delay_s, small.source_delay_s) == (0.001, 0.02)
+
+
+def test_who_joins_comes_in_mid_run() -> None:
+    world = plan_world("churn", scaled(load_scenario("churn"), SCALE), 1)
+    late = [host for host in world.peers if host.arrives_at_s > 0]
+    assert len(late) == 1
+    assert 10.0 <= late[0].arrives_at_s <= 30.0, "40 s in the scenario, 20 s here, drawn around it"
+    assert late[0].vanishes_at_s is None
