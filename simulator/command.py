@@ -232,8 +232,8 @@ def simulate(
 ) -> None:
     """What if? Run worlds of SCENARIO under one scheduling policy or another.
 
-    SCENARIO is one of datasets/scenarios (flash, fastseed, lognormal, degrade, churn, staggered) or
-    a file of your own. The same seed draws the same world for every policy and client; the same
+    SCENARIO is one of datasets/scenarios (flash, fastseed, lognormal, degrade, churn, image, ...)
+    or a file of your own. The same seed draws the same world for every policy and client; the same
     command writes the same files, whatever the number of jobs.
     """
     from simulator.policy import policy_named

@@ -27,9 +27,11 @@ SMALL = Scale(peers=3, size=2 * MIB, piece_length=128 * 1024, peer_rate=16 * MBI
 TIMEOUT_S = 60.0
 
 
-def measure(policies: tuple[str, ...], *, shaped: bool) -> list[RunOutcome]:
+def measure(
+    policies: tuple[str, ...], *, shaped: bool, scenario: str = "flash"
+) -> list[RunOutcome]:
     wish = Wish(
-        scenarios=("flash",),
+        scenarios=(scenario,),
         policies=tuple(POLICIES[name] for name in policies),
         n_runs=1,
         scale=SMALL,
@@ -72,6 +74,19 @@ def test_a_swarm_in_namespaces() -> None:
         extra = figures_of(run).extra_share
         assert extra is not None
         assert -0.05 < extra < 1.0
+    assert left_behind() == []
+
+
+@pytest.mark.parametrize("scenario", ["image", "small", "lossy"])
+def test_contents_that_are_not_alike_and_links_that_are_far(scenario: str) -> None:
+    skip_unless_namespaces()
+    (run,) = measure(("rule",), shaped=True, scenario=scenario)
+    assert [host.failure for host in run.hosts] == [""] * SMALL.peers
+    n_contents = {"image": 10, "small": 300, "lossy": 1}[scenario]
+    for host in run.hosts:
+        assert sorted(one.content for one in host.files) == list(range(n_contents))
+        assert sum(piece.length for piece in host.pieces) == run.size
+    assert run.origin_bytes == run.size
     assert left_behind() == []
 
 
