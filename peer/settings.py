@@ -340,7 +340,8 @@ class ProxySettings(Section):
     """None by default, as in Dragonfly: everything is passed through."""
     registry_mirror: RegistryMirrorSettings = RegistryMirrorSettings()
     intercept_hosts: tuple[InterceptHostSettings, ...] = ()
-    """Hosts whose HTTPS is intercepted."""
+    """Hosts whose HTTPS is intercepted, all others pass as tunnels; with an authority and none here
+    every host's is, as in Dragonfly."""
     disable_back_to_source: bool = False
     """True: fail rather than ask the source from this host."""
     prefetch: bool = False
@@ -348,6 +349,15 @@ class ProxySettings(Section):
     enable_task_id_based_blob_digest: bool = True
     """A blob is one task whichever registry or repository it is asked from. Dragonfly's default is
     false: among its peers, set both alike, or they don't find each other's blobs."""
+
+    @model_validator(mode="after")
+    def _authority_for_interception(self) -> Self:
+        if self.intercept_hosts and self.server.ca_cert is None:
+            raise ValueError(
+                "interceptHosts needs an authority that signs: set server.caCert and server.caKey "
+                "(`odonata ca create` makes them)"
+            )
+        return self
 
 
 class DaemonSettings(ProgramSettings):

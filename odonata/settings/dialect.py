@@ -167,7 +167,6 @@ _PLAIN = "this connection is plain in this release"
 _NO_MANAGER = "there is no manager in this release; name schedulers in scheduler.addrs"
 _ALONE = "the scheduler stands alone in this release, without a manager and its jobs"
 _OWN_TUNING = "Odonata chooses this by itself"
-_TUNNEL = "HTTPS passes through as a tunnel in this release; use the registry mirror for it"
 _NO_POLL = "a peer without parents waits and is woken, it is not tried again and again"
 _NO_EXTRAS = "the manager of this release does not have it"
 _NO_PLUGINS = "there are no plug-ins of this kind"
@@ -288,7 +287,6 @@ DAEMON = Dialect(
         *_ignored(_OWN_TUNING, "backend.putTimeout"),
         *_ignored("see backend.caCert", "proxy.registryMirror.cert"),
         *_ignored("prefetching obeys download.bandwidthLimit", "proxy.prefetchBandwidthLimit"),
-        *_ignored(_TUNNEL, "proxy.server.caCert", "proxy.server.caKey", "proxy.interceptHosts.*"),
         *_ignored(_HEALTH, "health.*"),
         *_ignored("there is no statistics server", "stats.*"),
         # Dragonfly 2.0 and 2.1.

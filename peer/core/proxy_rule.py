@@ -6,7 +6,8 @@ Three forms of request, as clients send them (RFC 9112 §3.2):
 - origin-form, `GET /v2/... HTTP/1.1`: registry mirror. The upstream is the header
   X-Dragonfly-Registry, else the query parameter `ns` (containerd's name of the registry it means),
   else the configured one. `ns` is addressed to mirrors and is not passed on;
-- authority-form, `CONNECT registry.test:443 HTTP/1.1`: a tunnel.
+- authority-form, `CONNECT registry.test:443 HTTP/1.1`: a tunnel, or, for hosts that the operator
+  named, an interception: what comes inside is asked for by https (`absolute`).
 
 The first rule whose pattern is found in the URL (without query and fragment) applies, and may
 rewrite the URL. A GET goes through the swarm if a rule matches or X-Dragonfly-Use-P2P says so; all
@@ -26,6 +27,7 @@ from typing import ClassVar, Final
 
 from odonata.errors import CallerError, SettingsError
 from odonata.ids import DEFAULT_FILTERED_QUERY_PARAMS, TASK_ID_LENGTH, blob_digest_task_id
+from odonata.pattern import Pattern
 from odonata.url import DEFAULT_PORTS, Url, parse_query, parse_url
 from odonata.wire.message import Download, Value
 from peer.core.proxy_header import (
@@ -87,6 +89,8 @@ class ProxyPolicy(Value, frozen=True, kw_only=True):
     disable_back_to_source: bool = False
     prefetch: bool = False
     output_roots: tuple[str, ...] = ()
+    intercept_hosts: tuple[str, ...] = ()
+    """Patterns of hosts, with or without their port, whose CONNECT is opened."""
 
 
 class RequestHead(Value, frozen=True, kw_only=True):
@@ -95,6 +99,8 @@ class RequestHead(Value, frozen=True, kw_only=True):
     method: str
     target: str
     headers: HeaderList = ()
+    intercepted: bool = False
+    """It came inside a tunnel that was opened; who may use the proxy, its CONNECT has told."""
 
     @property
     def has_body(self) -> bool:
@@ -105,6 +111,13 @@ class RequestHead(Value, frozen=True, kw_only=True):
 
 class Tunnel(Value, frozen=True, kw_only=True, tag=True):
     """Connect to `host`:`port` and pass bytes."""
+
+    host: str
+    port: int
+
+
+class Intercept(Value, frozen=True, kw_only=True, tag=True):
+    """Take the server's place: open the client's TLS and read the requests inside."""
 
     host: str
     port: int
@@ -128,7 +141,7 @@ class Swarm(Value, frozen=True, kw_only=True, tag=True):
     if_none_match: str | None = None
 
 
-Route = Tunnel | Direct | Swarm
+Route = Tunnel | Intercept | Direct | Swarm
 
 
 class ProxyRouter:
@@ -138,6 +151,7 @@ class ProxyRouter:
         self._policy = policy
         self._pseudonym = pseudonym
         self._rules = tuple((_compile(rule), rule) for rule in policy.rules)
+        self._intercepted = tuple(_host_pattern(text) for text in policy.intercept_hosts)
         _check_upstream("registry mirror", policy.registry_mirror, SettingsError)
 
     def route(self, head: RequestHead, own: Collection[Address] = ()) -> Route:
@@ -153,7 +167,8 @@ class ProxyRouter:
         if head.method == "CONNECT":
             host, port = _connect_address(head.target)
             _refuse_own(host, port, own)
-            return Tunnel(host=host, port=port)
+            is_opened = self._is_intercepted(host, port)
+            return (Intercept if is_opened else Tunnel)(host=host, port=port)
         wishes = parse_wishes(head.headers)
         rule, url = self._rewritten(_target_url(head.target, wishes, self._policy.registry_mirror))
         parsed = _parse_http_url(url)
@@ -161,6 +176,10 @@ class ProxyRouter:
         if not _goes_through_swarm(head, rule, wishes):
             return Direct(url=url)
         return self._swarm(head, url, rule, wishes)
+
+    def _is_intercepted(self, host: str, port: int) -> bool:
+        names = (host, f"{host}:{port}")
+        return any(pattern.found_in(name) for pattern in self._intercepted for name in names)
 
     def _rewritten(self, url: str) -> tuple[ProxyRule | None, str]:
         plain = re.split(r"[?#]", url, maxsplit=1)[0]
@@ -208,6 +227,14 @@ class ProxyRouter:
             return False
         blob_id = blob_digest_task_id(url)
         return blob_id is not None and len(blob_id) == TASK_ID_LENGTH
+
+
+def absolute(target: str, host: str, port: int) -> str:
+    """What a request inside an intercepted tunnel to `host`:`port` asks for."""
+    if not target.startswith("/"):
+        return target
+    name = f"[{host}]" if ":" in host else host
+    return f"https://{name}{'' if port == DEFAULT_PORTS['https'] else f':{port}'}{target}"
 
 
 def loggable_url(url: str) -> str:
@@ -319,6 +346,13 @@ def _is_unspecified(host: str) -> bool:
         return ipaddress.ip_address(host).is_unspecified
     except ValueError:
         return False
+
+
+def _host_pattern(text: str) -> Pattern:
+    try:
+        return Pattern(text)
+    except CallerError as cause:
+        raise SettingsError(f"proxy.interceptHosts: {cause.detail}") from None
 
 
 def _compile(rule: ProxyRule) -> re.Pattern[str]:

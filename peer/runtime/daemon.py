@@ -47,10 +47,12 @@ from peer.runtime.channel import ChannelPool
 from peer.runtime.daemon_parts import (
     collect_policy,
     fsspec_place,
+    host_trust,
     http_options,
     limits_of,
     peer_features,
     piece_features,
+    proxy_authority,
     proxy_login,
     proxy_options,
     proxy_policy,
@@ -327,7 +329,8 @@ class Daemon:
 
     def _sources(self) -> Sources:
         backend = self._settings.backend
-        return open_sources(http_options(backend), fsspec_place(backend))
+        web = http_options(backend, host_trust(self._settings.proxy))
+        return open_sources(web, fsspec_place(backend))
 
     def _new_core(self, download: Download) -> DownloadCore:
         idc, rng = self._settings.host.idc, random.Random()  # noqa: S311  # no secret
@@ -390,8 +393,13 @@ class Daemon:
     async def _serve_proxy(self, hub: Hub, reporter: HostReporter) -> None:
         settings = self._settings.proxy
         options = proxy_options(self._settings, self.facts.ip)
-        login = proxy_login(settings)
-        proxy = ProxyServer(hub, proxy_policy(settings), options, login=login)
+        proxy = ProxyServer(
+            hub,
+            proxy_policy(settings),
+            options,
+            login=proxy_login(settings),
+            authority=proxy_authority(settings),
+        )
         await proxy.start()
         self._stack.push_async_callback(proxy.stop)
         self._proxy_address = proxy.address

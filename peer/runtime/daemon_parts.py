@@ -19,7 +19,9 @@ from peer.core.proxy_auth import ProxyLogin
 from peer.core.proxy_rule import ProxyPolicy, ProxyRule
 from peer.core.upload import SEED_SLOTS, SLOTS
 from peer.runtime.buffer import POOL_BYTES
+from peer.runtime.host_trust import HostTrust
 from peer.runtime.outgoing_proxy import OutgoingProxy
+from peer.runtime.proxy.authority import Authority
 from peer.runtime.proxy.option import ProxyOptions
 from peer.runtime.source_http import HttpOptions
 from peer.runtime.source_scheme import FsspecPlace
@@ -73,8 +75,32 @@ def proxy_options(settings: DaemonSettings, ip: str) -> ProxyOptions:
         server_ip=ip,
         insecure=settings.backend.insecure_skip_verify,
         ca_file=settings.backend.ca_cert,
+        trust=host_trust(settings.proxy),
         outgoing=outgoing_proxy(settings.backend),
     )
+
+
+def proxy_authority(settings: ProxySettings) -> Authority | None:
+    """Who signs for intercepted hosts; None: nothing is intercepted. SettingsError."""
+    server = settings.server
+    if server.ca_cert is None or server.ca_key is None:
+        return None
+    return Authority.load(server.ca_cert, server.ca_key)
+
+
+def host_trust(settings: ProxySettings) -> tuple[HostTrust, ...]:
+    """Intercepted hosts whose certificates are checked in another way, also for the swarm."""
+    return tuple(
+        HostTrust(regex=host.regex, insecure=host.insecure, ca_file=host.cert)
+        for host in settings.intercept_hosts
+    )
+
+
+def intercepted(settings: ProxySettings) -> tuple[str, ...]:
+    """Patterns of hosts whose HTTPS is opened: with an authority and no list all, as Dragonfly."""
+    if settings.server.ca_cert is None:
+        return ()
+    return tuple(host.regex for host in settings.intercept_hosts) or ("",)
 
 
 def outgoing_proxy(settings: BackendSettings) -> OutgoingProxy:
@@ -82,12 +108,13 @@ def outgoing_proxy(settings: BackendSettings) -> OutgoingProxy:
     return OutgoingProxy(url=settings.proxy_url, exceptions=settings.no_proxy)
 
 
-def http_options(settings: BackendSettings) -> HttpOptions:
+def http_options(settings: BackendSettings, trust: tuple[HostTrust, ...] = ()) -> HttpOptions:
     """How http and https origins are asked."""
     return HttpOptions(
         header=settings.header(),
         ca_file=settings.ca_cert,
         insecure=settings.insecure_skip_verify,
+        trust=trust,
         proxy=outgoing_proxy(settings),
     )
 
@@ -128,6 +155,7 @@ def proxy_policy(settings: ProxySettings) -> ProxyPolicy:
         enable_task_id_based_blob_digest=settings.enable_task_id_based_blob_digest,
         disable_back_to_source=settings.disable_back_to_source,
         prefetch=settings.prefetch,
+        intercept_hosts=intercepted(settings),
     )
 
 

@@ -32,6 +32,7 @@ from odonata import __version__
 from odonata.errors import CallerError, SourceError, StorageError
 from odonata.wire.message import Value
 from odonata.wire.origin import NO_OPTIONS, Entry, OriginOptions
+from peer.runtime.host_trust import HostTrust, Trusts
 from peer.runtime.http_response import HttpResponse
 from peer.runtime.outgoing_proxy import NO_PROXY, OutgoingProxy
 from peer.runtime.port import KnownContent
@@ -75,6 +76,7 @@ class HttpOptions(Value, frozen=True, kw_only=True):
     header: Mapping[str, str] = {}
     ca_file: Path | None = None  # PEM, besides the system's authorities
     insecure: bool = False  # accept any certificate
+    trust: tuple[HostTrust, ...] = ()  # origins whose certificates are checked in another way
     proxy: OutgoingProxy = NO_PROXY
     connect_timeout_s: float = 10.0  # name, TCP and TLS; curl's users wait no longer either
     read_timeout_s: float = 30.0  # between two reads: a silent origin is a dead one
@@ -86,6 +88,7 @@ class HttpSource:
     def __init__(self, options: HttpOptions) -> None:
         self._options = options
         self._tls = _tls_context(options)
+        self._hosts = Trusts(options.trust, self._tls)
         self._trusts: OrderedDict[bytes, ssl.SSLContext] = OrderedDict()
         self._session: aiohttp.ClientSession | None = None
 
@@ -198,7 +201,7 @@ class HttpSource:
                 headers=header,
                 allow_redirects=False,
                 proxy=self._options.proxy.for_host(url.host or ""),
-                ssl=trust or self._tls,
+                ssl=trust or self._hosts.of(url.host or "", url.port),
             )
         except TimeoutError as error:
             raise SourceError(f"{_show(url)}: {_timeout_text(error, self._options)}") from error

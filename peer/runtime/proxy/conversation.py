@@ -14,7 +14,7 @@ import h11
 
 from odonata.errors import CallerError, InternalError, OdonataError, SourceError
 from peer.core.proxy_header import HeaderList
-from peer.core.proxy_rule import RequestHead
+from peer.core.proxy_rule import Address, RequestHead, absolute
 from peer.runtime.proxy.option import ProxyOptions
 from peer.runtime.proxy.wire import Wire
 
@@ -56,8 +56,10 @@ _BY_HINT: Final = {431: HeadTooLargeError, 501: UnknownCodingError}
 class Conversation:
     """One client's requests and our answers, in turn."""
 
-    def __init__(self, wire: Wire, options: ProxyOptions) -> None:
+    def __init__(self, wire: Wire, options: ProxyOptions, *, inside: Address | None = None) -> None:
+        """`inside`: the server that the client believes to speak with, in whose place we are."""
         self.wire = wire
+        self.inside = inside
         self.status = 0
         """Of the current answer; 0 before its head was sent."""
         self.body_bytes = 0
@@ -66,6 +68,11 @@ class Conversation:
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=options.head_bytes)
         self._old_client = False
         self._method = ""
+
+    @property
+    def has_more(self) -> bool:
+        """The client has sent more than the current request, as far as anybody looked."""
+        return bool(self._h11.trailing_data[0]) or self.wire.waiting_bytes > 0
 
     async def next_request(self) -> RequestHead | None:
         """The next request, None when the client has ended or been silent for long.
@@ -82,10 +89,12 @@ class Conversation:
         self._old_client = event.http_version < b"1.1"
         self._method = event.method.decode("ascii")
         pairs = event.headers.raw_items()
+        target = event.target.decode("ascii")
         return RequestHead(
             method=self._method,
-            target=event.target.decode("ascii"),
+            target=target if self.inside is None else absolute(target, *self.inside),
             headers=tuple((name.decode("ascii"), _text(value)) for name, value in pairs),
+            intercepted=self.inside is not None,
         )
 
     async def body(self) -> AsyncIterator[bytes]:
@@ -161,7 +170,10 @@ class Conversation:
         return True
 
     async def switch(self) -> bytes:
-        """Answer a CONNECT with 200 and leave HTTP; returns what the client sent already."""
+        """Answer a CONNECT with 200 and leave HTTP; returns what the client sent already.
+
+        Errors: MalformedRequestError, before any answer.
+        """
         while (event := self._next_event()) is not h11.PAUSED:
             if event is h11.NEED_DATA:
                 raise MalformedRequestError(

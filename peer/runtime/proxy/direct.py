@@ -19,6 +19,7 @@ from yarl import URL
 from odonata.errors import CallerError, OdonataError, SettingsError, SourceError
 from peer.core.proxy_header import HOP_BY_HOP, HeaderList, forwarded, value_of, via
 from peer.core.proxy_rule import RequestHead, loggable_url
+from peer.runtime.host_trust import Trusts
 from peer.runtime.http_response import HttpResponse
 from peer.runtime.proxy.conversation import Conversation, origin_text
 from peer.runtime.proxy.option import ProxyCounters, ProxyOptions
@@ -48,7 +49,7 @@ class OriginClient:
         self._options = options
         self._counters = counters
         self._pseudonym = pseudonym
-        self._tls = _tls(options)
+        self._trusts = Trusts(options.trust, _tls(options))
         self._kept: aiohttp.ClientSession | None = None
         self._fresh: aiohttp.ClientSession | None = None
 
@@ -98,6 +99,7 @@ class OriginClient:
                 data=body.sent() if body else None,
                 allow_redirects=False,
                 proxy=self._options.outgoing.for_host(address.host or ""),
+                ssl=self._trusts.of(address.host or "", address.port),
             ) as response:
                 assert isinstance(response, HttpResponse), "the session's class"
                 await self._send_answer(response, conversation)
@@ -137,7 +139,7 @@ class OriginClient:
         options = self._options
         return aiohttp.ClientSession(
             # No limit of its own: every request here holds one of the proxy's own connections.
-            connector=aiohttp.TCPConnector(limit=0, ssl=self._tls, force_close=fresh),
+            connector=aiohttp.TCPConnector(limit=0, force_close=fresh),
             timeout=aiohttp.ClientTimeout(
                 total=None,
                 sock_connect=options.connect_timeout_s,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -20,6 +20,7 @@ from peer.core.proxy_header import HOP_BY_HOP, HeaderList
 from peer.core.proxy_rule import (
     Address,
     Direct,
+    Intercept,
     ProxyRouter,
     RequestHead,
     Route,
@@ -27,8 +28,10 @@ from peer.core.proxy_rule import (
     Tunnel,
     loggable_url,
 )
+from peer.runtime.proxy.authority import Certificates
 from peer.runtime.proxy.conversation import Conversation
 from peer.runtime.proxy.direct import OriginClient
+from peer.runtime.proxy.interception import intercept
 from peer.runtime.proxy.option import ProxyCounters, ProxyOptions
 from peer.runtime.proxy.p2p import SwarmAnswer
 from peer.runtime.proxy.tunnel import run_tunnel
@@ -45,6 +48,13 @@ _LOGGED_URL_LENGTH: Final = 1024
 _log = structlog.get_logger("proxy")
 
 
+class Outcome(NamedTuple):
+    """How an exchange ended, as it is logged, and the conversation that goes on, if any."""
+
+    state: str
+    goes_on: Conversation | None = None
+
+
 class Exchange:
     """Handles requests one at a time for each conversation; shared by all of them."""
 
@@ -57,8 +67,10 @@ class Exchange:
         counters: ProxyCounters,
         *,
         login: ProxyLogin | None = None,
+        certificates: Certificates | None = None,
     ) -> None:
         self._login = login
+        self._certificates = certificates
         self._router = router
         self._swarm = swarm
         self._origin = origin
@@ -67,18 +79,22 @@ class Exchange:
 
     async def run(
         self, head: RequestHead, conversation: Conversation, own: Collection[Address]
-    ) -> bool:
-        """Answer `head`. False: the connection is used up."""
+    ) -> Conversation | None:
+        """Answer `head`, and tell which conversation goes on, if any.
+
+        This one, or after an intercepted CONNECT the one inside its tunnel.
+        """
         started_s = asyncio.get_running_loop().time()
         facts: dict[str, object] = {"method": head.method, "url": _loggable(head.target)}
         outcome = None
         try:
             outcome = await self._answer(head, conversation, own, facts)
         except (ConnectionError, TimeoutError):
-            outcome = "client_gone"
+            outcome = Outcome("client_gone")
             conversation.wire.abort(reset=True)
         finally:
-            outcome = outcome or ("client_gone" if conversation.wire.ended else "cut_off")
+            state = "client_gone" if conversation.wire.ended else "cut_off"
+            outcome = outcome or Outcome(state)
             taken_s = asyncio.get_running_loop().time() - started_s
             _log.info(
                 "request_answered",
@@ -86,9 +102,9 @@ class Exchange:
                 status=conversation.status,
                 bytes=conversation.body_bytes,
                 cost_ms=round(taken_s * 1000, 1),
-                state=outcome,
+                state=outcome.state,
             )
-        return outcome in {"ok", "refused"}
+        return outcome.goes_on
 
     async def _answer(
         self,
@@ -96,20 +112,21 @@ class Exchange:
         conversation: Conversation,
         own: Collection[Address],
         facts: dict[str, object],
-    ) -> str:
+    ) -> Outcome:
         route: Route | None = None
         try:
-            head = admit(head, self._login)
+            if not head.intercepted:
+                head = admit(head, self._login)
             route = self._router.route(head, own)
             return await self._follow(route, head, conversation, facts)
         except OdonataError as error:
             facts.update(code=error.code, error=error.detail)
             if conversation.status:
                 await conversation.cut()
-                return "cut"
+                return Outcome("cut")
             self._counters.requests_refused += 1
             await refuse(conversation, error, _whose(route, error))
-            return "refused"
+            return Outcome("refused", conversation)
 
     async def _follow(
         self,
@@ -117,7 +134,7 @@ class Exchange:
         head: RequestHead,
         conversation: Conversation,
         facts: dict[str, object],
-    ) -> str:
+    ) -> Outcome:
         match route:
             case Swarm():
                 facts.update(kind="p2p", url=_loggable(route.download.url))
@@ -127,12 +144,21 @@ class Exchange:
                 facts.update(kind="direct", url=_loggable(route.url))
                 self._counters.requests_direct += 1
                 await self._origin.answer(route.url, head, conversation)
+            case Intercept():
+                facts["kind"] = "intercept"
+                self._counters.requests_intercepted += 1
+                return await self._intercept(route, conversation)
             case Tunnel():
                 facts["kind"] = "tunnel"
                 self._counters.requests_tunnel += 1
                 await run_tunnel(route, conversation, self._options, self._counters)
-                return "tunnel_closed"
-        return "ok"
+                return Outcome("tunnel_closed")
+        return Outcome("ok", conversation)
+
+    async def _intercept(self, route: Intercept, conversation: Conversation) -> Outcome:
+        assert self._certificates is not None, "the daemon intercepts with an authority only"
+        inner = await intercept(route, conversation, self._certificates, self._options)
+        return Outcome("tunnel_closed" if inner is None else "intercepted", inner)
 
 
 async def refuse(conversation: Conversation, error: OdonataError, whose: str) -> None:

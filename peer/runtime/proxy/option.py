@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from odonata.wire.message import Value
+from peer.runtime.host_trust import HostTrust
 from peer.runtime.outgoing_proxy import NO_PROXY, OutgoingProxy
 
 
@@ -23,6 +24,8 @@ class ProxyOptions(Value, frozen=True, kw_only=True):
     """Accept any certificate of an origin that is asked directly."""
     ca_file: Path | None = None
     """PEM file of authorities to trust besides the system's."""
+    trust: tuple[HostTrust, ...] = ()
+    """Origins whose certificates are checked in another way."""
     outgoing: OutgoingProxy = NO_PROXY
     """Through whom origins are asked directly; tunnels go straight to their host."""
     max_connections: int = 4096
@@ -60,6 +63,8 @@ class ProxyCounters:
     requests_p2p: int = 0
     requests_direct: int = 0
     requests_tunnel: int = 0
+    requests_intercepted: int = 0
+    """CONNECTs that were opened; the requests inside count by themselves."""
     requests_refused: int = 0
     bytes_p2p: int = 0
     bytes_direct: int = 0

@@ -18,6 +18,7 @@ from peer.core.proxy_auth import ProxyLogin
 from peer.core.proxy_header import HeaderList
 from peer.core.proxy_rule import Address, ProxyPolicy, ProxyRouter
 from peer.runtime.port import TaskHub
+from peer.runtime.proxy.authority import Authority, Certificates
 from peer.runtime.proxy.conversation import Conversation
 from peer.runtime.proxy.direct import OriginClient
 from peer.runtime.proxy.exchange import Exchange, refuse
@@ -43,7 +44,8 @@ class ProxyServer:
     """The peer's HTTP proxy. `start`, then `stop`; or as an async context manager.
 
     `policy` decides what goes through the swarm (errors in it: SettingsError at construction);
-    `login` is what clients have to send, if anything.
+    `login` is what clients have to send, if anything; `authority` signs for hosts that are
+    intercepted.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class ProxyServer:
         options: ProxyOptions | None = None,
         *,
         login: ProxyLogin | None = None,
+        authority: Authority | None = None,
     ) -> None:
         self.options = options or ProxyOptions()
         self.counters = ProxyCounters()
@@ -63,7 +66,13 @@ class ProxyServer:
         self._origin = OriginClient(self.options, self.counters, pseudonym=pseudonym)
         swarm = SwarmAnswer(hub, self.counters, _swarm_headers(self.options, via))
         self._exchange = Exchange(
-            router, swarm, self._origin, self.options, self.counters, login=login
+            router,
+            swarm,
+            self._origin,
+            self.options,
+            self.counters,
+            login=login,
+            certificates=None if authority is None else Certificates(authority),
         )
         self._server: asyncio.Server | None = None
         self._address: Address | None = None
@@ -149,13 +158,18 @@ class ProxyServer:
         self.counters.connections += 1
         task = asyncio.current_task()
         assert task is not None, "runs in a task of its own"
-        conversation = Conversation(wire, self.options)
         own = (self.address, wire.address("sockname"))
+        await self._inside(Conversation(wire, self.options), own, task)
+
+    async def _inside(
+        self, conversation: Conversation, own: tuple[Address, ...], task: asyncio.Task[None]
+    ) -> None:
+        """A conversation to its end: of a connection, or of the TLS in an intercepted one."""
         try:
             await self._converse(conversation, own, task)
         finally:
             # On the way out of a bug or of a stop: never a clean end on a short answer.
-            wire.abort(reset=conversation.status != 0)
+            conversation.wire.abort(reset=conversation.status != 0)
 
     async def _converse(
         self, conversation: Conversation, own: tuple[Address, ...], task: asyncio.Task[None]
@@ -182,9 +196,12 @@ class ProxyServer:
                 return
             # A client that hangs up in mid-answer is gone, as Go's and nginx's servers see it too.
             wire.on_end = cancel
-            usable = await self._exchange.run(head, conversation, own)
+            goes_on = await self._exchange.run(head, conversation, own)
             wire.on_end = None
-            if not usable or self._stopping or not await conversation.next_cycle():
+            if goes_on is not None and goes_on is not conversation:
+                await self._inside(goes_on, own, task)
+                return
+            if goes_on is None or self._stopping or not await conversation.next_cycle():
                 await wire.linger(self.options.linger_s)
                 return
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections import deque
 from collections.abc import Callable
@@ -45,6 +46,7 @@ class Wire(asyncio.Protocol):
         self._reading_paused = False
         self._ended = False
         self._lost = False
+        self._is_tls = False
         self._readable = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
@@ -70,7 +72,8 @@ class Wire(asyncio.Protocol):
         self._ended = True
         self._readable.set()
         self._tell_end()
-        return True  # we may still write: the other side has only finished its half
+        # We may still write: the other side has only finished its half. TLS has no halves.
+        return not self._is_tls
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc  # whoever reads or writes is told by an error of its own
@@ -97,6 +100,11 @@ class Wire(asyncio.Protocol):
     def ended(self) -> bool:
         """The other side sends no more, or is gone."""
         return self._ended or self._lost
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes that came and were not read yet."""
+        return self._received_bytes
 
     def address(self, which: str) -> tuple[str, int]:
         """`which`: sockname or peername."""
@@ -141,6 +149,33 @@ class Wire(asyncio.Protocol):
             await self._writable.wait()
         if self._lost:
             raise ConnectionResetError("the connection was closed")
+
+    async def opened(self, context: ssl.SSLContext, *, handshake_s: float) -> Wire:
+        """The same connection inside TLS, of which we are the server; this one is used no more.
+
+        Nothing may be read between the invitation to TLS and this: see `hold`. ssl.SSLError,
+        ConnectionError, TimeoutError; the connection is closed then.
+        """
+        inner = Wire(self._counters)
+        inner._is_tls = True
+        self._lost = True
+        self._closed.set()  # nobody will tell this one
+        try:
+            transport = await asyncio.get_running_loop().start_tls(
+                self.transport, inner, context, server_side=True, ssl_handshake_timeout=handshake_s
+            )
+        except BaseException:
+            self.transport.abort()
+            raise
+        if transport is None:
+            raise ConnectionResetError("the connection was closed in the middle of the handshake")
+        inner.connection_made(transport)
+        return inner
+
+    def hold(self) -> None:
+        """Take nothing in from now on: what comes is for whoever has the connection next."""
+        self._reading_paused = True
+        self.transport.pause_reading()
 
     def end_writing(self) -> None:
         """Say that no more comes; reading goes on."""

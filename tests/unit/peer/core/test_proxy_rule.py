@@ -12,6 +12,7 @@ from odonata.wire.message import ByteRange
 from peer.core.proxy_range import RangeWish
 from peer.core.proxy_rule import (
     Direct,
+    Intercept,
     LoopError,
     ProxyPolicy,
     ProxyRouter,
@@ -19,6 +20,7 @@ from peer.core.proxy_rule import (
     RequestHead,
     Swarm,
     Tunnel,
+    absolute,
     loggable_url,
 )
 
@@ -45,7 +47,7 @@ def swarm(request: RequestHead, policy: ProxyPolicy = POLICY) -> Swarm:
 
 def asked_url(request: RequestHead, policy: ProxyPolicy = POLICY) -> str:
     route = router(policy).route(request)
-    assert not isinstance(route, Tunnel)
+    assert not isinstance(route, Tunnel | Intercept)
     return route.download.url if isinstance(route, Swarm) else route.url
 
 
@@ -393,3 +395,54 @@ def test_any_target_is_routed_or_refused_clearly(method: str, target: str) -> No
         router().route(head(target, method))
     except OdonataError as error:
         assert error.http_status in {400, 508}  # noqa: PT017  # hypothesis has no other way
+
+
+# --- interception ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("patterns", "target", "opened"),
+    [
+        ((), "r.test:443", False),
+        (("r.test",), "r.test:443", True),
+        (("^r[.]test$",), "r.test:8443", True),
+        (("^r[.]test:443$",), "r.test:443", True),
+        (("^r[.]test:443$",), "r.test:8443", False),
+        (("other", "test$"), "r.test:443", True),
+        (("other",), "r.test:443", False),
+        (("",), "anything.example:443", True),
+        (("^::1$",), "[::1]:443", True),
+    ],
+)
+def test_hosts_are_opened_by_name(patterns: tuple[str, ...], target: str, opened: bool) -> None:
+    policy = ProxyPolicy(intercept_hosts=patterns)
+    route = router(policy).route(head(target, "CONNECT"))
+    assert isinstance(route, Intercept if opened else Tunnel)
+    assert f"{route.host}:{route.port}" == target.replace("[", "").replace("]", "")
+
+
+def test_a_pattern_that_is_none_is_told_at_the_start() -> None:
+    with pytest.raises(SettingsError, match=r"interceptHosts.*\(\?=x\)"):
+        router(ProxyPolicy(intercept_hosts=("(?=x)",)))
+
+
+def test_nobody_has_this_proxy_opened_by_itself() -> None:
+    policy = ProxyPolicy(intercept_hosts=("",))
+    with pytest.raises(LoopError):
+        router(policy).route(head("127.0.0.1:65001", "CONNECT"), [("127.0.0.1", 65001)])
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "port", "url"),
+    [
+        ("/v2/", "r.test", 443, "https://r.test/v2/"),
+        ("/v2/?n=1", "r.test", 5443, "https://r.test:5443/v2/?n=1"),
+        ("/", "::1", 443, "https://[::1]/"),
+        ("https://other.test/x", "r.test", 443, "https://other.test/x"),
+        ("*", "r.test", 443, "*"),
+    ],
+)
+def test_what_comes_inside_is_asked_for_by_https(
+    target: str, host: str, port: int, url: str
+) -> None:
+    assert absolute(target, host, port) == url
