@@ -32,10 +32,14 @@ def make_authority(folder: Path, name: str = "authority") -> Signed:
 
 
 def make_signed(folder: Path, authority: Signed, name: str) -> Signed:
-    """A certificate for `name`, signed by `authority`."""
+    """A certificate for `name`, a host's or an IP address, signed by `authority`."""
     made = Signed(folder / f"{name}.crt", folder / f"{name}.key")
     request = folder / f"{name}.csr"
+    kind = "IP" if name.replace(".", "").isdigit() else "DNS"
+    extension = folder / f"{name}.ext"
+    extension.write_text(f"subjectAltName={kind}:{name}\n")
     _openssl(*_NEW, "-subj", f"/CN={name}", "-keyout", made.key, "-out", request)
     _openssl("x509", "-req", "-days", "2", "-in", request, "-CA", authority.cert,
-             "-CAkey", authority.key, "-CAcreateserial", "-out", made.cert)  # fmt: skip
+             "-CAkey", authority.key, "-CAcreateserial", "-extfile", extension,
+             "-out", made.cert)  # fmt: skip
     return made

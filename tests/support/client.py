@@ -35,13 +35,17 @@ class Client(Protocol):
 
 @dataclass
 class Skopeo:
-    """`proxy`: HTTP_PROXY of the tool. `mirror`: host:port of a mirror of every `registry`."""
+    """`proxy`: HTTP_PROXY of the tool. `mirror`: host:port of a mirror of every `registry`.
+
+    `trusted`: a PEM file of the only authorities it trusts; None: it checks nothing.
+    """
 
     place: Place
     name: str
     proxy: str | None = None
     mirror: str | None = None
     registry: str = ""
+    trusted: Path | None = None
 
     @property
     def folder(self) -> Path:
@@ -52,8 +56,10 @@ class Skopeo:
         config = write_registries_conf(self.place, self.name, self.registry, self.mirror)
         self.place.run(
             *("skopeo", "--registries-conf", config, "copy", "--insecure-policy"),
-            *("--src-tls-verify=false", f"docker://{reference}", f"dir:{self.folder}"),
+            f"--src-tls-verify={str(self.trusted is not None).lower()}",
+            *(f"docker://{reference}", f"dir:{self.folder}"),
             proxy=self.proxy,
+            environ=trusting(self.trusted),
         )
         manifest = (self.folder / "manifest.json").read_bytes()
         return f"sha256:{hashlib.sha256(manifest).hexdigest()}"
@@ -100,19 +106,30 @@ class Podman:
 
 
 class Dockerd:
-    """A docker daemon without a network of its own. `proxy` is the daemon's HTTP_PROXY."""
+    """A docker daemon without a network of its own. `proxy` is the daemon's HTTP_PROXY.
 
-    def __init__(self, place: Place, registry: str, *, proxy: str | None = None) -> None:
+    `trusted`: as Skopeo's, though it trusts a registry on loopback whatever it says.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        registry: str,
+        *,
+        proxy: str | None = None,
+        trusted: Path | None = None,
+    ) -> None:
         folder = place.folder / "docker"
         self._place = place
         self._folder = folder
         self._socket = f"unix://{folder / 'docker.sock'}"
         words: list[str | Path] = [
             *("dockerd", "--data-root", folder / "root", "--exec-root", folder / "exec"),
-            *("-H", self._socket, "-p", folder / "pid", "--insecure-registry", registry),
+            *("-H", self._socket, "-p", folder / "pid"),
+            *(("--insecure-registry", registry) if trusted is None else ()),
             *("--iptables=false", "--ip6tables=false", "--ip-forward=false", "--bridge=none"),
         ]
-        self._program = Program(place, "dockerd", words, proxy=proxy)
+        self._program = Program(place, "dockerd", words, proxy=proxy, environ=trusting(trusted))
 
     def __enter__(self) -> Self:
         self._folder.mkdir()
@@ -251,6 +268,11 @@ class ByCri:
         listed = self.containerd.run("images", "list", "--quiet", namespace="k8s.io")
         for name in listed.split():  # CRI also keeps names by digest, which hold the content
             self.containerd.remove(name, "k8s.io")
+
+
+def trusting(authorities: Path | None) -> dict[str, str]:
+    """The environment of a program written in Go that trusts these alone."""
+    return {} if authorities is None else {"SSL_CERT_FILE": str(authorities)}
 
 
 def write_registries_conf(place: Place, name: str, registry: str, mirror: str | None) -> Path:

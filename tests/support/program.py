@@ -80,7 +80,9 @@ class Place:
         }
         home = self.folder / "home"
         environ |= {"HOME": str(home), "DOCKER_CONFIG": str(home), "TMPDIR": str(self.folder)}
-        return environ if proxy is None else {**environ, "HTTP_PROXY": proxy}
+        if proxy is not None:
+            environ |= {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy}
+        return environ
 
     def run(
         self,
@@ -127,10 +129,16 @@ class Program:
     """
 
     def __init__(
-        self, place: Place, name: str, words: Sequence[str | Path], *, proxy: str | None = None
+        self,
+        place: Place,
+        name: str,
+        words: Sequence[str | Path],
+        *,
+        proxy: str | None = None,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         self._words = place.words(*words)
-        self._environ = place.environ(proxy)
+        self._environ = {**place.environ(proxy), **(environ or {})}
         self._name = name
         self.out = place.folder / f"{name}.out"
         self.err = place.folder / f"{name}.err"

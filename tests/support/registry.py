@@ -15,9 +15,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Self
 
+from support.certificates import Signed
 from support.http_tap import Exchange, HttpTap, Span
 from support.image import Image, Layer, make_image
 from support.program import ORIGIN_NAME, Place, Program, wait_until
+from support.tls_front import TlsFront
 
 _LISTENING = re.compile(r"listening on 127\.0\.0\.1:(\d+)")
 # Apache's combined format, which docker-registry writes.
@@ -87,6 +89,12 @@ class Registry:
     def authority(self, tap: HttpTap | None = None) -> str:
         """host:port of the registry, as clients know it."""
         return f"{ORIGIN_NAME}:{(tap or self._tap).port}"
+
+    @contextmanager
+    def front(self, signed: Signed) -> Generator[str]:
+        """TLS before the tap: host:port of the registry by https."""
+        with TlsFront(signed, self._tap.port) as front:
+            yield f"{ORIGIN_NAME}:{front.port}"
 
     @contextmanager
     def thin_link(self, rate_bytes_per_s: float) -> Generator[HttpTap]:

@@ -14,9 +14,10 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from support import swarm_keeper
 from support.program import Place, Program, wait_until
@@ -27,10 +28,19 @@ _LAST_WORDS_CHARS = 4000
 class Swarm:
     """A scheduler, a seed (seed-1) and peers (peer-1, peer-2, ...)."""
 
-    def __init__(self, place: Place, *, peers: int, registry_mirror: str) -> None:
+    def __init__(
+        self,
+        place: Place,
+        *,
+        peers: int,
+        registry_mirror: str,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`settings` are added to those of each daemon, section by section."""
         self._folder = place.folder / "swarm"
         keeper = [sys.executable, swarm_keeper.__file__]
-        words = [*keeper, str(self._folder), str(peers), registry_mirror]
+        more = json.dumps(dict(settings or {}))
+        words = [*keeper, str(self._folder), str(peers), registry_mirror, more]
         self._program = Program(place, "swarm", words)
         self._members: dict[str, dict[str, int]] = {}
 

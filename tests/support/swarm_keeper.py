@@ -1,6 +1,7 @@
-"""Runs a local swarm for `support.swarm`: python swarm_keeper.py FOLDER PEERS URL.
+"""Runs a local swarm for `support.swarm`: python swarm_keeper.py FOLDER PEERS URL SETTINGS.
 
-URL is the registry that the daemons' proxies mirror. FOLDER/ready.json appears when all members are
+URL is the registry that the daemons' proxies mirror, SETTINGS (JSON) are added to those of all
+daemons, section by section. FOLDER/ready.json appears when all members are
 ready: name -> pid, proxy_port. The swarm ends on SIGTERM, or when stdin closes.
 """
 
@@ -11,25 +12,34 @@ import json
 import signal
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 from odonata.swarm.local import running
 from odonata.swarm.plan import SwarmOptions, SwarmPlan, make_plan
 
 
-def _amend(plan: SwarmPlan, registry_mirror: str) -> None:
+def _amend(plan: SwarmPlan, registry_mirror: str, more: dict[str, Any]) -> None:
     for member in plan.daemons:
         settings = json.loads(member.config.read_text())
         settings["proxy"]["registryMirror"] = {"addr": registry_mirror}
-        member.config.write_text(json.dumps(settings))
+        member.config.write_text(json.dumps(_merged(settings, more)))
 
 
-async def _keep(folder: Path, peers: int, registry_mirror: str) -> None:
+def _merged(settings: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(settings)
+    for key, value in more.items():
+        both = isinstance(value, dict) and isinstance(settings.get(key), dict)
+        merged[key] = _merged(settings[key], cast("dict[str, Any]", value)) if both else value
+    return merged
+
+
+async def _keep(folder: Path, peers: int, registry_mirror: str, more: dict[str, Any]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_reader(sys.stdin, stop.set)
     plan = make_plan(SwarmOptions(peers=peers), folder)
-    _amend(plan, registry_mirror)
+    _amend(plan, registry_mirror, more)
 
     def on_line(name: str, line: str) -> None:
         with (folder / f"{name}.log").open("a") as file:
@@ -50,4 +60,4 @@ async def _keep(folder: Path, peers: int, registry_mirror: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_keep(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]))
+    asyncio.run(_keep(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], json.loads(sys.argv[4])))

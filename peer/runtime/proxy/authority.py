@@ -135,7 +135,7 @@ class Certificates:
                 except ValueError:  # it asks for no name at all: it gets its CONNECT's
                     return
 
-        context.sni_callback = on_name  # type: ignore[assignment]  # typeshed: SSLSocket, too
+        context.sni_callback = on_name
         return context
 
 

@@ -67,4 +67,4 @@ def _reason(cause: Exception) -> str:
             "the client does not trust the proxy's authority: let it (`odonata ca trust`), or take "
             f"the host out of proxy.interceptHosts ({reason})"
         )
-    return f"the client broke off TLS: {reason or cause or type(cause).__name__}"
+    return f"the client broke off TLS: {reason or str(cause) or type(cause).__name__}"
