@@ -14,7 +14,16 @@ from pathlib import Path
 
 import pytest
 from support.certificates import make_authority, make_signed
-from support.client import Client, Dockerd, Podman, Skopeo, pull_at_once
+from support.client import (
+    NAMESPACE,
+    Client,
+    Containerd,
+    Dockerd,
+    Podman,
+    Skopeo,
+    pull_at_once,
+    trusting,
+)
 from support.content import MIB
 from support.image import Layer
 from support.program import ORIGIN_NAME, Place
@@ -40,9 +49,7 @@ class Private:
 def private(place: Place, registry: Registry) -> Iterator[Private]:
     own = make_authority(place.folder, "registrys-own")
     folder = place.folder / "proxy"
-    words = ["ca", "create", "--dir", str(folder), "--host", ORIGIN_NAME]
-    program = [sys.executable, "-c", "from odonata.cli import main; main()"]
-    subprocess.run([*program, *words], check=True, capture_output=True)
+    odonata("ca", "create", "--dir", str(folder), "--host", ORIGIN_NAME)
     settings = {
         "proxy": {
             "server": {"caCert": str(folder / "ca.crt"), "caKey": str(folder / "ca.key")},
@@ -80,6 +87,49 @@ def test_three_clients_pull_from_a_private_registry_at_once(
         registry.forget()
         assert pull_at_once(clients, reference) == dict.fromkeys(clients, image.digest)
         assert registry.blob_requests() == []
+
+
+def test_podman_and_containerd_as_init_sets_them_up(
+    place: Place, registry: Registry, private: Private
+) -> None:
+    """podman opens TLS at its peer; ctr asks its peer as a mirror, and has it ask by https."""
+    image = registry.push(REPOSITORY, layers(1, 20, seed=23))
+    reference = f"{private.authority}/{REPOSITORY}"
+    root = place.folder / "set-up"
+    proxy = private.swarm.proxy("peer-1")
+    for words in (
+        ["podman"],
+        ["containerd", "--registry", private.authority],
+    ):
+        odonata("init", *words, "--proxy", proxy, "--root", str(root))
+    podman = Podman(
+        place,
+        environ={
+            **trusting(private.trusted),
+            "CONTAINERS_CONF": str(root / "etc/containers/containers.conf.d/odonata.conf"),
+        },
+        checks=True,
+    )
+    assert podman.pull(reference) == image.digest
+    check_sent_once(registry, image)
+    assert "kind=intercept" in private.swarm.said("peer-1")
+    registry.forget()
+    dumped = place.run(
+        "containerd", "--config", root / "etc/containerd/config.toml", "config", "dump"
+    )
+    assert 'config_path = "/etc/containerd/certs.d"' in dumped
+    with Containerd(place, private.authority) as containerd:
+        hosts = root / "etc/containerd/certs.d"
+        containerd.run(
+            "images", "pull", "--snapshotter", "native", "--hosts-dir", str(hosts), reference
+        )
+        assert containerd.digest(reference, NAMESPACE) == image.digest
+    assert registry.blob_requests() == [], "the peer has it"
+
+
+def odonata(*words: str) -> None:
+    program = [sys.executable, "-c", "from odonata.cli import main; main()"]
+    subprocess.run([*program, *words], check=True, capture_output=True)
 
 
 def test_a_client_that_trusts_another_authority_pulls_nothing(

@@ -82,13 +82,15 @@ class Podman:
     mirror: str | None = None
     registry: str = ""
     environ: dict[str, str] = field(default_factory=dict[str, str])
+    checks: bool = False
+    """The registry's certificate."""
 
     def __post_init__(self) -> None:
         config = write_registries_conf(self.place, "podman", self.registry, self.mirror)
         self.environ["CONTAINERS_REGISTRIES_CONF"] = str(config)
 
     def pull(self, reference: str) -> str:
-        self._run("pull", "--tls-verify=false", reference)
+        self._run("pull", f"--tls-verify={str(self.checks).lower()}", reference)
         return self._run("image", "inspect", "--format", "{{.Digest}}", reference).strip()
 
     def remove(self, reference: str) -> None:
