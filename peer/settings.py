@@ -342,6 +342,9 @@ class ProxySettings(Section):
     intercept_hosts: tuple[InterceptHostSettings, ...] = ()
     """Hosts whose HTTPS is intercepted, all others pass as tunnels; with an authority and none here
     every host's is, as in Dragonfly."""
+    authorize: bool = True
+    """Before a client gets a blob, or what it asks for with credentials, the origin is asked if it
+    may (a HEAD, remembered for a minute). False: whoever reaches the proxy gets what is there."""
     disable_back_to_source: bool = False
     """True: fail rather than ask the source from this host."""
     prefetch: bool = False

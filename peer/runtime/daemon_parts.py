@@ -76,6 +76,7 @@ def proxy_options(settings: DaemonSettings, ip: str) -> ProxyOptions:
         insecure=settings.backend.insecure_skip_verify,
         ca_file=settings.backend.ca_cert,
         trust=host_trust(settings.proxy),
+        authorize=settings.proxy.authorize,
         outgoing=outgoing_proxy(settings.backend),
     )
 

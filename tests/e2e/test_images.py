@@ -55,7 +55,7 @@ def check_second_pull(
     registry.forget()
     assert pull_at_once(clients, reference) == dict.fromkeys(clients, image.digest)
     assert registry.blob_requests() == []
-    assert [entry for entry in registry.log() if "/blobs/" in entry.path] == []
+    assert {e.method for e in registry.log() if "/blobs/" in e.path} <= {"HEAD"}
 
 
 def get(url: str, headers: Mapping[str, str], proxy: str | None = None) -> Answer:

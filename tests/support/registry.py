@@ -133,9 +133,11 @@ class Registry:
         return entries
 
     def blob_requests(self) -> list[Exchange]:
-        """Requests for blobs since `forget`, with their ranges."""
+        """Requests for blobs since `forget`, with their ranges; a HEAD asks only for leave."""
         self.settle()
-        return [seen for seen in self._tap.exchanges if "/blobs/" in seen.path]
+        return [
+            seen for seen in self._tap.exchanges if "/blobs/" in seen.path and seen.method != "HEAD"
+        ]
 
     def spans(self, digest: str) -> list[Span]:
         """Which parts of a blob the registry sent, sorted; parts without a byte left out."""

@@ -81,16 +81,32 @@ class OriginClient:
         except ExceptionGroup as errors:
             raise _explanation(errors) from None
 
+    async def probe(self, url: str, head: RequestHead) -> tuple[int, dict[str, str]]:
+        """Status and headers of the origin's answer; its body is not read. SourceError."""
+        assert self._kept is not None, "used before start"
+        address = _address(url)
+        try:
+            async with self._kept.request(
+                head.method,
+                address,
+                headers=self._request_headers(head),
+                allow_redirects=False,
+                proxy=self._options.outgoing.for_host(address.host or ""),
+                ssl=self._trusts.of(address.host or "", address.port),
+            ) as response:
+                return response.status, dict(response.headers)
+        except aiohttp.ClientError as cause:
+            raise _source_error(cause, url) from None
+        except UnicodeError as cause:
+            raise CallerError(f"{loggable_url(url)[:200]!r} names no host: {cause}") from None
+
     async def _pass(
         self, url: str, head: RequestHead, conversation: Conversation, body: _Body | None
     ) -> None:
         again = body is None and head.method in _ASKED_AGAIN
         session = self._kept if again else self._fresh
         assert session is not None, "used before start"
-        try:
-            address = URL(url, encoded=True)
-        except ValueError:
-            raise CallerError(f"the URL {loggable_url(url)[:200]!r} can't be asked for") from None
+        address = _address(url)
         try:
             async with session.request(
                 head.method,
@@ -185,6 +201,13 @@ class _Body:
             yield data
         if data is None:
             raise ConnectionAbortedError("the client's body was not sent to its end")
+
+
+def _address(url: str) -> URL:
+    try:
+        return URL(url, encoded=True)
+    except ValueError:
+        raise CallerError(f"the URL {loggable_url(url)[:200]!r} can't be asked for") from None
 
 
 def _answer_headers(headers: HeaderList) -> HeaderList:

@@ -139,7 +139,7 @@ class Exchange:
             case Swarm():
                 facts.update(kind="p2p", url=_loggable(route.download.url))
                 self._counters.requests_p2p += 1
-                facts["task_id"] = await self._swarm.answer(route, conversation)
+                facts["task_id"] = await self._swarm.answer(route, head, conversation)
             case Direct():
                 facts.update(kind="direct", url=_loggable(route.url))
                 self._counters.requests_direct += 1

@@ -28,6 +28,8 @@ class ProxyOptions(Value, frozen=True, kw_only=True):
     """Origins whose certificates are checked in another way."""
     outgoing: OutgoingProxy = NO_PROXY
     """Through whom origins are asked directly; tunnels go straight to their host."""
+    authorize: bool = True
+    """Ask the origin, with a client's own credentials, before it gets what others fetched."""
     max_connections: int = 4096
     """Beyond it 503. A pull opens 3 to 10; full buffers are 0.8 MiB each."""
     head_bytes: int = 64 * 1024
@@ -66,6 +68,10 @@ class ProxyCounters:
     requests_intercepted: int = 0
     """CONNECTs that were opened; the requests inside count by themselves."""
     requests_refused: int = 0
+    permissions_asked: int = 0
+    """How often an origin was asked whether a client may have what is shared..."""
+    permissions_refused: int = 0
+    """...and said no."""
     bytes_p2p: int = 0
     bytes_direct: int = 0
     bytes_tunnel: int = 0

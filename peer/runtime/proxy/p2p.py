@@ -7,19 +7,20 @@ status of its own; after that a failure ends the connection. Does not decide wha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 
 from odonata.wire.message import ByteRange, Download, Value
 from peer.core.proxy_header import HeaderList, shared_answer_header, value_of
 from peer.core.proxy_range import content_range, content_range_unsatisfied
-from peer.core.proxy_rule import Swarm
+from peer.core.proxy_rule import RequestHead, Swarm
 from peer.runtime.port import Segment, TaskHub, TaskView
 from peer.runtime.proxy.content import slices
 from peer.runtime.proxy.conversation import Conversation
+from peer.runtime.proxy.gate import Gate
 from peer.runtime.proxy.option import ProxyCounters
 
 
@@ -35,23 +36,53 @@ class _Plan(Value, frozen=True, kw_only=True):
 class SwarmAnswer:
     """Answers by the hub. `headers` go with every answer."""
 
-    def __init__(self, hub: TaskHub, counters: ProxyCounters, headers: HeaderList) -> None:
+    def __init__(
+        self, hub: TaskHub, gate: Gate, counters: ProxyCounters, headers: HeaderList
+    ) -> None:
         self._hub = hub
+        self._gate = gate
         self._counters = counters
         self._headers = headers
 
-    async def answer(self, swarm: Swarm, conversation: Conversation) -> str:
-        """Returns the task's id. Errors are the hub's, and come before the head or after it."""
-        view = await self._hub.open(swarm.download)
-        if view.content_length is None and swarm.download.range is not None:
-            # Nobody can say what part of an unknown length was asked for: everything is allowed.
-            await view.close()
-            view = await self._hub.open(_without_range(swarm.download))
+    async def answer(self, swarm: Swarm, head: RequestHead, conversation: Conversation) -> str:
+        """Returns the task's id. Errors are the hub's, and come before the head or after it.
+
+        The origin's word that this client may not have it comes before.
+        """
+        url = swarm.download.url
+        if self._gate.is_open(url, head):
+            view = await self._open(swarm.download)
+        else:
+            view = await self._open_if(self._gate.ask(url, head), swarm.download)
         try:
             await self._send(view, _plan(view, swarm), conversation)
             return view.task_id
         finally:
             await view.close()
+
+    async def _open(self, download: Download) -> TaskView:
+        view = await self._hub.open(download)
+        if view.content_length is None and download.range is not None:
+            # Nobody can say what part of an unknown length was asked for: everything is allowed.
+            await view.close()
+            view = await self._hub.open(_without_range(download))
+        return view
+
+    async def _open_if(self, permission: Coroutine[Any, Any, None], download: Download) -> TaskView:
+        """Look for the content while the permission is asked for; its error comes first."""
+        opening = asyncio.ensure_future(self._open(download))
+        asking = asyncio.ensure_future(permission)
+        try:
+            await asyncio.wait({opening, asking}, return_when=asyncio.FIRST_EXCEPTION)
+            await asking
+            return await opening
+        except BaseException:
+            for task in (opening, asking):
+                task.cancel()
+            view, _ = await asyncio.gather(opening, asking, return_exceptions=True)
+            if not isinstance(view, BaseException):
+                await view.close()
+            raise
 
     async def _send(self, view: TaskView, plan: _Plan, conversation: Conversation) -> None:
         headers = (*plan.headers, *self._headers, *_task_headers(view))

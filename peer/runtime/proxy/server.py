@@ -22,6 +22,7 @@ from peer.runtime.proxy.authority import Authority, Certificates
 from peer.runtime.proxy.conversation import Conversation
 from peer.runtime.proxy.direct import OriginClient
 from peer.runtime.proxy.exchange import Exchange, refuse
+from peer.runtime.proxy.gate import Gate
 from peer.runtime.proxy.option import ProxyCounters, ProxyOptions
 from peer.runtime.proxy.p2p import SwarmAnswer
 from peer.runtime.proxy.wire import Wire
@@ -64,7 +65,8 @@ class ProxyServer:
         via = f"1.1 {pseudonym}"
         router = ProxyRouter(policy or ProxyPolicy(), pseudonym=pseudonym)
         self._origin = OriginClient(self.options, self.counters, pseudonym=pseudonym)
-        swarm = SwarmAnswer(hub, self.counters, _swarm_headers(self.options, via))
+        gate = Gate(self._origin, self.counters, enabled=self.options.authorize)
+        swarm = SwarmAnswer(hub, gate, self.counters, _swarm_headers(self.options, via))
         self._exchange = Exchange(
             router,
             swarm,

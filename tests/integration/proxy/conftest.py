@@ -35,6 +35,8 @@ async def origin() -> AsyncIterator[Origin]:
 
 @pytest.fixture
 async def proxy(hub: MemoryHub) -> AsyncIterator[ProxyServer]:
-    options = ProxyOptions(port=0, stop_grace_s=0.5, linger_s=0.2, server_ip="127.0.0.9")
+    options = ProxyOptions(
+        port=0, stop_grace_s=0.5, linger_s=0.2, server_ip="127.0.0.9", authorize=False
+    )
     async with ProxyServer(hub, POLICY, options) as running:
         yield running

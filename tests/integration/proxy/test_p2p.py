@@ -356,7 +356,7 @@ async def test_a_client_that_reads_nothing_holds_up_only_itself(
 
 async def test_a_client_that_takes_nothing_for_long_is_dropped(hub: MemoryHub) -> None:
     hub.put(URL, make_content(32 * MIB))
-    options = ProxyOptions(port=0, write_stall_s=0.05)
+    options = ProxyOptions(port=0, write_stall_s=0.05, authorize=False)
     async with (
         ProxyServer(hub, POLICY, options) as proxy,
         HttpClient(proxy.address, limit=1024) as client,
