@@ -40,7 +40,7 @@ from peer.core.proxy_header import (
     value_of,
     via,
 )
-from peer.core.proxy_range import RangeWish, parse_range
+from peer.core.proxy_range import RangeWish, parse_range, parse_ranges
 
 # Dragonfly's default of the proxy: LEVEL6, the most urgent.
 DEFAULT_PRIORITY: Final = 6
@@ -130,13 +130,14 @@ class Direct(Value, frozen=True, kw_only=True, tag=True):
 
 
 class Swarm(Value, frozen=True, kw_only=True, tag=True):
-    """Have the hub bring `download`; answer with the wanted part.
+    """Have the hub bring `download`; answer with the wanted part, or with several `parts`.
 
     `if_range` and `if_none_match` are the client's conditions on the answer's ETag.
     """
 
     download: Download
     wanted: RangeWish | None = None
+    parts: tuple[RangeWish, ...] = ()
     if_range: str | None = None
     if_none_match: str | None = None
 
@@ -217,6 +218,7 @@ class ProxyRouter:
         return Swarm(
             download=download,
             wanted=wanted,
+            parts=parse_ranges(value_of(head.headers, "range")),
             if_range=if_range,
             if_none_match=value_of(head.headers, "if-none-match"),
         )

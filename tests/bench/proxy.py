@@ -1,16 +1,27 @@
-"""How fast a cached blob comes out of a daemon's HTTP proxy: curl -x beside curl <- nginx.
+"""How fast cached blobs come out of a daemon's HTTP proxy, beside curl from a tuned nginx.
 
-    python tests/bench/proxy.py [--size-mib 1024] [--rounds 5] [--dir DIR] [--json]
+    ./run bench proxy [--size-mib 1024] [--rounds 5] [--only blob|small] [--json OUT]
 
-A whole daemon holds the blob; each round asks every contender once, in shuffled order. Printed are
-medians of GB/s (wall), of CPU-seconds per GB of server and of curl, and the median of what ours
-takes relative to tuned nginx in the same round. Compare columns of one run, never runs.
+`blob`: a whole daemon holds one blob; each round curl asks every contender once, in shuffled order:
+nginx and the proxy by HTTP, and by HTTPS, which the proxy opens (`proxy.interceptHosts`).
+
+    http_vs_nginx            nginx's time / ours
+    mitm_vs_nginx_https      the same by HTTPS
+    http_cpu, mitm_cpu       CPU of server and curl per byte: ours / nginx's
+
+`small`: 1,000 requests a second for cached blobs of 1 KiB, as they come, on 32 connections; the
+daemon has one core, whoever asks the other one.
+
+    small_p50_ms, small_p99_ms     from when a request was due to its last byte
+    small_per_s                    answered in fact
+    small_cpu                      of the daemon's core
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import json
 import os
 import random
@@ -23,26 +34,33 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # runnable as it lies there
 
-from bench.yardstick import (  # noqa: E402  # after the path
-    GB,
-    MIB,
-    Outcome,
-    compare,
-    cpu_s_of,
-    make_file,
-    nginx,
-)
-from support.daemon import daemon_arguments, process  # noqa: E402  # after the path
+import aiohttp  # noqa: E402  # after the path
+import numpy as np  # noqa: E402
+import uvloop  # noqa: E402
+from bench import yardstick  # noqa: E402
+from bench.yardstick import GB, MIB, Outcome, compare, cpu_s_of, make_file, nginx  # noqa: E402
+from support.certificates import make_authority, make_signed  # noqa: E402
+from support.daemon import Process, daemon_arguments, process  # noqa: E402
 
-BLOB = "v2/bench/blobs/sha256:bench"
+PARTS: Final = ("blob", "small")
+HTTP, HTTPS = "nginx", "nginx, https"
+OURS, OURS_HTTPS = "odonata", "odonata, https"
+PAIRS: Final = {"http": (OURS, HTTP), "mitm": (OURS_HTTPS, HTTPS)}
+PLACE: Final = "v2/bench/blobs"
+NO_DIGEST: Final = f"{PLACE}/sha256:bench"
 """No digest that content could have: what is measured is the proxy, not the check of the whole."""
-OURS, DEFAULT, TUNED = "odonata's proxy", "nginx", "nginx, tuned"
-TUNING = {DEFAULT: "sendfile on;", TUNED: "sendfile off; output_buffers 2 256k;"}
+
+SMALL_FILES: Final = 200
+SMALL_BYTES: Final = 1024
+SMALL_PER_S: Final = 1000
+SMALL_S: Final = 10.0
+CONNECTIONS: Final = 32
+"""What a pull of some images opens at once."""
 
 Contender = tuple[list[str], Callable[[], float]]
 """What curl is told, and a function for the CPU seconds of the server so far."""
@@ -62,26 +80,27 @@ def ask(arguments: list[str], server_cpu_s: Callable[[], float]) -> Outcome:
     )
 
 
-async def measure(folder: Path, length: int, rounds: int) -> dict[str, list[Outcome]]:
+async def measure_blob(folder: Path, length: int, rounds: int) -> dict[str, list[Outcome]]:
     """Every contender's outcomes, round by round."""
-    content_file = folder / "root" / BLOB
+    content_file = folder / "root" / NO_DIGEST
     content_file.parent.mkdir(parents=True)
     make_file(content_file, length // MIB)
+    authority = make_authority(folder)
+    signed = make_signed(folder, authority, yardstick.NGINX_IP)
+    trusting = ["--cacert", str(authority.cert)]
     contenders: dict[str, Contender] = {}
     async with AsyncExitStack() as stack:
-        for name, tuning in TUNING.items():
-            place = folder / name.replace(" ", "")
+        for name, tls in ((HTTP, None), (HTTPS, signed)):
+            place = folder / f"nginx{len(contenders)}"
             place.mkdir()
-            server = stack.enter_context(nginx(place, folder / "root", tuning=tuning))
-            contenders[name] = ([f"{server.base_url}/{BLOB}"], server.cpu_s)
-        [url], _ = contenders[TUNED]
-        rules: Any = '[{"regex": "blobs/sha256.*"}]'
-        one = await stack.enter_async_context(
-            process(*daemon_arguments(folder, 2, proxy__rules=rules))
-        )
-        by_proxy = ["-x", f"http://127.0.0.2:{one.started['proxy_port']}", url]
-        contenders[OURS] = (by_proxy, lambda: cpu_s_of([one.pid]))
-        await asyncio.to_thread(fill, by_proxy, folder / "first", content_file)
+            server = stack.enter_context(nginx(place, folder / "root", tls=tls))
+            contenders[name] = ([*trusting, f"{server.base_url}/{NO_DIGEST}"], server.cpu_s)
+        one = await stack.enter_async_context(opening_daemon(folder, authority.cert, authority.key))
+        through = ["-x", f"http://127.0.0.2:{one.started['proxy_port']}"]
+        for name, behind in ((OURS, HTTP), (OURS_HTTPS, HTTPS)):
+            words = [*through, *contenders[behind][0]]
+            contenders[name] = (words, lambda: cpu_s_of([one.pid]))
+            await asyncio.to_thread(fill, words, folder / "first", content_file)
         outcomes: dict[str, list[Outcome]] = {name: [] for name in contenders}
         for _ in range(rounds):
             order = list(contenders.items())
@@ -91,58 +110,149 @@ async def measure(folder: Path, length: int, rounds: int) -> dict[str, list[Outc
     return outcomes
 
 
-def fill(by_proxy: list[str], output: Path, content_file: Path) -> None:
+def opening_daemon(folder: Path, cert: Path, key: Path) -> Any:
+    """A daemon whose proxy opens TLS to nginx. An async context of its process."""
+    return process(
+        *daemon_arguments(
+            folder,
+            2,
+            proxy__rules='[{"regex": "blobs/sha256.*"}]',
+            proxy__server__caCert=str(cert),
+            proxy__server__caKey=str(key),
+            backend__caCert=str(cert),
+        )
+    )
+
+
+def fill(arguments: list[str], output: Path, content_file: Path) -> None:
     """Have the daemon fetch the blob; every byte must be right, or the figures mean nothing."""
-    subprocess.run(["curl", "-sf", "-o", str(output), *by_proxy], check=True)
+    subprocess.run(["curl", "-sf", "-o", str(output), *arguments], check=True)
     compare(output, content_file)
 
 
-def summary(outcomes: dict[str, list[Outcome]], length: int) -> dict[str, dict[str, float]]:
-    """Medians, by contender."""
-
-    def median(name: str, key: str) -> float:
-        return float(statistics.median(getattr(outcome, key) for outcome in outcomes[name]))
-
-    table = {
+def summed_up(outcomes: dict[str, list[Outcome]], length: int) -> dict[str, Any]:
+    """Medians over the rounds; ratios within each round."""
+    facts: dict[str, Any] = {}
+    for kind, (ours, theirs) in PAIRS.items():
+        pairs = list(zip(outcomes[ours], outcomes[theirs], strict=True))
+        wall = statistics.median(nginx.wall_s / our.wall_s for our, nginx in pairs)
+        key = "http_vs_nginx" if kind == "http" else "mitm_vs_nginx_https"
+        facts[key] = round(wall, 3)
+        facts[f"{kind}_cpu"] = round(
+            statistics.median(our.cpu_s / nginx.cpu_s for our, nginx in pairs), 3
+        )
+    per_gb = GB / length
+    facts["table"] = {
         name: {
-            "gb_per_s": round(length / GB / median(name, "wall_s"), 3),
-            "server_cpu_s_per_gb": round(median(name, "server_cpu_s") * GB / length, 3),
-            "client_cpu_s_per_gb": round(median(name, "client_cpu_s") * GB / length, 3),
+            "gb_per_s": round(1 / per_gb / statistics.median(o.wall_s for o in those), 3),
+            "server": round(statistics.median(o.server_cpu_s for o in those) * per_gb, 3),
+            "curl": round(statistics.median(o.client_cpu_s for o in those) * per_gb, 3),
         }
-        for name in outcomes
+        for name, those in outcomes.items()
     }
-    pairs = zip(outcomes[OURS], outcomes[TUNED], strict=True)
-    ratios = [ours.wall_s / theirs.wall_s for ours, theirs in pairs]
-    table[OURS]["wall_vs_tuned_nginx"] = round(statistics.median(ratios), 2)
-    return table
+    return facts
+
+
+async def measure_small(folder: Path) -> dict[str, float]:
+    """Small cached blobs at a rate that does not wait for answers."""
+    root = folder / "small"
+    (root / PLACE).mkdir(parents=True)
+    paths = [small_blob(root, number) for number in range(SMALL_FILES)]
+    place = folder / "nginx-small"
+    place.mkdir()
+    cores = sorted(os.sched_getaffinity(0))
+    with nginx(place, root) as server:
+        urls = [f"{server.base_url}/{path}" for path in paths]
+        rules: Any = '[{"regex": "blobs/sha256.*"}]'
+        async with process(*daemon_arguments(folder, 3, proxy__rules=rules)) as one:
+            proxy = f"http://127.0.0.3:{one.started['proxy_port']}"
+            connector = aiohttp.TCPConnector(limit=CONNECTIONS)
+            async with aiohttp.ClientSession(connector=connector) as session:
+                for url in urls:
+                    await fetch(session, proxy, url)
+                pin(one, cores[0])
+                os.sched_setaffinity(0, {cores[-1]})
+                return await offer(session, proxy, urls, one)
+
+
+def small_blob(root: Path, number: int) -> str:
+    content = random.Random(number).randbytes(SMALL_BYTES)
+    path = f"{PLACE}/sha256:{hashlib.sha256(content).hexdigest()}"
+    (root / path).write_bytes(content)
+    return path
+
+
+def pin(one: Process, core: int) -> None:
+    """All of the daemon's threads on one core."""
+    for thread in Path(f"/proc/{one.pid}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), {core})
+
+
+async def fetch(session: aiohttp.ClientSession, proxy: str, url: str) -> None:
+    async with session.get(url, proxy=proxy) as response:
+        body = await response.read()
+        assert (response.status, len(body)) == (200, SMALL_BYTES), response.status
+
+
+async def offer(
+    session: aiohttp.ClientSession, proxy: str, urls: list[str], one: Process
+) -> dict[str, float]:
+    """One request each millisecond, whether the last ones were answered or not."""
+    loop, took_s = asyncio.get_running_loop(), list[float]()
+    total = int(SMALL_PER_S * SMALL_S)
+    dice = random.Random(1)
+
+    async def one_request(due_s: float) -> None:
+        await fetch(session, proxy, dice.choice(urls))
+        took_s.append(loop.time() - due_s)
+
+    cpu_s, began_s = cpu_s_of([one.pid]), loop.time()
+    async with asyncio.TaskGroup() as group:
+        for number in range(total):
+            due_s = began_s + number / SMALL_PER_S
+            await asyncio.sleep(max(0.0, due_s - loop.time()))
+            group.create_task(one_request(due_s))
+    lasted_s = loop.time() - began_s
+    return {
+        "small_p50_ms": round(float(np.percentile(took_s, 50)) * 1000, 2),
+        "small_p99_ms": round(float(np.percentile(took_s, 99)) * 1000, 2),
+        "small_per_s": round(total / lasted_s, 1),
+        "small_cpu": round((cpu_s_of([one.pid]) - cpu_s) / lasted_s, 3),
+    }
+
+
+def show(facts: dict[str, Any]) -> None:
+    """A table for people."""
+    lines = [f"{'':20}{'GB/s':>8}{'server':>10}{'curl':>10}  CPU-s/GB"] if "table" in facts else []
+    for name, row in facts.get("table", {}).items():
+        lines.append(f"{name:20}{row['gb_per_s']:>8.2f}{row['server']:>10.2f}{row['curl']:>10.2f}")
+    lines += [f"{key:20}{value:>8}" for key, value in facts.items() if key != "table"]
+    sys.stdout.write("\n".join(lines) + "\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--size-mib", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument(
-        "--dir", type=Path, help="where files lie (default: /dev/shm if it is there)"
-    )
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--only", action="append", choices=PARTS, help="repeatable; default: all")
+    parser.add_argument("--dir", type=Path, help="where files lie (default: /dev/shm, if there)")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures to this file")
     args = parser.parse_args()
     if not (shutil.which("nginx") and shutil.which("curl")):
         parser.error("this bench needs nginx and curl: apt install nginx curl")
-    memory = Path("/dev/shm")
-    length = args.size_mib * MIB
-    with tempfile.TemporaryDirectory(dir=args.dir or (memory if memory.is_dir() else None)) as name:
-        outcomes = asyncio.run(measure(Path(name), length, args.rounds))
-    table = summary(outcomes, length)
+    memory, length = Path("/dev/shm"), args.size_mib * MIB
+    where = args.dir or (memory if memory.is_dir() else None)
+    facts: dict[str, Any] = {}
+    for part in args.only or PARTS:
+        with tempfile.TemporaryDirectory(dir=where) as name:
+            if part == "blob":
+                outcomes = asyncio.run(measure_blob(Path(name), length, args.rounds))
+                facts |= summed_up(outcomes, length)
+            else:
+                facts |= uvloop.run(measure_small(Path(name)))
     if args.json:
-        facts = {"size_mib": args.size_mib, "rounds": args.rounds, "proxy": table}
-        sys.stdout.write(json.dumps(facts) + "\n")
-        return
-    sys.stdout.write(f"{'':20}{'GB/s':>8}{'server':>10}{'curl':>10}  CPU-s/GB\n")
-    for name, row in table.items():
-        sys.stdout.write(
-            f"{name:20}{row['gb_per_s']:>8.2f}{row['server_cpu_s_per_gb']:>10.2f}"
-            f"{row['client_cpu_s_per_gb']:>10.2f}\n"
-        )
+        args.json.write_text(json.dumps(facts, indent=2) + "\n")
+    show(facts)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ http {{
   access_log off; {tuning}
   client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};
   uwsgi_temp_path {folder}; scgi_temp_path {folder};
-  server {{ listen {ip}:{port}; root {root}; {extra} }}
+  server {{ listen {ip}:{port}{ssl}; root {root}; {extra} }}
 }}
 """
 
@@ -60,8 +60,17 @@ class Nginx(NamedTuple):
 
 
 @contextmanager
-def nginx(folder: Path, root: Path, *, tuning: str = TUNED, extra: str = "") -> Generator[Nginx]:
-    """Serve the files below `root`; `extra`: more of the server's settings."""
+def nginx(
+    folder: Path,
+    root: Path,
+    *,
+    tuning: str = TUNED,
+    extra: str = "",
+    tls: tuple[Path, Path] | None = None,
+) -> Generator[Nginx]:
+    """Serve the files below `root`; `extra`: more of the server's settings; `tls`: certificate and
+    key, then by https.
+    """
     program = shutil.which("nginx")
     assert program is not None, "install nginx (Debian: nginx-light)"
     with socket.socket() as probe:
@@ -69,17 +78,24 @@ def nginx(folder: Path, root: Path, *, tuning: str = TUNED, extra: str = "") -> 
         port = probe.getsockname()[1]
     config = folder / "nginx.conf"
     user = "user root; " if os.geteuid() == 0 else ""
-    config.write_text(
-        user
-        + _CONFIG.format(
-            folder=folder, ip=NGINX_IP, port=port, root=root, tuning=tuning, extra=extra
-        )
+    if tls is not None:
+        extra += f" ssl_certificate {tls[0]}; ssl_certificate_key {tls[1]};"
+    text = _CONFIG.format(
+        folder=folder,
+        ip=NGINX_IP,
+        port=port,
+        ssl=" ssl" if tls else "",
+        root=root,
+        tuning=tuning,
+        extra=extra,
     )
+    config.write_text(user + text)
     server = subprocess.Popen([program, "-c", str(config), "-p", str(folder), "-e", "stderr"])
     try:
         _wait_for(port)
         yield Nginx(
-            f"http://{NGINX_IP}:{port}", lambda: sum(map(process_cpu_s, family(server.pid)))
+            f"http{'s' if tls else ''}://{NGINX_IP}:{port}",
+            lambda: sum(map(process_cpu_s, family(server.pid))),
         )
     finally:
         server.terminate()

@@ -7,6 +7,7 @@ status of its own; after that a failure ends the connection. Does not decide wha
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -15,7 +16,13 @@ import msgspec
 
 from odonata.wire.message import ByteRange, Download, Value
 from peer.core.proxy_header import HeaderList, shared_answer_header, value_of
-from peer.core.proxy_range import content_range, content_range_unsatisfied
+from peer.core.proxy_range import (
+    Multipart,
+    content_range,
+    content_range_unsatisfied,
+    multipart,
+    parts_within,
+)
 from peer.core.proxy_rule import RequestHead, Swarm
 from peer.runtime.port import Segment, TaskHub, TaskView
 from peer.runtime.proxy.content import slices
@@ -30,6 +37,8 @@ class _Plan(Value, frozen=True, kw_only=True):
     status: int
     headers: HeaderList = ()
     part: ByteRange | None = None
+    parts: Multipart | None = None
+    """Several parts instead."""
     body: bool = True
 
 
@@ -90,12 +99,30 @@ class SwarmAnswer:
             await conversation.send_head(plan.status, headers)
             await conversation.end()
             return
+        if plan.parts is not None:
+            await self._send_parts(view, plan.parts, headers, conversation)
+            return
         async with _closing(view.read(plan.part)) as segments:
             segment = await anext(segments, None)
             await conversation.send_head(plan.status, headers)
             while segment is not None:
                 await self._send_segment(segment, conversation)
                 segment = await anext(segments, None)
+        await conversation.end()
+
+    async def _send_parts(
+        self, view: TaskView, several: Multipart, headers: HeaderList, conversation: Conversation
+    ) -> None:
+        for place, (head, part) in enumerate(several.parts):
+            async with _closing(view.read(part)) as segments:
+                segment = await anext(segments, None)
+                if place == 0:
+                    await conversation.send_head(206, headers)
+                await conversation.send(head)
+                while segment is not None:
+                    await self._send_segment(segment, conversation)
+                    segment = await anext(segments, None)
+        await conversation.send(several.end)
         await conversation.end()
 
     async def _send_segment(self, segment: Segment, conversation: Conversation) -> None:
@@ -115,17 +142,36 @@ def _plan(view: TaskView, swarm: Swarm) -> _Plan:
         return _Plan(status=200, headers=kept)
     kept = (*kept, ("Accept-Ranges", "bytes"))
     whole = _Plan(status=200, headers=(*kept, ("Content-Length", str(length))))
-    if swarm.wanted is None or not _same_content(swarm.if_range, kept):
-        return whole
-    part = swarm.wanted.within(length)
-    if part is None:
+    wishes = swarm.parts or (() if swarm.wanted is None else (swarm.wanted,))
+    if wishes and _same_content(swarm.if_range, kept):
+        return _ranged(parts_within(wishes, length), length, kept) or whole
+    return whole
+
+
+def _ranged(parts: list[ByteRange] | None, length: int, kept: HeaderList) -> _Plan | None:
+    """The answer to ranges of a content of that length; None: everything."""
+    if parts is None:
+        return None
+    if not parts:
         unsatisfied = ("Content-Range", content_range_unsatisfied(length))
         return _Plan(status=416, headers=(unsatisfied, ("Content-Length", "0")), body=False)
+    if len(parts) > 1:
+        return _several(parts, length, kept)
+    (part,) = parts
     about = (
         ("Content-Range", content_range(part, length)),
         ("Content-Length", str(part.length)),
     )
     return _Plan(status=206, headers=(*kept, *about), part=part)
+
+
+def _several(parts: list[ByteRange], length: int, kept: HeaderList) -> _Plan:
+    content_type = value_of(kept, "content-type")
+    # Drawn, so that no content can have been made to hold it.
+    body = multipart(parts, length, content_type, boundary=secrets.token_hex(16))
+    others = (pair for pair in kept if pair[0].lower() != "content-type")
+    about = (("Content-Type", body.content_type), ("Content-Length", str(body.length)))
+    return _Plan(status=206, headers=(*others, *about), parts=body)
 
 
 def _task_headers(view: TaskView) -> HeaderList:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from email.parser import BytesParser
 
 import aiohttp
 import pytest
@@ -158,10 +159,33 @@ async def test_a_range_past_the_end(hub: MemoryHub, proxy: ProxyServer) -> None:
         assert (await client.get(URL)).body == CONTENT
 
 
+async def test_several_ranges_in_one_answer(hub: MemoryHub, proxy: ProxyServer) -> None:
+    """Read by a parser of MIME that was not written for this."""
+    hub.put(URL, CONTENT, {**HEADER, "Content-Type": "application/x-layer"})
+    length = len(CONTENT)
+    async with HttpClient(proxy.address) as client:
+        answer = await client.get(URL, f"Range: bytes=0-1,{MIB}-{MIB + 9},-3,{length}-")
+        assert (await client.get(URL)).body == CONTENT, "the connection goes on"
+    assert answer.status == 206
+    assert "content-range" not in answer.header
+    kind = answer.header["content-type"]
+    message = BytesParser().parsebytes(f"Content-Type: {kind}\r\n\r\n".encode() + answer.body)
+    parts = [part for part in message.walk() if not part.is_multipart()]
+    assert [part["Content-Range"] for part in parts] == [
+        f"bytes 0-1/{length}",
+        f"bytes {MIB}-{MIB + 9}/{length}",
+        f"bytes {length - 3}-{length - 1}/{length}",
+    ]
+    assert {part.get_content_type() for part in parts} == {"application/x-layer"}
+    for wanted in (CONTENT[:2], CONTENT[MIB : MIB + 10], CONTENT[-3:]):
+        assert wanted in answer.body
+
+
 @pytest.mark.parametrize(
     "lines",
     [
-        ("Range: bytes=0-1,5-6",),
+        ("Range: bytes=0-1,5-6,0-",),
+        ("Range: bytes=0-1,5-6", 'If-Range: "other"'),
         ("Range: items=0-1",),
         ("Range: bytes=9-1",),
         ("Range: bytes=0-1", 'If-Range: "other"'),

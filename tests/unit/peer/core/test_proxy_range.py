@@ -11,7 +11,10 @@ from peer.core.proxy_range import (
     RangeWish,
     content_range,
     content_range_unsatisfied,
+    multipart,
     parse_range,
+    parse_ranges,
+    parts_within,
 )
 
 LENGTHS = st.integers(min_value=0, max_value=2**40)
@@ -122,3 +125,49 @@ def _assert_slice(wish: RangeWish, expected: range, length: int) -> None:
         assert part is None
     else:
         assert part == ByteRange(start=expected.start, length=len(expected))
+
+
+# --- several --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "wishes"),
+    [
+        ("bytes=0-1,5-6", (RangeWish(start=0, end=2), RangeWish(start=5, end=7))),
+        ("bytes = 0-1 , -5 ,, 9-", (RangeWish(end=2), RangeWish(suffix=5), RangeWish(start=9))),
+        ("bytes=0-1", ()),
+        ("bytes=0-1,", ()),
+        ("bytes=0-1,x", ()),
+        ("bytes=0-1,9-5", ()),
+        ("items=0-1,2-3", ()),
+        ("bytes=" + "0-0," * 17, ()),
+        ("", ()),
+        (None, ()),
+    ],
+)
+def test_several_ranges_are_read_or_none(text: str | None, wishes: tuple[RangeWish, ...]) -> None:
+    assert parse_ranges(text) == wishes
+
+
+def test_parts_that_are_longer_together_than_the_content_are_not_sent_as_parts() -> None:
+    wishes = parse_ranges("bytes=0-9,5-14,90-200")
+    assert parts_within(wishes, 100) == [
+        ByteRange(start=0, length=10),
+        ByteRange(start=5, length=10),
+        ByteRange(start=90, length=10),
+    ]
+    assert parts_within(wishes, 12) is None
+    assert parts_within(wishes, 4) == [ByteRange(start=0, length=4)]
+    assert parts_within(parse_ranges("bytes=9-10,11-12"), 5) == []
+
+
+@given(st.lists(st.integers(0, 99), min_size=2, max_size=5), st.sampled_from([None, "text/x"]))
+def test_the_length_is_what_is_sent(starts: list[int], kind: str | None) -> None:
+    content = bytes(range(100))
+    parts = [ByteRange(start=start, length=min(7, 100 - start)) for start in starts]
+    body = multipart(parts, 100, kind, "b0")
+    sent = b"".join(
+        head + content[part.start : part.start + part.length] for head, part in body.parts
+    )
+    assert len(sent + body.end) == body.length
+    assert body.content_type == "multipart/byteranges; boundary=b0"
