@@ -23,6 +23,7 @@ ALLOWED = {
     "dragonfly_api", "google", "grpc", "grpc_health", "grpc_reflection",  # the wires
     "blake3", "h11", "hpack", "isal", "msgspec", "numpy", "prometheus_client", "structlog",
     "typing_extensions", "re2", "uvloop", "yaml", "_yaml",
+    "cryptography",  # certificates of intercepted hosts
     "odonata", "scheduler", "peer", "models",
 }  # fmt: skip
 NEVER = {

@@ -101,6 +101,19 @@ class GuardedRegistry:
     def blob_url(self, repository: str, digest: str) -> str:
         return f"{self.url}/v2/{repository}/blobs/{digest}"
 
+    async def login(self, repository: str) -> str:
+        """What a client of USER's says in Authorization to pull from a repository."""
+        basic = f"Basic {base64.b64encode(f'{USER}:{PASSWORD}'.encode()).decode()}"
+        if self._guard is not Guard.TOKEN:
+            return basic
+        place = self.tokens.config()
+        query = {"service": place["service"], "scope": f"repository:{repository}:pull"}
+        async with (
+            aiohttp.ClientSession(headers={"Authorization": basic}) as session,
+            session.get(place["realm"], params=query) as answer,
+        ):
+            return f"Bearer {(await answer.json())['token']}"
+
     async def add(
         self,
         repository: str,

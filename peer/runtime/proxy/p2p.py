@@ -88,9 +88,10 @@ class SwarmAnswer:
         except BaseException:
             for task in (opening, asking):
                 task.cancel()
-            view, _ = await asyncio.gather(opening, asking, return_exceptions=True)
-            if not isinstance(view, BaseException):
-                await view.close()
+            await asyncio.wait({opening, asking})
+            errors = [task.cancelled() or task.exception() for task in (opening, asking)]
+            if errors[0] is None:
+                await opening.result().close()
             raise
 
     async def _send(self, view: TaskView, plan: _Plan, conversation: Conversation) -> None:
