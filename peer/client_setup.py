@@ -13,7 +13,6 @@ from typing import Any, Final, cast
 
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
-from tomlkit.items import Table
 
 from odonata.errors import CallerError
 from odonata.url import parse_url
@@ -73,11 +72,10 @@ def plan_crio(wish: Wish, read: Read, *, undo: bool) -> Setup:
 
 def plan_podman(wish: Wish, read: Read, *, undo: bool) -> Setup:
     """A drop-in of containers.conf(5), which podman and buildah read at each start."""
-    variables = tomlkit.array()
-    for name, value in _variables(wish):
-        variables.append(f"{name}={value}")
+    lines: Any = tomlkit.array()  # its stubs leave out what it holds
+    lines.extend(f"{name}={value}" for name, value in _variables(wish))
     document = tomlkit.document()
-    document["engine"] = {"env": variables.multiline(True)}
+    document["engine"] = {"env": lines.multiline(True)}
     path = Path("/etc/containers/containers.conf.d/odonata.conf")
     return Setup(changes=_own(path, tomlkit.dumps(document), read, undo=undo), then=())
 
@@ -168,10 +166,11 @@ def _hosts_toml(proxy: str, server: str | None) -> str:
     return tomlkit.dumps(document)
 
 
-def _document(text: str) -> tomlkit.TOMLDocument:
+def _document(text: str) -> Any:
+    """A document of tomlkit's, whose stubs leave out what it holds."""
     path = _CONTAINERD / "config.toml"
     try:
-        document = tomlkit.parse(text)
+        document: Any = tomlkit.parse(text)
     except TOMLKitError as cause:
         raise CallerError(f"{path} is not TOML: {cause}; `containerd config default`") from None
     if not text.strip():
@@ -184,17 +183,17 @@ def _document(text: str) -> tomlkit.TOMLDocument:
     return document
 
 
-def _place(document: tomlkit.TOMLDocument) -> dict[str, Any]:
+def _place(document: Any) -> dict[str, Any]:
     """The table that has config_path; it is made if there is none."""
-    plugin = _IMAGES_OF_VERSION[int(document["version"])]  # type: ignore[arg-type]  # checked above
-    table: Any = document
+    plugin = _IMAGES_OF_VERSION[document["version"]]
+    table = cast("dict[str, Any]", document)
     for key in ("plugins", plugin, "registry"):
         if key not in table:
             table[key] = tomlkit.table(is_super_table=key != "registry")
-        table = table[key]
-        if not isinstance(table, Table | dict):
+        if not isinstance(table[key], dict):
             raise CallerError(f"{_CONTAINERD / 'config.toml'}: {key} is no table")
-    return cast("dict[str, Any]", table)
+        table = cast("dict[str, Any]", table[key])
+    return table
 
 
 def _edited(read: Read) -> list[FileChange]:

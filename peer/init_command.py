@@ -111,12 +111,12 @@ def _tell(setup: Setup, *, dry_run: bool, json_form: bool) -> None:
         click.echo("nothing to do: it is so already")
         return
     for change in setup.changes:
-        old, new = (text or "" for text in (change.before, change.after))
-        names = [
-            "/dev/null" if text is None else str(change.path)
-            for text in (change.before, change.after)
-        ]
-        lines = difflib.unified_diff(old.splitlines(), new.splitlines(), *names, lineterm="")
+        both = (change.before, change.after)
+        old, new = (text or "" for text in both)
+        names = ["/dev/null" if text is None else str(change.path) for text in both]
+        lines = difflib.unified_diff(
+            old.splitlines(), new.splitlines(), names[0], names[1], lineterm=""
+        )
         click.echo("\n".join(lines))
         if change.backup is not None:
             click.echo(f"# as it was: {change.backup}")

@@ -129,6 +129,7 @@ def test_single_contents_have_percentiles_of_their_own() -> None:
     assert figures.file_p50_s == pytest.approx(0.25)
     assert figures.file_max_s == 0.4
     broken = figures_of(run(fetching("peer1", 0.1, failure="gone"), fetching("peer2", 0.3, 0.4)))
-    assert (broken.file_max_s, broken.file_p50_s) == (None, pytest.approx(0.35))
+    assert broken.file_max_s is None
+    assert broken.file_p50_s == pytest.approx(0.35)
     alone = figures_of(run(fetching("peer1", 1.0), fetching("peer2", 2.0)))
     assert alone.file_p50_s is None, "it is the host's own"
