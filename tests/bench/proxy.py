@@ -1,6 +1,6 @@
 """How fast cached blobs come out of a daemon's HTTP proxy, beside curl from a tuned nginx.
 
-    ./run bench proxy [--size-mib 1024] [--rounds 5] [--only blob|small] [--json OUT]
+    ./run bench proxy [--size-mib 1024] [--rounds 5] [--only blob|small|pulls] [--json OUT]
 
 `blob`: a whole daemon holds one blob; each round curl asks every contender once, in shuffled order:
 nginx and the proxy by HTTP, and by HTTPS, which the proxy opens (`proxy.interceptHosts`).
@@ -15,6 +15,10 @@ daemon has one core, whoever asks the other one.
     small_p50_ms, small_p99_ms     from when a request was due to its last byte
     small_per_s                    answered in fact
     small_cpu                      of the daemon's core
+
+`pulls`: 200 pulls at once of 50 images, four layers each, through a daemon that holds nothing.
+
+    pulls_wrong, pulls_s           layers that failed or were not their digest's; until the last
 """
 
 from __future__ import annotations
@@ -47,7 +51,7 @@ from bench.yardstick import GB, MIB, Outcome, compare, cpu_s_of, make_file, ngin
 from support.certificates import make_authority, make_signed  # noqa: E402
 from support.daemon import Process, daemon_arguments, process  # noqa: E402
 
-PARTS: Final = ("blob", "small")
+PARTS: Final = ("blob", "small", "pulls")
 HTTP, HTTPS = "nginx", "nginx, https"
 OURS, OURS_HTTPS = "odonata", "odonata, https"
 PAIRS: Final = {"http": (OURS, HTTP), "mitm": (OURS_HTTPS, HTTPS)}
@@ -61,6 +65,12 @@ SMALL_PER_S: Final = 1000
 SMALL_S: Final = 10.0
 CONNECTIONS: Final = 32
 """What a pull of some images opens at once."""
+
+IMAGES: Final = 50
+PULLS: Final = 200
+LAYER_BYTES: Final = (4096, 256 * 1024, 1024 * 1024, 5 * MIB)
+LAYERS_AT_ONCE: Final = 3
+"""Of one pull, as dockerd does it."""
 
 Contender = tuple[list[str], Callable[[], float]]
 """What curl is told, and a function for the CPU seconds of the server so far."""
@@ -157,7 +167,7 @@ async def measure_small(folder: Path) -> dict[str, float]:
     """Small cached blobs at a rate that does not wait for answers."""
     root = folder / "small"
     (root / PLACE).mkdir(parents=True)
-    paths = [small_blob(root, number) for number in range(SMALL_FILES)]
+    paths = [make_blob(root, number, SMALL_BYTES) for number in range(SMALL_FILES)]
     place = folder / "nginx-small"
     place.mkdir()
     cores = sorted(os.sched_getaffinity(0))
@@ -175,8 +185,9 @@ async def measure_small(folder: Path) -> dict[str, float]:
                 return await offer(session, proxy, urls, one)
 
 
-def small_blob(root: Path, number: int) -> str:
-    content = random.Random(number).randbytes(SMALL_BYTES)
+def make_blob(root: Path, number: int, size: int) -> str:
+    """Its path below `root`."""
+    content = random.Random(number).randbytes(size)
     path = f"{PLACE}/sha256:{hashlib.sha256(content).hexdigest()}"
     (root / path).write_bytes(content)
     return path
@@ -221,6 +232,45 @@ async def offer(
     }
 
 
+async def measure_pulls(folder: Path) -> dict[str, float]:
+    """Many pulls at once of images that nobody has."""
+    root = folder / "images"
+    (root / PLACE).mkdir(parents=True)
+    images = [
+        [make_blob(root, 10 * image + place, size) for place, size in enumerate(LAYER_BYTES)]
+        for image in range(IMAGES)
+    ]
+    place = folder / "nginx-images"
+    place.mkdir()
+    with nginx(place, root) as server:
+        rules: Any = '[{"regex": "blobs/sha256.*"}]'
+        async with process(*daemon_arguments(folder, 4, proxy__rules=rules)) as one:
+            proxy = f"http://127.0.0.4:{one.started['proxy_port']}"
+
+            async def pull(layers: list[str]) -> int:
+                connector = aiohttp.TCPConnector(limit=LAYERS_AT_ONCE)
+                async with aiohttp.ClientSession(connector=connector) as session:
+                    urls = (f"{server.base_url}/{path}" for path in layers)
+                    return sum(await asyncio.gather(*(is_wrong(session, proxy, u) for u in urls)))
+
+            began_s = time.monotonic()
+            async with asyncio.timeout(yardstick.PATIENCE_S):
+                wrong = await asyncio.gather(*(pull(images[n % IMAGES]) for n in range(PULLS)))
+            return {"pulls_wrong": sum(wrong), "pulls_s": round(time.monotonic() - began_s, 2)}
+
+
+async def is_wrong(session: aiohttp.ClientSession, proxy: str, url: str) -> bool:
+    """Whether a blob does not come, or not as its digest says."""
+    digest = hashlib.sha256()
+    try:
+        async with session.get(url, proxy=proxy) as response:
+            async for data in response.content.iter_any():
+                digest.update(data)
+            return response.status != 200 or not url.endswith(digest.hexdigest())
+    except aiohttp.ClientError:
+        return True
+
+
 def show(facts: dict[str, Any]) -> None:
     """A table for people."""
     lines = [f"{'':20}{'GB/s':>8}{'server':>10}{'curl':>10}  CPU-s/GB"] if "table" in facts else []
@@ -248,6 +298,8 @@ def main() -> None:
             if part == "blob":
                 outcomes = asyncio.run(measure_blob(Path(name), length, args.rounds))
                 facts |= summed_up(outcomes, length)
+            elif part == "pulls":
+                facts |= uvloop.run(measure_pulls(Path(name)))
             else:
                 facts |= uvloop.run(measure_small(Path(name)))
     if args.json:
