@@ -119,6 +119,16 @@ class PeerRefusedError(PeerError):
     code = "peer_refused"
 
 
+class PieceGivenError(PeerRefusedError):
+    """The other side is giving the piece, and the others in `given`, to somebody else."""
+
+    code = "piece_given"
+
+    def __init__(self, detail: str, *, given: tuple[int, ...] = ()) -> None:
+        super().__init__(detail)
+        self.given = given
+
+
 class UnavailableError(OdonataError):
     """A service of ours (scheduler, daemon) can't be reached."""
 

@@ -373,6 +373,8 @@ class SimulatedDownload:
             self.fetched_from[giver] = self.fetched_from.get(giver, 0) + event.piece.length
             self.node.store(event.piece, fetch.content)
             fetch.attempt.ok(event.piece.length)
+        elif event.reason is FailureReason.GIVEN:
+            fetch.attempt.cancelled(event.reason)
         else:
             fetch.attempt.failed(event.reason)
         if isinstance(event, PieceNotFetched) and event.reason in _WRONG:
@@ -447,6 +449,7 @@ class _Fetch:
         self._piece: Piece | None = None  # as the parent says
         self._came = ""  # the digest that its bytes will have...
         self.content = b""  # ...and the strong one
+        self._given: tuple[int, ...] = ()
         self._over = False
         # Connect and ask take a round trip each; the answer's last byte another way.
         attempt.times.requested_at_s = around.world.now + 2 * parent.delay_s
@@ -504,20 +507,28 @@ class _Fetch:
         elif self.effect.number not in parent.held:
             self._fail(FailureReason.NOT_FOUND)
         else:
-            patient = self.effect.is_patient
-            self._ticket = parent.ask(self.effect.number, self, is_patient=patient)
-            if self._ticket is None:
-                self._fail(FailureReason.REFUSED)
+            self._join(parent, self.effect)
 
-    def _free_slot(self) -> None:
+    def _join(self, parent: Node, effect: FetchPiece) -> None:
+        """A slot, or a place in the queue; or why there is none."""
+        child = self._download.node.host.id
+        self._given = parent.given(effect.number, child) if effect.is_exclusive else ()
+        if self._given:
+            self._fail(FailureReason.GIVEN)
+            return
+        self._ticket = parent.ask(effect.number, self, child=child, is_patient=effect.is_patient)
+        if self._ticket is None:
+            self._fail(FailureReason.REFUSED)
+
+    def _free_slot(self, *, is_whole: bool = False) -> None:
         if self._ticket is not None:
             ticket, self._ticket = self._ticket, None
-            self.parent.leave(ticket)
+            self.parent.leave(ticket, is_whole=is_whole)
 
     def _check(self) -> None:
         """The last byte has left; a delay later it is here, and its digest is looked at."""
         self._transfer = None
-        self._free_slot()
+        self._free_slot(is_whole=True)
         self._around.wire.carry(self.parent.name, self._download.node.name, self._store)
 
     def _store(self) -> None:
@@ -574,5 +585,5 @@ class _Fetch:
             return
         self.stop()
         number, peer_id = self.effect.number, self.effect.peer_id
-        event = PieceNotFetched(peer_id=peer_id, number=number, reason=reason)
+        event = PieceNotFetched(peer_id=peer_id, number=number, reason=reason, given=self._given)
         self._download.fetched(self, event)

@@ -149,22 +149,29 @@ class Node:
 
     # --- uploads --------------------------------------------------------------------------------
 
-    def ask(self, number: int, upload: Upload, *, is_patient: bool = True) -> int | None:
+    def given(self, number: int, child: str) -> tuple[int, ...]:
+        """What is given to others than `child`; nothing if `number` is not among it."""
+        pieces = self._queue.given(number, child, self.world.now)
+        return tuple(piece for piece in pieces if isinstance(piece, int))
+
+    def ask(
+        self, number: int, upload: Upload, *, child: str = "", is_patient: bool = True
+    ) -> int | None:
         """A child asks for a piece; its ticket, or None if it is refused."""
         if self.trouble == "refuse":
             return None
-        ticket = self._queue.ask(number, self.world.now, is_patient=is_patient)
+        ticket = self._queue.ask(number, self.world.now, child=child, is_patient=is_patient)
         if ticket is not None:
             self.uploads[ticket] = upload
             if self._queue.goes(ticket):
                 upload.go()
         return ticket
 
-    def leave(self, ticket: int) -> None:
-        """An upload is over, or is not wanted any more: the next one may go."""
+    def leave(self, ticket: int, *, is_whole: bool) -> None:
+        """An upload is over, or is not wanted any more (not `is_whole`): the next one may go."""
         if self.uploads.pop(ticket, None) is None:
             return
-        following = self._queue.leave(ticket, self.world.now)
+        following = self._queue.leave(ticket, self.world.now, is_whole=is_whole)
         if following is not None and self.alive:
             self.uploads[following].go()
 

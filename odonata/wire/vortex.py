@@ -22,11 +22,20 @@ dfdaemon 1.5.1 uses it.
 
 from __future__ import annotations
 
+import itertools
+import re
 import struct
+from collections.abc import Iterable
 from enum import Enum, IntEnum, auto
 from typing import Final
 
-from odonata.errors import NotFoundError, OdonataError, PeerRefusedError, ProtocolError
+from odonata.errors import (
+    NotFoundError,
+    OdonataError,
+    PeerRefusedError,
+    PieceGivenError,
+    ProtocolError,
+)
 from odonata.ids import TASK_ID_LENGTH
 from odonata.piece import MIB, PIECE_LENGTH_MAX
 from odonata.wire.message import Piece, TaskType, TrafficType, Value
@@ -57,11 +66,17 @@ CONTENT_LENGTH_MAX: Final = 4 * PIECE_LENGTH_MAX
 # Files end far below it; it keeps offset + length a signed 64-bit number, as file systems want it.
 OFFSET_MAX: Final = 2**62
 PIECE_NUMBER_MAX: Final = 2**32 - 1
-# Packet id of a request after a greeting: the child would rather be refused than wait for a slot.
-# (A stock child's ids are drawn at random, and mean nothing.)
+# Bits in the packet id of a request after a greeting. (A stock child's ids are drawn at random, and
+# mean nothing.) The child would rather be refused than wait for a slot ...
 IMPATIENT: Final = 1
+# ... and rather hear that the piece is given to somebody else (`RefusalCode.GIVEN`) than get it,
+# too. Only to who said that it knows of this.
+EXCLUSIVE: Final = 2
+GIVEN_MAX: Final = 1024
+"""Pieces that such a refusal names: those of some seconds, so a few dozen as a rule."""
 
 _I64_MAX: Final = 2**63 - 1
+_NUMBER: Final = re.compile(r"\d{1,10}", re.ASCII)
 
 
 class Tag(IntEnum):
@@ -111,6 +126,9 @@ class RefusalCode(IntEnum):
     INVALID_ARGUMENT = 1
     NOT_FOUND = 2
     INTERNAL = 3
+    GIVEN = 100
+    """Ours, and only in answer to an exclusive request. The message is the numbers of all pieces
+    that are given to others, with spaces between them."""
 
 
 class PacketHeader(Value, frozen=True, kw_only=True):
@@ -130,6 +148,8 @@ class PieceRequest(Value, frozen=True, kw_only=True):
     is_patient: bool = True
     """Whether the child waits for a slot. Written as `IMPATIENT`; who reads it looks at the header,
     since a child that has not greeted means nothing by it."""
+    is_exclusive: bool = False
+    """Not if it is given to somebody else. Written as `EXCLUSIVE`, and read likewise."""
 
 
 class Greeting(Value, frozen=True, kw_only=True):
@@ -148,10 +168,12 @@ class Refusal(Value, frozen=True, kw_only=True):
     message: str
 
     def to_error(self) -> OdonataError:
-        """NotFoundError if the parent lacks the piece, PeerRefusedError otherwise."""
+        """NotFoundError if the parent lacks the piece, a PeerRefusedError otherwise."""
         detail = f"parent refused the piece ({self.code.name.lower()}): {self.message[:500]}"
         if self.code is RefusalCode.NOT_FOUND:
             return NotFoundError(detail)
+        if self.code is RefusalCode.GIVEN:
+            return PieceGivenError(detail, given=_numbers_in(self.message))
         return PeerRefusedError(detail)
 
 
@@ -183,6 +205,7 @@ def encode_request(request: PieceRequest, *, packet_id: int | None = None) -> by
     """Write a request. ProtocolError if Vortex can't carry the task id or the number."""
     if packet_id is None:
         packet_id = 0 if request.is_patient else IMPATIENT
+        packet_id |= EXCLUSIVE if request.is_exclusive else 0
     task_id = request.task_id.encode("ascii", "replace")
     if len(task_id) != TASK_ID_LENGTH or not request.task_id.isascii():
         raise ProtocolError(
@@ -379,6 +402,12 @@ def encode_metadata(piece: Piece) -> bytes:
     )
 
 
+def given_to_others(numbers: Iterable[int]) -> Refusal:
+    """The answer to an exclusive request: all these go to somebody else."""
+    named = itertools.islice(numbers, GIVEN_MAX)
+    return Refusal(code=RefusalCode.GIVEN, message=" ".join(map(str, named)))
+
+
 def encode_refusal(refusal: Refusal, *, packet_id: int = 0) -> bytes:
     """Write an error packet; a longer message is cut."""
     message = refusal.message.encode("utf-8", "replace")[:ERROR_MESSAGE_LENGTH_MAX]
@@ -393,6 +422,12 @@ def _request_tag(tag: Tag) -> RequestTag:
         return RequestTag(tag)
     except ValueError:
         raise ProtocolError(f"packet {tag.name} asks for no piece that is served") from None
+
+
+def _numbers_in(message: str) -> tuple[int, ...]:
+    """What GIVEN names. Whatever is no piece number there is passed over: nobody asks for it."""
+    words = message.split(" ", GIVEN_MAX)[:GIVEN_MAX]
+    return tuple(int(word) for word in words if _NUMBER.fullmatch(word))
 
 
 def _refusal_code(value: int) -> RefusalCode:

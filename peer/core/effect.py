@@ -83,6 +83,8 @@ class FetchPiece(Value, frozen=True, kw_only=True, tag=True):
     """Pieces in flight from parents, this one included."""
     is_patient: bool = True
     """Whether to wait at the parent for a slot; if not, to be refused is better."""
+    is_exclusive: bool = False
+    """To hear that the parent is giving it to somebody else is better than a second copy of it."""
 
 
 class AskProgress(Value, frozen=True, kw_only=True, tag=True):

@@ -15,6 +15,7 @@ class FailureReason(StrEnum):
     """Why a piece did not arrive from a parent; decides whom to blame."""
 
     REFUSED = "refused"  # no free slot: go elsewhere, no blame
+    GIVEN = "given"  # asked for exclusively, and given to somebody else: no blame
     NOT_FOUND = "not_found"  # the parent does not hold it
     DIGEST = "digest"  # the bytes are wrong: blame, never ask again
     LISTED_DIGEST = "listed_digest"  # not by its own word, but by the scheduler's: the same
@@ -126,12 +127,13 @@ class PieceStored(Value, frozen=True, kw_only=True, tag=True):
 
 
 class PieceNotFetched(Value, frozen=True, kw_only=True, tag=True):
-    """A fetch from `peer_id` failed."""
+    """A fetch from `peer_id` failed. If because it is GIVEN: so are `given`."""
 
     peer_id: str
     number: int
     reason: FailureReason
     detail: str = ""
+    given: tuple[int, ...] = ()
 
 
 class PieceChecked(Value, frozen=True, kw_only=True, tag=True):

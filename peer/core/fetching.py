@@ -9,6 +9,7 @@ next choice sees it. The parent is treated by what the failure says about it:
 | reason               | the parent                                                            |
 |----------------------|-----------------------------------------------------------------------|
 | refused              | left alone for a moment, longer each time; no blame                   |
+| given                | nothing: the piece is not asked for again for a moment                |
 | not found            | does not hold the piece; too many of them: blamed                     |
 | digest, protocol     | blamed: never again in this download, and reported, as what it is     |
 | unreachable, timeout | a strike: left alone; dropped and reported after the second in a row  |
@@ -286,11 +287,11 @@ class Fetching:
             self._land(state, event.number)
         limits = self._limits
         match event.reason:
-            case FailureReason.REFUSED:
-                self._refused(state, now)
-            case FailureReason.CANCELLED:
-                if not ours:
+            case FailureReason.REFUSED | FailureReason.CANCELLED:
+                if not (ours and event.reason is FailureReason.CANCELLED):
                     self._refused(state, now)
+            case FailureReason.GIVEN:
+                state.told_given((event.number, *event.given), now, limits.given_pause_s)
             case FailureReason.NOT_FOUND:
                 self.parents.forget(state, event.number)
                 state.not_found += 1
@@ -322,7 +323,7 @@ class Fetching:
             choice = choose(self._situation(), self._rng, now)
             if choice is None:
                 break
-            self._ask(choice.parent, choice.number, now, out)
+            self._ask(choice.parent, choice.number, now, out, is_exclusive=choice.is_exclusive)
         self._help_late(now, out)
 
     def tend(self, now: float, out: list[DownloadEffect]) -> None:
@@ -422,6 +423,7 @@ class Fetching:
                     moments.append(flight.asked_at + late_s)
             if state.offers:
                 moments.append(state.avoid_until)
+            moments.extend(given.ask_at for given in state.given.values())
             if state.reconnect_at is not None:
                 moments.append(state.reconnect_at)
         if not self.flights and any(p.is_far and p.offers for p in self.parents):
@@ -471,7 +473,15 @@ class Fetching:
             return f"piece {piece.number} is beyond any content"
         return self._content.misfit(piece)
 
-    def _ask(self, state: ParentState, number: int, now: float, out: list[DownloadEffect]) -> None:
+    def _ask(
+        self,
+        state: ParentState,
+        number: int,
+        now: float,
+        out: list[DownloadEffect],
+        *,
+        is_exclusive: bool = False,
+    ) -> None:
         offered = state.offers[number]
         limits = self._limits
         timeout_s = limits.piece_timeout_s + offered.length / limits.slowest_rate_bytes_per_s
@@ -488,6 +498,7 @@ class Fetching:
                 decision=state.decision,
                 concurrency=self.flights,
                 is_patient=not (self._limits.impatient and self._has_other(state)),
+                is_exclusive=is_exclusive,
             )
         )
 

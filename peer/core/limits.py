@@ -100,6 +100,16 @@ class DownloadLimits(Value, frozen=True, kw_only=True):
     """Weight of the newest piece in a parent's measured goodput: the last five or so count."""
     seed_once: bool = True
     """Ask a scarce seed only for what no other parent holds, while something else is in flight."""
+    exclusive: bool = True
+    """And rather hear that it is being given to somebody else than get a second copy of it."""
+    given_pause_s: float = 0.5
+    """What is given to somebody else is not asked for again for so long: about what the news of a
+    piece takes from child to child. (Simulated behind a thin seed: 0.2, 0.5 and 1 s are the same.)
+    """
+    given_patience_s: float = 10.0
+    """Who has nothing on its way asks for a piece whoever else gets it, so long after it heard at
+    first that somebody does. Half of what counts as a stall; no parent can starve a child longer.
+    """
     far_patience_s: float = 2.0
     """A parent in another data centre is asked for what near ones hold only after nothing has been
     on its way for so long: longer than near ones refuse or avoid somebody for a moment."""

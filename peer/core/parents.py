@@ -7,9 +7,10 @@ failure in `peer.core.fetching`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import sqrt
+from typing import NamedTuple
 
 from odonata.wire.message import Parent, Piece
 from peer.core.limits import DownloadLimits
@@ -36,6 +37,14 @@ class Flight:
         default_factory=lambda: deque[tuple[float, int]](maxlen=LOOKS)
     )
     """When it was how far, in bytes, since it began."""
+
+
+class Given(NamedTuple):
+    """A parent said at first at `since` that it is giving a piece to somebody else."""
+
+    since: float
+    ask_at: float
+    """Not before then is it asked for again."""
 
 
 @dataclass(slots=True)
@@ -67,6 +76,7 @@ class ParentState:
     counted_until: float = 0.0
     hopeless_until: float = 0.0
     usual_at: float | None = None  # it brought a piece that took as long as pieces take
+    given: dict[int, Given] = field(default_factory=dict[int, "Given"])
 
     @property
     def peer_id(self) -> str:
@@ -126,6 +136,24 @@ class ParentState:
     def count_fruitless(self, now: float) -> None:
         """Before a flight is stopped: it shall not be forgotten how long it took."""
         self.fruitless_s, self.counted_until = self.fruitless(now), now
+
+    def told_given(self, numbers: Iterable[int], now: float, pause_s: float) -> None:
+        """It is giving these to somebody else."""
+        for number in numbers:
+            if number in self.offers:
+                known = self.given.get(number)
+                since = now if known is None else known.since
+                self.given[number] = Given(since=since, ask_at=now + pause_s)
+
+    def is_given(self, number: int, now: float) -> bool:
+        """It said a moment ago that it is giving this to somebody else."""
+        given = self.given.get(number)
+        return given is not None and now < given.ask_at
+
+    def given_for_s(self, number: int, now: float) -> float:
+        """How long ago it first said so."""
+        given = self.given.get(number)
+        return 0.0 if given is None else now - given.since
 
     def told_load(self, max_rate: float, used_rate: float, now: float) -> None:
         """Its own word on its uplink; a maximum of 0 says nothing."""
@@ -204,6 +232,7 @@ class Parents:
 
     def forget(self, state: ParentState, number: int) -> None:
         """It does not hold this piece after all."""
+        state.given.pop(number, None)
         if state.offers.pop(number, None) is not None:
             self._count(number, state, -1)
 
@@ -211,6 +240,7 @@ class Parents:
         """Nobody needs to be asked for this piece any more."""
         for state in self._by_id.values():
             state.offers.pop(number, None)
+            state.given.pop(number, None)
         self._holders.pop(number, None)
         self._near_holders.pop(number, None)
 

@@ -39,10 +39,11 @@ already; when these are all that is left, the look is short."""
 
 
 class Choice(NamedTuple):
-    """Ask `parent` for piece `number`."""
+    """Ask `parent` for piece `number`; `is_exclusive`: unless it gives it to somebody else."""
 
     parent: ParentState
     number: int
+    is_exclusive: bool = False
 
 
 class Reader(NamedTuple):
@@ -84,17 +85,19 @@ def choose(situation: Situation, rng: Random, now: float) -> Choice | None:
         return for_reader
     if situation.limits.first == "piece":
         return _piece_first(situation, free, rng)
-    shuffled = _shuffle(situation, free, rng)
+    shuffled, spares_seeds = _shuffle(situation, free, rng), situation.limits.seed_once
     for state in shuffled:
-        number = _next_of(situation, state, rng, spare_seed=situation.limits.seed_once)
+        spares = spares_seeds and state.is_dear
+        number = _next_of(situation, state, rng, _unheld(situation, state, now) if spares else None)
         if number is not None:
-            return Choice(state, number)
+            return _asking(situation, state, number, now, is_exclusive=spares and state.is_seed)
     for state in shuffled:
         if _is_spared(situation, state, now):
             continue
-        number = _next_of(situation, state, rng, spare_seed=False)
+        is_scarce = spares_seeds and state.is_seed and _is_scarce(state, situation.parents)
+        number = _next_of(situation, state, rng, _not_given(state, now) if is_scarce else None)
         if number is not None:
-            return Choice(state, number)
+            return _asking(situation, state, number, now, is_exclusive=is_scarce)
     return None
 
 
@@ -168,49 +171,40 @@ def _piece_first(situation: Situation, free: list[ParentState], rng: Random) -> 
     return None if holder is None else Choice(holder, number)
 
 
+def _asking(
+    situation: Situation, state: ParentState, number: int, now: float, *, is_exclusive: bool
+) -> Choice:
+    limits = situation.limits
+    has_waited = not situation.flights and state.given_for_s(number, now) >= limits.given_patience_s
+    return Choice(state, number, is_exclusive and limits.exclusive and not has_waited)
+
+
+def _unheld(situation: Situation, state: ParentState, now: float) -> Callable[[int], bool]:
+    """What no near parent holds, nor gets from this one."""
+    near_holders = situation.parents.near_holders
+    return lambda number: not near_holders(number) and not state.is_given(number, now)
+
+
+def _not_given(state: ParentState, now: float) -> Callable[[int], bool]:
+    return lambda number: not state.is_given(number, now)
+
+
 def _next_of(
-    situation: Situation, state: ParentState, rng: Random, *, spare_seed: bool
+    situation: Situation, state: ParentState, rng: Random, may: Callable[[int], bool] | None
 ) -> int | None:
-    """The piece to ask this parent for, None if it holds nothing (that it should be asked for)."""
-    if situation.limits.order == "rarest":
-        return _rarest(situation, state, rng, spare_seed=spare_seed)
-    lacks, taken = situation.content.lacks, situation.taken
-    only_unheld = spare_seed and state.is_dear
-    return min(
-        (
-            n
-            for n in state.offers
-            if lacks(n) and not taken(n)
-            if not (only_unheld and situation.parents.near_holders(n))
-        ),
-        default=None,
-    )
-
-
-def _rarest(
-    situation: Situation, state: ParentState, rng: Random, *, spare_seed: bool
-) -> int | None:
-    """The piece to ask this parent for, None if it holds nothing (that it should be asked for)."""
-    lacks, taken, parents = situation.content.lacks, situation.taken, situation.parents
-    only_unheld = spare_seed and state.is_dear
-    if not only_unheld:
+    """The piece to ask this parent for, None if it holds nothing; `may` None: any that it holds."""
+    is_rarest = situation.limits.order == "rarest"
+    if is_rarest and may is None:
         drawn = _drawn(situation, state, rng)
         if drawn is not None:
             return drawn
-    fewest = 0
-    rarest: list[int] = []
-    for number in state.offers:
-        if not lacks(number) or taken(number):
-            continue
-        if only_unheld and parents.near_holders(number):
-            continue
-        holders = parents.holders(number)
-        if not rarest or holders < fewest:
-            fewest = holders
-            rarest = [number]
-        elif holders == fewest:
-            rarest.append(number)
-    return rng.choice(rarest) if rarest else None
+    lacks, taken = situation.content.lacks, situation.taken
+    able = [n for n in state.offers if lacks(n) and not taken(n) and (may is None or may(n))]
+    if not is_rarest or not able:
+        return min(able, default=None)
+    holders = situation.parents.holders
+    fewest = min(map(holders, able))
+    return rng.choice([number for number in able if holders(number) == fewest])
 
 
 def _drawn(situation: Situation, state: ParentState, rng: Random) -> int | None:

@@ -12,14 +12,19 @@ child that has the fewest slots goes first, so that one with many tasks or many 
 crowd out the others; then the piece that was sent the least often, so that a seed hands out
 different pieces before it repeats one; among equals the one that came first. Whoever has waited for
 `patience_s` comes before all that. The queue is bounded; beyond it a child is refused at once.
+
+A child that asks exclusively is not served either while the piece is given to another one, or about
+to be (`giving`).
 """
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Hashable
+from typing import NamedTuple
 
 from odonata.wire.message import Value
+from peer.core.giving import Giving
 
 SLOTS = 4
 """As many as a child of ours has in flight."""
@@ -51,6 +56,13 @@ class Asking(Value, frozen=True, kw_only=True):
     asked_at_s: float
 
 
+class TaskPiece(NamedTuple):
+    """A piece of one of several tasks."""
+
+    task_id: str
+    number: int
+
+
 class UploadQueue:
     """Slots and the queue. `ask` and `leave` return or name the tickets that may go."""
 
@@ -70,6 +82,7 @@ class UploadQueue:
         self._slots_of: Counter[str] = Counter()
         self._sent: OrderedDict[Hashable, int] = OrderedDict()
         self._next_ticket = 0
+        self._giving = Giving()
 
     @property
     def sending(self) -> int:
@@ -79,6 +92,12 @@ class UploadQueue:
     @property
     def waiting(self) -> int:
         return len(self._waiting)
+
+    def given(self, piece: Hashable, child: str, now_s: float) -> list[Hashable]:
+        """What is given to others than `child`; nothing if `piece` is not among it."""
+        queued = (one.piece for one in self._waiting.values() if one.child != child)
+        pieces = [*self._giving.to_others(child, now_s), *queued]
+        return pieces if piece in pieces else []
 
     def ask(
         self,
@@ -102,7 +121,7 @@ class UploadQueue:
         self._next_ticket += 1
         asking = Asking(ticket=self._next_ticket, child=child, piece=piece, asked_at_s=now_s)
         if len(self._sending) < self._slots:
-            self._send(asking)
+            self._send(asking, now_s)
         else:
             self._waiting[asking.ticket] = asking
         return asking.ticket
@@ -111,12 +130,16 @@ class UploadQueue:
         """Whether the ticket has a slot."""
         return ticket in self._sending
 
-    def leave(self, ticket: int, now_s: float) -> int | None:
-        """Take the ticket's request away, served or not; returns the one that may go now."""
+    def leave(self, ticket: int, now_s: float, *, is_whole: bool = True) -> int | None:
+        """Take the ticket's request away, served or not; returns the one that may go now.
+
+        Not `is_whole`: the child has not got the piece.
+        """
         self._waiting.pop(ticket, None)
         left = self._sending.pop(ticket, None)
         if left is None:
             return None
+        self._giving.end(ticket, now_s, is_whole=is_whole)
         self._slots_of[left.child] -= 1
         if not self._slots_of[left.child]:
             del self._slots_of[left.child]
@@ -124,7 +147,7 @@ class UploadQueue:
             return None
         following = min(self._waiting.values(), key=lambda asking: self._order(asking, now_s))
         del self._waiting[following.ticket]
-        self._send(following)
+        self._send(following, now_s)
         return following.ticket
 
     def _order(self, asking: Asking, now_s: float) -> tuple[int, int, int]:
@@ -132,8 +155,9 @@ class UploadQueue:
             return -1, 0, asking.ticket
         return self._slots_of[asking.child], self._sent.get(asking.piece, 0), asking.ticket
 
-    def _send(self, asking: Asking) -> None:
+    def _send(self, asking: Asking, now_s: float) -> None:
         self._sending[asking.ticket] = asking
+        self._giving.begin(asking.ticket, asking.piece, asking.child, now_s)
         self._slots_of[asking.child] += 1
         self._sent[asking.piece] = self._sent.pop(asking.piece, 0) + 1
         if len(self._sent) > SENT_MEMORY:

@@ -8,6 +8,7 @@ from odonata.piece import PIECE_LENGTH_MIN
 from odonata.wire.dragonfly.feature import (
     CHECKS_PIECES,
     FEATURES_KEY,
+    GIVES_ONCE,
     SHARES_SOURCE,
     SPEAKS_TLS,
     TAKES_GREETINGS,
@@ -172,7 +173,9 @@ def peer_features(settings: DaemonSettings) -> tuple[str, ...]:
 
 def piece_features(speaks_tls: bool) -> tuple[tuple[str, str], ...]:
     """Metadata of the lists of pieces: what the piece port can beyond Vortex."""
-    able = (TAKES_GREETINGS, SPEAKS_TLS) if speaks_tls else (TAKES_GREETINGS,)
+    able = [TAKES_GREETINGS, GIVES_ONCE]
+    if speaks_tls:
+        able.append(SPEAKS_TLS)
     return ((FEATURES_KEY, ",".join(able)),)
 
 

@@ -10,6 +10,8 @@ import asyncio
 import time
 from typing import Final
 
+import msgspec
+
 from odonata.errors import (
     DigestMismatchError,
     DiskFullError,
@@ -17,6 +19,7 @@ from odonata.errors import (
     NotFoundError,
     OdonataError,
     PeerRefusedError,
+    PieceGivenError,
     ProtocolError,
     StorageError,
     UnavailableError,
@@ -159,6 +162,7 @@ class ParentSet:
                 times=attempt.times,
                 features=link.features,
                 is_patient=effect.is_patient,
+                is_exclusive=effect.is_exclusive,
             )
         except (StorageError, DiskFullError) as error:
             attempt.cancelled(error.code)
@@ -169,15 +173,21 @@ class ParentSet:
             attempt.cancelled(NO_DESCRIPTOR)  # our fault, not its
             return _not_fetched(effect, FailureReason.REFUSED, str(error))
         except OdonataError as error:
-            reason = next(
-                (why for kind, why in _REASONS if isinstance(error, kind)), FailureReason.PROTOCOL
-            )
-            return _failed(effect, attempt, reason, str(error))
+            return _of_error(effect, attempt, error)
         if piece.traffic_type is TrafficType.REMOTE_PEER and piece.parent_id == effect.peer_id:
             attempt.ok(piece.length)
         else:  # somebody else's copy came first, and stays
             attempt.cancelled(CancelReason.HEDGED)
         return _stored(effect, attempt, piece)
+
+
+def _of_error(effect: FetchPiece, attempt: Try, error: OdonataError) -> PieceNotFetched:
+    if isinstance(error, PieceGivenError):
+        attempt.cancelled(FailureReason.GIVEN)  # as was asked for: nobody is to blame
+        event = _not_fetched(effect, FailureReason.GIVEN, str(error))
+        return msgspec.structs.replace(event, given=error.given)
+    reasons = (why for kind, why in _REASONS if isinstance(error, kind))
+    return _failed(effect, attempt, next(reasons, FailureReason.PROTOCOL), str(error))
 
 
 def _stored(effect: FetchPiece, attempt: Try, piece: Piece) -> PieceStored:

@@ -24,7 +24,7 @@ import structlog
 from odonata.errors import ProtocolError, UnavailableError
 from odonata.piece import PIECE_LENGTH_MAX, piece_at
 from odonata.wire import vortex
-from odonata.wire.dragonfly.feature import SPEAKS_TLS, TAKES_GREETINGS
+from odonata.wire.dragonfly.feature import GIVES_ONCE, SPEAKS_TLS, TAKES_GREETINGS
 from odonata.wire.message import Piece, TrafficType
 from peer.runtime.buffer import BufferPool
 from peer.runtime.limit import Unlimited, slice_bytes
@@ -181,6 +181,7 @@ class PieceClient:
         times: FetchTimes | None = None,
         features: Collection[str] = (),
         is_patient: bool = True,
+        is_exclusive: bool = False,
     ) -> Piece:
         """See `PieceFetcher.fetch`."""
         address = ParentAddress(
@@ -194,6 +195,7 @@ class PieceClient:
             number=number,
             tag=vortex.TAGS[task.kind],
             is_patient=is_patient or not address.takes_greetings,
+            is_exclusive=is_exclusive and address.takes_greetings and GIVES_ONCE in features,
         )
         try:
             async with (

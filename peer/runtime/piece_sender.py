@@ -17,7 +17,7 @@ import structlog
 
 from odonata.piece import piece_count
 from odonata.wire.message import Piece
-from peer.core.upload import UploadQueue
+from peer.core.upload import TaskPiece, UploadQueue
 from peer.runtime.child_account import ChildAccount, ChildAccounts
 from peer.runtime.limit import slice_bytes
 from peer.runtime.meter import RateMeter
@@ -51,6 +51,14 @@ class PieceSender:
         self.refused = 0
         """Requests turned away for want of a slot."""
 
+    def given(self, task: StoredTask, number: int, child: Child) -> list[int]:
+        """Pieces of the task that others are given; none if piece `number` is not among them."""
+        now_s = asyncio.get_running_loop().time()
+        piece = TaskPiece(task.task_id, number)
+        given = self.queue.given(piece, child.account.child, now_s)
+        of_tasks = (one for one in given if isinstance(one, TaskPiece))
+        return [one.number for one in of_tasks if one.task_id == task.task_id]
+
     @asynccontextmanager
     async def slot(
         self,
@@ -65,7 +73,7 @@ class PieceSender:
         """Wait for a slot, and keep the task from being collected. False: refuse, queue full."""
         clock = asyncio.get_running_loop().time
         ticket = self.queue.ask(
-            (task.task_id, number),
+            TaskPiece(task.task_id, number),
             clock(),
             child=child.account.child,
             is_patient=is_patient,
@@ -77,16 +85,18 @@ class PieceSender:
             yield False
             return
         task.pin()
+        is_whole = False
         try:
             if not self.queue.goes(ticket):
                 self._turns[ticket] = turn = asyncio.Event()
                 async with while_there(wire):
                     await turn.wait()
             yield True
+            is_whole = True
         finally:
             task.unpin()
             self._turns.pop(ticket, None)
-            following = self.queue.leave(ticket, clock())
+            following = self.queue.leave(ticket, clock(), is_whole=is_whole)
             if following is not None:
                 self._turns[following].set()
 

@@ -244,9 +244,9 @@ class PieceServer:
                     data = await wire.receive_up_to(b"", vortex.HEADER_LENGTH)
                     continue
                 value = await wire.receive_up_to(b"", vortex.request_value_length(header))
-            is_patient = not (child.is_greeted and header.id == vortex.IMPATIENT)
+            wishes = header.id if child.is_greeted else 0
             request = vortex.parse_request(header, value)
-            in_step = await self._answer(wire, request, child, is_patient=is_patient)
+            in_step = await self._answer(wire, request, child, wishes)
             data = await self._next(wire) if child.is_greeted and in_step else b""
 
     async def _greeted(self, wire: PieceWire, header: vortex.PacketHeader, ip: str) -> Child:
@@ -271,9 +271,9 @@ class PieceServer:
     # --- one request ---
 
     async def _answer(
-        self, wire: PieceWire, request: vortex.PieceRequest, child: Child, *, is_patient: bool
+        self, wire: PieceWire, request: vortex.PieceRequest, child: Child, wishes: int
     ) -> bool:
-        """False: what was promised was not sent to its end."""
+        """`wishes`: the bits of its packet id. False: what was promised was not sent to its end."""
         task = self._storage.get(request.task_id)
         piece = None
         if task is not None and request.tag is not vortex.TAGS[task.kind]:
@@ -286,6 +286,11 @@ class PieceServer:
         if task is None or piece is None:
             await _refuse_missing(wire, request)
             return True
+        given = self._sender.given(task, piece.number, child) if wishes & vortex.EXCLUSIVE else ()
+        if given:
+            await wire.send(vortex.encode_refusal(vortex.given_to_others(given)))
+            return True
+        is_patient = not wishes & vortex.IMPATIENT
         async with self._sender.slot(
             wire, task, piece.number, child, is_patient=is_patient
         ) as granted:

@@ -217,11 +217,13 @@ class PieceFetcher(Protocol):
         times: FetchTimes | None = None,
         features: Collection[str] = (),
         is_patient: bool = True,
+        is_exclusive: bool = False,
     ) -> Piece:
         """Fetch, check, store; `times` (`time.monotonic`) is filled on the way. Cancel to stop.
 
         `features`: what the parent said it can beyond Vortex (`odonata.wire.dragonfly.feature`).
-        `is_patient` False: better refused than made to wait for a slot.
+        `is_patient` False: better refused than made to wait for a slot. `is_exclusive`: better
+        told that the parent gives it to somebody else (PieceGivenError) than given it, too.
 
         Errors: PeerRefusedError, NotFoundError (the parent lacks it), DigestMismatchError,
         ProtocolError, UnavailableError (connect failed, connection broke), TimeoutError, and

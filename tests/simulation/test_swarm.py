@@ -114,6 +114,32 @@ def test_a_thin_seed_and_a_fast_one_are_both_used() -> None:
     assert fast.p99_s < thin.p99_s
 
 
+THIN = Scenario(
+    peers=16,
+    size=32 * PIECE,
+    piece_length=PIECE,
+    seed_up=40 * MBIT,
+    source_up=200 * MBIT,
+)
+
+
+def test_a_thin_seed_sends_each_piece_once() -> None:
+    """Peers that did not know what was on its way to others made it send 1.7 copies."""
+    swarm, report = run(THIN)
+    assert_all_whole(swarm, report)
+    assert report.copies("seed1") < 1.1
+    assert report.stretch(report.p50_s) < 1.5
+
+
+def test_peers_that_take_pieces_from_a_thin_seed_and_die_hold_nobody_up() -> None:
+    faults = Faults(crash_at_pieces={f"peer{i}": 3 for i in range(1, 5)})
+    swarm, report = run(replace(THIN, faults=faults))
+    assert_all_whole(swarm, report)
+    assert report.source_copies == pytest.approx(1.0)
+    assert report.copies("seed1") < 1.4
+    assert report.stretch(report.p99_s) < 1.6
+
+
 # --- sizes ----------------------------------------------------------------------------------------
 
 

@@ -36,6 +36,8 @@ SHARES_SOURCE = "shares-source"
 # Said by a daemon of ours when it lists its pieces: its piece port takes greetings, so that a
 # connection serves for more than one piece ...
 TAKES_GREETINGS = "takes-greetings"
+# ... and a request may be exclusive (`vortex.EXCLUSIVE`) ...
+GIVES_ONCE = "gives-once"
 # ... and speaks TLS to who begins with it.
 SPEAKS_TLS = "speaks-tls"
 

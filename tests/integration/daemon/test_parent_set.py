@@ -18,6 +18,7 @@ from odonata.errors import (
     NotFoundError,
     OdonataError,
     PeerRefusedError,
+    PieceGivenError,
     UnavailableError,
 )
 from odonata.grpc_server import GrpcServer
@@ -72,6 +73,7 @@ class Failing:
         times: FetchTimes | None = None,
         features: Collection[str] = (),
         is_patient: bool = True,
+        is_exclusive: bool = False,
     ) -> Piece:
         raise self._error
 
@@ -91,6 +93,7 @@ def nobody(task_id: str, peer_id: str) -> Conversation:
         (TimeoutError("late"), FailureReason.TIMEOUT, ("failed", "timeout")),
         (UnavailableError("gone"), FailureReason.UNREACHABLE, ("failed", "unreachable")),
         (PeerRefusedError("full"), FailureReason.REFUSED, ("failed", "refused")),
+        (PieceGivenError("to x", given=(0, 7)), FailureReason.GIVEN, ("cancelled", "given")),
         (NotFoundError("no"), FailureReason.NOT_FOUND, ("failed", "not_found")),
         (DigestMismatchError("wrong"), FailureReason.DIGEST, ("failed", "digest")),
         (OdonataError("what?"), FailureReason.PROTOCOL, ("failed", "protocol")),

@@ -11,10 +11,16 @@ from support.certificates import make_authority, make_signed
 from support.content import MIB, cut, make_content, make_download, make_task_id
 from support.memory_storage import MemoryStorage, MemoryTask
 
-from odonata.errors import NotFoundError, PeerRefusedError, SettingsError, UnavailableError
+from odonata.errors import (
+    NotFoundError,
+    PeerRefusedError,
+    PieceGivenError,
+    SettingsError,
+    UnavailableError,
+)
 from odonata.wire import vortex
-from odonata.wire.dragonfly.feature import SPEAKS_TLS, TAKES_GREETINGS
-from peer.core.upload import UploadQueue
+from odonata.wire.dragonfly.feature import GIVES_ONCE, SPEAKS_TLS, TAKES_GREETINGS
+from peer.core.upload import TaskPiece, UploadQueue
 from peer.runtime.buffer import BufferPool
 from peer.runtime.piece_client import PieceClient
 from peer.runtime.piece_connection import IDLE_S, PieceConnections
@@ -144,6 +150,39 @@ async def test_who_would_rather_not_wait_is_refused_at_once(
                 is_patient=False,
             )
         assert [one.refused for one in server.children if one.child == "child"] == [1]
+        kept.close()
+
+
+async def test_who_asks_exclusively_is_told_what_others_are_given(
+    parent: MemoryStorage, copy: MemoryTask
+) -> None:
+    queue, now_s = UploadQueue(5), asyncio.get_running_loop().time()
+    for task_id, number in ((TASK, 0), (TASK, 2), ("b" * 64, 1)):
+        queue.ask(TaskPiece(task_id, number), now_s, child="somebody")
+
+    async def exclusively(number: int, features: tuple[str, ...]) -> None:
+        await client.fetch(
+            HOST,
+            server.port,
+            copy,
+            number,
+            parent_id="p",
+            timeout_s=PATIENCE_S,
+            features=features,
+            is_exclusive=True,
+        )
+
+    kept = connections()
+    async with PieceServer(parent, queue=queue) as server:
+        await server.listen(HOST, 0)
+        client = PieceClient(BufferPool(), connections=kept)
+        with pytest.raises(PieceGivenError) as told:
+            await exclusively(2, (*OURS, GIVES_ONCE))
+        assert told.value.given == (0, 2)
+        await exclusively(1, (*OURS, GIVES_ONCE))
+        await exclusively(2, OURS)  # a parent that knows nothing of it is asked as ever
+        assert server.refused == 0
+        assert kept.idle == 1
         kept.close()
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odonata.errors import NotFoundError, PeerRefusedError, ProtocolError
+from odonata.errors import NotFoundError, PeerRefusedError, PieceGivenError, ProtocolError
 from odonata.wire import vortex
 from odonata.wire.message import Piece, TrafficType
 from odonata.wire.vortex import (
@@ -391,6 +391,30 @@ def test_a_greeting_says_who() -> None:
 def test_impatience_is_in_the_packet_id_alone() -> None:
     packet = encode_request(msgspec.structs.replace(REQUEST, is_patient=False))
     assert packet == b"\1" + encode_request(REQUEST)[1:]
+
+
+def test_an_exclusive_request_says_so_in_the_packet_id_alone() -> None:
+    packet = encode_request(msgspec.structs.replace(REQUEST, is_exclusive=True))
+    assert packet == b"\2" + encode_request(REQUEST)[1:]
+    both = msgspec.structs.replace(REQUEST, is_exclusive=True, is_patient=False)
+    assert encode_request(both)[:1] == b"\3"
+
+
+@given(st.lists(st.integers(0, vortex.PIECE_NUMBER_MAX), min_size=1, max_size=1500))
+def test_what_is_given_to_others_comes_back(numbers: list[int]) -> None:
+    packet = encode_refusal(vortex.given_to_others(numbers))
+    answer, _, _ = parse_answer(REQUEST, packet)
+    assert isinstance(answer, Refusal)
+    error = answer.to_error()
+    assert isinstance(error, PieceGivenError)
+    assert error.given == tuple(numbers[: vortex.GIVEN_MAX])
+
+
+@given(st.text(max_size=200))
+def test_what_is_no_number_is_given_to_nobody(message: str) -> None:
+    error = Refusal(code=RefusalCode.GIVEN, message=message).to_error()
+    assert isinstance(error, PieceGivenError)
+    assert all(0 <= number < 10**10 for number in error.given)
 
 
 def test_a_long_host_id_is_cut_between_characters() -> None:

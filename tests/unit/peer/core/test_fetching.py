@@ -241,6 +241,39 @@ def test_who_has_another_parent_would_rather_be_refused() -> None:
     assert [fetch.is_patient for fetch in fetches] == [True, False, True]
 
 
+def test_what_a_seed_gives_to_others_is_left_to_them_and_something_else_asked_for() -> None:
+    script = Script(length=4 * PIECE)
+    script.swarm("peer", seeds=("seed",))
+    (first,) = of(script.holds("seed", 0, 1, 2, 3), FetchPiece)
+    assert first.is_exclusive
+    others = tuple(n for n in range(4) if n != first.number)
+    given = PieceNotFetched(
+        peer_id="seed",
+        number=first.number,
+        reason=FailureReason.GIVEN,
+        given=(first.number, *others[:2], 77),
+    )
+    (second,) = of(script(given), FetchPiece)
+    assert (second.peer_id, second.number) == ("seed", others[2])
+
+
+def test_what_is_given_to_others_is_asked_for_again_after_a_moment() -> None:
+    limits = DownloadLimits(beside=False)
+    script = Script(length=PIECE, limits=limits)
+    script.swarm("peer", seeds=("seed",))
+    script.holds("seed", 0)
+    since = script.now
+    given = PieceNotFetched(peer_id="seed", number=0, reason=FailureReason.GIVEN, given=(0,))
+    exclusive: list[bool] = []
+    while script.now < since + limits.given_patience_s:
+        assert asked(script(given)) == []
+        before = script.now
+        fetch = script.tick_until(FetchPiece)
+        assert script.now - before == pytest.approx(limits.given_pause_s)
+        exclusive.append(fetch.is_exclusive)
+    assert exclusive == [True] * (len(exclusive) - 1) + [False]
+
+
 def test_a_fetch_that_nobody_answers_counts_as_a_timeout() -> None:
     script = Script(length=2 * PIECE, limits=DownloadLimits(beside=False))
     script.swarm("a", "b")

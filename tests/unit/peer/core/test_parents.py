@@ -89,3 +89,16 @@ def test_counts_of_holders_agree_with_the_offers(steps: list[tuple[str, str, int
             holders = [p for p in parents if n in p.offers]
             assert parents.holders(n) == len(holders)
             assert parents.near_holders(n) == sum(not p.is_seed for p in holders)
+
+
+def test_what_is_given_to_others_is_remembered_from_the_first_word_on() -> None:
+    parents = Parents(DownloadLimits())
+    state = admitted(parents, "seed", seed=True)
+    parents.offer(state, piece_of(0, LENGTH))
+    for now in (10.0, 11.0):
+        state.told_given([0, 5], now, 0.5)
+    assert [state.is_given(0, now) for now in (11.0, 11.4, 11.5)] == [True, True, False]
+    assert (state.given_for_s(0, 14.0), state.given_for_s(1, 14.0)) == (4.0, 0.0)
+    assert not state.is_given(5, 11.0)  # it does not offer that one
+    parents.forget_everywhere(0)
+    assert not state.given

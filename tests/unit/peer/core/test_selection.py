@@ -162,6 +162,61 @@ def test_seed_once_can_be_switched_off() -> None:
     assert swarm.choose() is not None
 
 
+def test_a_piece_that_the_seed_gives_to_another_is_not_asked_for() -> None:
+    swarm = Swarm()
+    seed = swarm.add("seed", *range(COUNT), seed=True)
+    seed.told_given(range(6), 0.0, swarm.limits.given_pause_s)
+    swarm.add("peer").avoid_until = 99.0
+    choices = [swarm.choose(draw, now=0.1) for draw in range(30)]
+    assert {choice.number for choice in choices if choice} == {6, 7}
+    assert {choice.is_exclusive for choice in choices if choice} == {True}
+
+
+def test_an_idle_download_waits_for_what_a_scarce_seed_gives_to_another() -> None:
+    """Asking at once was what made a thin seed send three pieces of eight twice."""
+    swarm = Swarm()
+    seed = swarm.add("seed", 0, seed=True, rate=1e5)
+    swarm.add("peer")
+    seed.told_given([0], 0.0, swarm.limits.given_pause_s)
+    assert swarm.choose(now=0.1) is None
+    assert swarm.choose(now=swarm.limits.given_pause_s) == Choice(seed, 0, is_exclusive=True)
+
+
+def test_nobody_waits_for_ever_for_what_is_given_to_another() -> None:
+    swarm = Swarm()
+    seed = swarm.add("seed", 0, seed=True, rate=1e5)
+    swarm.add("peer")
+    limits, now = swarm.limits, 0.0
+    while now < limits.given_patience_s:
+        seed.told_given([0], now, limits.given_pause_s)
+        now += limits.given_pause_s
+    assert swarm.choose(now=now) == Choice(seed, 0, is_exclusive=False)
+    swarm.flights = 1  # but then something comes
+    swarm.add("another", 7).avoid_until = 99.0
+    assert swarm.choose(now=now) == Choice(seed, 0, is_exclusive=True)
+
+
+def test_a_wide_seed_is_asked_for_what_it_gives_to_others() -> None:
+    swarm = Swarm()
+    seed = swarm.add("seed", 0, seed=True, rate=9e6)
+    swarm.add("peer").goodput = 1e6
+    seed.told_given([0], 0.0, swarm.limits.given_pause_s)
+    assert swarm.choose(now=0.1) == Choice(seed, 0, is_exclusive=False)
+
+
+def test_a_peer_is_not_asked_exclusively() -> None:
+    swarm = Swarm()
+    peer = swarm.add("peer", 0)
+    assert swarm.choose() == Choice(peer, 0, is_exclusive=False)
+
+
+def test_exclusive_can_be_switched_off() -> None:
+    swarm = Swarm(DownloadLimits(exclusive=False))
+    seed = swarm.add("seed", 0, seed=True)
+    swarm.add("peer")
+    assert swarm.choose() == Choice(seed, 0, is_exclusive=False)
+
+
 def test_two_seeds_do_not_stop_each_other() -> None:
     swarm = Swarm()
     swarm.flights = 1

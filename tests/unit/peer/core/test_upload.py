@@ -96,3 +96,27 @@ def test_a_child_that_is_not_patient_is_refused_where_another_waits() -> None:
     waits = queue.ask("c", 0.0)
     assert waits is not None
     assert queue.leave(first, 1.0) == waits
+
+
+def test_a_piece_on_its_way_to_one_child_is_given_to_the_others() -> None:
+    queue = UploadQueue(2)
+    assert queue.given("a", "second", 0.0) == []
+    ticket = queue.ask("a", 0.0, child="first")
+    queue.ask("b", 0.0, child="second")
+    assert ticket is not None
+    assert queue.given("a", "second", 0.1) == ["a"]
+    assert queue.given("b", "second", 0.1) == []
+    assert queue.given("a", "third", 0.1) == ["a", "b"]
+    assert queue.given("c", "third", 0.1) == []
+    queue.leave(ticket, 0.2, is_whole=False)
+    assert queue.given("a", "third", 0.2) == []
+
+
+def test_what_a_child_waits_for_is_as_good_as_given() -> None:
+    queue = UploadQueue(1)
+    queue.ask("a", 0.0, child="first")
+    ticket = queue.ask("b", 0.0, child="second")
+    assert ticket is not None
+    assert queue.given("b", "first", 0.0) == ["b"]
+    queue.leave(ticket, 0.1)
+    assert queue.given("b", "first", 0.1) == []

@@ -1,0 +1,71 @@
+"""What counts as given: while it is sent, until it has spread, and never for long."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peer.core.giving import GIVEN_FACTOR, GIVEN_MAX_S, GIVEN_MIN_S, Giving
+
+
+def sent(giving: Giving, took_s: float, *, at_s: float = 0.0) -> None:
+    """Somebody was sent a piece, which taught how long that takes."""
+    giving.begin(99, "other", "x", at_s)
+    giving.end(99, at_s + took_s, is_whole=True)
+
+
+def test_what_is_on_its_way_is_given_to_others_only() -> None:
+    giving = Giving()
+    giving.begin(1, "a", "child", 0.0)
+    assert giving.to_others("child", 0.1) == []
+    assert giving.to_others("another", 0.1) == ["a"]
+
+
+def test_what_has_arrived_counts_until_it_has_spread() -> None:
+    giving = Giving()
+    sent(giving, 3.0)
+    giving.begin(1, "a", "child", 100.0)
+    giving.end(1, 103.0, is_whole=True)
+    assert giving.to_others("another", 100.0 + 3.0 * GIVEN_FACTOR - 0.1) == ["a"]
+    assert giving.to_others("another", 100.0 + 3.0 * GIVEN_FACTOR) == []
+
+
+def test_a_sending_that_broke_off_gave_nothing() -> None:
+    giving = Giving()
+    giving.begin(1, "a", "dies", 0.0)
+    giving.end(1, 0.5, is_whole=False)
+    assert giving.to_others("another", 0.5) == []
+
+
+def test_one_of_two_sendings_that_broke_off_leaves_the_other() -> None:
+    giving = Giving()
+    giving.begin(1, "a", "dies", 0.0)
+    giving.begin(2, "a", "lives", 0.0)
+    giving.end(1, 0.5, is_whole=False)
+    assert giving.to_others("another", 0.5) == ["a"]
+
+
+def test_a_child_that_hangs_holds_nobody_up_for_long() -> None:
+    giving = Giving()
+    giving.begin(1, "a", "hangs", 0.0)
+    assert giving.to_others("another", GIVEN_MIN_S - 0.1) == ["a"]
+    assert giving.to_others("another", GIVEN_MIN_S) == []
+    giving.end(1, 50.0, is_whole=False)
+
+
+@given(st.lists(st.floats(0.0, 10_000.0), max_size=20))
+def test_how_long_a_gift_counts_is_bounded(took: list[float]) -> None:
+    giving = Giving()
+    for took_s in took:
+        sent(giving, took_s)
+    assert GIVEN_MIN_S <= giving.counts_for_s <= GIVEN_MAX_S
+
+
+def test_usual_is_what_the_last_sendings_took() -> None:
+    giving = Giving()
+    sent(giving, 1.0)
+    assert giving.counts_for_s == pytest.approx(GIVEN_FACTOR)
+    for _ in range(30):
+        sent(giving, 3.0)
+    assert giving.counts_for_s == pytest.approx(3.0 * GIVEN_FACTOR, rel=0.01)
