@@ -11,7 +11,9 @@ what a simulated and measured swarm asks for (order is worth more than the choic
    rest it is asked only by a download that has nothing else in flight, or to which it gives faster
    than its other parents on average: then it is not scarce. (Simulated with a seed of ten uplinks,
    8 and 16 peers: the median falls from 1.3 and 1.6 times the bound to 1.05; with a seed of one
-   uplink nothing changes.)
+   uplink nothing changes.) A scarce one is asked exclusively: not for what it is giving, or has
+   just given, to another of its children, as far as it has said so (`giving`). Who has nothing on
+   its way waits for that to spread, for `given_patience_s` at most.
 4. So may the link to another data centre. A parent there is asked for what no near one holds, and
    for the rest only when nothing has been on its way for `far_patience_s`, or to bring a piece that
    is late where no near one can: the near ones may be busy for a moment, but a content shall cross
@@ -36,6 +38,10 @@ if TYPE_CHECKING:
 DRAWS = 4
 """Of the rarest pieces of a parent, before each is looked at. Up to four or eight are on their way
 already; when these are all that is left, the look is short."""
+
+
+WIDE = 2.0
+"""A seed that gives this many times as much as the other parents do on average may send copies."""
 
 
 class Choice(NamedTuple):
@@ -85,19 +91,19 @@ def choose(situation: Situation, rng: Random, now: float) -> Choice | None:
         return for_reader
     if situation.limits.first == "piece":
         return _piece_first(situation, free, rng)
-    shuffled, spares_seeds = _shuffle(situation, free, rng), situation.limits.seed_once
+    shuffled = _shuffle(situation, free, rng)
+    near_holders = situation.parents.near_holders
     for state in shuffled:
-        spares = spares_seeds and state.is_dear
-        number = _next_of(situation, state, rng, _unheld(situation, state, now) if spares else None)
-        if number is not None:
-            return _asking(situation, state, number, now, is_exclusive=spares and state.is_seed)
+        spares = situation.limits.seed_once and state.is_dear
+        choice = _ask(
+            situation, state, rng, now, (lambda n: not near_holders(n)) if spares else None
+        )
+        if choice is not None:
+            return choice
     for state in shuffled:
-        if _is_spared(situation, state, now):
-            continue
-        is_scarce = spares_seeds and state.is_seed and _is_scarce(state, situation.parents)
-        number = _next_of(situation, state, rng, _not_given(state, now) if is_scarce else None)
-        if number is not None:
-            return _asking(situation, state, number, now, is_exclusive=is_scarce)
+        choice = None if _is_spared(situation, state, now) else _ask(situation, state, rng, now)
+        if choice is not None:
+            return choice
     return None
 
 
@@ -171,22 +177,28 @@ def _piece_first(situation: Situation, free: list[ParentState], rng: Random) -> 
     return None if holder is None else Choice(holder, number)
 
 
-def _asking(
-    situation: Situation, state: ParentState, number: int, now: float, *, is_exclusive: bool
-) -> Choice:
+def _ask(
+    situation: Situation,
+    state: ParentState,
+    rng: Random,
+    now: float,
+    may: Callable[[int], bool] | None = None,
+) -> Choice | None:
+    """The next piece to ask this parent for, and how; `may` None: any that it holds."""
     limits = situation.limits
+    spares = limits.seed_once and limits.exclusive and state.is_seed
+    if not (spares and _is_scarce(state, situation.parents, WIDE)):
+        number = _next_of(situation, state, rng, may)
+        return None if number is None else Choice(state, number)
+
+    def may_now(number: int) -> bool:
+        return not state.is_given(number, now) and (may is None or may(number))
+
+    number = _next_of(situation, state, rng, may_now)
+    if number is None:
+        return None
     has_waited = not situation.flights and state.given_for_s(number, now) >= limits.given_patience_s
-    return Choice(state, number, is_exclusive and limits.exclusive and not has_waited)
-
-
-def _unheld(situation: Situation, state: ParentState, now: float) -> Callable[[int], bool]:
-    """What no near parent holds, nor gets from this one."""
-    near_holders = situation.parents.near_holders
-    return lambda number: not near_holders(number) and not state.is_given(number, now)
-
-
-def _not_given(state: ParentState, now: float) -> Callable[[int], bool]:
-    return lambda number: not state.is_given(number, now)
+    return Choice(state, number, is_exclusive=not has_waited)
 
 
 def _next_of(
@@ -230,12 +242,12 @@ def _is_spared(situation: Situation, state: ParentState, now: float) -> bool:
     return bool(situation.flights) and state.is_seed and _is_scarce(state, situation.parents)
 
 
-def _is_scarce(seed: ParentState, parents: Parents) -> bool:
-    """It gives us less than the others do on average, or nobody can say yet."""
+def _is_scarce(seed: ParentState, parents: Parents, factor: float = 1.0) -> bool:
+    """It gives us less than `factor` times what the others do on average, or nobody can say yet."""
     rates = [p.goodput for p in parents if not p.is_dear and p.goodput is not None]
     if seed.goodput is None or not rates:
         return parents.has_peers
-    return seed.goodput < sum(rates) / len(rates)
+    return seed.goodput < factor * sum(rates) / len(rates)
 
 
 def _first(states: list[ParentState]) -> ParentState | None:

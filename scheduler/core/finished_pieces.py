@@ -28,6 +28,10 @@ class FinishedPieces:
         self._bits |= 1 << number
         self._count = None
 
+    def has_beyond(self, other: FinishedPieces) -> bool:
+        """Whether it holds anything that the other one does not."""
+        return bool(self._bits & ~other._bits)
+
     @property
     def has_no_gap(self) -> bool:
         """Whether the numbers are 0, 1, 2, ... up to some last one."""

@@ -136,6 +136,10 @@ class DownloadGraph:
         """Return how many parents this peer has."""
         return len(self._nodes[peer_id].parents)
 
+    def child_count(self, peer_id: str) -> int:
+        """Return how many children this peer has."""
+        return len(self._nodes[peer_id].children or ())
+
     def depth(self, peer_id: str) -> int:
         """Return how many hops it was from here to who has no parents, when edges came last.
 

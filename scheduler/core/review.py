@@ -16,6 +16,12 @@ time of its own (`rota`):
   slower than the others is found when it has missed its fifth turn. It is not blamed for it: whom
   the child has already overtaken has nothing to give, and that is nobody's fault.
 
+- It has all it may have, and somebody who came lately has fewer children than one of its parents:
+  then that parent is exchanged. Else whoever comes last in a burst finds that all others have their
+  parents already, is nobody's parent, and its uplink idles to the end. (16 peers that come within
+  1.1 s, a seed as thin as they are, simulated: the p99 falls from 1.52 to 1.23 times the bound.)
+  Only for who came lately: later it may be slow hosts that have few children, and rightly so.
+
 What is found is told in one answer that nobody asked for and that names all parents (`waiting`).
 Reviews have a bound, `reviews_per_tick`, and then a pause: when peers are very many each one's turn
 comes less often, and everything else goes on. Nobody is compared with anybody, so the cost grows
@@ -24,6 +30,7 @@ with the number of peers that download, never with its square.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from scheduler.core import rota, waiting
@@ -34,6 +41,12 @@ if TYPE_CHECKING:
     from scheduler.core.turn import Turn
 
 IDLE_PIECES = 5.0
+FEWER = 2
+"""Children fewer: after the exchange the newcomer has no more of them than the other one."""
+LATELY_S = 10.0
+"""Within this a newcomer should have its children: time for ten reviews of each of them."""
+NEWCOMERS_LOOKED_AT = 16
+"""Of very many, the latest: a review is a matter of microseconds as long as it finds nothing."""
 
 
 def look_again(turn: Turn) -> None:
@@ -50,9 +63,11 @@ def look_again(turn: Turn) -> None:
 def _review(turn: Turn, child: Peer) -> None:
     task = child.task
     if task.graph.parent_count(child.id) >= rota.places_of(child, turn.limits):
-        parent = _idlest(turn, child)
-        if parent is not None:
-            waiting.exchange(turn, child, parent)
+        idle = _idlest(turn, child)
+        if idle is not None:
+            waiting.exchange(turn, child, idle)
+        else:
+            _take_newcomer(turn, child)
     else:
         child.arrivals_seen = task.arrival_count
         waiting.top_up(turn, child)
@@ -68,3 +83,22 @@ def _idlest(turn: Turn, child: Peer) -> Peer | None:
     rate_per_s = len(child.pieces) / max(turn.now - child.created_at_s, idle_s)
     is_idle = rate_per_s * idle_s / len(edges) >= IDLE_PIECES
     return child.task.peers[edge.parent_id] if is_idle else None
+
+
+def _take_newcomer(turn: Turn, child: Peer) -> None:
+    """In the place of the parent with the most children, if one who came lately has fewer."""
+    task, graph = child.task, child.task.graph
+    parents = [task.peers[parent_id] for parent_id in graph.parents(child.id)]
+    peers = [parent for parent in parents if not parent.host.is_seed]
+    if not peers:
+        return
+    busiest = max(peers, key=lambda one: graph.child_count(one.id))
+    few = graph.child_count(busiest.id) - FEWER
+    for one in islice(reversed(task.useful.values()), NEWCOMERS_LOOKED_AT):
+        if turn.now - one.created_at_s > LATELY_S:
+            return
+        is_other = one is not child and one not in parents and not one.host.is_seed
+        is_lonely = is_other and graph.child_count(one.id) <= few
+        if is_lonely and one.pieces.has_beyond(child.pieces):
+            waiting.exchange(turn, child, busiest, one)
+            return

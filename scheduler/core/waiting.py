@@ -155,12 +155,13 @@ def top_up(turn: Turn, child: Peer) -> None:
         _give_parents(turn, child, seen, room)
 
 
-def exchange(turn: Turn, child: Peer, parent: Peer) -> None:
-    """Give the child somebody else in the place of this parent, if anybody is eligible.
+def exchange(turn: Turn, child: Peer, parent: Peer, other: Peer | None = None) -> None:
+    """Give the child somebody else (`other`) in the place of this parent, if that is eligible.
 
     Who gets its bytes through the child by this very parent is not.
     """
-    seen = _look_beyond(turn, child)
+    seen = _look_beyond(turn, child) if other is None else survey(child, [other])
+    seen.draw_seed = seen.draw_seed or turn.rng.getrandbits(SEED_BITS)
     if not seen.eligible:
         return
     turn.state.unlink(parent, child)

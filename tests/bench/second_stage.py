@@ -55,6 +55,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "ascending": {"order": "ascending"},
     "told weights": {"weight": "told"},
     "no seed once": {"seed_once": False},
+    "not exclusive": {"exclusive": False},
     "no far patience": {"far_patience_s": 0.0},
     "no hedge": {"hedge": False},
     "no replacing": {"replace_slow": False},

@@ -164,7 +164,7 @@ def test_seed_once_can_be_switched_off() -> None:
 
 def test_a_piece_that_the_seed_gives_to_another_is_not_asked_for() -> None:
     swarm = Swarm()
-    seed = swarm.add("seed", *range(COUNT), seed=True)
+    seed = swarm.add("seed", *range(COUNT), seed=True, rate=1e5)
     seed.told_given(range(6), 0.0, swarm.limits.given_pause_s)
     swarm.add("peer").avoid_until = 99.0
     choices = [swarm.choose(draw, now=0.1) for draw in range(30)]

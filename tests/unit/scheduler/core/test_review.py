@@ -176,3 +176,52 @@ def test_many_reviews_at_a_time_leave_room_for_everything_else() -> None:
         rounds += 1
     assert 4 <= rounds <= 6
     assert world.now < 10.1
+
+
+def burst(*, crowd: int) -> World:
+    """`crowd` children of ours, each of which has all holders as parents; then n comes."""
+    world = World(Limits(mesh_parent_limit=PLACES, exploration=0.0, admission=False))
+    world.announce(*(host(f"k{number}") for number in range(9)), host("hn"))
+    for number in range(1, PLACES + 1):
+        holder(world, f"q{number}", f"k{number}")
+    for number in range(crowd):
+        world.ours.add(f"c{number}")
+        world.announce(host(f"h{number}"))
+        world.register(f"c{number}", f"h{number}", download(size=90 * PIECE_LENGTH))
+        world.started(f"c{number}")
+    world.ours.add("n")
+    world.register("n", "hn", download(size=90 * PIECE_LENGTH))
+    world.started("n")
+    return world
+
+
+def children_of(world: World, peer_id: str) -> int:
+    return world.task().graph.child_count(peer_id)
+
+
+def test_who_comes_last_in_a_burst_gets_children_of_those_who_have_many() -> None:
+    world = burst(crowd=8)
+    assert children_of(world, "n") == 0
+    world.piece("n", 7, "q1")
+    for _ in range(8):
+        world.advance(world.now + 0.25)
+    assert children_of(world, "n") > 0
+    graph = world.task().graph
+    takers = [f"c{number}" for number in range(8)]
+    assert all(graph.parent_count(taker) == PLACES for taker in takers)
+
+
+def test_a_newcomer_that_holds_nothing_new_is_nobodys_parent() -> None:
+    world = burst(crowd=8)
+    for _ in range(8):
+        world.advance(world.now + 0.25)
+    assert children_of(world, "n") == 0
+
+
+def test_who_is_no_newcomer_any_more_is_left_to_the_ranking() -> None:
+    world = burst(crowd=8)
+    world.advance(world.now + 12.0)
+    world.piece("n", 7, "q1")
+    for _ in range(8):
+        world.advance(world.now + 0.25)
+    assert children_of(world, "n") == 0
