@@ -62,6 +62,7 @@ class ParentState:
     goodput: float | None = None
     piece_s: float | None = None
     spare: float | None = None
+    told_up: float | None = None  # what it says it has for uploads
     used: float | None = None  # what it says it sends, to all its children
     used_told_at: float = 0.0
     weight: float = 1.0  # below 1: what was measured is not to be counted on
@@ -159,6 +160,7 @@ class ParentState:
         """Its own word on its uplink; a maximum of 0 says nothing."""
         self.used, self.used_told_at = used_rate, now
         if max_rate > 0:
+            self.told_up = max_rate
             self.spare = max(max_rate - used_rate, max_rate * IDLE_SHARE_MIN)
 
 

@@ -41,7 +41,7 @@ already; when these are all that is left, the look is short."""
 
 
 WIDE = 2.0
-"""A seed that gives this many times as much as the other parents do on average may send copies."""
+"""A seed is wide if it has, or gives, this many times as much as the other parents on average."""
 
 
 class Choice(NamedTuple):
@@ -187,7 +187,7 @@ def _ask(
     """The next piece to ask this parent for, and how; `may` None: any that it holds."""
     limits = situation.limits
     spares = limits.seed_once and limits.exclusive and state.is_seed
-    if not (spares and _is_scarce(state, situation.parents, WIDE)):
+    if not (spares and _is_narrow(state, situation.parents)):
         number = _next_of(situation, state, rng, may)
         return None if number is None else Choice(state, number)
 
@@ -240,6 +240,19 @@ def _is_spared(situation: Situation, state: ParentState, now: float) -> bool:
     if state.is_far:
         return now - situation.dry_since < situation.limits.far_patience_s
     return bool(situation.flights) and state.is_seed and _is_scarce(state, situation.parents)
+
+
+def _is_narrow(seed: ParentState, parents: Parents) -> bool:
+    """What it sends twice costs others a new piece.
+
+    It and the others are believed what they say of their uplinks; but a wide one may turn out to be
+    scarce.
+    """
+    told = [p.told_up for p in parents if not p.is_dear and p.told_up is not None]
+    if seed.told_up is None or not told:
+        return _is_scarce(seed, parents, WIDE)
+    is_wide = seed.told_up >= WIDE * sum(told) / len(told)
+    return not is_wide or (seed.goodput is not None and _is_scarce(seed, parents))
 
 
 def _is_scarce(seed: ParentState, parents: Parents, factor: float = 1.0) -> bool:

@@ -67,6 +67,7 @@ ABLATIONS: Final = {
         ),
         Policy(name="never-wide", algorithm="rule", client_rules={"widen": False}),
         Policy(name="no-seed-once", algorithm="rule", client_rules={"seed_once": False}),
+        Policy(name="not-exclusive", algorithm="rule", client_rules={"exclusive": False}),
         Policy(name="no-hedge", algorithm="rule", client_rules={"hedge": False}),
         Policy(name="no-replacing", algorithm="rule", client_rules={"replace_slow": False}),
         Policy(name="patient", algorithm="rule", client_rules={"impatient": False}),

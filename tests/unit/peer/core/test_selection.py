@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from random import Random
 
+import pytest
 from support.download import PIECE, parent_of, piece_of
 
 from peer.core.content import Content
@@ -202,6 +203,31 @@ def test_a_wide_seed_is_asked_for_what_it_gives_to_others() -> None:
     swarm.add("peer").goodput = 1e6
     seed.told_given([0], 0.0, swarm.limits.given_pause_s)
     assert swarm.choose(now=0.1) == Choice(seed, 0, is_exclusive=False)
+
+
+@pytest.mark.parametrize(
+    ("told", "gives", "is_exclusive"),
+    [
+        (1.0, None, True),
+        (1.0, 9.0, True),  # perhaps to nobody else just now
+        (10.0, None, False),
+        (10.0, 3.0, False),
+        (10.0, 0.5, True),  # so many children have it
+        (None, None, True),
+        (None, 1.5, True),
+        (None, 2.5, False),
+    ],
+)
+def test_a_seed_is_asked_exclusively_unless_it_is_wide(
+    told: float | None, gives: float | None, *, is_exclusive: bool
+) -> None:
+    swarm = Swarm()
+    seed = swarm.add("seed", 0, seed=True)
+    seed.goodput = gives
+    peer = swarm.add("peer", rate=1.0)
+    peer.told_load(1.0, 0.0, 0.0)
+    seed.told_load(told or 0.0, 0.0, 0.0)
+    assert swarm.choose() == Choice(seed, 0, is_exclusive=is_exclusive)
 
 
 def test_a_peer_is_not_asked_exclusively() -> None:
