@@ -39,13 +39,16 @@ comes any more, or nobody gets a slot."""
 LOAD_INTERVAL_S = 1.0
 """How often a parent tells its load, as Dragonfly's SyncHost does..."""
 
+LOAD_EARLY_S = 0.1
+"""...but the second time so soon, and then in pauses that double, as a daemon of ours does..."""
+
 LOAD_CHANGE = 0.02
 """...in a simulation only if it differs by more than this share of the uplink from what was told
 last: most tellings of a busy swarm repeat each other, and they are two thirds of all events."""
 
 LOAD_SILENCE_S = 1.5
 """But no longer ago than this, or at the next interval: lest a parent be thought dead (`ALIVE_S` of
-peer.core.beside)."""
+peer.core.patience)."""
 
 WRONG_DIGEST = "crc32:wrong"
 FORGED = b"forged".ljust(STRONG_DIGEST_BYTES)
@@ -72,6 +75,7 @@ class Follower:
     is_open: bool = True
     told_used: float = -inf  # bytes per second
     told_at_s: float = -inf
+    pause_s: float = LOAD_INTERVAL_S  # until the load is told next
 
 
 class Upload(Protocol):
@@ -207,6 +211,7 @@ class Node:
             follower.is_open = False
             return
         self._followers.append(follower)
+        follower.pause_s = LOAD_EARLY_S if self.is_ours else LOAD_INTERVAL_S
         self._tell(follower, self.facts(follower.parent_id))
         self._tell_load(follower)
         pieces = self._offers()
@@ -242,11 +247,11 @@ class Node:
         )
 
     def end_lists(self, *, finished: bool, reason: str = "") -> None:
-        """Nothing more will be offered."""
+        """Nothing more will be offered. Who was told all goes on to hear of the load."""
         for follower in self._open_followers():
             ended = ParentEnded(peer_id=follower.parent_id, finished=finished, reason=reason)
             self._tell(follower, ended)
-            follower.is_open = False
+            follower.is_open = finished
         self._followers.clear()
 
     def die(self, *, silently: bool = False) -> None:
@@ -266,6 +271,7 @@ class Node:
         self.alive = True
         self._queue = UploadQueue(self.slots, waiting_max=self.waiting_max)
         self.listed.clear()
+        self.budget = Budget()
         if not keeps_data:
             self.held.clear()
             self.content.clear()
@@ -291,4 +297,5 @@ class Node:
                 used_rate_bytes_per_s=used,
             )
             self._tell(follower, load)
-        self.world.after(LOAD_INTERVAL_S, lambda: self._tell_load(follower))
+        pause_s, follower.pause_s = follower.pause_s, min(2 * follower.pause_s, LOAD_INTERVAL_S)
+        self.world.after(pause_s, lambda: self._tell_load(follower))

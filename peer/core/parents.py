@@ -37,6 +37,13 @@ class Flight:
     )
     """When it was how far, in bytes, since it began."""
 
+    def keeps_up(self, bytes_per_s: float) -> bool:
+        """It began, and has come at this rate at least, as far as it was looked at."""
+        if self.began_at is None or not self.looks:
+            return False
+        at, received = self.looks[-1]
+        return received > 0 and received >= bytes_per_s * (at - self.began_at)
+
 
 @dataclass(slots=True)
 class ParentState:
@@ -44,6 +51,7 @@ class ParentState:
 
     parent: Parent
     heard_at: float
+    is_met: bool = False  # it said what it knows of the content
     is_far: bool = False  # in another data centre than we are
     leaving: bool = False  # an answer did not name it any more: it brings what is on its way
     listing: bool = True  # it may still offer more

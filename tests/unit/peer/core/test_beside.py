@@ -13,8 +13,7 @@ from odonata.wire.message import (
     NormalTask,
     PieceBackToSourceFinished,
 )
-from peer.core.beside import ALIVE_S
-from peer.core.budget import Budget
+from peer.core.budget import STALL_MIN_S, Budget
 from peer.core.effect import (
     AskProgress,
     CancelPiece,
@@ -35,6 +34,7 @@ from peer.core.event import (
 )
 from peer.core.lifecycle import State
 from peer.core.limits import DownloadLimits
+from peer.core.patience import ALIVE_S, LOOK_S
 
 BEGUN = 100.0
 LIMITS = DownloadLimits()
@@ -115,12 +115,21 @@ def test_a_large_piece_that_is_on_its_way_is_asked_for_first() -> None:
     look = script.tick_until(AskProgress)
     assert (look.peer_id, look.number) == ("a", 0)
     moment = script.now
-    progress = PieceProgress(peer_id="a", number=0, began_s=1.0, received=1000)
+    progress = PieceProgress(peer_id="a", number=0, began_s=0.25, received=100_000)
     assert script(progress) == []
     script.tick_until(AskProgress)
-    assert script.now >= moment + budget_s()
-    script(progress)  # not one byte more
-    tick_until_beside(script)
+    assert script.now >= moment + STALL_MIN_S
+    assert runs(script(progress)) == [(1, None)], "not one byte more"
+
+
+def test_a_driver_that_does_not_say_how_far_it_is_is_not_waited_for_long() -> None:
+    script = Script()
+    script.swarm("a")
+    script.holds("a", 0)
+    script.tick_until(AskProgress)
+    moment = script.now
+    assert runs(script.tick()) == [(1, None)]
+    assert script.now == pytest.approx(moment + LOOK_S)
 
 
 def test_a_parent_at_work_is_waited_for_but_not_for_ever() -> None:
