@@ -38,7 +38,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from math import exp, log, sqrt
+from math import exp, inf, log, sqrt
 from typing import Final
 
 from peer.core.source_streams import Origins
@@ -61,6 +61,8 @@ CROWD_S: Final = 0.025
 """So much more for each other download that goes on here: what its beginning takes a processor, on
 all sides. (Of 500 at once on two cores, that all had a seed at work for them, 19 asked the source
 after 0.5 s; with 256 that go on at once this makes it 6.6 s.)"""
+RECALL_S: Final = 1.0
+"""How long what was learned is not asked for again: it fades in minutes."""
 STALL_MIN_S: Final = 2.0
 """Once peers have brought something they are there: a pause is nothing out of the ordinary."""
 TRICKLE_SHARE: Final = 1 / 8
@@ -142,6 +144,8 @@ class Budget:
         self.downloads = 0
         """How many go on at this daemon."""
         self._peers = Times(PEER_PRIOR_S)
+        self._learned_s = 0.0
+        self._learned_until = -inf  # it is asked for with each event of each download
         self._sources: OrderedDict[str, OriginTimes] = OrderedDict()
 
     # --- what happens ---------------------------------------------------------------------------
@@ -157,6 +161,7 @@ class Budget:
     def peers_began(self, took_s: float, now: float) -> None:
         """A download waited so long for peers until their first byte came."""
         self._peers.add(took_s, now)
+        self._learned_until = -inf
 
     def source_answered(self, host: str, took_s: float, now: float) -> None:
         """An origin began to answer `took_s` after it was asked."""
@@ -185,9 +190,16 @@ class Budget:
 
     def budget_s(self, host: str, now: float) -> float:
         """How long a download of this origin's content waits for a first byte from peers."""
-        learned_s = self._peers.quantile(QUANTILE, now)
-        least_s = BUDGET_MIN_S + CROWD_S * max(0, self.downloads - 1)
-        return min(max(learned_s, self.source_s(host, now), least_s), BUDGET_MAX_S)
+        if now > self._learned_until:
+            self._learned_s = self._peers.quantile(QUANTILE, now)
+            self._learned_until = now + RECALL_S
+        least_s = BUDGET_MIN_S + self.crowd_s
+        return min(max(self._learned_s, self.source_s(host, now), least_s), BUDGET_MAX_S)
+
+    @property
+    def crowd_s(self) -> float:
+        """How much longer everything may take here because other downloads go on, too."""
+        return CROWD_S * max(0, self.downloads - 1)
 
     def trickle_bytes_per_s(self, host: str, now: float) -> float:
         """Less than this from peers is too little for one download of this origin's content."""

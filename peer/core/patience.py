@@ -56,7 +56,8 @@ if TYPE_CHECKING:
     from peer.core.parents import ParentState
 
 ALIVE_S: Final = 2.5
-"""How long an excuse holds: parents tell their load every second."""
+"""How long an excuse holds: parents tell their load every second. Longer where many downloads go
+on, and words wait to be read."""
 SUPPRESSION: Final = 7.0
 """The logarithm of how many downloads (1100) may wait for the same thing, so that no more than a
 few go in the first tenth of the window."""
@@ -235,7 +236,8 @@ class Patience:
             moments += [p.heard_at for p in parents if self._is_empty(p)]
         if self._refused_at is not None:
             moments.append(self._refused_at)
-        until = max(moments, default=self._since - ALIVE_S * self.draw) + ALIVE_S * self.draw
+        alive_s = (ALIVE_S + self._budget.crowd_s) * self.draw
+        until = max(moments, default=self._since - alive_s) + alive_s
         words = (self._word_due_at(p) for p in owing)
         until = max([until, *(at for at in words if at is not None)])
         return min(until, self._since + self._limits.beside_alive_s * self.draw)
@@ -252,8 +254,8 @@ class Patience:
         flight, told_at = state.oldest, state.used_told_at
         if flight is None or state.used is None or told_at >= flight.asked_at + WORD_LAG_S:
             return None
-        was_regular = told_at >= flight.asked_at - ALIVE_S
-        return flight.asked_at + WORD_S if was_regular else None
+        was_regular = told_at >= flight.asked_at - ALIVE_S - self._budget.crowd_s
+        return flight.asked_at + WORD_S + self._budget.crowd_s if was_regular else None
 
     def _is_empty(self, state: ParentState) -> bool:
         """It is there, and has nothing to give yet."""
