@@ -19,6 +19,9 @@ IDLE_SHARE_MIN = 0.1
 it: its word is about a second old."""
 
 
+YOUNG_S = 0.2
+"""A transfer that has not been sent for so long yet has no rate."""
+
 LOOKS = 8
 """Answers to how far a transfer is that are remembered: one a second for the seconds that count."""
 
@@ -38,11 +41,15 @@ class Flight:
     """When it was how far, in bytes, since it began."""
 
     def keeps_up(self, bytes_per_s: float) -> bool:
-        """It began, and has come at this rate at least, as far as it was looked at."""
+        """It began, and has come at this rate at least, as far as it was looked at.
+
+        Not if that was in its first moments, when nothing has come but what was in some buffer.
+        """
         if self.began_at is None or not self.looks:
             return False
         at, received = self.looks[-1]
-        return received > 0 and received >= bytes_per_s * (at - self.began_at)
+        took_s = at - self.began_at
+        return took_s >= YOUNG_S and received >= bytes_per_s * took_s
 
 
 @dataclass(slots=True)

@@ -82,11 +82,19 @@ class Relay:
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[None]:
-        server = await asyncio.start_server(self._serve, self.ip, self.port)
-        try:
-            yield
-        finally:
-            server.close()
+        serving: list[asyncio.Task[None]] = []
+        async with asyncio.TaskGroup() as group:
+            server = await asyncio.start_server(
+                lambda *ends: serving.append(group.create_task(self._serve(*ends))),
+                self.ip,
+                self.port,
+            )
+            try:
+                yield
+            finally:
+                server.close()
+                for one in serving:
+                    one.cancel()
 
     async def _serve(self, child: asyncio.StreamReader, to_child: asyncio.StreamWriter) -> None:
         self._open.add(to_child)
