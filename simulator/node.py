@@ -7,6 +7,7 @@ Of a piece's bytes only their digests are kept: those of what really came, right
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import repeat
 from math import inf
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -17,6 +18,7 @@ from odonata.wire.message import Host, Piece
 from peer.core.budget import Budget
 from peer.core.event import ParentConnected, ParentEnded, ParentHolds, ParentLoad
 from peer.core.limits import DownloadLimits
+from peer.core.patience import load_pauses_s
 from peer.core.upload import WAITING_MAX, UploadQueue
 from simulator.clock import Clock
 from simulator.network import Link
@@ -24,7 +26,7 @@ from simulator.wire import Wire
 from simulator.world import World
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from peer.core.event import DownloadEvent
 
@@ -38,9 +40,6 @@ comes any more, or nobody gets a slot."""
 
 LOAD_INTERVAL_S = 1.0
 """How often a parent tells its load, as Dragonfly's SyncHost does..."""
-
-LOAD_EARLY_S = 0.1
-"""...but the second time so soon, and then in pauses that double, as a daemon of ours does..."""
 
 LOAD_CHANGE = 0.02
 """...in a simulation only if it differs by more than this share of the uplink from what was told
@@ -75,7 +74,8 @@ class Follower:
     is_open: bool = True
     told_used: float = -inf  # bytes per second
     told_at_s: float = -inf
-    pause_s: float = LOAD_INTERVAL_S  # until the load is told next
+    pauses_s: Iterator[float] = field(default_factory=lambda: repeat(LOAD_INTERVAL_S))
+    """Until the load is told next."""
 
 
 class Upload(Protocol):
@@ -211,7 +211,8 @@ class Node:
             follower.is_open = False
             return
         self._followers.append(follower)
-        follower.pause_s = LOAD_EARLY_S if self.is_ours else LOAD_INTERVAL_S
+        if self.is_ours:
+            follower.pauses_s = load_pauses_s(LOAD_INTERVAL_S)
         self._tell(follower, self.facts(follower.parent_id))
         self._tell_load(follower)
         pieces = self._offers()
@@ -297,5 +298,4 @@ class Node:
                 used_rate_bytes_per_s=used,
             )
             self._tell(follower, load)
-        pause_s, follower.pause_s = follower.pause_s, min(2 * follower.pause_s, LOAD_INTERVAL_S)
-        self.world.after(pause_s, lambda: self._tell_load(follower))
+        self.world.after(next(follower.pauses_s), lambda: self._tell_load(follower))

@@ -47,6 +47,7 @@ from peer.core.event import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from random import Random
 
     from peer.core.budget import Budget
@@ -73,6 +74,19 @@ JUST_BEGUN_S: Final = 0.05
 """What has come for no longer than this has no rate yet."""
 OTHERS_FACTOR: Final = 2.0
 """A parent that sends so many times what it sends to us is at work for others."""
+
+
+LOAD_EARLY_S: Final = 0.1
+"""How soon after its first word a parent says how busy it is. When many children come at once
+nobody is served yet, and each must know soon whether others are, or it was forgotten."""
+
+
+def load_pauses_s(interval_s: float) -> Iterator[float]:
+    """What a parent waits from one word on its load to the next: ever longer, to `interval_s`."""
+    pause_s = LOAD_EARLY_S
+    while True:
+        yield min(pause_s, interval_s)
+        pause_s = min(2 * pause_s, interval_s)
 
 
 class Patience:

@@ -9,7 +9,7 @@ A parent sends its pieces one after the other. `Giving(rate)` says how fast; 0: 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
@@ -47,9 +47,10 @@ from peer.core.event import (
     Ticked,
 )
 from peer.core.limits import DownloadLimits
+from peer.core.patience import load_pauses_s
 
 ROUND_TRIP_S = 0.002
-LOAD_EARLY_S, LOAD_INTERVAL_S = 0.1, 1.0
+LOAD_INTERVAL_S = 1.0
 
 
 @dataclass
@@ -159,13 +160,14 @@ class Play:
         self._after(ROUND_TRIP_S, lambda: self._give(known))
         self._after(ROUND_TRIP_S + giving.holds_after_s, lambda: self._give(holds))
         if giving.says is not None:
-            self._after(ROUND_TRIP_S, lambda: self._load(peer_id, 0.0, LOAD_EARLY_S))
+            pauses_s = load_pauses_s(LOAD_INTERVAL_S)
+            self._after(ROUND_TRIP_S, lambda: self._load(peer_id, 0.0, pauses_s))
 
-    def _load(self, peer_id: str, used: float, again_s: float) -> None:
+    def _load(self, peer_id: str, used: float, pauses_s: Iterator[float]) -> None:
         load = ParentLoad(peer_id=peer_id, max_rate_bytes_per_s=1e9, used_rate_bytes_per_s=used)
         self._give(load)
         says = self.parents[peer_id].says or 0.0
-        self._after(again_s, lambda: self._load(peer_id, says, LOAD_INTERVAL_S))
+        self._after(next(pauses_s), lambda: self._load(peer_id, says, pauses_s))
 
     def _fetch(self, asked: FetchPiece) -> None:
         giving = self.parents[asked.peer_id]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import pytest
 from support.download import PIECE, Script, of
 from support.parent_play import Giving, Play
@@ -11,6 +13,7 @@ from peer.core.budget import BUDGET_MIN_S, Budget
 from peer.core.effect import FetchSource
 from peer.core.event import FailureReason, ParentLoad, Ticked
 from peer.core.limits import DownloadLimits
+from peer.core.patience import load_pauses_s
 
 NOW = 100.0
 RATE = 50e6
@@ -219,6 +222,11 @@ def test_what_it_sends_to_us_is_no_work_for_others(says: float, at_most_s: float
     play.run()
     assert play.asked_source_s is not None
     assert at_most_s / 3 <= play.asked_source_s <= at_most_s
+
+
+def test_a_parent_tells_its_load_soon_and_then_ever_less_often() -> None:
+    assert list(islice(load_pauses_s(1.0), 6)) == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+    assert list(islice(load_pauses_s(0.05), 2)) == [0.05, 0.05]
 
 
 def test_a_refusal_is_a_sign_of_work() -> None:
