@@ -53,7 +53,7 @@ CASES: Final = (GOOD, SILENT, TRICKLE, DEAD, NOBODY)
 SIZES: Final = {"1 MiB": MIB, "64 MiB": 64 * MIB}
 RATE_BYTES_PER_S: Final = 50e6
 PARENTS: Final = (2, 3, 4, 5)
-CHILDREN: Final = ((6, 7), (8, 9))
+CHILDREN: Final = (6, 7, 8, 9)
 LESSONS: Final = 12
 LESSON_BYTES, COLD_BYTES = 64 * 1024, 8 * MIB
 TRICKLE_BYTES, TRICKLE_PAUSE_S = 1024, 0.25
@@ -158,20 +158,21 @@ class Bench:
                 process("scheduler", *(f"--set={one}" for one in server))
             )
             relays = [Relay(number) for number in PARENTS]
-            parents = [await self._parent(one, scheduler.address, place, stack) for one in relays]
+            parents = await asyncio.gather(
+                *(self._parent(one, scheduler.address, place, stack) for one in relays)
+            )
             known = scheduler.address if case != NOBODY else "127.0.0.1:1"
-            taught, fresh = [
-                [await self._child(place, number, known, stack) for number in numbers]
-                for numbers in CHILDREN
-            ]
+            children = await asyncio.gather(
+                *(self._child(place, number, known, stack) for number in CHILDREN)
+            )
+            taught = children[: len(SIZES)]
             held = [await self._hold(parents, size) for size in (*SIZES.values(), *SIZES.values())]
-            for child in taught:
-                await self._teach(child, parents)
+            await self._teach(taught, parents)
             if case == DEAD:
                 for parent in parents:
                     await parent.kill()
             moments = (LEARNED, LEARNED, FIRST, FIRST)
-            plan = list(zip([*SIZES, *SIZES], moments, [*taught, *fresh], held, strict=True))
+            plan = list(zip([*SIZES, *SIZES], moments, children, held, strict=True))
             random.Random(self._number).shuffle(plan)
             for name, moment, child, number in plan:
                 await self._time((case, name), moment, child, number, relays)
@@ -191,12 +192,14 @@ class Bench:
         arguments = daemon_arguments(place, number, scheduler__addrs=f'["{scheduler}"]', **own)
         return await stack.enter_async_context(process(*arguments))
 
-    async def _teach(self, child: Process, parents: list[Process]) -> None:
+    async def _teach(self, children: list[Process], parents: list[Process]) -> None:
         output = self._folder / "output"
         for _ in range(LESSONS):
             number = await self._hold(parents[:1], LESSON_BYTES)
-            await self._get(child, number, LESSON_BYTES, output)
-        await self._get(child, self._new(), COLD_BYTES, output)
+            for child in children:
+                await self._get(child, number, LESSON_BYTES, output)
+        for child in children:
+            await self._get(child, self._new(), COLD_BYTES, output)
 
     async def _hold(self, parents: list[Process], size: int) -> int:
         """A content that these hold, and nobody else."""
