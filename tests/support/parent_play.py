@@ -172,10 +172,11 @@ class Play:
     def _fetch(self, asked: FetchPiece) -> None:
         giving = self.parents[asked.peer_id]
         begins_at = max(self.now + ROUND_TRIP_S + giving.begins_s, giving.free_at_s)
-        flight = _Flight(asked.length, begins_at, giving.rate)
+        length = piece_of(asked.number, self.length).length
+        flight = _Flight(length, begins_at, giving.rate)
         self._flights[asked.peer_id, asked.number] = flight
         if giving.rate > 0:
-            giving.free_at_s = begins_at + asked.length / giving.rate
+            giving.free_at_s = begins_at + length / giving.rate
             self._after(giving.free_at_s - self.now, lambda: self._arrive(asked, flight))
 
     def _arrive(self, asked: FetchPiece, flight: _Flight) -> None:
