@@ -134,6 +134,11 @@ class Beside:
             self._learn_rate(self._watched_since, now)
             self._budget.leaves_source(self._host)
 
+    def wake(self, due_at: float | None, now: float) -> None:
+        """Something happened at last, with an alarm for `due_at`."""
+        if due_at is not None and due_at < now:
+            self._budget.woken(now - due_at, now)
+
     def hear(self, event: ParentEvent, now: float) -> None:
         """Something of a parent."""
         self._patience.hear(event, now)

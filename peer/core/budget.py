@@ -24,7 +24,9 @@ origin itself takes to answer, since asking it any sooner would gain nothing; at
 Downloads that go on at once share this host's processor and its link. So the least budget grows
 with their number, and what is too little from peers shrinks with it: each of five hundred gets a
 five-hundredth of what one alone would get, from whomever. Of an origin likewise: what it brings to
-one of several that ask it is multiplied by their number.
+one of several that ask it is multiplied by their number. The least budget also grows with how late
+this host's alarms are: whoever is woken half a second late has not looked for half a second, and
+does not know whether anything came.
 
 Peers bring too little, a *trickle*, if it is less than `TRICKLE_SHARE` of what this origin brings.
 Of an origin that was never asked it is only known that it will do better than a modem.
@@ -55,7 +57,7 @@ PRIOR_SPREAD: Final = 0.8
 """Of the logarithms, for both: two in three lie within a factor of 2.2."""
 QUANTILE: Final = 1.645
 """In standard deviations: one beginning in twenty takes longer (with the prior alone: 0.45 s)."""
-BUDGET_MIN_S: Final = 0.25
+BUDGET_MIN_S: Final = 0.2
 """Of one download that has this daemon for itself: what a hiccup of a disk or a processor takes."""
 CROWD_S: Final = 0.025
 """So much more for each other download that goes on here: what its beginning takes a processor, on
@@ -63,6 +65,10 @@ all sides. (Of 500 at once on two cores, that all had a seed at work for them, 1
 after 0.5 s; with 256 that go on at once this makes it 6.6 s.)"""
 RECALL_S: Final = 1.0
 """How long what was learned is not asked for again: it fades in minutes."""
+LATE_FACTOR: Final = 10.0
+"""Where alarms are late by so and so much, everything takes so many times longer: a beginning is a
+dozen steps on either side, and each waits for its turn."""
+LATE_HALF_LIFE_S: Final = 5.0
 STALL_MIN_S: Final = 2.0
 """Once peers have brought something they are there: a pause is nothing out of the ordinary."""
 TRICKLE_SHARE: Final = 1 / 8
@@ -144,6 +150,8 @@ class Budget:
         self.downloads = 0
         """How many go on at this daemon."""
         self._peers = Times(PEER_PRIOR_S)
+        self._late_s = 0.0
+        self._late_at = 0.0
         self._learned_s = 0.0
         self._learned_until = -inf  # it is asked for with each event of each download
         self._sources: OrderedDict[str, OriginTimes] = OrderedDict()
@@ -157,6 +165,11 @@ class Budget:
     def ended(self) -> None:
         """...and does not any more."""
         self.downloads -= 1
+
+    def woken(self, late_s: float, now: float) -> None:
+        """A download was woken so long after it had to be. The latest is half forgotten soon."""
+        self._late_s = max(late_s, self.late_s(now))
+        self._late_at = now
 
     def peers_began(self, took_s: float, now: float) -> None:
         """A download waited so long for peers until their first byte came."""
@@ -193,13 +206,16 @@ class Budget:
         if now > self._learned_until:
             self._learned_s = self._peers.quantile(QUANTILE, now)
             self._learned_until = now + RECALL_S
-        least_s = BUDGET_MIN_S + self.crowd_s
+        least_s = BUDGET_MIN_S + self.strain_s(now)
         return min(max(self._learned_s, self.source_s(host, now), least_s), BUDGET_MAX_S)
 
-    @property
-    def crowd_s(self) -> float:
-        """How much longer everything may take here because other downloads go on, too."""
-        return CROWD_S * max(0, self.downloads - 1)
+    def late_s(self, now: float) -> float:
+        """How late this host's alarms were lately."""
+        return self._late_s * 0.5 ** (max(0.0, now - self._late_at) / LATE_HALF_LIFE_S)
+
+    def strain_s(self, now: float) -> float:
+        """How much longer everything may take here, for this host has much else to do."""
+        return CROWD_S * max(0, self.downloads - 1) + LATE_FACTOR * self.late_s(now)
 
     def trickle_bytes_per_s(self, host: str, now: float) -> float:
         """Less than this from peers is too little for one download of this origin's content."""

@@ -197,6 +197,7 @@ class DownloadCore:
             self._before_begun(event)
             return out
         self._life.note(now, summary(event))
+        self._beside.wake(self._alarm_at, now)
         if isinstance(event, PieceChecked | WholeChecked):
             self._proof.on_checked(event, self._fetching, out)
         elif isinstance(event, ParentEvent):

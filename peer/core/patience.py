@@ -68,6 +68,8 @@ WORD_S: Final = 1.25
 """So long after it was asked for something a parent has told its load again, if it ever does."""
 WORD_LAG_S: Final = 0.05
 """What it tells so soon after that is how it was before: it had nothing to give, maybe."""
+CONFIRM_S: Final = 0.05
+"""At least so long, for what has come to be read, and to find out whether we are woken in time."""
 FRESH_S: Final = 0.5
 """After this it has to say so anew."""
 JUST_BEGUN_S: Final = 0.05
@@ -174,7 +176,7 @@ class Patience:
         at = self._due_at(now)
         if now < at or self._looked_at is None:
             return at
-        return self._looked_at + LOOK_S if self._looking else self._excused_until(now)
+        return max(self._looked_until(self._looked_at), self._excused_until(now))
 
     def is_over(self, now: float, out: list[DownloadEffect]) -> bool:
         """Too little has come within the budget; the driver was asked how far the transfers are."""
@@ -183,7 +185,7 @@ class Patience:
         if self._looked_at is None or now - self._looked_at > FRESH_S:
             self._looked_at = now
             self._looking = set(self._fetching.ask_progress(out))
-        if self._looking and now < self._looked_at + LOOK_S:
+        if now < self._looked_until(self._looked_at):
             return False
         self._looking.clear()
         if self._has_enough(now):
@@ -199,6 +201,10 @@ class Patience:
         self._looked_at = None
         self._looking.clear()
         self.draw = 1.0 + log1p(self._rng.random() * expm1(SUPPRESSION)) / SUPPRESSION
+
+    def _looked_until(self, looked_at: float) -> float:
+        """When it is known how far the transfers are, or never."""
+        return looked_at + (LOOK_S if self._looking else CONFIRM_S)
 
     def _prove(self, now: float) -> None:
         self._is_proved = True
@@ -250,9 +256,9 @@ class Patience:
             moments += [p.heard_at for p in parents if self._is_empty(p)]
         if self._refused_at is not None:
             moments.append(self._refused_at)
-        alive_s = (ALIVE_S + self._budget.crowd_s) * self.draw
+        alive_s = (ALIVE_S + self._budget.strain_s(now)) * self.draw
         until = max(moments, default=self._since - alive_s) + alive_s
-        words = (self._word_due_at(p) for p in owing)
+        words = (self._word_due_at(p, now) for p in owing)
         until = max([until, *(at for at in words if at is not None)])
         return min(until, self._since + self._limits.beside_alive_s * self.draw)
 
@@ -263,13 +269,13 @@ class Patience:
         least = max(self._limits.slowest_rate_bytes_per_s, OTHERS_FACTOR * ours)
         return state.used is not None and state.used >= least
 
-    def _word_due_at(self, state: ParentState) -> float | None:
+    def _word_due_at(self, state: ParentState, now: float) -> float | None:
         """When a parent that tells its load will have told what it was since we asked it."""
         flight, told_at = state.oldest, state.used_told_at
         if flight is None or state.used is None or told_at >= flight.asked_at + WORD_LAG_S:
             return None
-        was_regular = told_at >= flight.asked_at - ALIVE_S - self._budget.crowd_s
-        return flight.asked_at + WORD_S + self._budget.crowd_s if was_regular else None
+        was_regular = told_at >= flight.asked_at - ALIVE_S - self._budget.strain_s(now)
+        return flight.asked_at + WORD_S + self._budget.strain_s(now) if was_regular else None
 
     def _is_empty(self, state: ParentState) -> bool:
         """It is there, and has nothing to give yet."""

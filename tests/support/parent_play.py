@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
+from math import ceil
 from random import Random
 
 from support.download import PIECE, URL, parent_of, piece_of
@@ -89,6 +90,8 @@ class Play:
     budget: Budget = field(default_factory=Budget)
     answer_s: float = ROUND_TRIP_S
     seed: int = 1
+    busy_s: float = 0.0
+    """Above 0: this host gets to its events only so often."""
     began_s: float = 100.0
     source_bytes: int = 0
     asked_source_s: float | None = None
@@ -113,7 +116,10 @@ class Play:
         named = NormalTask(parents=tuple(map(parent_of, self.parents)))
         self._after(self.answer_s, lambda: self._give(SchedulerAnswered(answer=named)))
         while not self._is_over:
-            self.now, _, happen = heappop(self._due)
+            due_at, _, happen = heappop(self._due)
+            self.now = max(
+                self.now, ceil(due_at / self.busy_s) * self.busy_s if self.busy_s else due_at
+            )
             assert self.now < self.began_s + at_most_s, self._core.story()
             happen()
         return self.now - self.began_s

@@ -159,6 +159,26 @@ def test_of_many_downloads_at_once_each_has_its_part_of_this_host(crowd: int) ->
         assert play.source_bytes == 0
 
 
+@pytest.mark.parametrize("busy_s", [0.1, 0.3])
+@pytest.mark.parametrize("budget", [Budget, taught])
+def test_a_host_that_comes_to_nothing_does_not_blame_its_parents(
+    budget: type[Budget], busy_s: float
+) -> None:
+    """Each of five steps waits for its turn on either side."""
+    for seed in range(40):
+        parents = {"seed": Giving(RATE, says=RATE / 100, begins_s=7 * busy_s)}
+        play = Play(parents, RATE, 9 * MIB, budget(), seed=seed, busy_s=busy_s)
+        play.run()
+        assert play.source_bytes == 0
+
+
+def test_that_alarms_were_late_is_forgotten() -> None:
+    learned = taught()
+    learned.woken(0.2, NOW)
+    assert learned.budget_s(HOST, NOW) == pytest.approx(BUDGET_MIN_S + 2.0)
+    assert learned.budget_s(HOST, NOW + 60.0) == pytest.approx(BUDGET_MIN_S, abs=0.01)
+
+
 def test_what_an_origin_brings_to_each_of_many_is_only_a_part_of_what_it_can() -> None:
     learned = Budget()
     for _ in range(10):
