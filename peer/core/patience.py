@@ -77,6 +77,9 @@ JUST_BEGUN_S: Final = 0.05
 OTHERS_FACTOR: Final = 2.0
 """A parent that sends so many times what it sends to us is at work for others."""
 
+KEPT_BYTES: Final = 512 * 1024.0
+"""What systems keep of a transfer that does not move counts as sent, and so as the load of the
+second in which it began."""
 
 LOAD_EARLY_S: Final = 0.1
 """How soon after its first word a parent says how busy it is. When many children come at once
@@ -267,6 +270,7 @@ class Patience:
         took_s = 0.0 if self._got_since is None else now - self._got_since
         ours = self._got / max(took_s, JUST_BEGUN_S)
         least = max(self._limits.slowest_rate_bytes_per_s, OTHERS_FACTOR * ours)
+        least += KEPT_BYTES * len(state.in_flight)
         return state.used is not None and state.used >= least
 
     def _word_due_at(self, state: ParentState, now: float) -> float | None:
