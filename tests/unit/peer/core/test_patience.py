@@ -166,7 +166,7 @@ def test_a_host_that_comes_to_nothing_does_not_blame_its_parents(
 ) -> None:
     """Each of five steps waits for its turn on either side."""
     for seed in range(40):
-        parents = {"seed": Giving(RATE, says=RATE / 100, begins_s=7 * busy_s)}
+        parents = {"seed": Giving(RATE, says=0.0, begins_s=5 * busy_s)}
         play = Play(parents, RATE, 9 * MIB, budget(), seed=seed, busy_s=busy_s)
         play.run()
         assert play.source_bytes == 0
