@@ -84,11 +84,11 @@ class Relay:
     async def open(self) -> AsyncGenerator[None]:
         serving: list[asyncio.Task[None]] = []
         async with asyncio.TaskGroup() as group:
-            server = await asyncio.start_server(
-                lambda *ends: serving.append(group.create_task(self._serve(*ends))),
-                self.ip,
-                self.port,
-            )
+
+            def accept(child: asyncio.StreamReader, to_child: asyncio.StreamWriter) -> None:
+                serving.append(group.create_task(self._serve(child, to_child)))
+
+            server = await asyncio.start_server(accept, self.ip, self.port)
             try:
                 yield
             finally:
