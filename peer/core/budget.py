@@ -211,7 +211,8 @@ class Budget:
 
     def late_s(self, now: float) -> float:
         """How late this host's alarms were lately."""
-        return self._late_s * 0.5 ** (max(0.0, now - self._late_at) / LATE_HALF_LIFE_S)
+        kept: float = 0.5 ** (max(0.0, now - self._late_at) / LATE_HALF_LIFE_S)
+        return self._late_s * kept
 
     def strain_s(self, now: float) -> float:
         """How much longer everything may take here, for this host has much else to do."""
