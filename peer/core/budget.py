@@ -65,8 +65,8 @@ all sides. (Of 500 at once on two cores, that all had a seed at work for them, 1
 after 0.5 s; with 256 that go on at once this makes it 6.6 s.)"""
 RECALL_S: Final = 1.0
 """How long what was learned is not asked for again: it fades in minutes."""
-LATE_FACTOR: Final = 10.0
-"""Where alarms are late by so and so much, everything takes so many times longer: a beginning is a
+LATE_FACTOR: Final = 30.0
+"""Where alarms are late by so much, everything may take so many times longer: a beginning is a
 dozen steps on either side, and each waits for its turn."""
 LATE_HALF_LIFE_S: Final = 5.0
 STALL_MIN_S: Final = 2.0
