@@ -7,6 +7,7 @@ Of a piece's bytes only their digests are kept: those of what really came, right
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import repeat
 from math import inf
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -17,6 +18,7 @@ from odonata.wire.message import Host, Piece
 from peer.core.budget import Budget
 from peer.core.event import ParentConnected, ParentEnded, ParentHolds, ParentLoad
 from peer.core.limits import DownloadLimits
+from peer.core.patience import load_pauses_s
 from peer.core.upload import WAITING_MAX, UploadQueue
 from simulator.clock import Clock
 from simulator.network import Link
@@ -24,7 +26,7 @@ from simulator.wire import Wire
 from simulator.world import World
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from peer.core.event import DownloadEvent
 
@@ -45,7 +47,7 @@ last: most tellings of a busy swarm repeat each other, and they are two thirds o
 
 LOAD_SILENCE_S = 1.5
 """But no longer ago than this, or at the next interval: lest a parent be thought dead (`ALIVE_S` of
-peer.core.beside)."""
+peer.core.patience)."""
 
 WRONG_DIGEST = "crc32:wrong"
 FORGED = b"forged".ljust(STRONG_DIGEST_BYTES)
@@ -72,6 +74,8 @@ class Follower:
     is_open: bool = True
     told_used: float = -inf  # bytes per second
     told_at_s: float = -inf
+    pauses_s: Iterator[float] = field(default_factory=lambda: repeat(LOAD_INTERVAL_S))
+    """Until the load is told next."""
 
 
 class Upload(Protocol):
@@ -214,6 +218,8 @@ class Node:
             follower.is_open = False
             return
         self._followers.append(follower)
+        if self.is_ours:
+            follower.pauses_s = load_pauses_s(LOAD_INTERVAL_S)
         self._tell(follower, self.facts(follower.parent_id))
         self._tell_load(follower)
         pieces = self._offers()
@@ -249,11 +255,11 @@ class Node:
         )
 
     def end_lists(self, *, finished: bool, reason: str = "") -> None:
-        """Nothing more will be offered."""
+        """Nothing more will be offered. Who was told all goes on to hear of the load."""
         for follower in self._open_followers():
             ended = ParentEnded(peer_id=follower.parent_id, finished=finished, reason=reason)
             self._tell(follower, ended)
-            follower.is_open = False
+            follower.is_open = finished
         self._followers.clear()
 
     def die(self, *, silently: bool = False) -> None:
@@ -273,6 +279,7 @@ class Node:
         self.alive = True
         self._queue = UploadQueue(self.slots, waiting_max=self.waiting_max)
         self.listed.clear()
+        self.budget = Budget()
         if not keeps_data:
             self.held.clear()
             self.content.clear()
@@ -298,4 +305,4 @@ class Node:
                 used_rate_bytes_per_s=used,
             )
             self._tell(follower, load)
-        self.world.after(LOAD_INTERVAL_S, lambda: self._tell_load(follower))
+        self.world.after(next(follower.pauses_s), lambda: self._tell_load(follower))

@@ -3,56 +3,36 @@
 Theory of operation
 ===================
 
-A download under a scheduler lives on its parents. If nothing comes from them within its *budget*
+A download under a scheduler lives on its parents. If too little comes from them within its *budget*
 (`peer.core.budget`), the source is asked as well, so that no download is much slower than one that
 had asked the source alone. The parents stay, and so does the scheduler's part: what the source
 brought is reported as such.
 
-*When.* The clock runs from the beginning, anew when the scheduler names parents as it was asked (it
-may have been away, or have waited for a seed), and anew from the latest byte that came from a peer.
-At the end of the budget the driver is first asked how far the transfers are, since a large piece
-may be on its way on a thin link. An origin must not pay for a busy swarm, so three things hold the
-download back:
-
-- *Signs of life.* A parent that says it sends, or that has nothing to give yet and is there, or
-  that has just got a piece, is at work: the download stands in its queue. While it was heard of
-  within `ALIVE_S` the download waits `beside_alive_s` instead of the budget. A parent that says it
-  sends nothing, though it was asked, is no sign of life.
-- *Luck.* Each download draws its moment between the budget (or whatever it waits for) and twice
-  that, few early and most late
-  (exponential timers, as in Nonnenmacher and Biersack's "Scalable feedback for large groups",
-  1999): of a thousand that wait for one dead seed a few go first, and what they bring is a sign of
-  life for the others.
-- *The scheduler.* As long as it has named nobody it may be triggering a seed, and holding a burst
-  back until the first have begun: it gets at least `beside_unanswered_s`. Then the download goes to
-  the source for good and says so, and the scheduler gives it to all who wait as a parent.
+*When.* `peer.core.patience` says how long parents are waited for, and what is too little from them.
+As long as the scheduler has named nobody it may be triggering a seed, or holding a burst back until
+the first have begun: it gets at least `beside_unanswered_s`. Then the download goes to the source
+for good and says so, and the scheduler gives it to all who wait as a parent.
 
 *What.* One request, to the end of what is missing in one stretch, from where a reader waits, else
 from what no parent offers, else from the front. It claims only the next `beside_ahead` pieces, so
 the parents may bring all others; where it meets a piece that is held, or on its way from a parent
-and has begun, it stops and goes on elsewhere. So no piece is asked for twice, but one whose parent
-has sent nothing of it for a budget's time: that one is stopped.
+and comes well, it stops and goes on elsewhere. So no piece is asked for twice, but one that comes
+as a trickle, or whose parent has brought nothing for a budget's time: that one is stopped.
 
 *How long.* Until the parents bring at least as much as the source does, both counted over the last
-seconds. To begin again it takes another budget without a byte, twice as long as before.
+seconds. To begin again it takes another budget with too little, twice as long as before.
 
 If the source does not want to give the content, it is not asked again beside the swarm.
 """
 
 from __future__ import annotations
 
-from math import exp, expm1, log1p
+from math import exp
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from peer.core.effect import AskProgress, DownloadEffect
-from peer.core.event import (
-    ParentConnected,
-    ParentHolds,
-    ParentLoad,
-    PieceProgress,
-    PieceStored,
-)
+from peer.core.event import ParentEvent, PieceStored
+from peer.core.patience import Patience
 from peer.core.source_plan import runs_of
 
 if TYPE_CHECKING:
@@ -61,17 +41,13 @@ if TYPE_CHECKING:
     from odonata.wire.message import Download
     from peer.core.budget import Budget
     from peer.core.content import Content
+    from peer.core.effect import DownloadEffect
     from peer.core.fetching import Fetching
     from peer.core.limits import DownloadLimits
     from peer.core.source_plan import SourcePlan
 
-ALIVE_S: Final = 2.5
-"""How long a sign of life holds: parents tell their load every second."""
-SUPPRESSION: Final = 7.0
-"""The logarithm of how many downloads (1100) may wait for the same thing, so that no more than a
-few go in the first tenth of the window."""
-LOOK_S: Final = 0.1
-"""For the driver to say how far the transfers are: it does so at once, on a busy machine later."""
+LOOK_EVERY_S: Final = 0.5
+"""While the source is asked: how often the driver is asked how far the parents' transfers are."""
 JUDGED_AFTER_S: Final = 1.0
 JUDGED_AFTER_PIECES: Final = 2
 """Before it is said that the parents do as well as the source: one piece may be luck."""
@@ -79,6 +55,8 @@ RATE_MEMORY_S: Final = 2.0
 """Over how long rates are counted: some pieces of a fast link, one of a slow one."""
 PATIENCE_FACTOR_MAX: Final = 16.0
 """What the budget is multiplied with at most, however often the source was stopped again."""
+RATE_WINDOW_S: Final = 0.25
+"""Over how long the source is watched before its rate is learned: some pieces of a fast one."""
 PEERS_ONLY_PRIORITIES: Final = frozenset({1, 2})
 """Levels of a download that take what peers have, or nothing."""
 
@@ -122,20 +100,18 @@ class Beside:
         self._fetching = fetching
         self._budget = budget
         self._host = urlsplit(download.url).netloc
-        self._rng = rng
+        self._patience = Patience(
+            limits=limits, fetching=fetching, budget=budget, host=self._host, rng=rng
+        )
         # Who was triggered goes to the source as it is.
         is_willing = download.priority not in PEERS_ONLY_PRIORITIES
         is_willing = is_willing and not download.need_back_to_source
         self._refused = not (limits.beside and is_willing)
-        self._begun_at = 0.0
-        self._has_bytes = False  # a byte came from a peer
-        self._quiet_since = 0.0
-        self._alive_at: float | None = None
-        self._looked_at: float | None = None
-        self._seen: dict[tuple[str, int], int] = {}  # how far transfers were
-        self._wait_s = 0.0
-        self._draw = 1.0
+        self._counts = False  # among the downloads that go on
         self._factor = 1.0
+        self._looked_at = 0.0
+        self._watched_since: float | None = None  # the source
+        self._watched = 0
         self._on_since = 0.0
         self._from_peers = self._from_source = Rate()
         self._brought = 0
@@ -144,33 +120,31 @@ class Beside:
 
     def begin(self, now: float) -> None:
         """The download has begun."""
-        self._begun_at = now
-        self._begin_anew(now)
+        self._counts = True
+        self._budget.begun()
+        self._patience.begin(now)
 
-    def hear(
-        self,
-        event: PieceStored | PieceProgress | ParentConnected | ParentHolds | ParentLoad,
-        now: float,
-    ) -> None:
+    def leave(self, now: float) -> None:
+        """The download is over."""
+        if not self._counts:
+            return
+        self._counts = False
+        self._budget.ended()
+        if self._watched_since is not None:
+            self._learn_rate(self._watched_since, now)
+            self._budget.leaves_source(self._host)
+
+    def wake(self, due_at: float | None, now: float) -> None:
+        """Something happened at last, with an alarm for `due_at`."""
+        if due_at is not None and due_at < now:
+            self._budget.woken(now - due_at, now)
+
+    def hear(self, event: ParentEvent, now: float) -> None:
         """Something of a parent."""
-        match event:
-            case PieceStored():
-                self._see_bytes(now if event.began_s is None else now - event.began_s, now)
-                self._from_peers.add(event.piece.length, now)
-                self._brought += 1
-            case PieceProgress():
-                key = event.peer_id, event.number
-                if event.began_s is not None and event.received > self._seen.get(key, -1):
-                    self._seen[key] = event.received
-                    self._see_bytes(now - event.began_s, now)
-            case ParentLoad():
-                state = self._fetching.parents.get(event.peer_id)
-                is_idle = event.used_rate_bytes_per_s <= 0
-                if state is not None and not (is_idle and state.in_flight):
-                    self._alive_at = now
-            case _:
-                if self._fetching.parents.get(event.peer_id) is not None:  # not dropped meanwhile
-                    self._alive_at = now
+        self._patience.hear(event, now)
+        if isinstance(event, PieceStored):
+            self._from_peers.add(event.piece.length, now)
+            self._brought += 1
 
     def named(self, now: float, *, has_lost: bool) -> None:
         """The scheduler has named parents when it was asked: these have their time, too.
@@ -178,19 +152,25 @@ class Beside:
         `has_lost`: the download has lost a scheduler. So have the others of its task, all of whom
         find their parents anew now; the source would pay for each.
         """
-        if self.on:
-            return
-        self._begin_anew(now)
-        if has_lost:
-            self._wait_s = max(self._wait_s, self._limits.beside_unanswered_s)
+        if not self.on:
+            least_s = self._limits.beside_unanswered_s if has_lost else 0.0
+            self._patience.begin(now, factor=self._factor, least_s=least_s)
 
     def source_brought(self, n_bytes: int, now: float) -> None:
         """A piece came from the source."""
         self._from_source.add(n_bytes, now)
+        if self._watched_since is None:
+            self._watch(now)
+            return
+        self._watched += n_bytes
+        if now - self._watched_since >= RATE_WINDOW_S:
+            self._learn_rate(self._watched_since, now)
 
     def source_answered(self, took_s: float, now: float) -> None:
         """The source began to answer, on whatever grounds it was asked."""
         self._budget.source_answered(self._host, took_s, now)
+        if self._watched_since is None:
+            self._watch(now)
 
     def refuse(self, out: list[DownloadEffect]) -> None:
         """The source is of no use here."""
@@ -206,24 +186,27 @@ class Beside:
 
     def is_answer_overdue(self, asked_at: float, now: float) -> bool:
         """The scheduler, asked then, has named nobody for too long."""
-        at = self._overdue_at(asked_at)
+        at = self._overdue_at(asked_at, now)
         return at is not None and at <= now
 
-    def next_wake(self, asked_at: float | None) -> float | None:
+    def next_wake(self, asked_at: float | None, now: float) -> float | None:
         """When time alone may change something; `asked_at`: the scheduler owes an answer."""
-        if self.on:
+        if self._refused:
             return None
-        at = self._due_at() if asked_at is None else self._overdue_at(asked_at)
-        if at is not None and self._looked_at is not None:
-            at = max(at, self._looked_at + LOOK_S)
-        return at
+        if self.on:
+            return self._looked_at + LOOK_EVERY_S if self._fetching.flights else None
+        if asked_at is None:
+            return self._patience.next_wake(now)
+        return self._overdue_at(asked_at, now)
 
     # --- after every event ----------------------------------------------------------------------
 
     def steer(self, now: float, out: list[DownloadEffect], *, may_begin: bool) -> None:
         """Begin, go on, or stop. `may_begin`: the download may ask the source at all."""
-        if not self.on and may_begin and self._is_due(now, out):
+        may_begin = may_begin and not self._refused
+        if not self.on and may_begin and self._patience.is_over(now, out):
             self.on = True
+            self._looked_at = now
             self._on_since, self._brought = now, 0
             self._from_peers, self._from_source = Rate(), Rate()
         if not self.on:
@@ -235,55 +218,17 @@ class Beside:
             self.on = False
             self._source.close(out)
             self._factor = min(2.0 * self._factor, PATIENCE_FACTOR_MAX)
-            self._begin_anew(now)
+            self._patience.begin(now, factor=self._factor)
         else:
             self._go_on(now, out)
 
     # --- inside: when ---------------------------------------------------------------------------
 
-    def _begin_anew(self, now: float) -> None:
-        self._quiet_since = now
-        self._looked_at = None
-        self._wait_s = self._budget.budget_s(self._host, now) * self._factor
-        self._draw = 1.0 + log1p(self._rng.random() * expm1(SUPPRESSION)) / SUPPRESSION
-
-    def _see_bytes(self, first_at: float, now: float) -> None:
-        if not self._has_bytes:
-            self._has_bytes = True
-            self._budget.peers_began(first_at - self._begun_at, now)
-        self._alive_at = self._quiet_since = now
-        self._looked_at = None
-
-    def _overdue_at(self, asked_at: float) -> float | None:
+    def _overdue_at(self, asked_at: float, now: float) -> float | None:
         if self._refused:
             return None
-        return asked_at + max(self._wait_s, self._limits.beside_unanswered_s) * self._draw
-
-    def _due_at(self) -> float | None:
-        """When the budget is over, as things stand."""
-        if self._refused:
-            return None
-        wait_s = self._wait_s
-        late_s = self._fetching.late_s
-        if self._has_bytes and late_s is not None:
-            wait_s = max(wait_s, late_s)  # what is late is asked from other parents first
-        at = self._quiet_since + wait_s * self._draw
-        if self._alive_at is not None:
-            latest = self._quiet_since + self._limits.beside_alive_s * self._draw
-            at = max(at, min(self._alive_at + ALIVE_S * self._draw, latest))
-        return at
-
-    def _is_due(self, now: float, out: list[DownloadEffect]) -> bool:
-        """The budget is over, and no transfer was on its way that has moved."""
-        at = self._due_at()
-        if at is None or now < at:
-            return False
-        if self._looked_at is None:
-            self._looked_at = now
-            flights = [(p.peer_id, n) for p in self._fetching.parents for n in p.in_flight]
-            out.extend(AskProgress(peer_id=who, number=number) for who, number in flights)
-            return not flights
-        return now >= self._looked_at + LOOK_S
+        wait_s = max(self._patience.wait_s(now), self._limits.beside_unanswered_s)
+        return asked_at + wait_s * self._patience.draw
 
     def _peers_do_as_well(self, now: float) -> bool:
         if now - self._on_since < JUDGED_AFTER_S or self._brought < JUDGED_AFTER_PIECES:
@@ -294,6 +239,9 @@ class Beside:
 
     def _go_on(self, now: float, out: list[DownloadEffect]) -> None:
         source, ahead = self._source, self._limits.beside_ahead
+        if now >= self._looked_at + LOOK_EVERY_S:
+            self._looked_at = now
+            self._fetching.ask_progress(out)
         source.claim(ahead, lambda number: self._is_free(number, now), out)
         if not source.busy or (source.retry_due is not None and source.retry_due <= now):
             self._ask(now, out)
@@ -331,4 +279,16 @@ class Beside:
         """It is missing, and no parent is bringing it."""
         if not self._content.lacks(number):
             return False
-        return not self._fetching.is_coming(number, now, self._wait_s)
+        wait_s, enough = self._patience.wait_s(now), self._patience.enough_bytes_per_s(now)
+        return not self._fetching.is_coming(number, now, wait_s, enough)
+
+    # --- inside: what the source can do ---------------------------------------------------------
+
+    def _watch(self, now: float) -> None:
+        self._watched_since, self._watched = now, 0
+        self._budget.asks_source(self._host)
+
+    def _learn_rate(self, since: float, now: float) -> None:
+        if self._watched and now > since:
+            self._budget.source_brought(self._host, self._watched / (now - since), now)
+        self._watched_since, self._watched = now, 0

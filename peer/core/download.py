@@ -197,6 +197,7 @@ class DownloadCore:
             self._before_begun(event)
             return out
         self._life.note(now, summary(event))
+        self._beside.wake(self._alarm_at, now)
         if isinstance(event, PieceChecked | WholeChecked):
             self._proof.on_checked(event, self._fetching, out)
         elif isinstance(event, ParentEvent):
@@ -449,8 +450,7 @@ class DownloadCore:
     # --- parents --------------------------------------------------------------------------------
 
     def _on_parent_event(self, event: ParentEvent, now: float, out: list[DownloadEffect]) -> None:
-        if not isinstance(event, ParentEnded | PieceNotFetched):
-            self._beside.hear(event, now)
+        self._beside.hear(event, now)
         if isinstance(event, PieceStored):
             self._on_piece_stored(event, now, out)
         elif isinstance(event, PieceNotFetched):
@@ -554,7 +554,9 @@ class DownloadCore:
             self._beside.source_answered(took_s, now)
         if self.state not in {State.SIZING, State.SOURCING} and not self._beside.on:
             return  # stopped meanwhile
-        if self.state is State.SIZING and self._is_told_wrong(event):
+        if self.state is State.SIZING and self._source.is_told_wrong(
+            self._download, event.content_length
+        ):
             self._source.close(out)
             self._source.shared = None
             self._source.open(now, out)
@@ -571,11 +573,6 @@ class DownloadCore:
             self._source.close(out)  # it begins with what the first seed brings
         if is_sizing:
             self._ask_scheduler(now, out)
-
-    def _is_told_wrong(self, event: SourceOpened) -> bool:
-        """The source has something else than what this seed was told: it goes by the source."""
-        told, length = self._source.told_size(self._download), event.content_length
-        return told is not None and length is not None and length != told
 
     def _on_source_piece(
         self, event: SourcePieceStored, now: float, out: list[DownloadEffect]
@@ -750,7 +747,7 @@ class DownloadCore:
 
     def _finish(self, now: float, out: list[DownloadEffect]) -> None:
         self._conversation.finish(out)
-        self._clear_up(out)
+        self._clear_up(now, out)
         out.append(Complete(whole=self._content.whole))
         self._life.take(Step.FINISH, now)
 
@@ -758,11 +755,12 @@ class DownloadCore:
         self, error: OdonataError, last_word: PeerMessage, now: float, out: list[DownloadEffect]
     ) -> None:
         self._conversation.end(last_word, out)
-        self._clear_up(out)
+        self._clear_up(now, out)
         out.append(GiveUp(error=error))
         self._life.take(Step.GIVE_UP, now)
 
-    def _clear_up(self, out: list[DownloadEffect]) -> None:
+    def _clear_up(self, now: float, out: list[DownloadEffect]) -> None:
+        self._beside.leave(now)
         self._fetching.drop_all(out)
         self._source.close(out)
 
@@ -785,9 +783,9 @@ class DownloadCore:
         if self.state is State.ALONE:
             moments.append(self._search.next_wake(now))
         if self._is_new:
-            moments.append(self._beside.next_wake(self._asked_at))
+            moments.append(self._beside.next_wake(self._asked_at, now))
         elif self.state in _NAMED and self._may_use_source:
-            moments.append(self._beside.next_wake(None))
+            moments.append(self._beside.next_wake(None, now))
         if self.state is State.REPORTING:
             moments.append(self._asked_at + limits.report_timeout_s)
         elif self.state in _WAITING:

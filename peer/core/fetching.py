@@ -145,6 +145,7 @@ class Fetching:
     def on_connected(self, state: ParentState, now: float) -> None:
         """A parent said what it knows of the content."""
         state.heard_at = now
+        state.is_met = True
         state.meta_asked_at = None
 
     def on_holds(
@@ -344,6 +345,12 @@ class Fetching:
                 out.append(ConnectParent(parent=state.parent, interested=interested))
         self._leave_hopeless(now, out)
 
+    def ask_progress(self, out: list[DownloadEffect]) -> list[tuple[str, int]]:
+        """Ask the driver how far all transfers are; returns them: parent and piece."""
+        flights = [(state.peer_id, number) for state in self.parents for number in state.in_flight]
+        out.extend(AskProgress(peer_id=who, number=number) for who, number in flights)
+        return flights
+
     def leave_to_source(self, now: float, out: list[DownloadEffect]) -> None:
         """Stop what the source is bringing, too: it reads past what it does not need to store."""
         for state in self.parents:
@@ -366,13 +373,20 @@ class Fetching:
         """Some parent is bringing this piece."""
         return number in self._on_way
 
-    def is_coming(self, number: int, now: float, patience_s: float) -> bool:
-        """Some parent has begun to send it, or was asked less than `patience_s` ago."""
-        flights = (p.in_flight.get(number) for p in self.parents) if self.brings(number) else ()
+    def is_coming(
+        self, number: int, now: float, patience_s: float, enough_bytes_per_s: float
+    ) -> bool:
+        """Some parent is sending it, with its part of what is enough from all, or may still do so.
+
+        Whoever has owed us pieces for `patience_s`, one or several, and brought none, does not.
+        """
+        flights = self.flights
+        if not flights or not self.brings(number):
+            return False
         return any(
-            flight is not None
-            and (flight.began_at is not None or now - flight.asked_at < patience_s)
-            for flight in flights
+            flight.keeps_up(enough_bytes_per_s / flights) or state.fruitless(now) < patience_s
+            for state in self.parents
+            if (flight := state.in_flight.get(number)) is not None
         )
 
     @property

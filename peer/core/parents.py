@@ -20,6 +20,9 @@ IDLE_SHARE_MIN = 0.1
 it: its word is about a second old."""
 
 
+YOUNG_S = 0.2
+"""A transfer that has not been sent for so long yet has no rate."""
+
 LOOKS = 8
 """Answers to how far a transfer is that are remembered: one a second for the seconds that count."""
 
@@ -38,6 +41,17 @@ class Flight:
     )
     """When it was how far, in bytes, since it began."""
 
+    def keeps_up(self, bytes_per_s: float) -> bool:
+        """It began, and has come at this rate at least, as far as it was looked at.
+
+        Not if that was in its first moments, when nothing has come but what was in some buffer.
+        """
+        if self.began_at is None or not self.looks:
+            return False
+        at, received = self.looks[-1]
+        took_s = at - self.began_at
+        return took_s >= YOUNG_S and received >= bytes_per_s * took_s
+
 
 class Given(NamedTuple):
     """A parent said at first at `since` that it is giving a piece to somebody else."""
@@ -53,6 +67,7 @@ class ParentState:
 
     parent: Parent
     heard_at: float
+    is_met: bool = False  # it said what it knows of the content
     is_far: bool = False  # in another data centre than we are
     leaving: bool = False  # an answer did not name it any more: it brings what is on its way
     listing: bool = True  # it may still offer more

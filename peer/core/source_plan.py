@@ -295,6 +295,11 @@ class SourcePlan:
         is_later = self.shared is not None and bool(self.shared.index)
         return download.actual_content_length if is_later else None
 
+    def is_told_wrong(self, download: Download, content_length: int | None) -> bool:
+        """The source has something else than what this seed was told: it goes by the source."""
+        told = self.told_size(download)
+        return told is not None and content_length is not None and content_length != told
+
     def covers(self, number: int) -> bool:
         """The source is bringing this piece."""
         return any(run.covers(number) for run in self._runs.values())

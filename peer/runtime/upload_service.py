@@ -31,6 +31,7 @@ from odonata.wire.dragonfly.feature import (
 )
 from odonata.wire.dragonfly.piece_list import PIECES_MAX, add_pieces
 from odonata.wire.message import Piece
+from peer.core.patience import load_pauses_s
 from peer.runtime.host_info import HostReporter
 from peer.runtime.hub import Hub
 from peer.runtime.local_task import stat_task
@@ -38,7 +39,7 @@ from peer.runtime.task_admin import TaskAdmin
 from peer.runtime.task_stream import TaskStream
 
 LOAD_INTERVAL_S: Final = 1.0
-"""How often a parent tells its load (Dragonfly's rhythm)."""
+"""How often a parent tells its load (Dragonfly's rhythm); who has just come hears it sooner."""
 
 
 class UploadService:
@@ -102,9 +103,9 @@ class UploadService:
     ) -> AsyncGenerator[common_pb2.Host]:
         """Who this host is and what its uplink carries, over and over."""
         require_id("host_id", request.host_id)
-        while True:
+        for pause_s in load_pauses_s(self._load_interval_s):
             yield self._reporter.brief()
-            await asyncio.sleep(self._load_interval_s)
+            await asyncio.sleep(pause_s)
 
     async def StatLocalTask(  # noqa: N802  # the rpc's name
         self, request: dfdaemon_pb2.StatLocalTaskRequest, _context: Any

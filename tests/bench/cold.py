@@ -98,7 +98,8 @@ async def send_body(
     """The whole content, or what the Range header wants of it."""
     total = sum(map(len, parts))
     found = re.search(r"(?i)\r\nrange: bytes=(\d+)-(\d*)", head)
-    first, end = (int(found[1]), int(found[2] or total - 1) + 1) if found else (0, total)
+    first, last = (int(found[1]), int(found[2] or total - 1)) if found else (0, total - 1)
+    end = min(last + 1, total)
     status = f"206 Partial\r\nContent-Range: bytes {first}-{end - 1}/{total}" if found else "200 OK"
     said = f"HTTP/1.1 {status}\r\nContent-Length: {end - first}\r\nConnection: close\r\n\r\n"
     writer.write(said.encode())

@@ -4,6 +4,7 @@
         origin = await start(content_file, stack, in_all=50e6)            # bytes per second
         origin = await start(content_file, stack, per_connection=8e6)
         url = origin.url(7)        # the content of the file with 7 as its last eight bytes
+    url = origin.url(7, MIB)   # no more than the first MiB of the file, and those
 
 Contents differ in those bytes alone. Ranges work; a connection serves one request. No benchmark of
 its own.
@@ -31,9 +32,10 @@ class LimitedOrigin(NamedTuple):
 
     address: str
 
-    def url(self, number: int) -> str:
+    def url(self, number: int, first_bytes: int | None = None) -> str:
         """Of one of many contents."""
-        return f"http://{self.address}/{number}/blob"
+        part = "blob" if first_bytes is None else f"first-{first_bytes}"
+        return f"http://{self.address}/{number}/{part}"
 
 
 async def start(
@@ -75,8 +77,10 @@ async def serve(content_file: Path, in_all: float, per_connection: float) -> Non
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-            tail = int(head.split("/")[1]).to_bytes(TAIL_BYTES)
-            body = memoryview(content), memoryview(tail)
+            _, number, part, *_ = head.split(" ")[1].split("/")
+            tail = int(number).to_bytes(TAIL_BYTES)
+            length = int(part.partition("-")[2] or len(content))
+            body = memoryview(content)[:length], memoryview(tail)
             await send_body(writer, head, body, Both(per_connection))
         except (OSError, asyncio.IncompleteReadError):
             pass  # whoever asked has left

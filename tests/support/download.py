@@ -98,6 +98,14 @@ class Script:
         self.now, self.wake_at = self.wake_at, None
         return self(Ticked())
 
+    def wait(self, span_s: float) -> list[DownloadEffect]:
+        """Let time pass; the core is woken whenever it wants to be."""
+        until, told = self.now + span_s, list[DownloadEffect]()
+        while self.wake_at is not None and self.wake_at <= until:
+            told += self.tick()
+        self.now = until
+        return told
+
     def tick_until(self, kind: type[E], *, at_most: int = 50) -> E:
         """Let time pass until an effect of `kind` comes; return it."""
         for _ in range(at_most):

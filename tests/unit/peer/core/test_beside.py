@@ -13,8 +13,7 @@ from odonata.wire.message import (
     NormalTask,
     PieceBackToSourceFinished,
 )
-from peer.core.beside import ALIVE_S
-from peer.core.budget import Budget
+from peer.core.budget import STALL_MIN_S, Budget
 from peer.core.effect import (
     AskProgress,
     CancelPiece,
@@ -31,10 +30,10 @@ from peer.core.event import (
     SchedulerLost,
     SourceEnded,
     SourceFailed,
-    Ticked,
 )
 from peer.core.lifecycle import State
 from peer.core.limits import DownloadLimits
+from peer.core.patience import ALIVE_S, CONFIRM_S, LOOK_S
 
 BEGUN = 100.0
 LIMITS = DownloadLimits()
@@ -67,7 +66,7 @@ def test_parents_that_say_nothing_at_all_cost_a_budget_and_no_more() -> None:
         script.begin()
         script.name("a", "b")
         assert runs([tick_until_beside(script)]) == [(0, None)]
-        assert budget_s() <= script.now - BEGUN <= 2 * budget_s() + 0.01
+        assert budget_s() <= script.now - BEGUN <= 2 * budget_s() + CONFIRM_S + 0.01
         assert script.core.state is State.SWARMING
 
 
@@ -115,12 +114,22 @@ def test_a_large_piece_that_is_on_its_way_is_asked_for_first() -> None:
     look = script.tick_until(AskProgress)
     assert (look.peer_id, look.number) == ("a", 0)
     moment = script.now
-    progress = PieceProgress(peer_id="a", number=0, began_s=1.0, received=1000)
+    progress = PieceProgress(peer_id="a", number=0, began_s=0.25, received=100_000)
     assert script(progress) == []
     script.tick_until(AskProgress)
-    assert script.now >= moment + budget_s()
+    assert script.now >= moment + STALL_MIN_S
     script(progress)  # not one byte more
-    tick_until_beside(script)
+    assert runs(script.tick()) == [(1, None)]
+
+
+def test_a_driver_that_does_not_say_how_far_it_is_is_not_waited_for_long() -> None:
+    script = Script()
+    script.swarm("a")
+    script.holds("a", 0)
+    script.tick_until(AskProgress)
+    moment = script.now
+    assert runs(script.tick()) == [(1, None)]
+    assert script.now == pytest.approx(moment + LOOK_S)
 
 
 def test_a_parent_at_work_is_waited_for_but_not_for_ever() -> None:
@@ -130,8 +139,7 @@ def test_a_parent_at_work_is_waited_for_but_not_for_ever() -> None:
     while not of(effects, FetchSource):
         load = ParentLoad(peer_id="a", max_rate_bytes_per_s=1e6, used_rate_bytes_per_s=1e6)
         script(load)
-        script.now += 1.0
-        effects = script(Ticked())
+        effects = script.wait(1.0)
         assert script.now < BEGUN + 60
     assert LIMITS.beside_alive_s <= script.now - BEGUN <= 2 * LIMITS.beside_alive_s + 1
 
@@ -150,9 +158,7 @@ def test_a_parent_that_was_asked_and_says_it_sends_nothing_is_no_sign_of_life() 
     effects: list[DownloadEffect] = []
     while not of(effects, FetchSource):
         load = ParentLoad(peer_id="a", max_rate_bytes_per_s=1e6, used_rate_bytes_per_s=0.0)
-        effects = script(load)
-        script.now += 0.25
-        effects = [*effects, *script(Ticked())]
+        effects = [*script(load), *script.wait(0.25)]
     assert script.now - BEGUN <= 2 * ALIVE_S + 0.5
 
 

@@ -28,7 +28,7 @@ def taught(took_s: float, times: int, now: float = 0.0) -> Budget:
 
 
 def test_without_experience_the_prior_speaks() -> None:
-    assert Budget().budget_s(HOST, 0.0) == pytest.approx(2.237, abs=0.01)
+    assert Budget().budget_s(HOST, 0.0) == pytest.approx(0.447, abs=0.001)
     assert Budget().source_s(HOST, 0.0) == SOURCE_PRIOR_S
 
 

@@ -172,7 +172,7 @@ def test_an_answer_that_does_not_come_is_not_waited_for_long() -> None:
     script.holds("a", 0)
     asked_at = script.now
     stored(script, "a", 0, proved=False)
-    assert of(script.tick(), Complete)
+    script.tick_until(Complete, at_most=2)
     assert script.now == asked_at + LIMITS.digest_patience_s
 
 
