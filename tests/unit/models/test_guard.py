@@ -85,7 +85,8 @@ def assert_the_rule_ranked(
     before = guard.counts[reason]
     ranking = guard.rank(batch, 1)
     assert (ranking.ranked_by, ranking.fallback, ranking.model_version) == ("rule", reason, "")
-    assert ranking.scores.tolist() == rule_score(batch).tolist()
+    # Which order a processor's own kernel sums in is seen in the last bit.
+    np.testing.assert_allclose(ranking.scores, rule_score(batch), rtol=1e-12)
     if has_model:
         assert ranking.features is not None
         assert ranking.features.tobytes() == feature_matrix(batch).tobytes()

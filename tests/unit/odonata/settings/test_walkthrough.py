@@ -39,10 +39,6 @@ def test_a_peer_of_the_walkthrough(tmp_path: Path) -> None:
     assert keys_without_effect(loaded.warnings) == [
         "jaeger",
         "proxy.security",
-        "proxy.hijackHTTPS.cert",
-        "proxy.hijackHTTPS.key",
-        "proxy.hijackHTTPS.hosts[].regx",
-        "proxy.hijackHTTPS.hosts[].insecure",
     ]
 
 
