@@ -1,8 +1,9 @@
 """Sees to it that tasks have the replicas that were asked for: counts, asks hosts, counts again.
 
 One task is looked after by one worker at a time, in rounds: each round the core says which hosts to
-ask, all of them are asked at once, and nobody is asked twice in one run. What is missing after the
-last round is found again by the sweep. It never raises: nobody waits for it.
+ask, and all of them are asked at once. Who failed is not asked again in this run; who has done it
+counts, also while its own word of it is still on its way. What is missing after the last round is
+found again by the sweep. It never raises: nobody waits for it.
 """
 
 from __future__ import annotations
@@ -114,8 +115,9 @@ class Replicator:
                 steps = await self._plan(kind, task_id, frozenset(avoid))
                 if not steps:
                     return
-                avoid |= {step.host.id for step in steps}
-                if await self._take(kind, task_id, steps):
+                failed = await self._take(kind, task_id, steps)
+                avoid |= failed
+                if not failed:
                     continue
             except OdonataError as error:
                 _log.warning(
@@ -139,9 +141,12 @@ class Replicator:
         effects = self._core.handle(ReplicasWanted(avoid=avoid), wide, self._clock())
         return [effect for effect in effects if isinstance(effect, Promote | DownloadReplica)]
 
-    async def _take(self, kind: Kind, task_id: str, steps: list[Promote | DownloadReplica]) -> bool:
-        """Ask all hosts at once; returns whether all of them did it."""
-        return all(await asyncio.gather(*(self._step(kind, task_id, step) for step in steps)))
+    async def _take(
+        self, kind: Kind, task_id: str, steps: list[Promote | DownloadReplica]
+    ) -> set[str]:
+        """Ask all hosts at once; returns those that did not do it."""
+        done = await asyncio.gather(*(self._step(kind, task_id, step) for step in steps))
+        return {step.host.id for step, did in zip(steps, done, strict=True) if not did}
 
     async def _step(self, kind: Kind, task_id: str, step: Promote | DownloadReplica) -> bool:
         try:
