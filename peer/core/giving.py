@@ -15,6 +15,7 @@ child may be slow, hang, or keep to itself what it has. If the sending breaks of
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Hashable
 
 from odonata.wire.message import Value
@@ -31,6 +32,9 @@ GIVEN_MAX_S = 30.0
 """Nobody waits longer for a child that took a piece and hangs. Within that a sending of 4 MiB at
 1 Mbit/s, and most others, are over."""
 
+GIFTS_MAX = 4096
+"""Remembered at once; the oldest goes first. Of more sendings in five seconds none takes long."""
+
 NEWEST_WEIGHT = 0.2
 """Of the newest sending in the mean: the last five or so count."""
 
@@ -46,7 +50,7 @@ class Giving:
     """Sendings begin and end, by ticket; `to_others` tells what is given."""
 
     def __init__(self) -> None:
-        self._gifts: dict[Hashable, Gift] = {}  # the latest of each piece
+        self._gifts: OrderedDict[Hashable, Gift] = OrderedDict()  # the latest of each piece
         self._sending: dict[int, tuple[Hashable, float]] = {}  # ticket -> piece, since when
         self._usual_s: float | None = None
 
@@ -61,6 +65,9 @@ class Giving:
         self._forget_old(now_s)
         self._sending[ticket] = piece, now_s
         self._gifts[piece] = Gift(child=child, until_s=now_s + self.counts_for_s)
+        self._gifts.move_to_end(piece)
+        if len(self._gifts) > GIFTS_MAX:
+            self._gifts.popitem(last=False)
 
     def end(self, ticket: int, now_s: float, *, is_whole: bool) -> None:
         """The sending is over; not `is_whole`: the child has not got the piece."""
@@ -75,8 +82,16 @@ class Giving:
     def to_others(self, child: str, now_s: float) -> list[Hashable]:
         """Pieces that are given to somebody else than `child`."""
         self._forget_old(now_s)
-        return [piece for piece, gift in self._gifts.items() if gift.child != child]
+        return [
+            piece
+            for piece, gift in self._gifts.items()
+            if gift.child != child and gift.until_s > now_s
+        ]
 
     def _forget_old(self, now_s: float) -> None:
-        for piece in [one for one, gift in self._gifts.items() if gift.until_s <= now_s]:
+        """From the oldest to the first that still counts: a step for each that was begun."""
+        while self._gifts:
+            piece, gift = next(iter(self._gifts.items()))
+            if gift.until_s > now_s:
+                return
             del self._gifts[piece]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peer.core.giving import GIVEN_FACTOR, GIVEN_MAX_S, GIVEN_MIN_S, Giving
+from peer.core.giving import GIFTS_MAX, GIVEN_FACTOR, GIVEN_MAX_S, GIVEN_MIN_S, Giving
 
 
 def sent(giving: Giving, took_s: float, *, at_s: float = 0.0) -> None:
@@ -69,3 +69,12 @@ def test_usual_is_what_the_last_sendings_took() -> None:
     for _ in range(30):
         sent(giving, 3.0)
     assert giving.counts_for_s == pytest.approx(3.0 * GIVEN_FACTOR, rel=0.01)
+
+
+def test_no_more_gifts_are_remembered_than_the_bound() -> None:
+    giving = Giving()
+    for number in range(GIFTS_MAX + 10):
+        giving.begin(number, number, "a", 0.0)
+    assert len(giving.to_others("b", 0.0)) == GIFTS_MAX
+    assert 9 not in giving.to_others("b", 0.0), "the oldest go first"
+    assert giving.to_others("b", GIVEN_MAX_S) == []
