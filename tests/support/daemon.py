@@ -107,6 +107,12 @@ class Process:
     def socket_path(self) -> Path:
         return Path(self.started["path"])
 
+    async def drain(self) -> None:
+        """Read and drop all it says until it ends: a full pipe would hold it up."""
+        assert self._process.stderr is not None, "a pipe was asked for"
+        while await self._process.stderr.read(MIB):
+            pass
+
     @property
     def address(self) -> str:
         return str(self.started["address"])
