@@ -15,7 +15,7 @@ import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
 from odonata.errors import CallerError
-from odonata.url import parse_url
+from odonata.url import Url, parse_url
 from odonata.wire.message import Value
 
 MARK: Final = "# Written by `odonata init`; `odonata init --undo` takes it back.\n"
@@ -101,12 +101,19 @@ PLANS: Final = {
 
 def check_proxy(url: str) -> str:
     """`url` if it can be a proxy's. CallerError."""
-    parsed = parse_url(url)
+    parsed = _parsed("--proxy", url)
     if parsed.scheme != "http" or not parsed.host or parsed.port is None:
         raise CallerError(f"--proxy {url!r}: write http://HOST:PORT, as the daemon's proxy has it")
     if parsed.path.strip("/") or parsed.query is not None or any(c in url for c in '"\\ \n'):
         raise CallerError(f"--proxy {url!r}: a proxy has a host and a port, and nothing else")
     return url
+
+
+def _parsed(option: str, url: str) -> Url:
+    try:
+        return parse_url(url)
+    except CallerError as cause:
+        raise CallerError(f"{option} {url!r}: {cause.detail}") from None
 
 
 def _variables(wish: Wish) -> list[tuple[str, str]]:
@@ -149,7 +156,7 @@ def _hosts_files(wish: Wish) -> Sequence[tuple[str, str]]:
 
 def _registry_file(proxy: str, registry: str) -> tuple[str, str]:
     url = registry if "://" in registry else f"https://{registry}"
-    parsed = parse_url(url)
+    parsed = _parsed("--registry", url)
     if parsed.scheme not in {"http", "https"} or not parsed.host or parsed.path.strip("/"):
         raise CallerError(f"--registry {registry!r}: write HOST[:PORT], or a URL of no more")
     name = parsed.host if parsed.port is None else f"{parsed.host}:{parsed.port}"

@@ -79,7 +79,7 @@ def test_a_file_of_somebody_elses_is_not_touched(runtime: str) -> None:
 )
 @pytest.mark.parametrize("runtime", PLANS)
 def test_what_is_no_proxy_is_told(runtime: str, proxy: str) -> None:
-    with pytest.raises(CallerError):
+    with pytest.raises(CallerError, match=r"^--proxy "):
         planned(runtime, {}, proxy=proxy)
 
 
@@ -169,7 +169,7 @@ def test_a_config_toml_that_will_not_do_is_told(text: str, told: str) -> None:
 
 @pytest.mark.parametrize("registry", ["", "ftp://a", "a.test/path", "https://"])
 def test_what_is_no_registry_is_told(registry: str) -> None:
-    with pytest.raises(CallerError):
+    with pytest.raises(CallerError, match=r"^--registry "):
         planned("containerd", {}, registries=(registry,))
 
 
