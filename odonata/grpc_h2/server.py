@@ -38,6 +38,10 @@ from odonata.listen import check_tcp, prepare_unix
 # After a call was cut: for its clean-up and its status to leave.
 _LAST_WORDS_S: Final = 1.0
 
+# Of the event loop, from a connection that was accepted to one that was refused and is closed: its
+# task, its transport, `connection_made`, which aborts, and the end of it.
+_TURNS_OF_ACCEPTING: Final = 4
+
 # Connections that wait to be accepted: all daemons of a cluster when the scheduler comes back.
 _BACKLOG: Final = 4096
 
@@ -214,7 +218,10 @@ class H2GrpcServer:
                     await self._all_gone()
         for connection in tuple(self.connections.values()):
             connection.abort()
-        await asyncio.sleep(0)  # aborted transports say so with the loop's next turn
+        # Aborted transports say so with the loop's next turn, and who was accepted in the last
+        # moment has a transport some turns later.
+        for _ in range(_TURNS_OF_ACCEPTING):
+            await asyncio.sleep(0)
 
     async def _all_gone(self) -> None:
         left = asyncio.Semaphore(0)

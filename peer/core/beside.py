@@ -94,6 +94,8 @@ class Beside:
     ) -> None:
         """The plan and the parents are those of the download."""
         self.on = False
+        self.because = ""
+        """Why the source was asked the last time."""
         self._limits = limits
         self._content = content
         self._source = source
@@ -206,6 +208,7 @@ class Beside:
         may_begin = may_begin and not self._refused
         if not self.on and may_begin and self._patience.is_over(now, out):
             self.on = True
+            self.because = self._patience.account(now)
             self._looked_at = now
             self._on_since, self._brought = now, 0
             self._from_peers, self._from_source = Rate(), Rate()

@@ -181,6 +181,11 @@ class DownloadCore:
         """Answers with parents so far; the scheduler counts them, too."""
         return self._decisions
 
+    @property
+    def beside_because(self) -> str:
+        """Why the source is asked beside the parents; empty as long as it is not."""
+        return self._beside.because if self._beside.on else ""
+
     def story(self) -> tuple[str, ...]:
         """The last events and steps, oldest first: for logs and bug reports."""
         return self._life.story()

@@ -196,6 +196,17 @@ class Patience:
             return False
         return now >= self._excused_until(now)
 
+    def account(self, now: float) -> str:
+        """What this wait came to, for people: why the source is asked, if it is."""
+        parents = self._fetching.parents
+        flights = sum(len(p.in_flight) for p in parents)
+        enough = self.enough_bytes_per_s(now)
+        return (
+            f"waited {now - self._since:.2f} s for {len(parents)} parents ({flights} pieces asked "
+            f"for): {self._got} bytes came, {enough:.0f} a second are enough"
+            f"{', more had come before' if self._is_proved else ''}"
+        )
+
     # --- inside ---------------------------------------------------------------------------------
 
     def _restart(self, now: float) -> None:

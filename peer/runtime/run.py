@@ -77,6 +77,11 @@ class Core(Protocol):
         """Answers with parents so far."""
         ...
 
+    @property
+    def beside_because(self) -> str:
+        """Why the source is asked beside the parents."""
+        ...
+
     def handle(self, event: DownloadEvent, now: float) -> list[DownloadEffect]: ...
 
 
@@ -300,11 +305,22 @@ class Run:
         elif isinstance(effect, SeekScheduler):
             self._start("search for a scheduler", self._seek(effect.pause_s))
         elif isinstance(effect, OpenSource | FetchSource | StopSource):
+            if isinstance(effect, FetchSource) and self._core.beside_because:
+                self._tell_why(effect.first)
             self._sources.perform(effect, self._download)
         elif isinstance(effect, WakeAt):
             self._wake_at(effect.at_s)
         else:
             self._parents.perform(effect)
+
+    def _tell_why(self, first: int) -> None:
+        _log.info(
+            "source_asked_beside_peers",
+            task_id=self._task.task_id,
+            peer_id=self._peer_id,
+            first_piece=first,
+            reason=self._core.beside_because,
+        )
 
     async def _learn(self, effect: LearnMeta) -> None:
         try:

@@ -98,6 +98,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--rate", default="10Mbit/s", help="of a peer's link; others in proportion")
     parser.add_argument("--loopback", action="store_true", help="without network namespaces")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write all figures there")
+    parser.add_argument("--logs", type=Path, metavar="DIR", help="what all processes say, by run")
     parser.add_argument("--picture", type=Path, metavar="OUT", help="SVG of the first scenario")
     parser.add_argument("--markdown", action="store_true", help="print the table for a document")
     return parser.parse_args()
@@ -122,6 +123,7 @@ def wish_of(args: argparse.Namespace, console: Console) -> Wish:
         ),
         shaped=not (args.loopback or why_not),
         first_world=args.first,
+        logs=args.logs,
     )
 
 

@@ -25,7 +25,7 @@ from bench.swarm.ground import Ground, loopback
 from bench.swarm.namespaces import Namespaces
 from bench.swarm.outcome import RunOutcome
 from bench.swarm.policy import Policy
-from bench.swarm.run import OnPiece, Run
+from bench.swarm.run import OnLine, OnPiece, Run, ignore
 from bench.swarm.torrents import Torrents
 from bench.swarm.world import Rates, Scale, WorldPlan, plan_world, scaled
 
@@ -47,6 +47,8 @@ class Wish(Value, frozen=True, kw_only=True):
     scale: Scale
     shaped: bool
     first_world: int = 1
+    logs: Path | None = None
+    """Where to write what the processes of each run say."""
 
     @property
     def n_total(self) -> int:
@@ -78,12 +80,24 @@ def run_all(wish: Wish, on_stage: OnStage, on_piece: OnPiece, on_run: OnRun) -> 
                         world=world, policy=policy, contents=contents, folder=folder / "run"
                     )
                     fleet = Torrents if policy.is_rival else Daemons
-                    run = Run(stage, fleet(stage, ground), ground, calibration, on_piece)
-                    outcome = asyncio.run(run.measure())
+                    with heard(wish.logs, f"{name}-{policy.name}-{number}") as hear:
+                        run = Run(stage, fleet(stage, ground), ground, calibration, on_piece, hear)
+                        outcome = asyncio.run(run.measure())
                     outcomes.append(outcome)
                     on_run(outcome)
             shutil.rmtree(folder / "content")
     return outcomes
+
+
+@contextmanager
+def heard(folder: Path | None, name: str) -> Generator[OnLine]:
+    """Who writes down what processes say; without a folder nobody does."""
+    if folder is None:
+        yield ignore
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{name}.log").open("w") as file:
+        yield lambda process, line: print(process, line.rstrip(), file=file)
 
 
 def order(wish: Wish) -> Iterator[tuple[int, str]]:

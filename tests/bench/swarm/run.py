@@ -36,6 +36,12 @@ LONGEST_S: Final = 60.0
 
 OnPiece = Callable[[str, int], None]
 """Told the host's name and the piece's bytes."""
+OnLine = Callable[[str, str], None]
+"""Told the name of a process and a line that it says."""
+
+
+def ignore(_name: str, _line: str) -> None:
+    """Nobody wants to know."""
 
 
 class Run:
@@ -48,6 +54,7 @@ class Run:
         ground: Ground,
         calibration: Calibration,
         on_piece: OnPiece = lambda _name, _length: None,
+        on_line: OnLine = ignore,
     ) -> None:
         self._stage = stage
         self._world = stage.world
@@ -55,6 +62,7 @@ class Run:
         self._ground = ground
         self._calibration = calibration
         self._on_piece = on_piece
+        self._on_line = on_line
         self._pieces: dict[str, list[Arrival]] = {host.name: [] for host in self._world.peers}
         self._begun_s = 0.0
         self._vanished: set[str] = set()
@@ -68,7 +76,7 @@ class Run:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         try:
-            async with Processes(lambda _name, _line: None) as processes:
+            async with Processes(self._on_line) as processes:
                 await self._fleet.start(processes)
                 return await self._watch(processes)
         finally:
