@@ -1,15 +1,19 @@
 """Is there room to listen? Asked before gRPC binds: its own error names no cause and no fix.
 
-A check and a bind are two steps: what happens between them still fails, only less politely.
+A check and a bind are two steps: what happens between them still fails, only less politely. And the
+end of it: `accept_no_more`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import socket
 import stat
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 from odonata.errors import SettingsError, UnavailableError
 
@@ -18,6 +22,24 @@ MAX_UNIX_PATH_BYTES = 107
 
 # Connecting to a local socket answers at once; a listener whose queue is full counts as one.
 _PROBE_TIMEOUT_S = 1.0
+
+# Of the event loop, from a connection that was accepted to its transport.
+_TURNS_OF_ACCEPTING: Final = 2
+
+
+async def accept_no_more(servers: Iterable[asyncio.Server]) -> None:
+    """Close the servers; who was accepted in the last moment has his protocol when it returns.
+
+    asyncio's own close (3.11) forgets one whose transport is not made yet, and leaves it open.
+    """
+    servers = tuple(servers)
+    for server in servers:
+        for listener in server.sockets:
+            asyncio.get_running_loop().remove_reader(listener.fileno())
+    for _ in range(_TURNS_OF_ACCEPTING):
+        await asyncio.sleep(0)
+    for server in servers:
+        server.close()
 
 
 def check_tcp(ip: str, port: int, what: str) -> None:

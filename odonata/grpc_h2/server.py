@@ -33,14 +33,10 @@ from odonata.grpc_h2.limits import H2Limits
 from odonata.grpc_h2.protocol import H2Protocol
 from odonata.grpc_h2.stream import H2Stream
 from odonata.grpc_service import Form, Metadata, Rpc, Watch, rpcs_of
-from odonata.listen import check_tcp, prepare_unix
+from odonata.listen import accept_no_more, check_tcp, prepare_unix
 
 # After a call was cut: for its clean-up and its status to leave.
 _LAST_WORDS_S: Final = 1.0
-
-# Of the event loop, from a connection that was accepted to one that was refused and is closed: its
-# task, its transport, `connection_made`, which aborts, and the end of it.
-_TURNS_OF_ACCEPTING: Final = 4
 
 # Connections that wait to be accepted: all daemons of a cluster when the scheduler comes back.
 _BACKLOG: Final = 4096
@@ -200,8 +196,7 @@ class H2GrpcServer:
         for listener, _ in self._sockets:
             listener.close()
         self._sockets.clear()
-        for server in self._servers:
-            server.close()
+        await accept_no_more(self._servers)
         for connection in tuple(self.connections.values()):
             connection.leave()
         await self.calls.end(grace_s)
@@ -218,10 +213,7 @@ class H2GrpcServer:
                     await self._all_gone()
         for connection in tuple(self.connections.values()):
             connection.abort()
-        # Aborted transports say so with the loop's next turn, and who was accepted in the last
-        # moment has a transport some turns later.
-        for _ in range(_TURNS_OF_ACCEPTING):
-            await asyncio.sleep(0)
+        await asyncio.sleep(0)  # aborted transports say so with the loop's next turn
 
     async def _all_gone(self) -> None:
         left = asyncio.Semaphore(0)

@@ -13,7 +13,7 @@ from typing import Final, Self
 import structlog
 
 from odonata.errors import CallerError, SettingsError
-from odonata.listen import check_tcp
+from odonata.listen import accept_no_more, check_tcp
 from peer.core.proxy_auth import ProxyLogin
 from peer.core.proxy_header import HeaderList
 from peer.core.proxy_rule import Address, ProxyPolicy, ProxyRouter
@@ -114,7 +114,7 @@ class ProxyServer:
         """Take no more requests, let answers end for the time of grace, then cut them off."""
         self._stopping = True
         if self._server is not None:
-            self._server.close()
+            await accept_no_more([self._server])
         for task in self._idle:
             task.cancel()
         if self._tasks:

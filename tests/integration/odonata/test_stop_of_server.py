@@ -6,10 +6,15 @@ import asyncio
 import gc
 import socket
 import warnings
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
+import uvloop
 
 from odonata.grpc_h2.server import H2GrpcServer
+
+Runner = Callable[[Coroutine[Any, Any, None]], None]
 
 
 async def _stop_amid_a_connect(turns: int) -> None:
@@ -24,10 +29,11 @@ async def _stop_amid_a_connect(turns: int) -> None:
 
 
 @pytest.mark.parametrize("turns", range(6))
-def test_a_connection_of_the_last_moment_is_closed(turns: int) -> None:
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_a_connection_of_the_last_moment_is_closed(run: Runner, turns: int) -> None:
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        asyncio.run(_stop_amid_a_connect(turns))
+        run(_stop_amid_a_connect(turns))
         gc.collect()
 
     assert [str(one.message) for one in said if one.category is ResourceWarning] == []
