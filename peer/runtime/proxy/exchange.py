@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from odonata.errors import OdonataError, SourceError
+from odonata.errors import DiskFullError, OdonataError, SourceError, StorageError
 from peer.core.proxy_auth import LoginError, ProxyLogin, admit
 from peer.core.proxy_header import HOP_BY_HOP, HeaderList
 from peer.core.proxy_rule import (
@@ -139,7 +139,7 @@ class Exchange:
             case Swarm():
                 facts.update(kind="p2p", url=_loggable(route.download.url))
                 self._counters.requests_p2p += 1
-                facts["task_id"] = await self._swarm.answer(route, head, conversation)
+                await self._answer_from_swarm(route, head, conversation, facts)
             case Direct():
                 facts.update(kind="direct", url=_loggable(route.url))
                 self._counters.requests_direct += 1
@@ -154,6 +154,21 @@ class Exchange:
                 await run_tunnel(route, conversation, self._options, self._counters)
                 return Outcome("tunnel_closed")
         return Outcome("ok", conversation)
+
+    async def _answer_from_swarm(
+        self, route: Swarm, head: RequestHead, conversation: Conversation, facts: dict[str, object]
+    ) -> None:
+        """By the hub; if this host has no place for the content, straight from its origin."""
+        download = route.download
+        try:
+            facts["task_id"] = await self._swarm.answer(route, head, conversation)
+        except (DiskFullError, StorageError) as error:
+            kept_here = download.disable_back_to_source or download.output_path is not None
+            if conversation.status or kept_here:
+                raise
+            facts.update(kind="past_swarm", code=error.code, error=error.detail)
+            self._counters.requests_past_swarm += 1
+            await self._origin.answer(download.url, head, conversation)
 
     async def _intercept(self, route: Intercept, conversation: Conversation) -> Outcome:
         assert self._certificates is not None, "the daemon intercepts with an authority only"
