@@ -120,8 +120,9 @@ class Dockerd:
         *,
         proxy: str | None = None,
         trusted: Path | None = None,
+        name: str = "docker",
     ) -> None:
-        folder = place.folder / "docker"
+        folder = place.folder / name
         self._place = place
         self._folder = folder
         self._socket = f"unix://{folder / 'docker.sock'}"
@@ -131,7 +132,7 @@ class Dockerd:
             *(("--insecure-registry", registry) if trusted is None else ()),
             *("--iptables=false", "--ip6tables=false", "--ip-forward=false", "--bridge=none"),
         ]
-        self._program = Program(place, "dockerd", words, proxy=proxy, environ=trusting(trusted))
+        self._program = Program(place, f"{name}d", words, proxy=proxy, environ=trusting(trusted))
 
     def __enter__(self) -> Self:
         self._folder.mkdir()
