@@ -9,12 +9,13 @@ for a whole.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Final, NamedTuple
 
 import structlog
 
 from odonata.errors import DiskFullError, OdonataError, SourceError, StorageError
+from odonata.wire.message import Download
 from peer.core.proxy_auth import LoginError, ProxyLogin, admit
 from peer.core.proxy_header import HOP_BY_HOP, HeaderList
 from peer.core.proxy_rule import (
@@ -67,9 +68,11 @@ class Exchange:
         counters: ProxyCounters,
         *,
         login: ProxyLogin | None = None,
+        check: Callable[[Download], None] | None = None,
         certificates: Certificates | None = None,
     ) -> None:
         self._login = login
+        self._check = check
         self._certificates = certificates
         self._router = router
         self._swarm = swarm
@@ -160,6 +163,8 @@ class Exchange:
     ) -> None:
         """By the hub; if this host has no place for the content, straight from its origin."""
         download = route.download
+        if self._check is not None:
+            self._check(download)
         try:
             facts["task_id"] = await self._swarm.answer(route, head, conversation)
         except (DiskFullError, StorageError) as error:
