@@ -37,7 +37,15 @@ pytestmark = [
 
 CONTENT = make_content(9 * MIB + 5)
 CUT = 6 * MIB
-PATH = f"/v2/library/x/blobs/sha256:{hashlib.sha256(CONTENT).hexdigest()}"
+SMALL = make_content(MIB, seed=2)
+
+
+def path_of(content: bytes) -> str:
+    """A registry's, for a blob."""
+    return f"/v2/library/x/blobs/sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+PATH = path_of(CONTENT)
 PROXY: Any = {"proxy__rules": [{"regex": "blobs/sha256.*"}]}
 HURRIED = DownloadLimits(scheduler_patience_s=1.0, beside_unanswered_s=0.5, source_backoff_s=0.01)
 """Downloads that don't wait until whoever is gone could be back."""
@@ -133,6 +141,49 @@ async def test_parents_that_are_all_bad_and_do_not_know(origin: Origin, tmp_path
             daemon(tmp_path, 4, scheduler__addrs=[app.address], **PROXY)
         )
         assert (await fetch(one, url, tmp_path)).is_right(CONTENT)
+
+
+async def liar_and_child(
+    stack: AsyncExitStack, folder: Path, origin: Origin, content: bytes
+) -> Daemon:
+    """A daemon of a swarm that has one other, whose disk has changed the blob and not its CRCs.
+
+    Its scheduler has just been started: nobody has told it strong digests.
+    """
+    url = origin.add(path_of(content), content)
+    async with daemon(folder, 3, **PROXY) as liar:
+        assert (await fetch(liar, url, folder)).is_right(content)
+    forge(stored(folder, 3), len(content) - MIB)
+    app = await stack.enter_async_context(scheduler())
+    addrs = {"scheduler__addrs": [app.address], **PROXY}
+    await stack.enter_async_context(daemon(folder, 3, **addrs))
+    child = await stack.enter_async_context(daemon(folder, 4, **addrs))
+    await eventually(lambda: app.core.state.tasks)
+    return child
+
+
+async def test_a_parent_that_lies_where_nobody_knows_better(origin: Origin, tmp_path: Path) -> None:
+    """The digest of the whole tells at its end: a client that has nothing yet gets it anew."""
+    async with AsyncExitStack() as stack:
+        child = await liar_and_child(stack, tmp_path, origin, SMALL)
+        assert (await fetch(child, origin.url(path_of(SMALL)), tmp_path)).is_right(SMALL)
+
+
+async def test_a_parent_that_lies_in_the_end(origin: Origin, tmp_path: Path) -> None:
+    """A client that has the beginning never gets the last piece; the liar is out."""
+    async with AsyncExitStack() as stack:
+        child = await liar_and_child(stack, tmp_path, origin, CONTENT)
+        assert (await fetch(child, origin.url(PATH), tmp_path)).is_visibly_short(CONTENT)
+        assert (await fetch(child, origin.url(PATH), tmp_path)).is_right(CONTENT)
+
+
+async def test_a_registry_whose_blob_is_another(origin: Origin, tmp_path: Path) -> None:
+    """Asked twice, it is still another: nobody gets it."""
+    url = origin.add(path_of(SMALL), bytes(len(SMALL)))
+    async with daemon(tmp_path, 2, **PROXY) as one:
+        fetched = await fetch(one, url, tmp_path)
+    assert (fetched.code, fetched.status) == (0, 502)
+    assert b"was promised" in fetched.body
 
 
 def flip(path: Path) -> None:
@@ -264,6 +315,26 @@ async def test_a_token_that_ends_is_its_users_affair_alone(origin: Origin, tmp_p
         pull.gate.set()
         assert (await pull.fetching).is_right(CONTENT)
         assert (await joined).is_visibly_short(CONTENT)
+
+
+async def test_a_seeds_token_that_ends_ends_no_other_pull(origin: Origin, tmp_path: Path) -> None:
+    """The seed fetches with the token of who came first, for another peer's user as well."""
+    other = tmp_path / "other"
+    other.mkdir()
+    async with scheduler() as app, AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+        addrs = {"scheduler__addrs": [app.address]}
+        await stack.enter_async_context(hurried(tmp_path, 2, seedPeer__enable=True, **addrs))
+        first, second = [
+            await stack.enter_async_context(hurried(tmp_path, number, **addrs)) for number in (3, 4)
+        ]
+        pull = await begin(group, first, origin, tmp_path, OLD)
+        joined = group.create_task(fetch(second, origin.url(PATH), other, NEW))
+        await eventually(lambda: origin.requests[-1].header.get("Authorization") == "Bearer new")
+        origin.add(PATH, CONTENT, Manners(**only(NEW)))
+        pull.gate.set()
+        assert (await joined).is_right(CONTENT)
+        ended = await pull.fetching
+        assert ended.is_right(CONTENT) or ended.is_visibly_short(CONTENT) or ended.status == 401
 
 
 async def test_a_token_is_shown_to_its_own_registry_alone(origin: Origin, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from odonata.errors import DiskFullError, OdonataError, SourceError, StorageError
+from odonata.errors import DiskFullError, OdonataError, SourceError, StorageError, WrongContentError
 from odonata.wire.message import Download
 from peer.core.proxy_auth import LoginError, ProxyLogin, admit
 from peer.core.proxy_header import HOP_BY_HOP, HeaderList
@@ -166,7 +166,7 @@ class Exchange:
         if self._check is not None:
             self._check(download)
         try:
-            facts["task_id"] = await self._swarm.answer(route, head, conversation)
+            facts["task_id"] = await self._swarm_answer(route, head, conversation)
         except (DiskFullError, StorageError) as error:
             kept_here = download.disable_back_to_source or download.output_path is not None
             if conversation.status or kept_here:
@@ -174,6 +174,20 @@ class Exchange:
             facts.update(kind="past_swarm", code=error.code, error=error.detail)
             self._counters.requests_past_swarm += 1
             await self._origin.answer(download.url, head, conversation)
+
+    async def _swarm_answer(
+        self, route: Swarm, head: RequestHead, conversation: Conversation
+    ) -> str:
+        """The task's id. Content that turned out to be wrong is asked for anew, once.
+
+        Whoever brought it is not believed any more, and the client has not seen any of it.
+        """
+        try:
+            return await self._swarm.answer(route, head, conversation)
+        except WrongContentError:
+            if conversation.status:
+                raise
+            return await self._swarm.answer(route, head, conversation)
 
     async def _intercept(self, route: Intercept, conversation: Conversation) -> Outcome:
         assert self._certificates is not None, "the daemon intercepts with an authority only"
