@@ -7,6 +7,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from peer.runtime.daemon import Daemon
 
 MAX_TIME_S = 60
@@ -35,7 +37,8 @@ class Fetched:
 async def fetch(at: Daemon, url: str, folder: Path, *headers: str) -> Fetched:
     """GET `url` through the proxy of a daemon; `headers` are lines of the request."""
     program = shutil.which("curl")
-    assert program is not None, "install curl"
+    if program is None:
+        pytest.skip("curl is missing: apt-get install curl")
     ip, port = at.proxy_address
     head, body = folder / "curl.head", folder / "curl.body"
     for path in (head, body):
