@@ -117,6 +117,7 @@ def site(place: Place) -> Iterator[Site]:
         make_hijacking_authority(place.folder)
         peers = nodes.peer("peer-1", address), nodes.peer("peer-2", address)
         dockers = tuple(stack.enter_context(docker_of(place, authority, one)) for one in peers)
+        seed.started("daemon_started")
         for docker in dockers:
             docker.run("login", "-u", USER, "-p", PASSWORD, authority)
         first, second = dockers
@@ -204,9 +205,7 @@ class Nodes:
         config.write_text(text)
         line: list[str | Path] = [ODONATA, command, "--config", config, *self.more, *words]
         program = self.stack.enter_context(Program(self.place, name, line, environ=environ))
-        node = Node(name, program, folder)
-        node.started(f"{command}_started")
-        return node
+        return Node(name, program, folder)
 
 
 def test_the_four_cases_of_a_pull(site: Site) -> None:
