@@ -38,6 +38,7 @@ pytestmark = pytest.mark.e2e
 
 LOGIN = f"{USER}:{PASSWORD}"
 GUARDS = [Guard.NONE, Guard.BASIC, Guard.TOKEN]
+FORBIDS = 'clientConfig: {blockList: {task: {download: {urls: ["/lib/forbidden/"]}}}}'
 RULES = [{"regex": "blobs/sha256.*"}, {"regex": "/objects/[0-9a-f]{64}$"}]
 
 
@@ -66,6 +67,8 @@ class Site:
 def site(place: Place) -> Iterator[Site]:
     ours, theirs = (make_authority(place.folder, name) for name in ("ours", "theirs"))
     signed = make_signed(place.folder, theirs, ORIGIN_NAME)
+    dynconfig = place.folder / "dynconfig.yaml"
+    dynconfig.write_text(FORBIDS)
     with ExitStack() as stack:
         thread = stack.enter_context(LoopThread())
         (place.folder / "tokens").mkdir()
@@ -83,6 +86,7 @@ def site(place: Place) -> Iterator[Site]:
                 "rules": RULES,
             },
             "backend": {"caCert": str(theirs.cert)},
+            "dynconfig": {"file": str(dynconfig)},
         }
         mirrored = f"https://{doors[Guard.BASIC].opened}"
         swarm = Swarm(place, peers=2, registry_mirror=mirrored, settings=settings)
@@ -198,6 +202,16 @@ def test_dockerd_with_a_token(place: Place, site: Site) -> None:
         dockerd.run("login", "-u", USER, "-p", PASSWORD, door.opened)
         assert dockerd.pull(f"{door.opened}/lib/docker:v1") == image.digest
     check_sent_once(door.registry, image)
+
+
+def test_a_client_is_told_that_its_image_is_forbidden(place: Place, site: Site) -> None:
+    push(site, "lib/forbidden:v1", 7300)
+    door = site.doors[Guard.NONE]
+    skopeo = Skopeo(place, "forbidden", proxy=site.swarm.proxy("peer-1"))
+    with pytest.raises(AssertionError, match=r"403 \(Forbidden\)"):
+        skopeo.pull(f"{door.plain}/lib/forbidden:v1")
+    assert "download_forbidden" in site.swarm.said("peer-1")
+    assert door.registry.blob_requests() == []
 
 
 # --- git-lfs --------------------------------------------------------------------------------------
