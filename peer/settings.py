@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 
+from odonata.settings.block_list import BlockListSection
 from odonata.settings.dialect import DAEMON, DYNCONFIG, Dialect
 from odonata.settings.log import ProgramSettings
 from odonata.settings.place import runtime_dir, state_dir
@@ -140,11 +141,10 @@ class ManagerLinkSettings(Section):
 
 
 class DynconfigSettings(Section):
-    """The list of schedulers that can change while the daemon runs."""
+    """What can change while the daemon runs: the list of schedulers, and what is forbidden."""
 
     file: FilePath | None = None
-    """YAML with `scheduler.addr` or `scheduler.addrs` (see `Dynconfig`). None: `scheduler.addrs`
-    stands."""
+    """YAML (see `Dynconfig`). None, or if it names no scheduler: `scheduler.addrs` stands."""
     refresh_interval_s: Seconds = 60.0
     """How often the file (or the manager) is read again. Dragonfly's default."""
 
@@ -400,6 +400,12 @@ class DynconfigSchedulerSettings(Section):
     """Wins over `addr`."""
 
 
+class DynconfigClientSettings(Section):
+    """What a host may do."""
+
+    block_list: BlockListSection = BlockListSection()
+
+
 class Dynconfig(Settings):
     """The file of `dynconfig.file`: Dragonfly's local dynconfig."""
 
@@ -407,6 +413,9 @@ class Dynconfig(Settings):
     dialect: ClassVar[Dialect] = DYNCONFIG
 
     scheduler: DynconfigSchedulerSettings = DynconfigSchedulerSettings()
+    client_config: DynconfigClientSettings = DynconfigClientSettings()
+    seed_client_config: DynconfigClientSettings = DynconfigClientSettings()
+    """The same for seeds."""
 
     def addresses(self) -> tuple[str, ...]:
         """host:port of every scheduler, sorted, each once (Dragonfly's order)."""

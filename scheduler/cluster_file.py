@@ -20,29 +20,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from odonata.errors import CallerError
-from odonata.pattern import Pattern
+from odonata.settings.block_list import BlockListSection, Level, UrlPattern
 from odonata.settings.dialect import CLUSTER, Dialect
 from odonata.settings.loading import load
 from odonata.settings.section import Section, Settings
 from odonata.settings.value import Seconds
 from scheduler.core.application import Application, UrlPriority
-from scheduler.core.block_list import BlockList
 from scheduler.core.cluster import PEER_LOAD_LIMIT, SEED_LOAD_LIMIT, ClusterConfig
 
-
-def _url_pattern(value: str) -> str:
-    try:
-        Pattern(value)
-    except CallerError as error:
-        raise ValueError(error.detail) from None
-    return value
-
-
-UrlPattern = Annotated[str, AfterValidator(_url_pattern)]
-Level = Annotated[int, Field(ge=0, le=6)]
 # Dragonfly's bounds.
 CandidateLimit = Annotated[int, Field(ge=1, le=20)]
 FilterLimit = Annotated[int, Field(ge=10, le=1000)]
@@ -70,31 +57,6 @@ class ApplicationSection(Section):
 
     name: str
     priority: PrioritySection = PrioritySection()
-
-
-class DownloadBlockSection(Section):
-    """Downloads that are forbidden."""
-
-    applications: tuple[str, ...] = ()
-    urls: tuple[UrlPattern, ...] = ()
-    tags: tuple[str, ...] = ()
-    priorities: tuple[Level, ...] = ()
-
-
-class TaskBlockSection(Section):
-    """What is forbidden to do with tasks."""
-
-    download: DownloadBlockSection = DownloadBlockSection()
-
-
-class BlockListSection(Section):
-    """What is forbidden."""
-
-    task: TaskBlockSection = TaskBlockSection()
-
-    def value(self) -> BlockList:
-        """The same for the core."""
-        return BlockList(**dict(self.task.download))
 
 
 class SchedulerClusterSection(Section):

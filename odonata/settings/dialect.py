@@ -341,7 +341,11 @@ DAEMON = Dialect(
 )
 
 DYNCONFIG = Dialect(
-    ignored=_ignored("block lists are not in this release", "clientConfig.*", "seedClientConfig.*")
+    ignored=tuple(
+        Ignored(f"{section}.blockList.{key}.*", "of persistent tasks nothing is forbidden here")
+        for section in ("clientConfig", "seedClientConfig")
+        for key in ("persistentTask", "persistentCacheTask")
+    )
 )
 
 _CLUSTER_SECTIONS = ("seedPeerClusterConfig", "schedulerClusterClientConfig")

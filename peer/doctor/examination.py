@@ -91,7 +91,7 @@ def _schedulers(settings: DaemonSettings) -> tuple[tuple[str, ...], Findings]:
     if file is None:
         return settings.scheduler.addrs, ()
     try:
-        return load(Dynconfig, file=file).settings.addresses(), ()
+        return load(Dynconfig, file=file).settings.addresses() or settings.scheduler.addrs, ()
     except SettingsError as error:
         detail, fix = split_fix(error.detail.replace("\n", " "))
         return (), (failure("settings.dynconfig", detail, fix, subject=str(file)),)

@@ -29,7 +29,6 @@ from odonata.grpc_h2.server import H2GrpcServer
 from odonata.grpc_server import GrpcServer
 from odonata.listen import check_tcp
 from odonata.service_run import run_until_stopped
-from odonata.settings.loading import load
 from odonata.telemetry.record import Recorder
 from odonata.telemetry.segment import Origin
 from odonata.telemetry.writer import open_recorder
@@ -60,6 +59,7 @@ from peer.runtime.daemon_parts import (
 )
 from peer.runtime.descriptors import allow_descriptors
 from peer.runtime.download_service import DownloadService
+from peer.runtime.dynconfig import DynconfigFile
 from peer.runtime.held_report import HeldReporter
 from peer.runtime.host_info import HostFacts, HostReporter, find_ip, nic_bytes_per_s
 from peer.runtime.hub import Hub
@@ -85,7 +85,7 @@ from peer.runtime.supervise import Supervised
 from peer.runtime.task_admin import TaskAdmin
 from peer.runtime.task_service import TaskService
 from peer.runtime.upload_service import UploadService
-from peer.settings import DaemonSettings, Dynconfig
+from peer.settings import DaemonSettings
 
 STOP_GRACE_S: Final = 1.0
 """For running gRPC calls. Children whose streams are cut find other parents."""
@@ -123,7 +123,10 @@ class Daemon:
         self._budget = Budget()
         self._upload = H2GrpcServer()
         self._download = GrpcServer()
-        self._book = AddressBook(self._scheduler_names)
+        self._dynconfig = DynconfigFile(
+            settings.dynconfig.file, settings.scheduler.addrs, is_seed=settings.seed_peer.enable
+        )
+        self._book = AddressBook(self._dynconfig.read)
         self._stack = AsyncExitStack()
         self._tracer: Tracer = NO_TRACER
         self._facts: HostFacts | None = None
@@ -180,6 +183,7 @@ class Daemon:
 
     async def _start(self) -> None:
         settings, stack = self._settings, self._stack
+        schedulers = await asyncio.to_thread(self._dynconfig.read)
         proxy = settings.proxy.server
         check_tcp(proxy.ip, proxy.port, "proxy.server.port")
         await asyncio.to_thread(check_no_loop, settings.backend.proxy_url, proxy.port)
@@ -202,7 +206,7 @@ class Daemon:
         )
         pieces = await stack.enter_async_context(server)
         await pieces.listen(settings.storage.server.ip, settings.storage.server.tcp_port)
-        self._facts = await self._find_facts(pieces.port)
+        self._facts = await self._find_facts(pieces.port, schedulers)
         reporter = HostReporter(self._facts, pieces.rate_bytes_per_s)
 
         link = self._link(reporter)
@@ -230,20 +234,21 @@ class Daemon:
         stack.push_async_callback(reports.close)
         stack.push_async_callback(recovery.close)
         await link.start()
-        await self._serve_download(DownloadService(hub, admin, self._facts.id), tasks, shelves)
+        service = DownloadService(hub, admin, self._facts.id, check=self._dynconfig.check)
+        await self._serve_download(service, tasks, shelves)
         await self._serve_proxy(hub, reporter)
         self._collect_garbage(storage, Farewell(admin, shelves))
         self._say_started(pieces.port)
 
     # --- parts ---
 
-    async def _find_facts(self, tcp_port: int) -> HostFacts:
+    async def _find_facts(self, tcp_port: int, schedulers: tuple[str, ...]) -> HostFacts:
         settings = self._settings
         server, host = settings.upload.server, settings.host
         port = self._upload.bind_tcp(server.ip, server.port, "upload.server.port")
         ip = host.ip
         if ip is None:
-            ip = await asyncio.to_thread(find_ip, self._scheduler_names())
+            ip = await asyncio.to_thread(find_ip, schedulers)
         upload = settings.upload
         rates = (upload.bandwidth_limit_bytes_per_s, nic_bytes_per_s())
         return HostFacts(
@@ -260,12 +265,6 @@ class Daemon:
             or min(rate for rate in rates if rate),
             data_dir=str(settings.storage.dir),
         )
-
-    def _scheduler_names(self) -> tuple[str, ...]:
-        """host:port of each scheduler, as the settings or the dynconfig file name them now."""
-        if self._settings.dynconfig.file is None:
-            return self._settings.scheduler.addrs
-        return load(Dynconfig, file=self._settings.dynconfig.file).settings.addresses()
 
     def _link(self, reporter: HostReporter) -> SchedulerLink:
         return SchedulerLink(
@@ -397,6 +396,7 @@ class Daemon:
             hub,
             proxy_policy(settings),
             options,
+            check=self._dynconfig.check,
             login=proxy_login(settings),
             authority=proxy_authority(settings),
         )

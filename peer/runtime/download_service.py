@@ -7,6 +7,7 @@ server.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from google.protobuf.empty_pb2 import Empty
 
 from odonata.wire.dragonfly import download_request_from_wire, local_task_to_wire, require_id
 from odonata.wire.dragonfly.feature import NO_P2P, features_in
+from odonata.wire.message import Download
 from peer.runtime.hub import Hub
 from peer.runtime.local_task import describe_task, stat_task
 from peer.runtime.task_admin import TaskAdmin
@@ -24,7 +26,11 @@ from peer.runtime.task_stream import TaskStream
 class DownloadService:
     """The rpcs, by their names. Errors are raised; the server turns them into statuses."""
 
-    def __init__(self, hub: Hub, admin: TaskAdmin, host_id: str) -> None:
+    def __init__(
+        self, hub: Hub, admin: TaskAdmin, host_id: str, *, check: Callable[[Download], None]
+    ) -> None:
+        """`check` raises ForbiddenError for a download that this host's users may not have."""
+        self._check = check
         self._hub = hub
         self._admin = admin
         self._stream = TaskStream(hub, admin, host_id)
@@ -35,6 +41,7 @@ class DownloadService:
         """A user's download: when the user leaves, it ends (unless others want it, too)."""
         features = features_in(context.invocation_metadata())
         download = download_request_from_wire(request)
+        self._check(download)
         wish = msgspec.structs.replace(download, no_p2p=NO_P2P in features)
         await self._stream.serve(wish, context, linger=False, features=features)
 

@@ -149,7 +149,7 @@ class Run:
 
     @property
     def download(self) -> Download:
-        """What it was begun for, with the freshest request headers."""
+        """What it was begun for, with the freshest URL and request headers."""
         return self._download
 
     @property
@@ -170,11 +170,16 @@ class Run:
     # --- from outside ---
 
     def join(self, download: Download) -> None:
-        """Another reader: its range is wanted too, and its headers and credentials are fresher."""
+        """Another reader: its range is wanted too, and its credentials are fresher.
+
+        They are for its own URL, which may be another registry's that has the same blob.
+        """
+        is_elsewhere = download.url != self._download.url
         self._download = msgspec.structs.replace(
             self._download,
+            url=download.url,
             request_header=download.request_header,
-            extra=download.extra or self._download.extra,
+            extra=download.extra if is_elsewhere or download.extra else self._download.extra,
         )
         if None not in self._wanted and download.range not in self._wanted:
             self._wanted.append(download.range)

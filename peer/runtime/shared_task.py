@@ -36,6 +36,9 @@ from peer.runtime.view import View
 MAX_FRUITLESS_RUNS: Final = 3
 """Downloads in a row that end well and bring nothing. One may, if a piece rots meanwhile."""
 
+_REFUSALS: Final = frozenset({401, 403, 404})
+"""What a source answers to whom it does not let in; 404: it does not even say that it is there."""
+
 _log = structlog.get_logger("download")
 
 
@@ -230,7 +233,7 @@ class SharedTask:
         run.on_proved = self._notify
         for view in self._views:
             view.peer_id = run.peer_id
-            if view.joined and not view.satisfied:
+            if view.joined and not view.satisfied and view.error is None:
                 self._join(run, view)
                 self._linger = self._linger or view.linger
         _log.info("download_started", task_id=self.task_id, peer_id=run.peer_id)
@@ -269,6 +272,9 @@ class SharedTask:
         if error is None:
             self._finished(run)
             self._check_progress()
+            self._serve_the_rest()
+        elif isinstance(error, SourceError) and error.status_code in _REFUSALS:
+            self._fail(error, _rights(run.download))
             self._serve_the_rest()
         else:
             self._fail(error)
@@ -323,11 +329,12 @@ class SharedTask:
         if self._fruitless_runs >= MAX_FRUITLESS_RUNS:
             self._fail(InternalError(f"task {self.task_id} can't be completed: the log says more"))
 
-    def _fail(self, error: OdonataError) -> None:
+    def _fail(self, error: OdonataError, rights: tuple[str, ...] | None = None) -> None:
+        """Who waited is told; with `rights`, which the source refused, whoever has just these."""
         say = _log.warning if self._views else _log.info  # else it was cancelled
         say("download_failed", task_id=self.task_id, code=error.code, error=error.detail)
         for view in self._views:
-            if view.joined and not view.satisfied:
+            if view.joined and not view.satisfied and rights in {None, _rights(view.download)}:
                 view.error = error
 
     def _serve_the_rest(self) -> None:
@@ -397,3 +404,9 @@ class SharedTask:
 def _tells(download: Download) -> bool:
     """The scheduler is to hear of it although nothing is left to fetch."""
     return download.need_back_to_source or download.metadata_only
+
+
+def _rights(download: Download) -> tuple[str, ...]:
+    """What a source lets somebody in for. URLs of one task differ in their signatures."""
+    shown = {name.lower(): value for name, value in download.request_header.items()}
+    return download.url, shown.get("authorization", ""), shown.get("cookie", "")

@@ -19,6 +19,7 @@ from odonata.errors import (
     StorageError,
     is_retryable,
 )
+from odonata.ids import blob_digest_task_id
 from odonata.wire.dragonfly.origin import origin_of_download
 from odonata.wire.message import Download, Piece, SourceAnswer, TrafficType
 from peer.core.effect import CancelReason, FetchSource, OpenSource, StopSource
@@ -131,7 +132,7 @@ class _SourceRun:
             await self._report_no_ranges()
             return
         async with opened as stream:
-            why = _other_content(self._task, stream)
+            why = _other_content(self._url, self._task, stream)
             if why is not None:
                 self._changed(why)
                 return
@@ -262,17 +263,19 @@ def for_source(header: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in header.items() if name.lower() != "range"}
 
 
-def _other_content(task: StoredTask, stream: SourceStream) -> str | None:
+def _other_content(url: str, task: StoredTask, stream: SourceStream) -> str | None:
     """Why what the source has now can't continue what is held; None if it can.
 
     Strong validators (RFC 9110 §8.8) tell; Last-Modified alone does not, since servers behind one
-    name often differ in it.
+    name often differ in it. A blob is named by its digest, and is the same in every registry.
     """
     if not task.held():
         return None
     known, new = task.content_length, stream.content_length
     if known is not None and new is not None and known != new:
         return f"the source has {new} bytes now, and {known} before"
+    if blob_digest_task_id(url) == task.task_id:
+        return None
     old_tag, new_tag = (strong_etag(one.response_header) for one in (task, stream))
     if old_tag is None or new_tag is None or old_tag == new_tag:
         return None

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from odonata.block_list import BlockList, Blocks
 from odonata.errors import ForbiddenError
 from odonata.wire.message import Host, Value
 from scheduler.core.application import Application, Priorities
-from scheduler.core.block_list import BlockList, Blocks
 from scheduler.core.candidate import Drop
 
 if TYPE_CHECKING:

@@ -15,11 +15,13 @@ from support.registry import Registry
 
 # Program -> Debian package.
 NEEDED = {
+    "buildah": "buildah",
     "containerd": "containerd",
     "ctr": "containerd",
     "docker": "docker.io",
     "docker-registry": "docker-registry",
     "dockerd": "docker.io",
+    "git-lfs": "git-lfs",
     "podman": "podman",
     "runc": "runc",
     "skopeo": "skopeo",

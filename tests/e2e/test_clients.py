@@ -6,7 +6,7 @@ What fails here is the machine or tests/support, not Odonata.
 from __future__ import annotations
 
 import pytest
-from support.client import ByCri, Client, Containerd, Dockerd, Podman, Skopeo
+from support.client import Buildah, ByCri, Client, Containerd, Dockerd, Podman, Skopeo
 from support.content import MIB
 from support.image import Layer
 from support.program import Place
@@ -35,6 +35,10 @@ def test_skopeo(place: Place, registry: Registry) -> None:
 
 def test_podman(place: Place, registry: Registry) -> None:
     pulls_twice(Podman(place), registry)
+
+
+def test_buildah(place: Place, registry: Registry) -> None:
+    pulls_twice(Buildah(place), registry)
 
 
 def test_dockerd(place: Place, registry: Registry) -> None:

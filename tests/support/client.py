@@ -1,4 +1,4 @@
-"""Real container clients: dockerd, containerd (ctr and CRI), podman, skopeo.
+"""Real container clients: dockerd, containerd (ctr and CRI), podman, buildah, skopeo.
 
 Each keeps all it has below the place's folder. Clients that run as a daemon are contexts. `pull`
 returns the digest of the manifest that the client says it has; it raises AssertionError with the
@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, Self, cast
+from typing import Any, ClassVar, Protocol, Self, cast
 
 import grpc
 from support.image import Image, check_blobs
@@ -37,7 +37,8 @@ class Client(Protocol):
 class Skopeo:
     """`proxy`: HTTP_PROXY of the tool. `mirror`: host:port of a mirror of every `registry`.
 
-    `trusted`: a PEM file of the only authorities it trusts; None: it checks nothing.
+    `trusted`: a PEM file of the only authorities it trusts; None: it checks nothing. `login`:
+    user:password.
     """
 
     place: Place
@@ -46,6 +47,7 @@ class Skopeo:
     mirror: str | None = None
     registry: str = ""
     trusted: Path | None = None
+    login: str | None = None
 
     @property
     def folder(self) -> Path:
@@ -57,6 +59,7 @@ class Skopeo:
         self.place.run(
             *("skopeo", "--registries-conf", config, "copy", "--insecure-policy"),
             f"--src-tls-verify={str(self.trusted is not None).lower()}",
+            *(() if self.login is None else (f"--src-creds={self.login}",)),
             *(f"docker://{reference}", f"dir:{self.folder}"),
             proxy=self.proxy,
             environ=trusting(self.trusted),
@@ -77,6 +80,9 @@ class Skopeo:
 class Podman:
     """Storage and run folders of its own, copies instead of mounts. Else as skopeo."""
 
+    PROGRAM: ClassVar[str] = "podman"
+    OPTIONS: ClassVar[tuple[str, ...]] = ("--cgroup-manager=cgroupfs", "--events-backend=file")
+
     place: Place
     proxy: str | None = None
     mirror: str | None = None
@@ -84,27 +90,43 @@ class Podman:
     environ: dict[str, str] = field(default_factory=dict[str, str])
     checks: bool = False
     """The registry's certificate."""
+    login: str | None = None
 
     def __post_init__(self) -> None:
-        config = write_registries_conf(self.place, "podman", self.registry, self.mirror)
+        config = write_registries_conf(self.place, self.PROGRAM, self.registry, self.mirror)
         self.environ["CONTAINERS_REGISTRIES_CONF"] = str(config)
 
     def pull(self, reference: str) -> str:
-        self._run("pull", f"--tls-verify={str(self.checks).lower()}", reference)
-        return self._run("image", "inspect", "--format", "{{.Digest}}", reference).strip()
+        login = () if self.login is None else (f"--creds={self.login}",)
+        self.run("pull", f"--tls-verify={str(self.checks).lower()}", *login, reference)
+        return self.digest(reference)
+
+    def digest(self, reference: str) -> str:
+        return self.run("image", "inspect", "--format", "{{.Digest}}", reference).strip()
 
     def remove(self, reference: str) -> None:
-        self._run("rmi", "--force", reference)
+        self.run("rmi", "--force", reference)
 
-    def _run(self, *words: str) -> str:
-        folder = self.place.folder / "podman"
+    def run(self, *words: str) -> str:
+        """`podman WORDS`, with what it has here."""
+        folder = self.place.folder / self.PROGRAM
         return self.place.run(
-            *("podman", "--root", folder / "root", "--runroot", folder / "run"),
-            *("--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--events-backend=file"),
+            *(self.PROGRAM, "--root", folder / "root", "--runroot", folder / "run"),
+            *("--storage-driver=vfs", *self.OPTIONS),
             *words,
             proxy=self.proxy,
             environ=self.environ,
         )
+
+
+class Buildah(Podman):
+    """As podman, by its own program."""
+
+    PROGRAM = "buildah"
+    OPTIONS = ()
+
+    def digest(self, reference: str) -> str:
+        return self.run("images", "--format", "{{.Digest}}", reference).strip()
 
 
 class Dockerd:
@@ -120,8 +142,9 @@ class Dockerd:
         *,
         proxy: str | None = None,
         trusted: Path | None = None,
+        name: str = "docker",
     ) -> None:
-        folder = place.folder / "docker"
+        folder = place.folder / name
         self._place = place
         self._folder = folder
         self._socket = f"unix://{folder / 'docker.sock'}"
@@ -131,7 +154,7 @@ class Dockerd:
             *(("--insecure-registry", registry) if trusted is None else ()),
             *("--iptables=false", "--ip6tables=false", "--ip-forward=false", "--bridge=none"),
         ]
-        self._program = Program(place, "dockerd", words, proxy=proxy, environ=trusting(trusted))
+        self._program = Program(place, f"{name}d", words, proxy=proxy, environ=trusting(trusted))
 
     def __enter__(self) -> Self:
         self._folder.mkdir()
@@ -171,7 +194,18 @@ class Containerd:
     mirror where to ask. Without it the registry is asked itself, by plain HTTP.
     """
 
-    def __init__(self, place: Place, registry: str, *, mirror: str | None = None) -> None:
+    def __init__(
+        self,
+        place: Place,
+        registry: str,
+        *,
+        mirror: str | None = None,
+        login: str | None = None,
+        scheme: str = "http",
+    ) -> None:
+        """`login`: user:password, for ctr. `scheme`: how the mirror shall ask."""
+        self._login = () if login is None else ("--user", login)
+        self._scheme = scheme
         self._place = place
         self._folder = place.folder / "containerd"
         self._socket = self._folder / "containerd.sock"
@@ -207,7 +241,7 @@ class Containerd:
         """By ctr, unpacked."""
         self.run(
             *("images", "pull", "--snapshotter", "native", "--plain-http"),
-            *("--hosts-dir", str(self.hosts_dir), reference),
+            *("--hosts-dir", str(self.hosts_dir), *self._login, reference),
         )
         return self.digest(reference, NAMESPACE)
 
@@ -235,7 +269,7 @@ class Containerd:
         return self._place.run("ctr", "--address", self._socket, "--namespace", namespace, *words)
 
     def _hosts_toml(self) -> str:
-        server = f"http://{self._registry}"
+        server = f"{self._scheme}://{self._registry}"
         text = f'server = "{server}"\n[host."{self._mirror or server}"]\n'
         text += 'capabilities = ["pull", "resolve"]\n'
         if self._mirror is not None:

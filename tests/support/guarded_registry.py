@@ -79,7 +79,6 @@ class GuardedRegistry:
         self._n_marks = 0
 
     async def __aenter__(self) -> Self:
-        (self._folder / "htpasswd").write_text(_HTPASSWD)
         if self._guard is Guard.TOKEN:
             await self._stack.enter_async_context(self.tokens)
         process = _Process(self._folder, self._guard.value, self._config())
@@ -210,12 +209,19 @@ class GuardedRegistry:
         if guard is not Guard.NONE and self._tls is not None:
             certificate, key = map(str, self._tls)
             config["http"]["tls"] = {"certificate": certificate, "key": key}
-        if guard is Guard.BASIC:
-            path = str(self._folder / "htpasswd")
-            config["auth"] = {"htpasswd": {"realm": "a registry of a test", "path": path}}
-        if guard is Guard.TOKEN:
-            config["auth"] = {"token": self.tokens.config()}
+        config |= login_config(guard, self._folder, self.tokens)
         return json.dumps(config)  # which is YAML
+
+
+def login_config(guard: Guard, folder: Path, tokens: TokenServer) -> dict[str, Any]:
+    """What docker-registry's configuration says about who may come in; files go into `folder`."""
+    if guard is Guard.NONE:
+        return {}
+    if guard is Guard.TOKEN:
+        return {"auth": {"token": tokens.config()}}
+    path = folder / "htpasswd"
+    path.write_text(_HTPASSWD)
+    return {"auth": {"htpasswd": {"realm": "a registry of a test", "path": str(path)}}}
 
 
 class _Process:
@@ -263,7 +269,9 @@ class TokenServer:
     A token is a JWT that says so, signed with a key whose certificate the registry trusts.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, host: str = "127.0.0.1") -> None:
+        """`host`: its name, as clients are told it."""
+        self._host = host
         self._key = folder / "token.key"
         self._certificate = folder / "token.crt"
         self._runner: web.AppRunner | None = None
@@ -289,7 +297,7 @@ class TokenServer:
     def config(self) -> dict[str, str]:
         """The registry's `auth.token`."""
         return {
-            "realm": f"http://127.0.0.1:{self._port}/token",
+            "realm": f"http://{self._host}:{self._port}/token",
             "service": "a registry",
             "issuer": "a token server",
             "rootcertbundle": str(self._certificate),
@@ -300,8 +308,10 @@ class TokenServer:
         login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
         if not self.is_open and request.headers.get("Authorization") != f"Basic {login}":
             return web.Response(status=401)
-        kind, name, actions = request.query["scope"].split(":")
-        access = [{"type": kind, "name": name, "actions": actions.split(",")}]
+        access: list[dict[str, Any]] = []
+        for scope in request.query.getall("scope", []):  # none: a mere log-in
+            kind, name, actions = scope.split(":")
+            access.append({"type": kind, "name": name, "actions": actions.split(",")})
         return web.json_response({"token": await self._token(access), "expires_in": 300})
 
     async def _token(self, access: list[dict[str, Any]]) -> str:

@@ -181,6 +181,11 @@ class Program:
             if kind is None:
                 raise AssertionError(f"{self._name} did not stop on SIGTERM") from None
 
+    def end(self) -> None:
+        """Tell it to end, without waiting: that is the context's, and others end meanwhile."""
+        assert self._process is not None, f"{self._name} was not started"
+        self._process.terminate()
+
     def wait_until(self, condition: Callable[[], T], what: str) -> T:
         """As the function of that name; ends at once, with its last words, if the program died."""
 

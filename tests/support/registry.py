@@ -4,24 +4,30 @@ with Registry(place) as registry:
     image = registry.push("lib/rand:v1", [Layer(size=MIB, seed=1)])
     ... pull registry.reference("lib/rand:v1") ...
     assert registry.times_sent(image) == dict.fromkeys(image.blobs, 1.0)
+
+A second one may have the same images behind a log-in: `Registry(place, Guard.BASIC, of=registry)`.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Self
+from pathlib import Path
+from typing import Any, Self
 
 from support.certificates import Signed
+from support.guarded_registry import PASSWORD, USER, Guard, TokenServer, login_config
 from support.http_tap import Exchange, HttpTap, Span
 from support.image import Image, Layer, make_image
 from support.program import ORIGIN_NAME, Place, Program, wait_until
 from support.tls_front import TlsFront
 
 _LISTENING = re.compile(r"listening on 127\.0\.0\.1:(\d+)")
+_CONTENT_STATUS = frozenset({200, 206})
 # Apache's combined format, which docker-registry writes.
 _LOG_LINE = re.compile(
     r'\S+ \S+ \S+ \[[^]]*\] "(?P<method>\S+) (?P<path>\S+) [^"]*" (?P<status>\d+) (?P<bytes>\d+)'
@@ -43,29 +49,45 @@ class LogEntry:
 class Registry:
     """docker-registry on a free port; clients reach it by `reference`, through the tap."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(
+        self,
+        place: Place,
+        guard: Guard = Guard.NONE,
+        *,
+        tokens: TokenServer | None = None,
+        of: Registry | None = None,
+    ) -> None:
+        """`tokens`: who gives them out, for Guard.TOKEN. `of`: whose images it has."""
         self._place = place
+        self._guard = guard
+        self._name = f"registry-{guard.value}"
+        self._folder = place.folder / self._name
+        self._tokens = tokens or TokenServer(self._folder)
+        self.storage: Path = self._folder / "data" if of is None else of.storage
         self._stack = ExitStack()
         self._log_start = 0
 
     def __enter__(self) -> Self:
         with self._stack:
-            folder = self._place.folder / "registry"
-            folder.mkdir()
-            config = folder / "config.yml"
-            config.write_text(
-                "version: 0.1\n"
-                "log: {level: info, accesslog: {disabled: false}}\n"  # info tells the port
-                f"storage: {{filesystem: {{rootdirectory: {folder / 'data'}}}}}\n"
-                'http: {addr: "127.0.0.1:0", secret: "of no use here"}\n'
-            )
-            program = Program(self._place, "registry", ["docker-registry", "serve", config])
+            self._folder.mkdir()
+            config = self._folder / "config.yml"
+            config.write_text(json.dumps(self._config()))  # which is YAML
+            program = Program(self._place, self._name, ["docker-registry", "serve", config])
             self._program = self._stack.enter_context(program)
             program.wait_until(lambda: _LISTENING.search(program.err.read_text()), "its port")
             self.port = int(_LISTENING.findall(program.err.read_text())[0])
             self._tap = self._stack.enter_context(HttpTap(self.port))
             self._kept = self._stack.pop_all()
         return self
+
+    def _config(self) -> dict[str, Any]:
+        return {
+            "version": "0.1",
+            "log": {"level": "info", "accesslog": {"disabled": False}},  # info tells the port
+            "storage": {"filesystem": {"rootdirectory": str(self.storage)}},
+            "http": {"addr": "127.0.0.1:0", "secret": "of no use here"},
+            **login_config(self._guard, self._folder, self._tokens),
+        }
 
     def __exit__(self, *exc: object) -> None:
         self._kept.close()
@@ -76,6 +98,7 @@ class Registry:
         image = make_image(folder, layers)
         self._place.run(
             *("skopeo", "copy", "--insecure-policy", "--dest-tls-verify=false"),
+            *(() if self._guard is Guard.NONE else (f"--dest-creds={USER}:{PASSWORD}",)),
             *(f"oci:{folder}:image", f"docker://127.0.0.1:{self.port}/{name}"),
         )
         shutil.rmtree(folder)
@@ -144,7 +167,10 @@ class Registry:
         spans = [
             seen.span
             for seen in self.blob_requests()
-            if seen.path.endswith(digest) and seen.method == "GET" and seen.sent_bytes
+            if seen.path.endswith(digest)
+            and seen.method == "GET"
+            and seen.status in _CONTENT_STATUS
+            and seen.sent_bytes
         ]
         return sorted(spans)
 
@@ -155,7 +181,9 @@ class Registry:
             digest: sum(
                 entry.sent_bytes
                 for entry in log
-                if entry.path.endswith(digest) and entry.method == "GET"
+                if entry.path.endswith(digest)
+                and entry.method == "GET"
+                and entry.status in _CONTENT_STATUS
             )
             / length
             for digest, length in image.blobs.items()

@@ -30,11 +30,11 @@ from msgspec.structs import replace
 from support.decision_record import chosen_rows
 from support.scheduler_world import PIECE_LENGTH, World, download, host, told
 
+from odonata.block_list import BlockList
 from odonata.errors import NotFoundError
 from odonata.telemetry.record import DecisionRecord, DownloadRecord, PieceRecord, Record
 from odonata.wire.message import ByteRange, TaskType
 from scheduler.core.application import Application, UrlPriority
-from scheduler.core.block_list import BlockList
 from scheduler.core.cluster import PEER_LOAD_LIMIT, ClusterConfig
 from scheduler.core.event import ClusterConfigured
 from scheduler.core.standing import HostState

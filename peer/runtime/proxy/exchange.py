@@ -9,12 +9,13 @@ for a whole.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Final, NamedTuple
 
 import structlog
 
-from odonata.errors import OdonataError, SourceError
+from odonata.errors import DiskFullError, OdonataError, SourceError, StorageError, WrongContentError
+from odonata.wire.message import Download
 from peer.core.proxy_auth import LoginError, ProxyLogin, admit
 from peer.core.proxy_header import HOP_BY_HOP, HeaderList
 from peer.core.proxy_rule import (
@@ -67,9 +68,11 @@ class Exchange:
         counters: ProxyCounters,
         *,
         login: ProxyLogin | None = None,
+        check: Callable[[Download], None] | None = None,
         certificates: Certificates | None = None,
     ) -> None:
         self._login = login
+        self._check = check
         self._certificates = certificates
         self._router = router
         self._swarm = swarm
@@ -139,7 +142,7 @@ class Exchange:
             case Swarm():
                 facts.update(kind="p2p", url=_loggable(route.download.url))
                 self._counters.requests_p2p += 1
-                facts["task_id"] = await self._swarm.answer(route, head, conversation)
+                await self._answer_from_swarm(route, head, conversation, facts)
             case Direct():
                 facts.update(kind="direct", url=_loggable(route.url))
                 self._counters.requests_direct += 1
@@ -154,6 +157,37 @@ class Exchange:
                 await run_tunnel(route, conversation, self._options, self._counters)
                 return Outcome("tunnel_closed")
         return Outcome("ok", conversation)
+
+    async def _answer_from_swarm(
+        self, route: Swarm, head: RequestHead, conversation: Conversation, facts: dict[str, object]
+    ) -> None:
+        """By the hub; if this host has no place for the content, straight from its origin."""
+        download = route.download
+        if self._check is not None:
+            self._check(download)
+        try:
+            facts["task_id"] = await self._swarm_answer(route, head, conversation)
+        except (DiskFullError, StorageError) as error:
+            kept_here = download.disable_back_to_source or download.output_path is not None
+            if conversation.status or kept_here:
+                raise
+            facts.update(kind="past_swarm", code=error.code, error=error.detail)
+            self._counters.requests_past_swarm += 1
+            await self._origin.answer(download.url, head, conversation)
+
+    async def _swarm_answer(
+        self, route: Swarm, head: RequestHead, conversation: Conversation
+    ) -> str:
+        """The task's id. Content that turned out to be wrong is asked for anew, once.
+
+        Whoever brought it is not believed any more, and the client has not seen any of it.
+        """
+        try:
+            return await self._swarm.answer(route, head, conversation)
+        except WrongContentError:
+            if conversation.status:
+                raise
+            return await self._swarm.answer(route, head, conversation)
 
     async def _intercept(self, route: Intercept, conversation: Conversation) -> Outcome:
         assert self._certificates is not None, "the daemon intercepts with an authority only"

@@ -64,6 +64,8 @@ class ProxyCounters:
     connections_refused: int = 0
     requests_p2p: int = 0
     requests_direct: int = 0
+    requests_past_swarm: int = 0
+    """Of those to the swarm: answered by their origin, since this host had no place for them."""
     requests_tunnel: int = 0
     requests_intercepted: int = 0
     """CONNECTs that were opened; the requests inside count by themselves."""

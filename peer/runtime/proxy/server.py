@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from typing import Final, Self
 
 import structlog
 
 from odonata.errors import CallerError, SettingsError
 from odonata.listen import accept_no_more, check_tcp
+from odonata.wire.message import Download
 from peer.core.proxy_auth import ProxyLogin
 from peer.core.proxy_header import HeaderList
 from peer.core.proxy_rule import Address, ProxyPolicy, ProxyRouter
@@ -57,7 +59,9 @@ class ProxyServer:
         *,
         login: ProxyLogin | None = None,
         authority: Authority | None = None,
+        check: Callable[[Download], None] | None = None,
     ) -> None:
+        """`check` raises ForbiddenError for a download that clients may not have."""
         self.options = options or ProxyOptions()
         self.counters = ProxyCounters()
         # Unknown to anyone else, so a request that carries it in Via has been here.
@@ -74,6 +78,7 @@ class ProxyServer:
             self.options,
             self.counters,
             login=login,
+            check=check,
             certificates=None if authority is None else Certificates(authority),
         )
         self._server: asyncio.Server | None = None

@@ -487,3 +487,49 @@ async def test_a_piece_that_rots_while_the_rest_still_comes_is_fetched_anew(
     assert await read(view) == CONTENT
     await segments.aclose()
     await view.close()
+
+
+# --- credentials ----------------------------------------------------------------------------------
+
+
+def shown(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+async def half_fetched(hub: Hub, origin: Origin, *tokens: str) -> tuple[list[View], asyncio.Event]:
+    """Views of one download, in that order; once the event is set, its connection breaks."""
+    gate = asyncio.Event()
+    cut_after = dict.fromkeys(range(1, 9), 12 * MIB)
+    url = origin.add("/blob", CONTENT, Manners(gate=gate, cut=cut_after))
+    wishes = [Download(url=url, request_header=shown(token)) for token in tokens]
+    return [await within(hub.open(wish)) for wish in wishes], gate
+
+
+def let_in(origin: Origin, token: str) -> None:
+    """Nobody else from now on."""
+    wanted = ("Authorization", f"Bearer {token}")
+    origin.add("/blob", CONTENT, Manners(wants_header=wanted))
+
+
+async def test_who_left_takes_his_credentials_along(hub: Hub, origin: Origin) -> None:
+    (good, bad), gate = await half_fetched(hub, origin, "good", "bad")
+    await bad.close()
+    let_in(origin, "good")
+    gate.set()
+    assert await read(good) == CONTENT
+    await good.close()
+
+
+async def test_credentials_that_are_all_refused_are_tried_once_each(
+    hub: Hub, origin: Origin
+) -> None:
+    views, gate = await half_fetched(hub, origin, "a", "b", "b", "c")
+    let_in(origin, "good")
+    gate.set()
+    for view in views:
+        with pytest.raises(SourceError) as refused:
+            await read(view)
+        assert refused.value.status_code == 401
+        await view.close()
+    refusals = [seen.header["Authorization"] for seen in origin.requests if seen.status == 401]
+    assert sorted(refusals) == ["Bearer a", "Bearer b", "Bearer c"]

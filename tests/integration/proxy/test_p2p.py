@@ -11,6 +11,7 @@ from support.content import make_content
 from support.eventually import eventually
 from support.http_client import HttpClient, request
 from support.memory_hub import MIB, MemoryHub
+from support.origin import Origin
 
 from odonata.errors import (
     CallerError,
@@ -250,8 +251,6 @@ async def test_if_none_match(
         (SourceError("odd", status_code=206), 502, "backend"),
         (SourceError("can't be reached"), 502, "backend"),
         (UnavailableError("no scheduler"), 503, "dfdaemon"),
-        (DiskFullError("no room"), 507, "dfdaemon"),
-        (StorageError("read-only"), 500, "dfdaemon"),
         (PeerRefusedError("busy"), 502, "dfdaemon"),
         (CallerError("bad url"), 400, "dfdaemon"),
     ],
@@ -267,6 +266,33 @@ async def test_failures_before_the_head_become_a_status(
         assert answer.body == f"{error.detail}\n".encode()
         hub.put(f"{URL}1", b"next")
         assert (await client.get(f"{URL}1")).body == b"next"
+
+
+@pytest.mark.parametrize("error", [DiskFullError("no room"), StorageError("read-only")])
+async def test_what_this_host_has_no_place_for_comes_from_its_origin(
+    hub: MemoryHub, origin: Origin, proxy: ProxyServer, error: OdonataError
+) -> None:
+    url = origin.add("/v2/x/blobs/sha256:1", CONTENT)
+    hub.refuse(url, error)
+    async with HttpClient(proxy.address) as client:
+        answer = await client.get(url)
+        assert (answer.status, answer.body) == (200, CONTENT)
+        part = await client.get(url, "Range: bytes=1-4")
+        assert (part.status, part.body) == (206, CONTENT[1:5])
+    assert proxy.counters.requests_past_swarm == 2
+
+
+async def test_what_must_not_come_from_its_origin_is_refused(
+    hub: MemoryHub, origin: Origin
+) -> None:
+    url = origin.add("/v2/x/blobs/sha256:1", CONTENT)
+    hub.refuse(url, DiskFullError("no room"))
+    policy = ProxyPolicy(rules=(ProxyRule(regex="blobs"),), disable_back_to_source=True)
+    options = ProxyOptions(port=0, authorize=False)
+    async with ProxyServer(hub, policy, options) as proxy, HttpClient(proxy.address) as client:
+        answer = await client.get(url)
+    assert (answer.status, answer.header["x-dragonfly-error-type"]) == (507, "dfdaemon")
+    assert origin.requests == []
 
 
 async def test_the_origins_refusal_comes_with_its_headers(

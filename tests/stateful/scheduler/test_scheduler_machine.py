@@ -32,6 +32,7 @@ from support.scheduler_ledger import Ledger
 from support.scheduler_world import PIECE_LENGTH, World, download, host
 
 from models.dragonfly import DragonflyRanker
+from odonata.block_list import BlockList
 from odonata.telemetry.record import DecisionRecord
 from odonata.wire.message import (
     ByteRange,
@@ -42,7 +43,6 @@ from odonata.wire.message import (
     NormalTask,
     SchedulerAnswer,
 )
-from scheduler.core.block_list import BlockList
 from scheduler.core.cluster import ClusterConfig
 from scheduler.core.core import SchedulerCore
 from scheduler.core.effect import Answer, CloseStream, SchedulerEffect, TriggerSeed, WakeAt

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from odonata.block_list import BlockList
 from odonata.errors import SettingsError
 from scheduler.cluster_file import read_cluster_file
 from scheduler.core.application import Application, UrlPriority
-from scheduler.core.block_list import BlockList
 from scheduler.core.cluster import ClusterConfig
 
 WHOLE = """

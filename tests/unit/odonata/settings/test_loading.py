@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from support.settings_file import load_text, refusal
 
+from odonata.block_list import BlockList
 from odonata.errors import SettingsError
 from odonata.settings import load
 from peer.settings import DaemonSettings, Dynconfig
@@ -444,10 +445,26 @@ def test_a_dynconfig_names_schedulers_sorted_and_once(tmp_path: Path) -> None:
 
 
 def test_a_dynconfig_of_dragonfly_with_block_lists_loads(tmp_path: Path) -> None:
-    text = "scheduler: {addr: 'x:1'}\nclientConfig: {blockList: {task: {download: {tags: [a]}}}}\n"
-    assert load_text(Dynconfig, text, tmp_path).warnings == (
-        "test.yaml:2: clientConfig has no effect: block lists are not in this release",
+    text = """scheduler: {addr: 'x:1'}
+clientConfig: {blockList: {task: {download: {tags: [a]}}, persistentTask: {upload: {tags: [b]}}}}
+seedClientConfig: {blockList: {task: {download: {urls: [/private/], priorities: [6]}}}}
+"""
+    loaded = load_text(Dynconfig, text, tmp_path)
+    assert loaded.settings.client_config.block_list.value() == BlockList(tags=("a",))
+    seeds = loaded.settings.seed_client_config.block_list.value()
+    assert seeds == BlockList(urls=("/private/",), priorities=(6,))
+    (warning,) = loaded.warnings
+    assert warning == (
+        "test.yaml:2: clientConfig.blockList.persistentTask has no effect: "
+        "of persistent tasks nothing is forbidden here"
     )
+
+
+def test_a_block_list_with_a_pattern_that_is_none_is_refused(tmp_path: Path) -> None:
+    text = "clientConfig:\n  blockList:\n    task: {download: {urls: ['a(']}}\n"
+    said = refusal(Dynconfig, text, tmp_path)
+    assert said.startswith("test.yaml:3: clientConfig.blockList.task.download.urls")
+    assert "'a('" in said
 
 
 def test_the_schedulers_metrics_are_dragonflys(tmp_path: Path) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from support.scheduler_world import World, closes, download, host, parents, triggers
 
+from odonata.block_list import BlockList
 from odonata.wire.message import Download
 from scheduler.core.application import Application
-from scheduler.core.block_list import BlockList
 from scheduler.core.candidate import Drop
 from scheduler.core.cluster import Cluster, ClusterConfig
 from scheduler.core.event import ClusterConfigured

@@ -1,9 +1,10 @@
 """Downloads that an operator has forbidden: by application, URL, tag or priority.
 
-There are two lists, one for seeds and one for all other hosts. Dragonfly's daemons hold to them by
-themselves; here the scheduler refuses too, so that one list in one place is enough.
+A daemon holds to the list of its dynconfig file (`peer.runtime.dynconfig`), as Dragonfly's do: at
+its proxy and at its socket, before anybody is asked. A scheduler refuses too, so that one list in
+one place is enough; it has two, one for seeds and one for all other hosts (its own dynconfig).
 
-What a refusal can and can't do: whatever a scheduler answers, a stock (Rust) client that is not
+What a scheduler's refusal can and can't do: whatever it answers, a stock (Rust) client that is not
 served goes to the source on its own, unless its download says `disable_back_to_source`. No status
 changes that, and neither does any answer: an empty task would be a wrong file, unusable parents
 five lost rounds, and silence three hours. So the status is the one that is true and that a daemon

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from odonata.block_list import BlockList, Blocks
 from odonata.errors import CallerError
 from odonata.wire.message import Download
-from scheduler.core.block_list import BlockList, Blocks
 
 BLOCKS = Blocks(
     BlockList(
