@@ -74,9 +74,10 @@ STALL_MIN_S: Final = 2.0
 TRICKLE_SHARE: Final = 1 / 8
 """Less than this part of what the origin brings is too little. Not nearer to one, for a swarm that
 is only slower than its origin is what the origin has it for."""
-TRICKLE_UNKNOWN_BYTES_PER_S: Final = 128 * 1024.0
-"""Too little in comparison with an origin of which nothing is known, as for any one piece: see
-`DownloadLimits.slowest_rate_bytes_per_s`."""
+TRICKLE_UNKNOWN_BYTES_PER_S: Final = 32 * 1024.0
+"""Too little in comparison with an origin of which nothing is known. A quarter of what is too slow
+for any one piece: where links are thin (ten hosts behind 10 Mbit/s) a swarm that is well may bring
+no more for a while, and all of them would ask an origin that has no more to give either."""
 BUDGET_MAX_S: Final = 10.0
 """Whatever was learned: a swarm that begins later than that is no help. As long as a client waits
 for the head of an origin's answer."""

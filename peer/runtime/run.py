@@ -323,7 +323,7 @@ class Run:
             "source_asked_beside_peers",
             task_id=self._task.task_id,
             peer_id=self._peer_id,
-            first_piece=first,
+            piece=first,
             reason=self._core.beside_because,
         )
 

@@ -196,7 +196,7 @@ def test_whatever_is_damaged(campaign: Campaign, template: Path) -> None:
             except (IsADirectoryError, PermissionError, NotADirectoryError, FileExistsError):
                 continue  # harmed before: a folder stands there
         asyncio.run(_look(folder))
-        assert open_descriptors() == descriptors
+        assert open_descriptors() <= descriptors
 
     campaign.run(check, st.sampled_from(["good", "killed"]), harms, examples=40)
 

@@ -154,7 +154,7 @@ def test_the_server_under_a_hostile_child(campaign: Campaign) -> None:
         campaign.run(check, damaged(requests), sizes, st.booleans(), examples=80)
         runner.run(eventually(lambda: server.connections == 0))
         assert (server.uploading, server.waiting) == (0, 0)
-        assert open_descriptors() == before
+        assert open_descriptors() <= before
         wanted = vortex.encode_request(vortex.PieceRequest(task_id=TASK, number=1))
         served = (runner.run(_bounded(ask(server.port, [wanted], ends=False))) for _ in TRIES)
         assert any(answer.endswith(piece(1)[1]) for answer, _ in served), "it serves as before"

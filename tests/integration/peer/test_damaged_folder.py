@@ -16,4 +16,4 @@ async def test_an_index_that_takes_nothing_leaves_no_descriptor(tmp_path: Path) 
     before = open_descriptors()
     with pytest.raises(StorageError, match=r"index\.sqlite3"):
         await DiskStorage.open(tmp_path)
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
