@@ -245,9 +245,9 @@ class Fetching:
         wait_s: float | None = None,
     ) -> None:
         """A piece is on the disk, from `peer_id`; its first byte was waited for so long."""
-        self._cancelled.pop((peer_id, piece.number), None)
+        was_stopped = self._is_of_stopped(peer_id, piece.number)
         state = self.parents.get(peer_id)
-        flight = None if state is None else self._land(state, piece.number)
+        flight = None if state is None or was_stopped else self._land(state, piece.number)
         if state is not None and flight is not None:
             # From asking to storing, the wait in the parent's queue included: what matters to us,
             # and what the age of a transfer in flight is compared with.
@@ -279,7 +279,7 @@ class Fetching:
 
     def on_not_fetched(self, event: PieceNotFetched, now: float, out: list[DownloadEffect]) -> None:
         """A fetch failed. See the table above."""
-        ours = self._cancelled.pop((event.peer_id, event.number), 0)
+        ours = self._is_of_stopped(event.peer_id, event.number)
         state = self.parents.get(event.peer_id)
         if state is None:
             return
@@ -521,6 +521,14 @@ class Fetching:
         lacks = self._content.lacks
         return any(any(map(lacks, p.offers)) for p in self.parents if p is not state)
 
+    def _is_of_stopped(self, peer_id: str, number: int) -> bool:
+        """This answer is to a fetch that we stopped: answers come in the order of the questions."""
+        key = peer_id, number
+        left = self._cancelled.pop(key, 0) - 1
+        if left > 0:
+            self._cancelled[key] = left
+        return left >= 0
+
     def _land(self, state: ParentState, number: int) -> Flight | None:
         flight = state.in_flight.pop(number, None)
         if flight is not None:
@@ -539,7 +547,8 @@ class Fetching:
     ) -> None:
         state.count_fruitless(now)
         if self._land(state, number) is not None:
-            self._cancelled[state.peer_id, number] = 1
+            key = state.peer_id, number
+            self._cancelled[key] = self._cancelled.get(key, 0) + 1
             out.append(CancelPiece(peer_id=state.peer_id, number=number, reason=why))
 
     def _leave(self, state: ParentState, why: CancelReason, out: list[DownloadEffect]) -> None:
