@@ -54,6 +54,8 @@ def redact_text(text: str) -> str:
         text = _USERINFO.sub(rf"\g<scheme>{HIDDEN}@", text)
     if "=" in text:
         text = _PARAMETER.sub(_redact_parameter, text)
+    if len(text.split(maxsplit=1)) == 1:  # most of what is logged is one word
+        return text
     return _BEARER.sub(rf"\g<scheme> {HIDDEN}", text)
 
 

@@ -27,17 +27,32 @@ async def slices(segment: Segment) -> AsyncIterator[bytes | bytearray]:
     """The segment's bytes in order. StorageError if the file is shorter than it should be."""
     offset, end = segment.offset, segment.offset + segment.length
     while offset < end:
-        length = min(SLICE, end - offset)
-        data = _read_at_once(segment.fd, offset, length)
-        if data is None:
-            data = await asyncio.to_thread(_read, segment.fd, offset, length)
-        if not data:
-            raise StorageError(
-                f"a content file ends at {offset} although {end} bytes of it are indexed: "
-                "the data folder was changed from outside; delete the task and fetch it again"
-            )
+        data = await _some(segment.fd, offset, end)
         offset += len(data)
         yield data
+
+
+async def whole(segment: Segment) -> bytes | bytearray:
+    """All bytes of a segment that is no longer than a slice. Errors: as of `slices`."""
+    offset, end = segment.offset, segment.offset + segment.length
+    data = await _some(segment.fd, offset, end)
+    while len(data) < segment.length:
+        data += await _some(segment.fd, offset + len(data), end)
+    return data
+
+
+async def _some(fd: int, offset: int, end: int) -> bytes | bytearray:
+    """At most a slice of what lies between."""
+    length = min(SLICE, end - offset)
+    data = _read_at_once(fd, offset, length)
+    if data is None:
+        data = await asyncio.to_thread(_read, fd, offset, length)
+    if not data:
+        raise StorageError(
+            f"a content file ends at {offset} although {end} bytes of it are indexed: "
+            "the data folder was changed from outside; delete the task and fetch it again"
+        )
+    return data
 
 
 def _read(fd: int, offset: int, length: int) -> bytes:

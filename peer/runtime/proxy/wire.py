@@ -128,6 +128,12 @@ class Wire(asyncio.Protocol):
         self._resume_reading()
         return data
 
+    def unread(self, data: bytes) -> None:
+        """What was read too much: it is read again next."""
+        if data:
+            self._received.appendleft(data)
+            self._received_bytes += len(data)
+
     async def write(self, *chunks: bytes, stall_s: float) -> None:
         """Hand bytes over and wait until there is room for more.
 

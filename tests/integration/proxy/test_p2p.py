@@ -76,6 +76,24 @@ async def test_sizes(hub: MemoryHub, proxy: ProxyServer, size: int) -> None:
         assert answer.header["content-length"] == str(size)
 
 
+async def test_a_small_blob_whatever_its_request_and_its_headers_look_like(
+    hub: MemoryHub, proxy: ProxyServer
+) -> None:
+    """What h11 has to read or to write comes out as what it is not shown."""
+    hub.put(URL, b"small", {"etag": '"1"'})
+    hub.put(f"{URL}2", b"small", {"etag": '"1"', "x-name": "grün"})
+    async with HttpClient(proxy.address) as client:
+        answers = [
+            await client.get(url, line)
+            for url in (URL, f"{URL}2")
+            for line in ("X-Name: a", "X-Name: ä", "Connection: keep-alive")
+        ]
+    assert {(answer.status, answer.body) for answer in answers} == {(200, b"small")}
+    names = [list(answer.header) for answer in answers]
+    assert names == [names[0]] * 3 + [names[3]] * 3
+    assert set(names[3]) - set(names[0]) == {"x-name"}
+
+
 async def test_mirror_form(hub: MemoryHub, proxy: ProxyServer) -> None:
     path = f"/v2/lib/rand/blobs/sha256:{HEX}"
     hub.put(f"https://ghcr.io{path}", b"by ns")
