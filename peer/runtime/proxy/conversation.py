@@ -1,9 +1,11 @@
 """HTTP/1.1 with one client, request after request, over one `Wire`; h11 is the grammar.
 
 h11 takes a third of what a small request costs, so it is shown a plain one
-(`peer.core.proxy_plain`) only if that is answered otherwise than by `send_whole`. Pipelined requests
-wait inside h11, or in the wire, until the answer before them is complete. An answer is either
-complete or visibly not: `cut` never lets a short body look whole. Decides nothing about requests.
+(`peer.core.proxy_plain`) only if that is answered otherwise than by `send_whole`.
+
+Pipelined requests wait inside h11, or in the wire, until the answer before them is complete. An
+answer is either complete or visibly not: `cut` never lets a short body look whole. Decides nothing
+about requests.
 """
 
 from __future__ import annotations
