@@ -143,8 +143,8 @@ class Conversation:
         await self._write(response)
         self.status = status
 
-    async def send(self, data: bytes | bytearray) -> None:
-        """A part of the body. Waits for the client to take what came before."""
+    async def send(self, data: bytes | memoryview) -> None:
+        """A part of the body, that may be overwritten afterwards; waits until it can be sent."""
         await self._write(h11.Data(data=cast("bytes", data)))
         self.body_bytes += len(data)
 
@@ -152,12 +152,12 @@ class Conversation:
         """The answer is whole. InternalError if it is shorter than its Content-Length said."""
         await self._write(h11.EndOfMessage())
 
-    async def send_whole(self, status: int, headers: HeaderList, body: bytes | bytearray) -> None:
+    async def send_whole(self, status: int, headers: HeaderList, body: bytearray) -> None:
         """A whole answer; `headers` tell the length of `body`. Errors: as of `send_head`."""
         head = plain_answer_head(status, headers) if self._plain else None
         if head is None:
             await self.send_head(status, headers)
-            await self.send(body)
+            await self.send(memoryview(body))
             await self.end()
             return
         await self.wire.write(head + body, stall_s=self._options.write_stall_s)

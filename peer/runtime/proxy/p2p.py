@@ -1,8 +1,8 @@
 """Answer a GET from the swarm: the hub brings the content, the client gets it while it arrives.
 
 The head is sent when the first bytes are here, so that whatever fails before them still becomes a
-status of its own; after that a failure ends the connection. What fits into one slice is sent with
-its head, once all of it is here. Does not decide what goes this way.
+status of its own; after that a failure ends the connection. What is small is sent with its
+head, once all of it is here. Does not decide what goes this way.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -30,6 +30,9 @@ from peer.runtime.proxy.content import SLICE, slices, whole
 from peer.runtime.proxy.conversation import Conversation
 from peer.runtime.proxy.gate import Gate
 from peer.runtime.proxy.option import ProxyCounters
+
+SMALL: Final = 256 * 1024
+"""Content up to here is sent in one piece with its head."""
 
 
 class _Plan(Value, frozen=True, kw_only=True):
@@ -108,12 +111,13 @@ class SwarmAnswer:
             return
         async with aclosing(view.read(plan.part)) as segments:
             segment = await anext(segments, None)
-            if segment is not None and segment.length == plan.length and segment.length <= SLICE:
+            if segment is not None and plan.length == segment.length <= SMALL:
                 await self._send_whole(segment, segments, plan.status, headers, conversation)
                 return
             await conversation.send_head(plan.status, headers)
+            buffer = _buffer()
             while segment is not None:
-                await self._send_segment(segment, conversation)
+                await self._send_segment(segment, buffer, conversation)
                 segment = await anext(segments, None)
         await conversation.end()
 
@@ -135,6 +139,7 @@ class SwarmAnswer:
     async def _send_parts(
         self, view: TaskView, several: Multipart, headers: HeaderList, conversation: Conversation
     ) -> None:
+        buffer = _buffer()
         for place, (head, part) in enumerate(several.parts):
             async with aclosing(view.read(part)) as segments:
                 segment = await anext(segments, None)
@@ -142,16 +147,22 @@ class SwarmAnswer:
                     await conversation.send_head(206, headers)
                 await conversation.send(head)
                 while segment is not None:
-                    await self._send_segment(segment, conversation)
+                    await self._send_segment(segment, buffer, conversation)
                     segment = await anext(segments, None)
         await conversation.send(several.end)
         await conversation.end()
 
-    async def _send_segment(self, segment: Segment, conversation: Conversation) -> None:
-        async for data in slices(segment):
+    async def _send_segment(
+        self, segment: Segment, buffer: memoryview, conversation: Conversation
+    ) -> None:
+        async for data in slices(segment, buffer):
             await conversation.send(data)
             self._counters.bytes_p2p += len(data)
             await asyncio.sleep(0)  # a fast client must not keep the loop from all others
+
+
+def _buffer() -> memoryview:
+    return memoryview(bytearray(SLICE))
 
 
 def _plan(view: TaskView, swarm: Swarm) -> _Plan:
