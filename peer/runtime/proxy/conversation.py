@@ -17,7 +17,7 @@ from typing import ClassVar, Final, cast
 import h11
 
 from odonata.errors import CallerError, InternalError, OdonataError, SourceError
-from peer.core.proxy_header import HeaderList
+from peer.core.proxy_header import HeaderList, value_of
 from peer.core.proxy_plain import PlainRequest, plain_answer_head, plain_request
 from peer.core.proxy_rule import Address, RequestHead, absolute
 from peer.runtime.proxy.option import ProxyOptions
@@ -48,6 +48,13 @@ class UnknownCodingError(MalformedRequestError):
     http_status: ClassVar[int] = 501
 
 
+class BodyTooLargeError(MalformedRequestError):
+    """A length that no body has."""
+
+    code = "body_too_large"
+    http_status: ClassVar[int] = 413
+
+
 class RequestTimeoutError(CallerError):
     """A request did not come to its end."""
 
@@ -55,6 +62,7 @@ class RequestTimeoutError(CallerError):
     http_status: ClassVar[int] = 408
 
 
+_LENGTH_DIGITS_MAX: Final = 18  # fits into 64 bits anywhere
 _BY_HINT: Final = {431: HeadTooLargeError, 501: UnknownCodingError}
 
 
@@ -73,6 +81,8 @@ class Conversation:
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=options.head_bytes)
         self._old_client = False
         self._method = ""
+        self._is_faulty = False
+        """Where the current request ends, nobody can say."""
         self._plain = b""
         """The head of the current request, if h11 has not seen it."""
 
@@ -86,7 +96,7 @@ class Conversation:
 
         Errors: MalformedRequestError, RequestTimeoutError; answer and close.
         """
-        self.status, self.body_bytes = 0, 0
+        self.status, self.body_bytes, self._method = 0, 0, ""
         try:
             event = await self._head_event()
         except ConnectionError:
@@ -100,6 +110,9 @@ class Conversation:
         self._method = event.method.decode("ascii")
         pairs = event.headers.raw_items()
         headers = tuple((name.decode("ascii"), _text(value)) for name, value in pairs)
+        self._is_faulty = True
+        _check_framing(event.http_version, headers)
+        self._is_faulty = False
         return self._head(event.target.decode("ascii"), headers)
 
     def _head(self, target: str, headers: HeaderList) -> RequestHead:
@@ -167,7 +180,8 @@ class Conversation:
         """A whole answer of our own, in plain text."""
         body = f"{text}\n".encode()
         own = (("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body))))
-        close = (("Connection", "close"),) if self._h11.their_state is h11.ERROR else ()
+        is_faulty = self._is_faulty or self._h11.their_state is h11.ERROR
+        close = (("Connection", "close"),) if is_faulty else ()
         await self.send_head(status, (*headers, *own, *close))
         if self._method != "HEAD":
             await self.send(body)
@@ -290,6 +304,27 @@ class Conversation:
         except (TimeoutError, ConnectionError, OdonataError):
             return False
         return True
+
+
+def _check_framing(version: bytes, headers: HeaderList) -> None:
+    """MalformedRequestError if others might read another end of the request than h11 does.
+
+    Such a request is half of an attack on whoever is behind us (RFC 9112 §6.1, §11.2).
+    """
+    if not version.startswith(b"1."):
+        raise MalformedRequestError(f"this is HTTP/{version.decode()}: send HTTP/1.1")
+    length = value_of(headers, "content-length")
+    if value_of(headers, "transfer-encoding") is not None:
+        if length is not None:
+            raise MalformedRequestError(
+                "the request has both Content-Length and Transfer-Encoding: send one of them"
+            )
+        if version == b"1.0":
+            raise MalformedRequestError(
+                "Transfer-Encoding came with HTTP/1.0, which has none: send HTTP/1.1"
+            )
+    elif length is not None and len(length.lstrip("0")) > _LENGTH_DIGITS_MAX:
+        raise BodyTooLargeError(f"Content-Length is {length[:40]}: no body is that long")
 
 
 def origin_text(value: bytes) -> str:
