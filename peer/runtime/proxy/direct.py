@@ -142,9 +142,8 @@ class OriginClient:
 
     def _request_headers(self, head: RequestHead) -> CIMultiDict[str]:
         dropped = {"host", "expect", "via"}
-        without_body = not head.has_body and head.method in {"GET", "HEAD"}
-        if without_body or value_of(head.headers, "transfer-encoding") is not None:
-            dropped.add("content-length")  # beside chunks it is a lie, or a smuggler's tool
+        if not head.has_body and head.method in {"GET", "HEAD"}:
+            dropped.add("content-length")
         headers = CIMultiDict(
             (name, value) for name, value in forwarded(head.headers) if name.lower() not in dropped
         )
