@@ -17,7 +17,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from odonata.errors import CallerError, OdonataError, SettingsError, SourceError
-from peer.core.proxy_header import HOP_BY_HOP, HeaderList, forwarded, value_of, via
+from peer.core.proxy_header import HOP_BY_HOP, HeaderList, forwarded, via
 from peer.core.proxy_rule import RequestHead, loggable_url
 from peer.runtime.host_trust import Trusts
 from peer.runtime.http_response import HttpResponse
