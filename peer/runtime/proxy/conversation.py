@@ -17,9 +17,15 @@ from typing import ClassVar, Final, cast
 import h11
 
 from odonata.errors import CallerError, InternalError, OdonataError, SourceError
-from peer.core.proxy_header import HeaderList, value_of
+from peer.core.proxy_header import HeaderList
 from peer.core.proxy_plain import PlainRequest, plain_answer_head, plain_request
 from peer.core.proxy_rule import Address, RequestHead, absolute
+from peer.core.proxy_syntax import (
+    HeadTooLargeError,
+    MalformedRequestError,
+    UnknownCodingError,
+    check_syntax,
+)
 from peer.runtime.proxy.option import ProxyOptions
 from peer.runtime.proxy.wire import Wire
 
@@ -30,31 +36,6 @@ _UNWANTED_BODY_MAX: Final = 256 * 1024
 _UNWANTED_BODY_S: Final = 2.0
 
 
-class MalformedRequestError(CallerError):
-    """Bytes that are no HTTP/1.1 request."""
-
-    code = "malformed_request"
-
-
-class HeadTooLargeError(MalformedRequestError):
-    code = "head_too_large"
-    http_status: ClassVar[int] = 431
-
-
-class UnknownCodingError(MalformedRequestError):
-    """A transfer coding other than chunked."""
-
-    code = "unknown_coding"
-    http_status: ClassVar[int] = 501
-
-
-class BodyTooLargeError(MalformedRequestError):
-    """A length that no body has."""
-
-    code = "body_too_large"
-    http_status: ClassVar[int] = 413
-
-
 class RequestTimeoutError(CallerError):
     """A request did not come to its end."""
 
@@ -62,7 +43,6 @@ class RequestTimeoutError(CallerError):
     http_status: ClassVar[int] = 408
 
 
-_LENGTH_DIGITS_MAX: Final = 18  # fits into 64 bits anywhere
 _BY_HINT: Final = {431: HeadTooLargeError, 501: UnknownCodingError}
 
 
@@ -82,7 +62,7 @@ class Conversation:
         self._old_client = False
         self._method = ""
         self._is_faulty = False
-        """Where the current request ends, nobody can say."""
+        """Nobody can rely on where the current request ends."""
         self._plain = b""
         """The head of the current request, if h11 has not seen it."""
 
@@ -111,7 +91,7 @@ class Conversation:
         pairs = event.headers.raw_items()
         headers = tuple((name.decode("ascii"), _text(value)) for name, value in pairs)
         self._is_faulty = True
-        _check_framing(event.http_version, headers)
+        check_syntax(event.http_version.decode(), headers)
         self._is_faulty = False
         return self._head(event.target.decode("ascii"), headers)
 
@@ -304,27 +284,6 @@ class Conversation:
         except (TimeoutError, ConnectionError, OdonataError):
             return False
         return True
-
-
-def _check_framing(version: bytes, headers: HeaderList) -> None:
-    """MalformedRequestError if others might read another end of the request than h11 does.
-
-    Such a request is half of an attack on whoever is behind us (RFC 9112 §6.1, §11.2).
-    """
-    if not version.startswith(b"1."):
-        raise MalformedRequestError(f"this is HTTP/{version.decode()}: send HTTP/1.1")
-    length = value_of(headers, "content-length")
-    if value_of(headers, "transfer-encoding") is not None:
-        if length is not None:
-            raise MalformedRequestError(
-                "the request has both Content-Length and Transfer-Encoding: send one of them"
-            )
-        if version == b"1.0":
-            raise MalformedRequestError(
-                "Transfer-Encoding came with HTTP/1.0, which has none: send HTTP/1.1"
-            )
-    elif length is not None and len(length.lstrip("0")) > _LENGTH_DIGITS_MAX:
-        raise BodyTooLargeError(f"Content-Length is {length[:40]}: no body is that long")
 
 
 def origin_text(value: bytes) -> str:
