@@ -50,7 +50,7 @@ def is_secret_key(name: str) -> bool:
 
 def redact_text(text: str) -> str:
     """The text without credentials in URLs (user info, signatures) and without bearer tokens."""
-    if "://" in text:
+    if "@" in text:
         text = _USERINFO.sub(rf"\g<scheme>{HIDDEN}@", text)
     if "=" in text:
         text = _PARAMETER.sub(_redact_parameter, text)
