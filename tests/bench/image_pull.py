@@ -39,8 +39,8 @@ from odonata.swarm.plan import SwarmOptions, make_plan
 
 RULES: Final = '[{"regex": "blobs/sha256.*"}]'
 
-DOCKER_LAYERS: Final = tuple(n * MIB for n in (1, 8, 24, 95))
-"""128 MiB, in sizes that are as uneven as those of most images."""
+DOCKER_LAYERS: Final = tuple(n * MIB for n in (2, 16, 48, 190))
+"""256 MiB, in sizes that are as uneven as those of most images."""
 DOCKER_RATE: Final = 400 * MBIT
 
 NODES: Final = 8
@@ -54,13 +54,12 @@ LAYERS_AT_ONCE: Final = 3
 # --- one node ---
 
 
-def measure_docker(rounds: int) -> dict[str, float]:
-    """Figures of `docker`: medians over the rounds, ratios within each."""
+def measure_docker(where: Path, rounds: int) -> dict[str, float]:
+    """Figures of `docker`: medians over the rounds, ratios within each. `where`: a short path."""
     straight_s: list[float] = []
     through_s: list[float] = []
-    folder = Path(tempfile.mkdtemp(prefix="odonata-bench-", dir="/tmp"))  # sockets: a short path
-    try:
-        place = Place.make(folder)
+    with tempfile.TemporaryDirectory(prefix="odonata-", dir=where) as name:
+        place = Place.make(Path(name))
         with Registry(place) as registry, registry.thin_link(DOCKER_RATE) as link:
             for number in range(rounds):
                 layers = [Layer(size=size, seed=100 * number + size) for size in DOCKER_LAYERS]
@@ -73,8 +72,6 @@ def measure_docker(rounds: int) -> dict[str, float]:
                     with node(place, holds=sum(DOCKER_LAYERS) * is_through) as proxy:
                         way = proxy if is_through else None
                         times.append(pull_s(place, registry.authority(link), reference, way))
-    finally:
-        shutil.rmtree(folder)
     ratios = [ours / theirs for ours, theirs in zip(through_s, straight_s, strict=True)]
     return {
         "docker_pull_cold_overhead": round(statistics.median(ratios), 3),
@@ -126,12 +123,8 @@ class Blob(NamedTuple):
     digest: str
 
 
-def measure_speedup(folder: Path, rounds: int) -> dict[str, float]:
+async def measure_speedup(folder: Path, rounds: int) -> dict[str, float]:
     """Figures of `speedup`: medians over the rounds."""
-    return asyncio.run(_measure_speedup(folder, rounds))
-
-
-async def _measure_speedup(folder: Path, rounds: int) -> dict[str, float]:
     content = folder / "content"
     await asyncio.to_thread(make_file, content, max(LAYERS) // MIB)
     straight_s: list[float] = []

@@ -20,7 +20,7 @@ daemon has one core, whoever asks the other one.
 
     pulls_wrong, pulls_s           layers that failed or were not their digest's; until the last
 
-`docker` and `speedup`: see `image_pull.py`. 128 MiB behind 400 Mbit/s; 128 MiB for eight nodes of
+`docker` and `speedup`: see `image_pull.py`. 256 MiB behind 400 Mbit/s; 128 MiB for eight nodes of
 200 Mbit/s each behind 100.
 
     docker_pull_cold_overhead      `docker pull` by one daemon's proxy / straight from the registry
@@ -321,9 +321,9 @@ def main() -> None:
             elif part == "pulls":
                 facts |= uvloop.run(measure_pulls(Path(name)))
             elif part == "speedup":
-                facts |= measure_speedup(Path(name), args.rounds)
+                facts |= uvloop.run(measure_speedup(Path(name), args.rounds))
             elif part == "docker":
-                facts |= measure_docker(args.rounds)
+                facts |= measure_docker(where or Path("/tmp"), args.rounds)
             else:
                 facts |= uvloop.run(measure_small(Path(name)))
     if args.json:
