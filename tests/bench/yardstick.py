@@ -30,7 +30,7 @@ NGINX_IP: Final = f"127.{os.getpid() % 250 + 2}.{os.getpid() // 250 % 250 + 2}.1
 
 _CONFIG: Final = """
 daemon off; worker_processes 1; error_log stderr crit; pid {folder}/nginx.pid;
-events {{ worker_connections 4096; }}
+events {{ }}
 http {{
   access_log off; {tuning}
   client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};
