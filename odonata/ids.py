@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 from typing import Final
 
 from odonata.url import format_query, parse_query, parse_url
@@ -114,8 +115,7 @@ def blob_digest_task_id(url: str) -> str | None:
 
     May be longer or shorter than TASK_ID_LENGTH for digests other than sha256.
     """
-    blob_match = _BLOB_URL.fullmatch(url)
-    digest_match = _BLOB_DIGEST.fullmatch(blob_match[4]) if blob_match else None
+    digest_match = _blob_digest_match(url)
     if digest_match is None:
         return None
     return digest_match[digest_match.lastindex or 0]
@@ -123,11 +123,16 @@ def blob_digest_task_id(url: str) -> str | None:
 
 def blob_digest(url: str) -> str | None:
     """Digest that an OCI blob URL names its content by: `sha256:HEX` or `sha512:HEX`, else None."""
-    blob_match = _BLOB_URL.fullmatch(url)
-    digest_match = _BLOB_DIGEST.fullmatch(blob_match[4]) if blob_match else None
+    digest_match = _blob_digest_match(url)
     if digest_match is None or digest_match.lastindex == _CRC32_GROUP:
         return None
     return digest_match[0]
+
+
+@lru_cache(maxsize=256)  # one request asks several times
+def _blob_digest_match(url: str) -> re.Match[str] | None:
+    blob_match = _BLOB_URL.fullmatch(url)
+    return _BLOB_DIGEST.fullmatch(blob_match[4]) if blob_match else None
 
 
 def persistent_task_id(url: str, *, region: str = "", endpoint: str = "") -> str:

@@ -50,10 +50,12 @@ def is_secret_key(name: str) -> bool:
 
 def redact_text(text: str) -> str:
     """The text without credentials in URLs (user info, signatures) and without bearer tokens."""
-    if "://" in text:
+    if "@" in text:
         text = _USERINFO.sub(rf"\g<scheme>{HIDDEN}@", text)
     if "=" in text:
         text = _PARAMETER.sub(_redact_parameter, text)
+    if len(text.split(maxsplit=1)) == 1:  # most of what is logged is one word
+        return text
     return _BEARER.sub(rf"\g<scheme> {HIDDEN}", text)
 
 

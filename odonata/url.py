@@ -43,6 +43,15 @@ _DOUBLE_DOT: Final = frozenset({"..", ".%2e", "%2e.", "%2e%2e"})
 _IPV4_HEX: Final = re.compile(r"0[xX][0-9A-Fa-f]{0,64}")
 _IPV4_OCTAL: Final = re.compile(r"0[0-7]{1,64}")
 _IPV4_DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,64}")
+# Most URLs by far are written as the standard writes them: then parsing is cutting. The host is an
+# address, or its last label begins with a letter; no segment of the path can be a dot.
+_BYTE: Final = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_PLAIN: Final = re.compile(
+    rf"(https?)://((?:{_BYTE}\.){{3}}{_BYTE}|(?:[a-z0-9-]+\.)*[a-z][a-z0-9-]*)"
+    r"(?::([1-9][0-9]{0,4}))?"
+    r"((?:/(?:(?!%2[eE])[!$%&()*+,:;=@_~0-9A-Za-z-][!$%&()*+,.:;=@_~0-9A-Za-z-]*)?)*)"
+    r"(?:\?([!$%&()*+,./:;=?@_~0-9A-Za-z-]*))?"
+)
 _FORM_SAFE: Final = frozenset(b"*-._0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 
 
@@ -81,6 +90,9 @@ def parse_url(text: str) -> Url:
     """Parse an absolute URL. CallerError (without the URL's secrets) if it is none."""
     if len(text) > URL_LENGTH_MAX:
         raise CallerError(f"url is {len(text)} characters long: at most {URL_LENGTH_MAX} are read")
+    plain = _PLAIN.fullmatch(text)
+    if plain is not None:
+        return _plain_url(*plain.groups())
     text = text.strip(_C0_AND_SPACE)
     text = text.replace("\t", "").replace("\n", "").replace("\r", "")
     scheme_match = _SCHEME.match(text)
@@ -118,6 +130,13 @@ def parse_query(query: str) -> list[tuple[str, str]]:
 def format_query(pairs: list[tuple[str, str]]) -> str:
     """Write pairs as application/x-www-form-urlencoded, in order."""
     return "&".join(f"{_form_escape(name)}={_form_escape(value)}" for name, value in pairs)
+
+
+def _plain_url(scheme: str, host: str, port: str | None, path: str, query: str | None) -> Url:
+    number = None if port is None else _parse_port(port)
+    if number == DEFAULT_PORTS[scheme]:
+        number = None
+    return Url(scheme=scheme, host=host, port=number, path=path or "/", query=query)
 
 
 def _cut(text: str, mark: str) -> tuple[str, str | None]:

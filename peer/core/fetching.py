@@ -522,7 +522,7 @@ class Fetching:
         return any(any(map(lacks, p.offers)) for p in self.parents if p is not state)
 
     def _is_of_stopped(self, peer_id: str, number: int) -> bool:
-        """This answer is to a fetch that we stopped: answers come in the order of the questions."""
+        """An answer to a fetch that we stopped: answers come in the order of the questions."""
         key = peer_id, number
         left = self._cancelled.pop(key, 0) - 1
         if left > 0:

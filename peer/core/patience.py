@@ -73,9 +73,9 @@ CONFIRM_S: Final = 0.05
 FRESH_S: Final = 0.5
 """After this it has to say so anew."""
 UNMET_S: Final = 1.5
-"""Where no parent has said a word yet, at least. To open a connection takes a parent's host a moment
-of its processor, and in a burst everybody opens everybody's: it is more often busy than gone. (Of
-fifty daemons that began at once on two cores, one had waited 0.7 s for eight parents.)"""
+"""Where no parent has said a word yet, at least. To open a connection takes a moment of a parent's
+processor, and in a burst everybody opens everybody's: it is more often busy than gone. (Of fifty
+daemons that began at once on two cores, one had waited 0.7 s for eight parents.)"""
 JUST_BEGUN_S: Final = 0.05
 """What has come for no longer than this has no rate yet."""
 OTHERS_FACTOR: Final = 2.0

@@ -41,11 +41,13 @@ def question(url: str, headers: HeaderList) -> str | None:
 
 def permission_key(url: str, headers: HeaderList) -> bytes:
     """What a permission is remembered by: the URL, and everything that may tell who asks."""
-    digest = hashlib.sha256(url.encode())
-    for name, value in sorted(download_header(headers).items()):
-        if name.lower() not in _SAY_NOTHING:
-            digest.update(f"\n{name.lower()}:{value}".encode(errors="surrogateescape"))
-    return digest.digest()
+    told = [
+        f"{name.lower()}:{value}"
+        for name, value in sorted(download_header(headers).items())
+        if name.lower() not in _SAY_NOTHING
+    ]
+    text = "\n".join((url, *told))
+    return hashlib.sha256(text.encode(errors="surrogateescape")).digest()
 
 
 def is_permitted(status: int) -> bool:

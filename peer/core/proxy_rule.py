@@ -183,7 +183,7 @@ class ProxyRouter:
         return any(pattern.found_in(name) for pattern in self._intercepted for name in names)
 
     def _rewritten(self, url: str) -> tuple[ProxyRule | None, str]:
-        plain = re.split(r"[?#]", url, maxsplit=1)[0]
+        plain = _without_query(url)
         rule = next((rule for pattern, rule in self._rules if pattern.search(plain)), None)
         return (None, url) if rule is None else (rule, _rewrite(url, rule))
 
@@ -241,8 +241,13 @@ def absolute(target: str, host: str, port: int) -> str:
 
 def loggable_url(url: str) -> str:
     """`url` without query, fragment and user, where signatures and passwords live."""
-    plain = re.split(r"[?#]", url, maxsplit=1)[0]
-    return re.sub(r"://[^/@]*@", "://", plain)
+    plain = _without_query(url)
+    return re.sub(r"://[^/@]*@", "://", plain) if "@" in plain else plain
+
+
+def _without_query(url: str) -> str:
+    """Nor fragment."""
+    return url.partition("?")[0].partition("#")[0]
 
 
 def _goes_through_swarm(head: RequestHead, rule: ProxyRule | None, wishes: Wishes) -> bool:
@@ -371,6 +376,8 @@ def _compile(rule: ProxyRule) -> re.Pattern[str]:
 
 
 def _rewrite(url: str, rule: ProxyRule) -> str:
+    if not (rule.redirect or rule.use_tls):
+        return url
     scheme, mark, rest = url.partition("://")
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     tail = rest[len(authority) :]

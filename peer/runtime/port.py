@@ -6,7 +6,7 @@ and tests use in-memory twins of the same protocols. No behaviour here.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -340,10 +340,10 @@ class TaskView(Protocol):
         """Everything wanted was on this disk already when the caller came."""
         ...
 
-    def read(self, wanted: ByteRange | None = None) -> AsyncIterator[Segment]:
+    def read(self, wanted: ByteRange | None = None) -> AsyncGenerator[Segment]:
         """Bytes in order as they arrive (`wanted` None: all).
 
-        Raises the download's error; never ends short.
+        Raises the download's error; never ends short. Holds a file until it is closed.
         """
         ...
 

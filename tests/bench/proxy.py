@@ -1,6 +1,6 @@
 """How fast cached blobs come out of a daemon's HTTP proxy, beside curl from a tuned nginx.
 
-    ./run bench proxy [--size-mib 1024] [--rounds 5] [--only blob|small|pulls] [--json OUT]
+    ./run bench proxy [--size-mib 1024] [--rounds 5] [--only PART]... [--json OUT]
 
 `blob`: a whole daemon holds one blob; each round curl asks every contender once, in shuffled order:
 nginx and the proxy by HTTP, and by HTTPS, which the proxy opens (`proxy.interceptHosts`).
@@ -19,6 +19,13 @@ daemon has one core, whoever asks the other one.
 `pulls`: 200 pulls at once of 50 images, four layers each, through a daemon that holds nothing.
 
     pulls_wrong, pulls_s           layers that failed or were not their digest's; until the last
+
+`docker` and `speedup`: see `image_pull.py`. 256 MiB behind 400 Mbit/s; 128 MiB for eight nodes of
+200 Mbit/s each behind 100.
+
+    docker_pull_cold_overhead      `docker pull` by one daemon's proxy / straight from the registry
+    pull_speedup                   eight straight from the registry / the swarm's eight
+    pull_speedup_share             of the speed-up that the links allow
 """
 
 from __future__ import annotations
@@ -47,11 +54,12 @@ import aiohttp  # noqa: E402  # after the path
 import numpy as np  # noqa: E402
 import uvloop  # noqa: E402
 from bench import yardstick  # noqa: E402
+from bench.image_pull import measure_docker, measure_speedup  # noqa: E402
 from bench.yardstick import GB, MIB, Outcome, compare, cpu_s_of, make_file, nginx  # noqa: E402
 from support.certificates import make_authority, make_signed  # noqa: E402
 from support.daemon import Process, daemon_arguments, process  # noqa: E402
 
-PARTS: Final = ("blob", "small", "pulls")
+PARTS: Final = ("blob", "small", "pulls", "speedup", "docker")
 HTTP, HTTPS = "nginx", "nginx, https"
 OURS, OURS_HTTPS = "odonata", "odonata, https"
 PAIRS: Final = {"http": (OURS, HTTP), "mitm": (OURS_HTTPS, HTTPS)}
@@ -284,7 +292,7 @@ def show(facts: dict[str, Any]) -> None:
     lines = [f"{'':20}{'GB/s':>8}{'server':>10}{'curl':>10}  CPU-s/GB"] if "table" in facts else []
     for name, row in facts.get("table", {}).items():
         lines.append(f"{name:20}{row['gb_per_s']:>8.2f}{row['server']:>10.2f}{row['curl']:>10.2f}")
-    lines += [f"{key:20}{value:>8}" for key, value in facts.items() if key != "table"]
+    lines += [f"{key:28}{value:>8}" for key, value in facts.items() if key != "table"]
     sys.stdout.write("\n".join(lines) + "\n")
 
 
@@ -298,16 +306,24 @@ def main() -> None:
     args = parser.parse_args()
     if not (shutil.which("nginx") and shutil.which("curl")):
         parser.error("this bench needs nginx and curl: apt install nginx curl")
+    can_dock = os.geteuid() == 0 and shutil.which("dockerd") and shutil.which("docker-registry")
+    parts = args.only or [part for part in PARTS if part != "docker" or can_dock]
+    if "docker" in parts and not can_dock:
+        parser.error("docker needs root, and: apt install docker.io docker-registry skopeo")
     memory, length = Path("/dev/shm"), args.size_mib * MIB
     where = args.dir or (memory if memory.is_dir() else None)
     facts: dict[str, Any] = {}
-    for part in args.only or PARTS:
+    for part in parts:
         with tempfile.TemporaryDirectory(dir=where) as name:
             if part == "blob":
                 outcomes = asyncio.run(measure_blob(Path(name), length, args.rounds))
                 facts |= summed_up(outcomes, length)
             elif part == "pulls":
                 facts |= uvloop.run(measure_pulls(Path(name)))
+            elif part == "speedup":
+                facts |= uvloop.run(measure_speedup(Path(name), args.rounds))
+            elif part == "docker":
+                facts |= measure_docker(where or Path("/tmp"), args.rounds)
             else:
                 facts |= uvloop.run(measure_small(Path(name)))
     if args.json:

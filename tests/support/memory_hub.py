@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 from odonata.errors import OdonataError, SourceError
@@ -97,7 +97,7 @@ class MemoryView:
     def response_header(self) -> Mapping[str, str]:
         return self._task.header
 
-    async def read(self, wanted: ByteRange | None = None) -> AsyncIterator[Segment]:
+    async def read(self, wanted: ByteRange | None = None) -> AsyncGenerator[Segment]:
         start = wanted.start if wanted else 0
         end = start + wanted.length if wanted else len(self._task.content)
         fd = os.open(self._task.path, os.O_RDONLY)

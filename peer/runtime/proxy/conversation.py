@@ -1,7 +1,11 @@
 """HTTP/1.1 with one client, request after request, over one `Wire`; h11 is the grammar.
 
-Pipelined requests wait inside h11 until the answer before them is complete. An answer is either
-complete or visibly not: `cut` never lets a short body look whole. Decides nothing about requests.
+h11 takes a third of what a small request costs, so it is shown a plain one
+(`peer.core.proxy_plain`) only if that is answered otherwise than by `send_whole`.
+
+Pipelined requests wait inside h11, or in the wire, until the answer before them is complete. An
+answer is either complete or visibly not: `cut` never lets a short body look whole. Decides nothing
+about requests.
 """
 
 from __future__ import annotations
@@ -14,7 +18,14 @@ import h11
 
 from odonata.errors import CallerError, InternalError, OdonataError, SourceError
 from peer.core.proxy_header import HeaderList
+from peer.core.proxy_plain import PlainRequest, plain_answer_head, plain_request
 from peer.core.proxy_rule import Address, RequestHead, absolute
+from peer.core.proxy_syntax import (
+    HeadTooLargeError,
+    MalformedRequestError,
+    UnknownCodingError,
+    check_syntax,
+)
 from peer.runtime.proxy.option import ProxyOptions
 from peer.runtime.proxy.wire import Wire
 
@@ -23,24 +34,6 @@ _FEED: Final = 64 * 1024
 # A request body nobody wants is read up to this size to keep the connection, else it is closed.
 _UNWANTED_BODY_MAX: Final = 256 * 1024
 _UNWANTED_BODY_S: Final = 2.0
-
-
-class MalformedRequestError(CallerError):
-    """Bytes that are no HTTP/1.1 request."""
-
-    code = "malformed_request"
-
-
-class HeadTooLargeError(MalformedRequestError):
-    code = "head_too_large"
-    http_status: ClassVar[int] = 431
-
-
-class UnknownCodingError(MalformedRequestError):
-    """A transfer coding other than chunked."""
-
-    code = "unknown_coding"
-    http_status: ClassVar[int] = 501
 
 
 class RequestTimeoutError(CallerError):
@@ -68,6 +61,10 @@ class Conversation:
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=options.head_bytes)
         self._old_client = False
         self._method = ""
+        self._is_faulty = False
+        """Nobody can rely on where the current request ends."""
+        self._plain = b""
+        """The head of the current request, if h11 has not seen it."""
 
     @property
     def has_more(self) -> bool:
@@ -79,26 +76,36 @@ class Conversation:
 
         Errors: MalformedRequestError, RequestTimeoutError; answer and close.
         """
-        self.status, self.body_bytes = 0, 0
+        self.status, self.body_bytes, self._method = 0, 0, ""
         try:
             event = await self._head_event()
         except ConnectionError:
             return None
+        if isinstance(event, PlainRequest):
+            self._old_client, self._method = False, "GET"
+            return self._head(event.target, event.headers)
         if not isinstance(event, h11.Request):
             return None
         self._old_client = event.http_version < b"1.1"
         self._method = event.method.decode("ascii")
         pairs = event.headers.raw_items()
-        target = event.target.decode("ascii")
+        headers = tuple((name.decode("ascii"), _text(value)) for name, value in pairs)
+        self._is_faulty = True
+        check_syntax(event.http_version.decode(), headers)
+        self._is_faulty = False
+        return self._head(event.target.decode("ascii"), headers)
+
+    def _head(self, target: str, headers: HeaderList) -> RequestHead:
         return RequestHead(
             method=self._method,
             target=target if self.inside is None else absolute(target, *self.inside),
-            headers=tuple((name.decode("ascii"), _text(value)) for name, value in pairs),
+            headers=headers,
             intercepted=self.inside is not None,
         )
 
     async def body(self) -> AsyncIterator[bytes]:
         """The request's body as it comes; asks for it if the client waits to be asked."""
+        self._show_plain()
         while True:
             event = self._next_event()
             if isinstance(event, h11.Data):
@@ -115,6 +122,7 @@ class Conversation:
 
         SourceError if HTTP does not allow such headers.
         """
+        self._show_plain()
         try:
             response = h11.Response(
                 status_code=status,
@@ -128,8 +136,8 @@ class Conversation:
         await self._write(response)
         self.status = status
 
-    async def send(self, data: bytes | bytearray) -> None:
-        """A part of the body. Waits for the client to take what came before."""
+    async def send(self, data: bytes | memoryview) -> None:
+        """A part of the body, that may be overwritten afterwards; waits until it can be sent."""
         await self._write(h11.Data(data=cast("bytes", data)))
         self.body_bytes += len(data)
 
@@ -137,11 +145,23 @@ class Conversation:
         """The answer is whole. InternalError if it is shorter than its Content-Length said."""
         await self._write(h11.EndOfMessage())
 
+    async def send_whole(self, status: int, headers: HeaderList, body: bytearray) -> None:
+        """A whole answer; `headers` tell the length of `body`. Errors: as of `send_head`."""
+        head = plain_answer_head(status, headers) if self._plain else None
+        if head is None:
+            await self.send_head(status, headers)
+            await self.send(memoryview(body))
+            await self.end()
+            return
+        await self.wire.write(head + body, stall_s=self._options.write_stall_s)
+        self.status, self.body_bytes = status, len(body)
+
     async def answer(self, status: int, text: str, headers: HeaderList = ()) -> None:
         """A whole answer of our own, in plain text."""
         body = f"{text}\n".encode()
         own = (("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body))))
-        close = (("Connection", "close"),) if self._h11.their_state is h11.ERROR else ()
+        is_faulty = self._is_faulty or self._h11.their_state is h11.ERROR
+        close = (("Connection", "close"),) if is_faulty else ()
         await self.send_head(status, (*headers, *own, *close))
         if self._method != "HEAD":
             await self.send(body)
@@ -160,6 +180,9 @@ class Conversation:
 
     async def next_cycle(self) -> bool:
         """Make ready for the next request; False: the connection can't be used for one."""
+        if self._plain:  # neither it nor its answer was h11's
+            self._plain = b""
+            return self.status != 0
         if self._h11.our_state is not h11.DONE:
             return False
         if self._h11.their_state is h11.SEND_BODY and not await self._skip_body():
@@ -192,13 +215,17 @@ class Conversation:
         timeout_s = self._options.head_timeout_s if started else self._options.idle_timeout_s
         try:
             async with asyncio.timeout(timeout_s) as timer:
-                while (event := self._next_event()) is h11.NEED_DATA:
+                event = self._next_event() if started else h11.NEED_DATA
+                while event is h11.NEED_DATA:
                     data = await self.wire.read(_FEED)
                     if not started:
+                        if plain := plain_request(data, self._options.head_bytes):
+                            return self._take_plain(plain, data)
                         started = True
                         now = asyncio.get_running_loop().time()
                         timer.reschedule(now + self._options.head_timeout_s)
                     self._h11.receive_data(data)
+                    event = self._next_event()
         except TimeoutError:
             if not started:
                 return None
@@ -206,6 +233,19 @@ class Conversation:
                 f"the request's head was not complete after {self._options.head_timeout_s:g} s"
             ) from None
         return event
+
+    def _take_plain(self, plain: PlainRequest, data: bytes) -> PlainRequest:
+        self._plain = data[: plain.length]
+        self.wire.unread(data[plain.length :])
+        return plain
+
+    def _show_plain(self) -> None:
+        """Let h11 know of the request after all."""
+        if self._plain:
+            self._h11.receive_data(self._plain)
+            self._plain = b""
+            event = self._next_event()
+            assert isinstance(event, h11.Request), "what is plain is a request of h11's, too"
 
     def _next_event(self) -> object:
         try:

@@ -17,7 +17,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from odonata.errors import CallerError, OdonataError, SettingsError, SourceError
-from peer.core.proxy_header import HOP_BY_HOP, HeaderList, forwarded, value_of, via
+from peer.core.proxy_header import HOP_BY_HOP, HeaderList, forwarded, via
 from peer.core.proxy_rule import RequestHead, loggable_url
 from peer.runtime.host_trust import Trusts
 from peer.runtime.http_response import HttpResponse
@@ -142,9 +142,8 @@ class OriginClient:
 
     def _request_headers(self, head: RequestHead) -> CIMultiDict[str]:
         dropped = {"host", "expect", "via"}
-        without_body = not head.has_body and head.method in {"GET", "HEAD"}
-        if without_body or value_of(head.headers, "transfer-encoding") is not None:
-            dropped.add("content-length")  # beside chunks it is a lie, or a smuggler's tool
+        if not head.has_body and head.method in {"GET", "HEAD"}:
+            dropped.add("content-length")
         headers = CIMultiDict(
             (name, value) for name, value in forwarded(head.headers) if name.lower() not in dropped
         )

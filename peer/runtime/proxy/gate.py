@@ -28,6 +28,8 @@ class Gate:
         self._counters = counters
         self._enabled = enabled
         self._permissions = Permissions()
+        self._asking: dict[bytes, asyncio.Event] = {}
+        """Questions under way: at most one for each client of the proxy. Set when answered."""
 
     def is_open(self, url: str, head: RequestHead) -> bool:
         """Nobody has to be asked."""
@@ -37,10 +39,30 @@ class Gate:
         return self._permissions.holds(permission_key(url, head.headers), now_s)
 
     async def ask(self, url: str, head: RequestHead) -> None:
-        """Ask the origin, if it must be. SourceError with its status and headers if it refuses."""
+        """Ask the origin, if it must be. SourceError with its status and headers if it refuses.
+
+        Of many with the same question one asks, and the others wait for what it is permitted, since
+        twenty pulls of an image at once could take all connections of a small origin. If it is
+        refused, they ask themselves.
+        """
         method = question(url, head.headers)
-        if method is None or self.is_open(url, head):
+        if method is None:
             return
+        key = permission_key(url, head.headers)
+        other = self._asking.get(key)
+        if other is not None:
+            await other.wait()
+            if not self.is_open(url, head):
+                await self._ask(method, url, head)
+            return
+        answered = self._asking[key] = asyncio.Event()
+        try:
+            await self._ask(method, url, head)
+        finally:
+            del self._asking[key]
+            answered.set()
+
+    async def _ask(self, method: str, url: str, head: RequestHead) -> None:
         self._counters.permissions_asked += 1
         status, header = await self._origin.probe(url, _asking(head, method))
         if status == _NOT_ALLOWED and method == "HEAD":

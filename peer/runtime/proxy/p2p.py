@@ -1,16 +1,17 @@
 """Answer a GET from the swarm: the hub brings the content, the client gets it while it arrives.
 
 The head is sent when the first bytes are here, so that whatever fails before them still becomes a
-status of its own; after that a failure ends the connection. Does not decide what goes this way.
+status of its own; after that a failure ends the connection. What is small is sent with its
+head, once all of it is here. Does not decide what goes this way.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
-from typing import Any, cast
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import aclosing
+from typing import Any, Final
 
 import msgspec
 
@@ -25,10 +26,13 @@ from peer.core.proxy_range import (
 )
 from peer.core.proxy_rule import RequestHead, Swarm
 from peer.runtime.port import Segment, TaskHub, TaskView
-from peer.runtime.proxy.content import slices
+from peer.runtime.proxy.content import SLICE, slices, whole
 from peer.runtime.proxy.conversation import Conversation
 from peer.runtime.proxy.gate import Gate
 from peer.runtime.proxy.option import ProxyCounters
+
+SMALL: Final = 256 * 1024
+"""Content up to here is sent in one piece with its head."""
 
 
 class _Plan(Value, frozen=True, kw_only=True):
@@ -36,6 +40,8 @@ class _Plan(Value, frozen=True, kw_only=True):
 
     status: int
     headers: HeaderList = ()
+    length: int | None = None
+    """Of the body; None: nobody knows, or there is none."""
     part: ByteRange | None = None
     parts: Multipart | None = None
     """Several parts instead."""
@@ -103,34 +109,60 @@ class SwarmAnswer:
         if plan.parts is not None:
             await self._send_parts(view, plan.parts, headers, conversation)
             return
-        async with _closing(view.read(plan.part)) as segments:
+        async with aclosing(view.read(plan.part)) as segments:
             segment = await anext(segments, None)
+            if segment is not None and plan.length == segment.length <= SMALL:
+                await self._send_whole(segment, segments, plan.status, headers, conversation)
+                return
             await conversation.send_head(plan.status, headers)
+            buffer = _buffer()
             while segment is not None:
-                await self._send_segment(segment, conversation)
+                await self._send_segment(segment, buffer, conversation)
                 segment = await anext(segments, None)
         await conversation.end()
+
+    async def _send_whole(
+        self,
+        segment: Segment,
+        segments: AsyncGenerator[Segment],
+        status: int,
+        headers: HeaderList,
+        conversation: Conversation,
+    ) -> None:
+        data = await whole(segment)
+        await anext(segments, None)  # its end says that the content is proved
+        await conversation.send_whole(status, headers, data)
+        self._counters.bytes_p2p += len(data)
+        if conversation.has_more:
+            await asyncio.sleep(0)  # nor must one that asks many times without waiting
 
     async def _send_parts(
         self, view: TaskView, several: Multipart, headers: HeaderList, conversation: Conversation
     ) -> None:
+        buffer = _buffer()
         for place, (head, part) in enumerate(several.parts):
-            async with _closing(view.read(part)) as segments:
+            async with aclosing(view.read(part)) as segments:
                 segment = await anext(segments, None)
                 if place == 0:
                     await conversation.send_head(206, headers)
                 await conversation.send(head)
                 while segment is not None:
-                    await self._send_segment(segment, conversation)
+                    await self._send_segment(segment, buffer, conversation)
                     segment = await anext(segments, None)
         await conversation.send(several.end)
         await conversation.end()
 
-    async def _send_segment(self, segment: Segment, conversation: Conversation) -> None:
-        async for data in slices(segment):
+    async def _send_segment(
+        self, segment: Segment, buffer: memoryview, conversation: Conversation
+    ) -> None:
+        async for data in slices(segment, buffer):
             await conversation.send(data)
             self._counters.bytes_p2p += len(data)
             await asyncio.sleep(0)  # a fast client must not keep the loop from all others
+
+
+def _buffer() -> memoryview:
+    return memoryview(bytearray(SLICE))
 
 
 def _plan(view: TaskView, swarm: Swarm) -> _Plan:
@@ -142,11 +174,11 @@ def _plan(view: TaskView, swarm: Swarm) -> _Plan:
     if length is None:
         return _Plan(status=200, headers=kept)
     kept = (*kept, ("Accept-Ranges", "bytes"))
-    whole = _Plan(status=200, headers=(*kept, ("Content-Length", str(length))))
+    everything = _Plan(status=200, headers=(*kept, ("Content-Length", str(length))), length=length)
     wishes = swarm.parts or (() if swarm.wanted is None else (swarm.wanted,))
     if wishes and _same_content(swarm.if_range, kept):
-        return _ranged(parts_within(wishes, length), length, kept) or whole
-    return whole
+        return _ranged(parts_within(wishes, length), length, kept) or everything
+    return everything
 
 
 def _ranged(parts: list[ByteRange] | None, length: int, kept: HeaderList) -> _Plan | None:
@@ -163,7 +195,7 @@ def _ranged(parts: list[ByteRange] | None, length: int, kept: HeaderList) -> _Pl
         ("Content-Range", content_range(part, length)),
         ("Content-Length", str(part.length)),
     )
-    return _Plan(status=206, headers=(*kept, *about), part=part)
+    return _Plan(status=206, headers=(*kept, *about), length=part.length, part=part)
 
 
 def _several(parts: list[ByteRange], length: int, kept: HeaderList) -> _Plan:
@@ -201,13 +233,3 @@ def _same_content(if_range: str | None, headers: HeaderList) -> bool:
     if if_range.startswith(('"', "W/")):
         return etag == if_range and not if_range.startswith("W/")
     return value_of(headers, "last-modified") == if_range
-
-
-@asynccontextmanager
-async def _closing(segments: AsyncIterator[Segment]) -> AsyncGenerator[AsyncIterator[Segment]]:
-    try:
-        yield segments
-    finally:
-        # Most readers are generators, which hold on to files until they are closed.
-        if hasattr(segments, "aclose"):
-            await cast("AsyncGenerator[Segment, None]", segments).aclose()

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from support.content import make_content
+from support.eventually import eventually
 from support.http_client import HttpClient
 from support.memory_hub import MIB, MemoryHub
 from support.origin import Manners, Origin
@@ -81,6 +82,37 @@ async def test_other_contents_are_asked_for_by_their_first_byte(
         hub.put(public, CONTENT)
         assert (await client.get(public)).body == CONTENT
     assert len(origin.requests) == 2, "without credentials a URL is as public as it is"
+
+
+@pytest.mark.parametrize(("status", "asked"), [(200, 1), (403, 8)])
+async def test_many_with_the_same_question_have_one_ask(
+    hub: MemoryHub, proxy: ProxyServer, status: int, asked: int
+) -> None:
+    """Until one is refused: then it is each one's own business."""
+    may_answer, heads = asyncio.Event(), list[bytes]()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        await may_answer.wait()
+        writer.write(b"HTTP/1.1 %d X\r\nConnection: close\r\n\r\n" % status)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}{BLOB}"
+    hub.put(url, CONTENT)
+
+    async def get() -> int:
+        async with HttpClient(proxy.address) as client:
+            return (await client.get(url, "Authorization: Bearer mine")).status
+
+    async with asyncio.TaskGroup() as group:
+        gets = [group.create_task(get()) for _ in range(8)]
+        await eventually(lambda: len(hub.opened) == len(gets))
+        assert len(heads) <= 1
+        may_answer.set()
+    assert [one.result() for one in gets] == [status] * len(gets)
+    assert (len(heads), proxy.counters.permissions_asked) == (asked, asked)
+    server.close()
 
 
 async def test_a_redirect_to_a_store_is_leave(

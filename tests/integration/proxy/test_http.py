@@ -17,6 +17,7 @@ from peer.core.proxy_rule import ProxyPolicy, ProxyRule
 from peer.runtime.proxy.option import ProxyOptions
 from peer.runtime.proxy.server import ProxyServer
 
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
 URL = "http://r.test/v2/x/blobs/sha256:1"
 POLICY = ProxyPolicy(rules=(ProxyRule(regex="blobs/sha256"),))
 
@@ -73,6 +74,10 @@ async def test_connection_close_and_http_1_0(hub: MemoryHub, proxy: ProxyServer)
         (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999999999999999\r\n\r\n", 413),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n%b\r\n" % CHUNKED, 400),
+        (b"GET / HTTP/1.0\r\nHost: a\r\n%b\r\n" % CHUNKED, 400),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),  # TLS
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 200_000, 431),
         (b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 431),
@@ -89,6 +94,15 @@ async def test_malformed_requests_are_told_so(proxy: ProxyServer, raw: bytes, st
     assert answer.header["x-dragonfly-error-type"] == "proxy"
     assert answer.body
     assert proxy.counters.requests_refused == 1
+
+
+async def test_nonsense_after_a_head_request_is_told_so(origin: Origin, proxy: ProxyServer) -> None:
+    async with HttpClient(proxy.address) as client:
+        assert (await client.get(origin.add("/x", b"x"), method="HEAD")).status == 200
+        await client.send(b"nonsense\r\n\r\n")
+        answer = await client.answer()
+        assert answer.status == 400
+        assert answer.body
 
 
 async def test_a_refused_request_leaves_the_connection_usable(

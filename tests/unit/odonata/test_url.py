@@ -105,3 +105,25 @@ def test_queries_as_forms_write_them() -> None:
         ("f", "é%zz"),
     ]
     assert format_query([("a b", "~*-._"), ("é", "&=")]) == "a+b=%7E*-._&%C3%A9=%26%3D"
+
+
+_hosts = st.sampled_from(
+    ["r.test", "R.test", "10.0.0.1", "10.0.0.256", "1.2.3", "a.1", "a.0x1", "a.", "localhost", "-"]
+)
+_ports = st.sampled_from(["", ":80", ":443", ":5000", ":05", ":65535", ":"])
+_paths = st.text("/.%2eEab:~'{", max_size=12).map(lambda text: f"/{text}") | st.just("")
+_queries = st.text("a=&'%?#<", max_size=6).map(lambda text: f"?{text}") | st.just("")
+
+
+@given(st.sampled_from(["http", "https"]), _hosts, _ports, _paths, _queries)
+def test_a_url_that_is_only_cut_is_what_parsing_makes_of_it(
+    scheme: str, host: str, port: str, path: str, query: str
+) -> None:
+    url = f"{scheme}://{host}{port}{path}{query}"
+    try:
+        parsed = parse_url(url)
+    except CallerError:
+        with pytest.raises(CallerError):
+            parse_url(f" {url}")
+        return
+    assert parsed == parse_url(f" {url}")  # a space before it is dropped, and has it parsed in full

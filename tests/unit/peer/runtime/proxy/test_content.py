@@ -11,7 +11,7 @@ from support.content import make_content
 
 from odonata.errors import StorageError
 from peer.runtime.port import Segment
-from peer.runtime.proxy.content import SLICE, slices
+from peer.runtime.proxy.content import SLICE, slices, whole
 
 CONTENT = make_content(3 * SLICE + 7)
 
@@ -27,7 +27,10 @@ def fd(tmp_path: Path) -> Iterator[int]:
 
 async def taken(fd: int, offset: int, length: int) -> list[bytes]:
     segment = Segment(fd=fd, offset=offset, length=length)
-    return [bytes(data) async for data in slices(segment)]
+    buffer = memoryview(bytearray(SLICE))
+    parts = [bytes(data) async for data in slices(segment, buffer)]
+    assert await whole(segment) == b"".join(parts)
+    return parts
 
 
 @pytest.mark.parametrize(
