@@ -93,7 +93,7 @@ class Fetching:
         self._cancelled: dict[tuple[str, int], int] = {}  # stopped by us, answer still to come
         self._replaced: dict[int, int] = {}
         self._busy_at = 0.0  # when something was last on its way
-        self._was_busy = False  # after the latest `fill`
+        self._was_busy = False  # after the latest `fill`, or had nothing to ask for
         self._far_share: FarShare | None = None  # our part as one of several gateways
         self._lateness = Lateness(limits, self.parents)
 
@@ -329,7 +329,8 @@ class Fetching:
         self._see_off(out)
         if not self._content.learned:
             return
-        if self.flights or self._was_busy:  # what landed just now was on its way until now
+        # What landed just now was on its way until now.
+        if self.flights or self._was_busy:
             self._busy_at = now
         elif now - self._busy_at >= self._limits.far_patience_s:
             self._far_share = None  # the other gateway is given up
@@ -339,7 +340,7 @@ class Fetching:
                 break
             self._ask(choice.parent, choice.number, now, out, is_exclusive=choice.is_exclusive)
         self._help_late(now, out)
-        self._was_busy = self.flights > 0
+        self._was_busy = self.flights > 0 or self._awaits_far
 
     def tend(self, now: float, out: list[DownloadEffect]) -> None:
         """Time passed: give up what nobody answers, open broken streams once more."""
@@ -487,6 +488,13 @@ class Fetching:
             dry_since=self._busy_at,
             far_share=self._far_share,
         )
+
+    @property
+    def _awaits_far(self) -> bool:
+        """A gateway to which nobody far offers anything: its idling is not the others' fault."""
+        if self._far_share is None:
+            return False
+        return not any(state.is_far and state.offers for state in self.parents)
 
     def _see_off(self, out: list[DownloadEffect]) -> None:
         """Those who leave and have nothing on its way any more are gone."""

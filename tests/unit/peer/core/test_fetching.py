@@ -537,8 +537,10 @@ def test_after_a_while_without_anything_the_other_gateway_is_given_up() -> None:
 
 def test_who_was_given_up_is_not_waited_for_again_until_it_is_told_anew() -> None:
     script = gateway()
-    script.wait(10.0)
-    assert set(fetched(script, script.holds("far", 1, 3), 2)) == {1, 3}
+    script.holds("far", 1, 3)
+    assert set(fetched(script, script.wait(2.1), 2)) == {1, 3}
+    assert asked(script.holds("far", 5))
+    script.stored("far", 5)
     script.answer(FarShare(index=0, count=2))
     assert fetched(script, script.holds("far", 4, 5), 2) == [4]
 
@@ -547,6 +549,14 @@ def test_a_part_that_is_told_in_the_beginning_is_not_given_up_at_once() -> None:
     script = gateway()
     assert not asked(script.holds("far", 1, 3, 5))
     assert asked(script.holds("far", 8)) == [("far", 8)]
+
+
+def test_nobody_is_given_up_as_long_as_there_is_nothing_to_fetch() -> None:
+    """A source may take many seconds to open."""
+    script = gateway()
+    script.wait(10.0)
+    assert not asked(script.holds("far", 1, 3))
+    assert asked(script.wait(2.1))
 
 
 def test_a_part_that_is_all_is_none() -> None:
