@@ -7,7 +7,7 @@ does not look, 1.0 to 2.3 with gateways). So of a task's peers of ours in one da
 only for what no near one holds.
 
 That alone does not keep two of them from asking for the same: of what is on its way to the other
-one nobody knows yet (of 128 pieces one in six crossed twice). So they divide the content: whenever
+one nobody knows yet (of 128 pieces 26 crossed twice). So they divide the content: whenever
 the gateways of a data centre change, each is told its part (`FarShare`), in the order in which they
 became gateways, if its client takes that. It begins with its part, and helps the others when that
 is done (`peer.core.selection`). One gateway alone would need no telling, but then a whole site
