@@ -163,6 +163,7 @@ class Place:
                 message=message,
                 is_ours=run.node.is_ours or (self.scenario.seeds_share and run.node.host.is_seed),
                 checks_pieces=run.node.is_ours,
+                shares_far=run.node.is_ours,
                 writes_pieces=True,  # stock peers do not, but the simulation does it for them
             )
         )

@@ -344,4 +344,20 @@ class PieceDigests(Value, frozen=True, kw_only=True, tag=True):
     is_last: bool = True
 
 
-SchedulerAnswer = EmptyTask | NormalTask | NeedBackToSource | MetadataOnly | PieceDigests
+MAX_FAR_SHARE_COUNT = 64
+"""Gateways that divide a content between them. Two are the rule, and a few may be more; a number
+that comes from elsewhere must have a bound."""
+
+
+class FarShare(Value, frozen=True, kw_only=True, tag=True):
+    """Which part of a content this gateway fetches from other data centres: one of `count` parts.
+
+    The pieces whose number leaves `index` when divided by `count`; `count` 1: all of them. It holds
+    until it is told anew. Nobody asks for it.
+    """
+
+    index: int
+    count: int
+
+
+SchedulerAnswer = EmptyTask | NormalTask | NeedBackToSource | MetadataOnly | PieceDigests | FarShare

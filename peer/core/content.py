@@ -6,6 +6,8 @@ While the length is unknown, every piece that is not held counts as missing, and
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from odonata.errors import CallerError
 from odonata.piece import PIECE_LENGTH_MIN, piece_at, piece_count, piece_length_for, pieces_of_range
 from odonata.wire.message import ByteRange, Piece
@@ -149,6 +151,10 @@ class Content:
     def missing(self) -> list[int] | None:
         """Wanted pieces that are not held, ascending; None while there is no end in sight."""
         return None if self._missing is None else sorted(self._missing)
+
+    def each_missing(self) -> Collection[int]:
+        """The same in no order, and not to be kept; empty while there is no end in sight."""
+        return () if self._missing is None else self._missing
 
     def first_missing_from(self, number: int) -> int | None:
         """The lowest missing piece at or after `number`."""

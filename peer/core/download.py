@@ -15,17 +15,13 @@ from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 
-from odonata.errors import (
-    DiskFullError,
-    OdonataError,
-    StorageError,
-    UnavailableError,
-)
+from odonata.errors import DiskFullError, OdonataError, StorageError, UnavailableError
 from odonata.wire.message import (
     BackToSourceFailed,
     Download,
     EmptyTask,
     Failed,
+    FarShare,
     MetadataOnly,
     NeedBackToSource,
     NormalTask,
@@ -87,12 +83,7 @@ from peer.core.lifecycle import Lifecycle, State, Step
 from peer.core.limits import DownloadLimits
 from peer.core.parents import ParentState
 from peer.core.proof import Proof
-from peer.core.registration import (
-    held_reports,
-    introduction,
-    no_source_error,
-    why_not_register,
-)
+from peer.core.registration import held_reports, introduction, no_source_error, why_not_register
 from peer.core.search import Search
 from peer.core.source_plan import SourcePlan
 from peer.core.source_share import SharedSource
@@ -101,6 +92,7 @@ from peer.core.source_streams import Streams
 if TYPE_CHECKING:
     from random import Random
 
+_Word = NormalTask | NeedBackToSource | EmptyTask | MetadataOnly
 _NAMED = frozenset({State.SWARMING, State.RESCHEDULING})
 _SWARM = _NAMED | {State.ALONE}
 _AT_WORK = _SWARM | {State.SOURCING}
@@ -349,7 +341,13 @@ class DownloadCore:
         """What was asked for, or what the scheduler says of its own. See `lifecycle`."""
         if isinstance(answer, PieceDigests):
             self._proof.on_digests(answer, out)
-            return
+        elif isinstance(answer, FarShare):
+            self._fetching.take_share(answer, now)
+        else:
+            self._on_word(answer, now, out)
+
+    def _on_word(self, answer: _Word, now: float, out: list[DownloadEffect]) -> None:
+        """An answer that decides how the download goes on."""
         self._conversation.answered = True
         if isinstance(answer, NormalTask) and answer.parents:
             self._decisions += 1

@@ -34,7 +34,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
-from odonata.wire.message import Parent, Piece, PieceFailed
+from odonata.wire.message import FarShare, Parent, Piece, PieceFailed
 from peer.core.content import Content
 from peer.core.conversation import Conversation
 from peer.core.effect import (
@@ -93,6 +93,8 @@ class Fetching:
         self._cancelled: dict[tuple[str, int], int] = {}  # stopped by us, answer still to come
         self._replaced: dict[int, int] = {}
         self._busy_at = 0.0  # when something was last on its way
+        self._was_busy = False  # after the latest `fill`, or had nothing to ask for
+        self._far_share: FarShare | None = None  # our part as one of several gateways
         self._lateness = Lateness(limits, self.parents)
 
     # --- parents come and go --------------------------------------------------------------------
@@ -135,6 +137,15 @@ class Fetching:
             self.reader = None
         elif self.reader is None or self.reader.number != number:
             self.reader = Reader(number, now)
+
+    def take_share(self, share: FarShare, now: float) -> None:
+        """From far parents fetch this part, and leave the rest to other gateways.
+
+        They have as long to bring something as if something had been on its way until now.
+        """
+        if self._limits.far_shares:
+            self._far_share = share if share.count > 1 else None
+            self._busy_at = now
 
     def let_go(self, named: tuple[Parent, ...]) -> None:
         """Whom an answer does not name any more brings what is on its way, and goes (`fill`)."""
@@ -318,14 +329,18 @@ class Fetching:
         self._see_off(out)
         if not self._content.learned:
             return
-        if self.flights:
+        # What landed just now was on its way until now.
+        if self.flights or self._was_busy:
             self._busy_at = now
+        elif now - self._busy_at >= self._limits.far_patience_s:
+            self._far_share = None  # the other gateway is given up
         while self.flights < self._slots:
             choice = choose(self._situation(), self._rng, now)
             if choice is None:
                 break
             self._ask(choice.parent, choice.number, now, out, is_exclusive=choice.is_exclusive)
         self._help_late(now, out)
+        self._was_busy = self.flights > 0 or self._awaits_far
 
     def tend(self, now: float, out: list[DownloadEffect]) -> None:
         """Time passed: give up what nobody answers, open broken streams once more."""
@@ -471,7 +486,15 @@ class Fetching:
             reader=self.reader,
             flights=self.flights,
             dry_since=self._busy_at,
+            far_share=self._far_share,
         )
+
+    @property
+    def _awaits_far(self) -> bool:
+        """A gateway to which nobody far offers anything: its idling is not the others' fault."""
+        if self._far_share is None:
+            return False
+        return not any(state.is_far and state.offers for state in self.parents)
 
     def _see_off(self, out: list[DownloadEffect]) -> None:
         """Those who leave and have nothing on its way any more are gone."""

@@ -18,6 +18,12 @@ what a simulated and measured swarm asks for (order is worth more than the choic
    for the rest only when nothing has been on its way for `far_patience_s`, or to bring a piece that
    is late where no near one can: the near ones may be busy for a moment, but a content shall cross
    such a link once.
+5. Where several of us ask there, gateways, they do not know what is on its way to the others. So
+   each has a part of the content, as the scheduler tells, and asks far parents for that first: the
+   pieces whose number leaves its index when divided by their count. It helps the others when
+   nothing of its own part is left and more than `help_above` pieces of theirs are missing here.
+   When nothing has been on its way for `far_patience_s`, the others are given up (`fetching`).
+   Near parents are asked as ever, and so is whoever may bring what a reader waits for.
 
 Three limits (`order`, `first`, `weight`) turn all this into the rules of Dragonfly's own client, so
 that a simulation can tell what ours are worth. Nothing else uses them.
@@ -28,6 +34,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from odonata.wire.message import FarShare
 from peer.core.content import Content
 from peer.core.limits import DownloadLimits
 from peer.core.parents import Parents, ParentState
@@ -70,6 +77,8 @@ class Situation(NamedTuple):
     flights: int
     dry_since: float
     """Since when nothing has been on its way (as of now, if something is)."""
+    far_share: FarShare | None = None
+    """Which part of the content we fetch from far parents; None: all of it."""
 
 
 def has_room(state: ParentState, limits: DownloadLimits, now: float) -> bool:
@@ -91,13 +100,18 @@ def choose(situation: Situation, rng: Random, now: float) -> Choice | None:
         return for_reader
     if situation.limits.first == "piece":
         return _piece_first(situation, free, rng)
-    shuffled = _shuffle(situation, free, rng)
-    near_holders = situation.parents.near_holders
+    return _parent_first(situation, _shuffle(situation, free, rng), rng, now)
+
+
+def _parent_first(
+    situation: Situation, shuffled: list[ParentState], rng: Random, now: float
+) -> Choice | None:
     for state in shuffled:
-        spares = situation.limits.seed_once and state.is_dear
-        choice = _ask(
-            situation, state, rng, now, (lambda n: not near_holders(n)) if spares else None
-        )
+        choice = _ask(situation, state, rng, now, _asked_first(situation, state))
+        if choice is not None:
+            return choice
+    if situation.far_share is not None:
+        choice = _help_gateway(situation, shuffled, rng, now)
         if choice is not None:
             return choice
     for state in shuffled:
@@ -137,6 +151,47 @@ def by_spare_rate(
     keys = [rng.random() ** (best / max(r or best, best * 1e-6)) for r in rates]
     order = sorted(range(len(candidates)), key=lambda i: (-keys[i], i))
     return [candidates[i] for i in order]
+
+
+def _asked_first(situation: Situation, state: ParentState) -> Callable[[int], bool] | None:
+    """What this parent is asked for before anything else; None: whatever it holds."""
+    if not (situation.limits.seed_once and state.is_dear):
+        return None
+    near_holders, share = situation.parents.near_holders, situation.far_share
+    if share is None or not state.is_far:
+        return lambda n: not near_holders(n)
+    index, count = share.index, share.count
+    return lambda n: n % count == index and not near_holders(n)
+
+
+def _help_gateway(
+    situation: Situation, states: list[ParentState], rng: Random, now: float
+) -> Choice | None:
+    """Something of the other gateways' parts, if our own is done and much of theirs is not."""
+    if not _may_help(situation):
+        return None
+    near_holders = situation.parents.near_holders
+    for state in states:
+        choice = _ask(situation, state, rng, now, lambda n: not near_holders(n))
+        if choice is not None:
+            return choice
+    return None
+
+
+def _may_help(situation: Situation) -> bool:
+    """Whether nothing of our own part is left to ask for, and enough of the others' is missing."""
+    content, share, taken = situation.content, situation.far_share, situation.taken
+    # While any of our part is left this is answered at once, or by the first piece that is found.
+    if share is None or len(content.each_missing()) <= situation.limits.help_above:
+        return False
+    theirs = 0
+    for number in content.each_missing():
+        if number % share.count == share.index:
+            if not taken(number):
+                return False
+        else:
+            theirs += 1
+    return theirs > situation.limits.help_above
 
 
 def _for_reader(

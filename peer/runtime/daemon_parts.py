@@ -9,6 +9,7 @@ from odonata.wire.dragonfly.feature import (
     CHECKS_PIECES,
     FEATURES_KEY,
     GIVES_ONCE,
+    SHARES_FAR,
     SHARES_SOURCE,
     SPEAKS_TLS,
     TAKES_GREETINGS,
@@ -163,7 +164,7 @@ def proxy_policy(settings: ProxySettings) -> ProxyPolicy:
 
 def peer_features(settings: DaemonSettings) -> tuple[str, ...]:
     """What its peers tell a scheduler that they can, beyond Dragonfly's API."""
-    able = [TAKES_NEWS, CHECKS_PIECES]
+    able = [TAKES_NEWS, CHECKS_PIECES, SHARES_FAR]
     if settings.telemetry.enable:
         able.append(WRITES_PIECES)
     if settings.seed_peer.enable:

@@ -33,6 +33,7 @@ from scheduler.core import (
     account,
     contact,
     departure,
+    gateway,
     gc,
     judgement,
     proof,
@@ -119,6 +120,8 @@ class SchedulerCore:
             waiting.settle_restless(turn)
         if state.fresh:
             rota.call_hungry(turn)
+        if state.divided_anew:
+            gateway.divide(turn)
         if not self._alarm_stands(now):
             self._set_alarm(turn)
         return turn.effects

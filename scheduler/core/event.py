@@ -63,8 +63,8 @@ class PeerSpoke(Value, frozen=True, kw_only=True, tag=True):
 
     `is_ours`: the peer said that it is one of ours (`odonata.wire.dragonfly.feature`): it takes
     answers it did not ask for, and leaves parents that an answer does not name. `writes_pieces`: it
-    writes piece records itself. `checks_pieces`: it takes strong digests (`proof`). `resumes`: it
-    had a scheduler for this download, and lost it.
+    writes piece records itself. `checks_pieces`: it takes strong digests (`proof`), `shares_far`:
+    its part as a gateway. `resumes`: it had a scheduler for this download, and lost it.
     """
 
     host_id: str
@@ -74,6 +74,7 @@ class PeerSpoke(Value, frozen=True, kw_only=True, tag=True):
     is_ours: bool = False
     writes_pieces: bool = False
     checks_pieces: bool = False
+    shares_far: bool = False
     resumes: bool = False
 
 

@@ -4,7 +4,14 @@ In a mesh every peer would take whom it is given, wherever they are, and a conte
 thin link between two data centres dozens of times (the swarm study: 24 to 28 copies of a mesh that
 does not look, 1.0 to 2.3 with gateways). So of a task's peers of ours in one data centre at most
 `gateway_count` are given parents elsewhere: its *gateways*. A gateway's own client asks far parents
-only for what no near one holds, so several of them divide the pieces among themselves.
+only for what no near one holds.
+
+That alone does not keep two of them from asking for the same: of what is on its way to the other
+one nobody knows yet (of 128 pieces 26 crossed twice). So they divide the content: whenever
+the gateways of a data centre change, each is told its part (`FarShare`), in the order in which they
+became gateways, if its client takes that. It begins with its part, and helps the others when that
+is done (`peer.core.selection`). One gateway alone would need no telling, but then a whole site
+lives on what one uplink passes on.
 
 Nobody is stuck for it: the rule holds only as long as a gateway is on its way or at work. It is for
 hosts that name their data centre; who does not is near to everybody. Seeds go where they are sent.
@@ -14,6 +21,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from odonata.wire.message import MAX_FAR_SHARE_COUNT, FarShare
+from scheduler.core.effect import Answer
 from scheduler.core.graph import GraphKind
 from scheduler.core.lifecycle import PeerState
 from scheduler.core.supply import is_supplied
@@ -22,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from scheduler.core.peer import Peer
+    from scheduler.core.turn import Turn
 
 _FETCHING = (PeerState.RECEIVED_NORMAL, PeerState.RUNNING)
 
@@ -41,18 +51,43 @@ def stays_near(child: Peer) -> bool:
     return child not in at_work and len(at_work) >= task.gateway_count
 
 
-def note_parents(child: Peer, parents: Iterable[Peer]) -> None:
-    """The child was given these: if one is far, it is a gateway from now on."""
+def note_parents(child: Peer, parents: Iterable[Peer]) -> bool:
+    """The child was given these: if one is far, it is a gateway from now on.
+
+    Returns whether the gateways are others than before.
+    """
     if not _is_bound(child) or not any(is_far(child, parent) for parent in parents):
-        return
-    at_work = {peer.id: peer for peer in _gateways(child).values() if _is_at_work(peer)}
-    at_work[child.id] = child
-    child.task.gateways[child.host.announced.idc.casefold()] = at_work
+        return False
+    before = _gateways(child)
+    # One that is a gateway already keeps its place, and its part, though it waited until now.
+    now = {p.id: p for p in before.values() if p is child or _is_at_work(p)}
+    now[child.id] = child
+    child.task.gateways[child.host.announced.idc.casefold()] = now
+    return list(now.values()) != list(before.values())
 
 
-def forget(peer: Peer) -> None:
-    """The peer is gone."""
-    _gateways(peer).pop(peer.id, None)
+def forget(peer: Peer) -> bool:
+    """The peer is gone. Returns whether it was a gateway."""
+    return _gateways(peer).pop(peer.id, None) is not None
+
+
+def divide(turn: Turn) -> None:
+    """Tell the gateways their parts, where the gateways have changed."""
+    tasks, turn.state.divided_anew = turn.state.divided_anew, {}
+    for task in tasks.values():
+        for gateways in task.gateways.values():
+            count = min(len(gateways), MAX_FAR_SHARE_COUNT)
+            for place, peer in enumerate(gateways.values()):
+                _tell(turn, peer, FarShare(index=place % count, count=count))
+
+
+def _tell(turn: Turn, peer: Peer, share: FarShare) -> None:
+    """Unless it knows, or has no use for it."""
+    takes_it = peer.shares_far and peer.stream_is_open and peer.state in _FETCHING
+    if takes_it and peer.far_share != share:
+        peer.far_share = share
+        # Not the turn's own `answer`: the peer may be waiting for parents.
+        turn.effects.append(Answer(peer_id=peer.id, answer=share))
 
 
 def _is_bound(child: Peer) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from odonata.wire.message import ByteRange, Download
+from odonata.wire.message import ByteRange, Download, FarShare
 from scheduler.core.credentials import joined
 from scheduler.core.finished_pieces import FinishedPieces
 from scheduler.core.lifecycle import PEER_TRANSITIONS, PeerState, PeerTrigger, next_peer_state
@@ -53,6 +53,7 @@ class Peer:
     In this life it got `decision_count` answers with parents and was sent to the source
     `source_count` times. `account` is kept of peers that don't write telemetry themselves.
     `digests_told`: up to which change it was told strong digests (`proof`), None: it takes none.
+    `far_share`: its part as a gateway, as it was told; told only if it `shares_far` (`gateway`).
     `named_at_turn` is the number of the latest edge to a child, among all edges that the scheduler
     ever made. `row` is what rankers may know of it, packed (`facts`), None: it has changed since;
     `changes` counts how often it did, and `listing` is its place in its task's shortlist.
@@ -88,6 +89,8 @@ class Peer:
     source_count: int = 0
     account: Account | None = None
     digests_told: int | None = None
+    shares_far: bool = False
+    far_share: FarShare | None = None
     named_at_turn: int = 0
     row: bytes | None = None
     changes: int = 0

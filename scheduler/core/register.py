@@ -69,6 +69,7 @@ def register(turn: Turn, event: PeerSpoke, message: Register) -> None:
     peer = turn.state.add_peer(event.peer_id, task, host, download, turn.now, is_ours=event.is_ours)
     peer.resumes = event.resumes
     peer.digests_told = 0 if event.checks_pieces else None
+    peer.shares_far = event.shares_far
     if turn.limits.records and not (event.writes_pieces or download.metadata_only):
         peer.account = Account()
     host.updated_at_s = turn.now

@@ -72,7 +72,8 @@ class SchedulerState:
     when which eviction ends, `trials` are the hosts on probation. `bereft` holds peers that lost a
     parent and have not been looked after yet, in the order they did; `reviews` is a heap of whose
     parents are looked at anew when, `fresh` are tasks in which somebody became useful while others
-    were short of parents (`rota`). `turn_count` numbers the edges that were ever made.
+    were short of parents (`rota`). `divided_anew` are tasks whose gateways have changed
+    (`gateway`). `turn_count` numbers the edges that were ever made.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -92,6 +93,7 @@ class SchedulerState:
         self.bereft: dict[str, Peer] = {}
         self.reviews: list[tuple[float, int, Peer]] = []
         self.fresh: dict[str, Task] = {}
+        self.divided_anew: dict[str, Task] = {}
         self.pairs = PairRates()
         self.ways = WayRows(self.pairs)
         self.turn_count = 0
@@ -256,6 +258,8 @@ class SchedulerState:
                 self.unlink_parents(peer)
             case PeerState.FAILED | PeerState.LEAVE:
                 self._land(peer)
+                if gateway.forget(peer):
+                    self.divided_anew[task.id] = task
                 _close_books(peer)
                 self.unlink_parents(peer)
                 self.unlink_children(peer)
@@ -270,7 +274,6 @@ class SchedulerState:
             self.move_peer(peer, PeerTrigger.LEAVE, now)
         peer.task.graph.remove(peer.id)
         self.bereft.pop(peer.id, None)
-        gateway.forget(peer)
         del self.peers[peer.id]
         del peer.task.peers[peer.id]
         del peer.host.peers[peer.id]

@@ -315,7 +315,8 @@ def _give_parents(turn: Turn, child: Peer, seen: Survey, places: int) -> bool:
     if not parents:
         return False
     choice.parents = parents
-    note_parents(child, parents)
+    if note_parents(child, parents):
+        turn.state.divided_anew[child.task.id] = child.task
     child.arrivals_seen = child.task.arrival_count
     rota.enter(turn, child)
     known = child.task.facts()

@@ -30,6 +30,7 @@ from odonata.wire.dragonfly.feature import (
     FEATURES_KEY,
     HOLDS_CONTACT,
     RESUMES,
+    SHARES_FAR,
     SHARES_SOURCE,
     TAKES_NEWS,
     TELLS_DIGESTS,
@@ -170,6 +171,7 @@ class Conversation:
         "_executor",
         "_is_ours",
         "_resumes",
+        "_shares_far",
         "_stream",
         "_watch",
         "_who",
@@ -184,6 +186,7 @@ class Conversation:
         self._is_ours = TAKES_NEWS in able
         self._writes_pieces = WRITES_PIECES in able
         self._checks_pieces = CHECKS_PIECES in able
+        self._shares_far = SHARES_FAR in able
         self._resumes = RESUMES in able
         self._who: tuple[str, str, str] | None = None
 
@@ -248,6 +251,7 @@ class Conversation:
             is_ours=self._is_ours,
             writes_pieces=self._writes_pieces,
             checks_pieces=self._checks_pieces,
+            shares_far=self._shares_far,
             resumes=self._resumes,
         )
         if isinstance(request.message, Register | Reschedule):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from odonata.errors import OdonataError
 from odonata.grpc_service import Outlet
 from odonata.wire.dragonfly import answer_to_wire
-from odonata.wire.message import PieceDigests, SchedulerAnswer
+from odonata.wire.message import FarShare, PieceDigests, SchedulerAnswer
 
 
 class PeerStream:
@@ -24,7 +24,7 @@ class PeerStream:
         self.owner: tuple[str, str] = ("", "")
         """Host and task id of the peer, once it has registered."""
         self.on_answer: Callable[[SchedulerAnswer], None] | None = None
-        """Told of each answer as it is sent, but for digests, which decide nothing."""
+        """Told of each answer as it is sent, but for digests and shares, which decide nothing."""
         self.closed = False
         """Whether it is decided how the stream ends (answers may still be on their way)."""
         self.failed = False
@@ -37,7 +37,7 @@ class PeerStream:
         if not self._outlet.write(answer_to_wire(answer)):
             self.closed = self.failed = True
             return False
-        if self.on_answer is not None and not isinstance(answer, PieceDigests):
+        if self.on_answer is not None and not isinstance(answer, PieceDigests | FarShare):
             self.on_answer(answer)
         return True
 

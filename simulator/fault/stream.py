@@ -149,6 +149,7 @@ class Stream:
                 is_ours=speaker.node.is_ours,
                 writes_pieces=True,
                 checks_pieces=speaker.node.is_ours,
+                shares_far=speaker.node.is_ours,
                 resumes=self._resumes and speaker.node.is_ours,
             )
         )

@@ -57,6 +57,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no seed once": {"seed_once": False},
     "not exclusive": {"exclusive": False},
     "no far patience": {"far_patience_s": 0.0},
+    "no far shares": {"far_shares": False},
     "no hedge": {"hedge": False},
     "no replacing": {"replace_slow": False},
     "neither": {"hedge": False, "replace_slow": False},

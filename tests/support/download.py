@@ -67,6 +67,7 @@ class Script:
         download: Download | None = None,
         seed: int = 1,
         budget: Budget | None = None,
+        idc: str = "",
     ) -> None:
         self.length = length
         self.now = 100.0
@@ -76,6 +77,7 @@ class Script:
             limits or DownloadLimits(),
             download or Download(url=URL),
             Random(seed),
+            idc=idc,
             budget=budget,
         )
 

@@ -22,6 +22,7 @@ from odonata.wire.message import (
     Download,
     EmptyTask,
     Failed,
+    FarShare,
     Finished,
     HeldTask,
     Host,
@@ -140,6 +141,7 @@ class World:
         self.now = 0.0
         self.homes: dict[str, tuple[str, str]] = {}
         self.ours: set[str] = set()  # peers that are ours, and write their own pieces
+        self.old: set[str] = set()  # of these, who do not know of parts of gateways
         self.resuming: set[str] = set()  # peers that come in the middle of a download
         self.records: list[Record] = []
 
@@ -186,6 +188,7 @@ class World:
                 message=message,
                 is_ours=peer_id in self.ours,
                 checks_pieces=peer_id in self.ours,
+                shares_far=peer_id in self.ours - self.old,
                 resumes=peer_id in self.resuming,
                 writes_pieces=peer_id in self.ours,
             )
@@ -369,11 +372,14 @@ def _source_answer(status_code: int | None) -> SourceAnswer | None:
 
 
 def answers(effects: Iterable[SchedulerEffect]) -> dict[str, SchedulerAnswer]:
-    """The answers among `effects`, by peer; a peer that got two fails the test. Without digests."""
+    """The answers among `effects`, by peer; a peer that got two fails the test.
+
+    Without digests and shares, which answer nothing.
+    """
     given = [
         effect
         for effect in effects
-        if isinstance(effect, Answer) and not isinstance(effect.answer, PieceDigests)
+        if isinstance(effect, Answer) and not isinstance(effect.answer, PieceDigests | FarShare)
     ]
     by_peer = {effect.peer_id: effect.answer for effect in given}
     assert len(by_peer) == len(given), "a peer was answered twice"
@@ -387,6 +393,17 @@ def digests(effects: Iterable[SchedulerEffect]) -> dict[str, dict[int, bytes]]:
         if isinstance(effect, Answer) and isinstance(effect.answer, PieceDigests):
             told.setdefault(effect.peer_id, {}).update(unpack(effect.answer.packed))
     return told
+
+
+def far_shares(effects: Iterable[SchedulerEffect]) -> dict[str, tuple[int, int]]:
+    """Who was told to be which of how many gateways; nobody is told twice at once."""
+    told = [
+        (effect.peer_id, (effect.answer.index, effect.answer.count))
+        for effect in effects
+        if isinstance(effect, Answer) and isinstance(effect.answer, FarShare)
+    ]
+    assert len(dict(told)) == len(told)
+    return dict(told)
 
 
 def parents(effects: Iterable[SchedulerEffect]) -> dict[str, list[str]]:
@@ -458,6 +475,8 @@ def _answer_told(answer: SchedulerAnswer) -> str:
             return "metadata only"
         case PieceDigests(packed=packed):
             return f"digests of {','.join(map(str, unpack(packed))) or 'no'} pieces"
+        case FarShare(index=index, count=count):
+            return f"gateway {index} of {count}"
 
 
 def _state_told(state: str, pieces: tuple[int, ...]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from odonata.wire.message import (
+    MAX_FAR_SHARE_COUNT,
     BackToSourceFailed,
     BackToSourceFinished,
     BackToSourceStarted,
@@ -12,6 +13,7 @@ from odonata.wire.message import (
     Download,
     EmptyTask,
     Failed,
+    FarShare,
     Finished,
     Host,
     HostType,
@@ -169,9 +171,14 @@ peer_messages: st.SearchStrategy[PeerMessage] = st.one_of(
     st.builds(BackToSourceFailed, description=text),
 )
 
+far_shares = st.integers(1, MAX_FAR_SHARE_COUNT).flatmap(
+    lambda count: st.builds(FarShare, index=st.integers(0, count - 1), count=st.just(count))
+)
+
 answers: st.SearchStrategy[SchedulerAnswer] = st.one_of(
     st.just(EmptyTask()),
     st.just(MetadataOnly()),
     st.builds(NeedBackToSource, description=text),
     st.builds(NormalTask, parents=st.lists(parents, min_size=1, max_size=4).map(tuple)),
+    far_shares,
 )

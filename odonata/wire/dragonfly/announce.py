@@ -24,10 +24,12 @@ from odonata.wire.dragonfly.extension import (
     ask_digests,
     asks_digests,
     digests_in,
+    far_share_in,
     say_strong_digest,
     say_wrong_digest,
     strong_digest_in,
     tell_digests,
+    tell_far_share,
     wrong_digest_in,
 )
 from odonata.wire.dragonfly.parent import lay_parents, parent_from_wire, parent_to_wire
@@ -38,6 +40,7 @@ from odonata.wire.message import (
     BackToSourceStarted,
     EmptyTask,
     Failed,
+    FarShare,
     Finished,
     MetadataOnly,
     NeedBackToSource,
@@ -340,6 +343,8 @@ def answer_to_wire(answer: SchedulerAnswer) -> _Response:
         wire.empty_task_response.SetInParent()
     elif isinstance(answer, PieceDigests):
         tell_digests(wire, answer)
+    elif isinstance(answer, FarShare):
+        tell_far_share(wire, answer)
     else:
         wire.metadata_only_response.SetInParent()
     return wire
@@ -359,7 +364,7 @@ def answer_from_wire(response: _Response) -> SchedulerAnswer:
         return EmptyTask()
     if kind == "metadata_only_response":
         return MetadataOnly()
-    told = None if kind else digests_in(response)
+    told = None if kind else digests_in(response) or far_share_in(response)
     if told is not None:
         return told
     raise ProtocolError(

@@ -15,9 +15,10 @@ from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from odonata.digest import STRONG_DIGEST_BYTES
+from odonata.errors import ProtocolError
 from odonata.wire import digest_list
 from odonata.wire.digest_list import TAKEN_BACK
-from odonata.wire.message import PieceDigests
+from odonata.wire.message import MAX_FAR_SHARE_COUNT, FarShare, PieceDigests
 
 _Report = (
     scheduler_pb2.DownloadPieceBackToSourceFinishedRequest
@@ -40,8 +41,13 @@ PIECE_DIGESTS_FIELD: Final = 50_004
 
 A byte, 1 if more follow at once, else 0. Then what `odonata.wire.digest_list` packs."""
 
+FAR_SHARE_FIELD: Final = 50_005
+"""In an AnnouncePeerResponse that sets none of its members, bytes: a `FarShare`, two bytes, the
+index and the count."""
+
 _LAST: Final = b"\x00"
 _MORE_FOLLOW: Final = b"\x01"
+_FAR_SHARE_BYTES: Final = 2
 _NAMED: Final = 1
 _LISTED: Final = 2
 _VARINT: Final = 0
@@ -100,6 +106,30 @@ def digests_in(message: scheduler_pb2.AnnouncePeerResponse) -> PieceDigests | No
     told = PieceDigests(packed=data[1:], is_last=data[:1] == _LAST)
     digest_list.check(told.packed)
     return told
+
+
+def tell_far_share(message: scheduler_pb2.AnnouncePeerResponse, told: FarShare) -> None:
+    """Make `message` an answer that tells a gateway its part."""
+    add_bytes(message, FAR_SHARE_FIELD, bytes((told.index, told.count)))
+
+
+def far_share_in(message: scheduler_pb2.AnnouncePeerResponse) -> FarShare | None:
+    """The part that an answer tells; None if it is none that does. Raises ProtocolError."""
+    data = bytes_in(message, FAR_SHARE_FIELD)
+    if not data:
+        return None
+    if len(data) != _FAR_SHARE_BYTES:
+        raise ProtocolError(
+            f"field {FAR_SHARE_FIELD} of the scheduler's answer has {len(data)} bytes: two are an "
+            "index and a count"
+        )
+    index, count = data
+    if not index < count <= MAX_FAR_SHARE_COUNT:
+        raise ProtocolError(
+            f"the scheduler's answer makes this peer gateway {index} of {count}: counted from 0, "
+            f"of {MAX_FAR_SHARE_COUNT} at most"
+        )
+    return FarShare(index=index, count=count)
 
 
 def add_number(message: Message, field: int, number: int) -> None:

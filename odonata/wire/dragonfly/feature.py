@@ -20,6 +20,8 @@ WRITES_PIECES = "writes-pieces"
 
 # ... and takes the digests that others had from the source, to check pieces against.
 CHECKS_PIECES = "checks-pieces"
+# ... and, as a gateway, fetches from other data centres the part that it is told (`FarShare`).
+SHARES_FAR = "shares-far"
 # Said by a scheduler of ours: it takes and tells those digests.
 TELLS_DIGESTS = "tells-digests"
 

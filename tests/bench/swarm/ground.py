@@ -63,8 +63,8 @@ class Ground(Protocol):
         """None: this ground does not count."""
         ...
 
-    def crossed(self) -> int | None:
-        """Bytes that left the first site for other ones; None: there is no other one."""
+    def crossed(self) -> Carried | None:
+        """What left the first site for other ones, and came from them; None: there is no other."""
         ...
 
 
@@ -94,7 +94,7 @@ class Loopback:
     def carried(self, host: HostPlan) -> Carried | None:
         return None
 
-    def crossed(self) -> int | None:
+    def crossed(self) -> Carried | None:
         return None
 
 

@@ -128,10 +128,11 @@ class Namespaces:
     def carried(self, host: HostPlan) -> Carried | None:
         return _counts(_name(host), "e0")
 
-    def crossed(self) -> int | None:
+    def crossed(self) -> Carried | None:
         if not self._sites:
             return None
-        return sum(_counts(_router(0), f"w{site}").sent for site in self._sites)
+        ways = [_counts(_router(0), f"w{site}") for site in self._sites]
+        return Carried(sum(way.sent for way in ways), sum(way.received for way in ways))
 
 
 @contextmanager

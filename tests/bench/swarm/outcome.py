@@ -100,15 +100,19 @@ class RunOutcome(Value, frozen=True, kw_only=True):
     """Bytes per second, of seeds and peers."""
     sent: dict[str, float] = {}
     received: dict[str, float] = {}
-    crossed_bytes: int | None = None
-    """That left the first site for others, headers included; None: there is one site."""
+    crossed_bytes: float | None = None
+    """Payload that left the first site for others; None: there is one site."""
     usage: Usage
     rejected: str = ""
     """Why its figures do not count."""
 
 
 class RunFigures(Value, frozen=True, kw_only=True):
-    """Of one run; None: not to be had. `extra_share`: bytes that came beyond one copy each."""
+    """Of one run; None: not to be had. `extra_share`: bytes that came beyond one copy each.
+
+    `cross_copies`: payload that left the first site, in copies of the content. One copy for each
+    other site is what it takes.
+    """
 
     p50_s: float | None
     p99_s: float | None
@@ -204,7 +208,7 @@ def edges(hosts: Sequence[HostOutcome]) -> Counter[tuple[str, str]]:
 
 
 def payload(carried: Carried, overhead: Overhead) -> tuple[float, float]:
-    """Bytes of content that a host sent and received, from what its link carried.
+    """Bytes of content that a host, or a site, sent and received, from what its link carried.
 
     Each byte that is sent costs `along` bytes on its way and `against` in acknowledgements.
     """

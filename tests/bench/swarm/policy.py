@@ -73,6 +73,7 @@ ABLATIONS: Final = {
         Policy(name="patient", algorithm="rule", client_rules={"impatient": False}),
         Policy(name="no-beside", algorithm="rule", client_rules={"beside": False}),
         Policy(name="no-far-patience", algorithm="rule", client_rules={"far_patience_s": 0.0}),
+        Policy(name="no-far-shares", algorithm="rule", client_rules={"far_shares": False}),
         Policy(name="dag", algorithm="rule", scheduler_rules={"graph": "dag"}),
         Policy(name="no-seed-cap", algorithm="rule", scheduler_rules={"seed_share": 0.0}),
         Policy(name="no-admission", algorithm="rule", scheduler_rules={"admission": False}),

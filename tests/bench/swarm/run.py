@@ -103,7 +103,6 @@ class Run:
         used_s = sum(now - cpu_s[name] for name, now in self._cpu_s(processes).items())
         faults = await asyncio.gather(*(self._checked(host) for host in hosts))
         sent, received = self._payloads(carried)
-        crossed_now = self._ground.crossed()
         world = self._world
         return RunOutcome(
             scenario=world.scenario,
@@ -116,7 +115,7 @@ class Run:
             uplinks=self._uplinks(),
             sent=sent,
             received=received,
-            crossed_bytes=None if crossed_now is None else crossed_now - (crossed or 0),
+            crossed_bytes=self._crossed(crossed),
             usage=Usage(cpu_s=used_s, idle=share, idle_worst=worst),
             rejected=self._objection(share),
         )
@@ -215,6 +214,14 @@ class Run:
 
     def _carried(self) -> Mapping[str, Carried | None]:
         return {host.name: self._ground.carried(host) for host in self._fleet.hosts}
+
+    def _crossed(self, begun: Carried | None) -> float | None:
+        """Payload that left the first site since then; None: there is one site."""
+        now = self._ground.crossed()
+        if now is None or begun is None:
+            return None
+        delta = Carried(now.sent - begun.sent, now.received - begun.received)
+        return payload(delta, self._calibration.overhead)[0]
 
     def _payloads(
         self, before: Mapping[str, Carried | None]

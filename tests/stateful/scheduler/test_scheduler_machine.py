@@ -37,6 +37,7 @@ from odonata.telemetry.record import DecisionRecord
 from odonata.wire.message import (
     ByteRange,
     Download,
+    FarShare,
     HeldTask,
     Host,
     NeedBackToSource,
@@ -460,6 +461,10 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.world.is_broken = True  # unless it gets to the end
         for effect in effects:
             match effect:
+                case Answer(peer_id=peer_id, answer=FarShare(index=index, count=count)):
+                    assert self.clients[peer_id].is_ours
+                    assert self.clients[peer_id].is_open
+                    assert 0 <= index < count <= self.world.core.state.limits.gateway_count
                 case Answer(peer_id=peer_id, answer=answer):
                     client = self.clients[peer_id]
                     is_due = client.has_asked or (client.is_ours and client.is_open)

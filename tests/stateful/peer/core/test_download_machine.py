@@ -20,6 +20,7 @@ from hypothesis.stateful import (
     rule,
 )
 from support.download import PIECE, URL, parent_of, piece_of
+from support.wire_strategy import far_shares
 
 from odonata.errors import CallerError
 from odonata.piece import piece_count, pieces_of_range
@@ -32,6 +33,7 @@ from odonata.wire.message import (
     Download,
     EmptyTask,
     Failed,
+    FarShare,
     Finished,
     MetadataOnly,
     NeedBackToSource,
@@ -454,6 +456,11 @@ class DownloadMachine(RuleBasedStateMachine):
     def digests_are_told(self, which: dict[int, bytes], last: bool) -> None:
         self.was_asked = self.was_asked and not last
         self.give(SchedulerAnswered(answer=PieceDigests(packed=pack(which), is_last=last)))
+
+    @precondition(lambda self: self.registered and not self.closed and not self.lost)
+    @rule(share=far_shares)
+    def far_share_is_told(self, share: FarShare) -> None:
+        self.give(SchedulerAnswered(answer=share))
 
     @precondition(lambda self: self.checking is not None)
     @rule(is_right=st.booleans())

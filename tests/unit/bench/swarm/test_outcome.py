@@ -103,6 +103,12 @@ def test_balance(loads: list[float], expected: float | None) -> None:
     assert balance(loads) == expected
 
 
+def test_copies_across_are_payload_and_there_are_none_within_one_site() -> None:
+    one_site = run(host("peer1", 4.0, "seed1"))
+    assert figures_of(one_site).cross_copies is None
+    assert figures_of(replace(one_site, crossed_bytes=21.0)).cross_copies == pytest.approx(1.05)
+
+
 def test_payload_is_found_behind_headers_and_acknowledgements() -> None:
     overhead = Overhead(along=1.05, against=0.02)
     sent, received = 700.0, 300.0

@@ -17,20 +17,25 @@ from odonata.wire.dragonfly import (
     request_to_wire,
 )
 from odonata.wire.dragonfly.extension import (
+    ASKS_DIGESTS_FIELD,
+    FAR_SHARE_FIELD,
     PIECE_DIGESTS_FIELD,
     STRONG_DIGEST_FIELD,
     WRONG_DIGEST_FIELD,
+    add_bytes,
     say_wrong_digest,
     wrong_digest_in,
 )
 from odonata.wire.message import (
     AskDigests,
+    FarShare,
     PeerMessage,
     Piece,
     PieceBackToSourceFinished,
     PieceDigests,
     PieceFailed,
     PieceFinished,
+    SchedulerAnswer,
     Started,
     TrafficType,
 )
@@ -175,16 +180,47 @@ def test_digests_that_are_cut_short_are_the_schedulers_fault(cut: int) -> None:
         answer_from_wire(broken)
 
 
-def test_the_fields_of_the_api_go_before_ours() -> None:
+@pytest.mark.parametrize("ours", [PieceDigests(packed=pack({})), FarShare(index=1, count=2)])
+def test_the_fields_of_the_api_go_before_ours(ours: SchedulerAnswer) -> None:
     """An answer with parents is one with parents, whatever else is in it."""
     wire = scheduler_pb2.AnnouncePeerResponse()
     wire.empty_task_response.SetInParent()
-    wire.MergeFromString(answer_to_wire(PieceDigests(packed=pack({}))).SerializeToString())
+    wire.MergeFromString(answer_to_wire(ours).SerializeToString())
     assert type(answer_from_wire(wire)).__name__ == "EmptyTask"
 
 
 def test_numbers_of_fields_are_not_used_twice() -> None:
-    assert len({WRONG_DIGEST_FIELD, STRONG_DIGEST_FIELD, PIECE_DIGESTS_FIELD}) == 3
+    fields = [
+        WRONG_DIGEST_FIELD,
+        STRONG_DIGEST_FIELD,
+        ASKS_DIGESTS_FIELD,
+        PIECE_DIGESTS_FIELD,
+        FAR_SHARE_FIELD,
+    ]
+    assert len(set(fields)) == len(fields)
+
+
+# --- parts of gateways ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("index", "count"), [(0, 1), (1, 2), (63, 64)])
+def test_a_part_comes_back_as_it_was_told(index: int, count: int) -> None:
+    share = FarShare(index=index, count=count)
+    data = answer_to_wire(share).SerializeToString()
+    assert answer_from_wire(scheduler_pb2.AnnouncePeerResponse.FromString(data)) == share
+
+
+def test_a_part_is_so_on_the_wire() -> None:
+    data = answer_to_wire(FarShare(index=1, count=2)).SerializeToString()
+    assert data.hex() == "aab5180201" + "02"
+
+
+@pytest.mark.parametrize("told", [b"\x01", b"\x00\x01\x02", b"\x02\x02", b"\x00\x00", b"\x00\x41"])
+def test_what_can_be_no_part_is_the_schedulers_fault(told: bytes) -> None:
+    wire = scheduler_pb2.AnnouncePeerResponse()
+    add_bytes(wire, FAR_SHARE_FIELD, told)
+    with pytest.raises(ProtocolError, match="the scheduler's answer"):
+        answer_from_wire(wire)
 
 
 def _varint(number: int) -> bytes:

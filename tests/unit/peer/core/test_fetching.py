@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 import pytest
-from support.download import PIECE, URL, Script, asked, kinds, messages, of, piece_of
+from msgspec.structs import replace
+from support.download import PIECE, URL, Script, asked, kinds, messages, of, parent_of, piece_of
 
-from odonata.wire.message import Download, PieceFailed, PieceFinished, Reschedule
-from peer.core.effect import CancelPiece, CancelReason, ConnectParent, DropParent, FetchPiece
+from odonata.wire.message import (
+    Download,
+    FarShare,
+    NormalTask,
+    Parent,
+    PieceFailed,
+    PieceFinished,
+    Reschedule,
+)
+from peer.core.effect import (
+    CancelPiece,
+    CancelReason,
+    ConnectParent,
+    DownloadEffect,
+    DropParent,
+    FetchPiece,
+)
 from peer.core.event import (
     FailureReason,
     ParentLoad,
@@ -467,3 +483,88 @@ def test_load_is_listened_to() -> None:
         ((who, number),) = asked(script.stored(who, number))
         counts[who] += 1
     assert counts["idle"] > 2 * counts["full"] > 0
+
+
+# --- parts of gateways ----------------------------------------------------------------------------
+
+
+def gateway(**limits: object) -> Script:
+    """The first of two gateways, whose one parent is far and holds all pieces."""
+    script = Script(
+        length=40 * PIECE,
+        limits=DownloadLimits(**{"beside": False, **limits}),  # type: ignore[arg-type]  # the caller names fields
+        idc="here",
+    )
+    script.begin()
+    script.answer(NormalTask(parents=(far_parent("far"),)))
+    script.answer(FarShare(index=0, count=2))
+    script.connect("far")
+    return script
+
+
+def far_parent(name: str) -> Parent:
+    parent = parent_of(name)
+    return replace(parent, host=replace(parent.host, idc="there"))
+
+
+def fetched(script: Script, effects: list[DownloadEffect], n_pieces: int) -> list[int]:
+    """The pieces that come one after the other until so many have come or nothing is asked for."""
+    numbers = [number for _, number in asked(effects)]
+    for place in range(n_pieces):
+        if place == len(numbers):
+            break
+        numbers += [number for _, number in asked(script.stored("far", numbers[place]))]
+    return numbers[:n_pieces]
+
+
+def test_a_gateway_fetches_its_part_and_leaves_a_little_to_the_other_one() -> None:
+    script = gateway()
+    numbers = fetched(script, script.holds("far", *range(40)), 40)
+    assert set(numbers[:20]) == set(range(0, 40, 2))
+    assert len(numbers) == 40 - DownloadLimits().help_above
+
+
+def test_after_a_while_without_anything_the_other_gateway_is_given_up() -> None:
+    script = gateway()
+    numbers = fetched(script, script.holds("far", *range(40)), 40)
+    patience_s = DownloadLimits().far_patience_s
+    assert not asked(script.wait(patience_s - 0.1))
+    effects = script.wait(0.2)
+    assert len(asked(effects)) >= 1
+    rest = fetched(script, effects, 40)
+    assert sorted(numbers + rest) == list(range(40))
+
+
+def test_who_was_given_up_is_not_waited_for_again_until_it_is_told_anew() -> None:
+    script = gateway()
+    script.holds("far", 1, 3)
+    assert set(fetched(script, script.wait(2.1), 2)) == {1, 3}
+    assert asked(script.holds("far", 5))
+    script.stored("far", 5)
+    script.answer(FarShare(index=0, count=2))
+    assert fetched(script, script.holds("far", 4, 5), 2) == [4]
+
+
+def test_a_part_that_is_told_in_the_beginning_is_not_given_up_at_once() -> None:
+    script = gateway()
+    assert not asked(script.holds("far", 1, 3, 5))
+    assert asked(script.holds("far", 8)) == [("far", 8)]
+
+
+def test_nobody_is_given_up_as_long_as_there_is_nothing_to_fetch() -> None:
+    """A source may take many seconds to open."""
+    script = gateway()
+    script.wait(10.0)
+    assert not asked(script.holds("far", 1, 3))
+    assert asked(script.wait(2.1))
+
+
+def test_a_part_that_is_all_is_none() -> None:
+    script = gateway()
+    script.answer(FarShare(index=0, count=1))
+    assert asked(script.holds("far", 1)) == [("far", 1)]
+
+
+def test_parts_can_be_switched_off() -> None:
+    script = gateway(far_shares=False)
+    assert asked(script.holds("far", 1)) == [("far", 1)]

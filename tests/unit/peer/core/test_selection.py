@@ -8,6 +8,7 @@ from random import Random
 import pytest
 from support.download import PIECE, parent_of, piece_of
 
+from odonata.wire.message import FarShare
 from peer.core.content import Content
 from peer.core.limits import DownloadLimits
 from peer.core.parents import Parents, ParentState
@@ -29,6 +30,7 @@ class Swarm:
         self.reader: Reader | None = None
         self.flights = 0
         self.dry_since = 0.0
+        self.far_share: FarShare | None = None
 
     def add(self, name: str, *numbers: int, seed: bool = False, rate: float = 1e6) -> ParentState:
         state = self.parents.admit(parent_of(name, seed=seed), 0.0)
@@ -47,6 +49,7 @@ class Swarm:
             reader=self.reader,
             flights=self.flights,
             dry_since=self.dry_since,
+            far_share=self.far_share,
         )
 
     def choose(self, seed: int = 0, now: float = 0.0) -> Choice | None:
@@ -334,3 +337,92 @@ def test_helper_is_a_seed_only_if_no_peer_can_help() -> None:
         swarm.add("peer", 0)
         helpers = [choose_helper(swarm.situation(), 0, slow, Random(n), 0.0) for n in range(20)]
         assert {one.peer_id for one in helpers if one is not None} == expected
+
+
+# --- several gateways -----------------------------------------------------------------------------
+
+
+class Site(Swarm):
+    """A far parent that holds everything, seen by the second of two gateways."""
+
+    def __init__(self, count: int = 8, help_above: int = 2, **limits: bool) -> None:
+        super().__init__(DownloadLimits(help_above=help_above, **limits))  # type: ignore[arg-type]  # switches
+        self.content = Content(piece_length=PIECE, wanted=None)
+        self.content.learn(count * PIECE, PIECE, {})
+        self.count = count
+        self.far_share = FarShare(index=1, count=2)
+        self.flights = 1
+        self.far = self.add("far")
+        self.far.is_far = True
+        for number in range(count):
+            self.parents.offer(self.far, piece_of(number, count * PIECE))
+
+    def drawn(self) -> set[int | None]:
+        chosen = [self.choose(seed) for seed in range(60)]
+        return {None if one is None else one.number for one in chosen}
+
+
+def test_a_gateway_begins_with_its_own_part() -> None:
+    assert Site().drawn() == {1, 3, 5, 7}
+
+
+def test_without_a_part_everything_is_asked_for() -> None:
+    site = Site()
+    site.far_share = None
+    assert site.drawn() == set(range(8))
+
+
+def test_its_part_is_for_far_parents_alone() -> None:
+    site = Site()
+    site.far.avoid_until = 99.0
+    site.add("near", 0, 2)
+    assert site.drawn() == {0, 2}
+
+
+def test_nor_of_its_part_what_is_held_near() -> None:
+    site = Site()
+    near = site.add("near", 1, 3)
+    near.avoid_until = 99.0
+    assert site.drawn() == {5, 7}
+
+
+def test_nobody_is_helped_while_something_of_its_own_part_is_left() -> None:
+    site = Site()
+    site.taken = {1, 3, 5}
+    site.parents.forget(site.far, 7)  # nobody has it yet
+    assert site.drawn() == {None}
+
+
+def test_who_is_done_helps_with_what_is_left_of_the_others_parts() -> None:
+    site = Site()
+    site.content.hold(1)
+    site.taken = {3, 5, 7, 0}
+    near = site.add("near", 2)
+    near.avoid_until = 99.0
+    assert site.drawn() == {4, 6}
+
+
+@pytest.mark.parametrize(("help_above", "expected"), [(3, {0, 2, 4, 6}), (4, {None})])
+def test_with_little_left_nobody_is_helped(help_above: int, expected: set[int | None]) -> None:
+    site = Site(help_above=help_above)
+    site.taken = {1, 3, 5, 7}
+    assert site.drawn() == expected
+
+
+def test_a_near_parent_is_asked_before_another_gateway_is_helped() -> None:
+    site = Site()
+    site.taken = {1, 3, 5, 7}
+    site.add("near", 6)
+    assert site.drawn() == {6}
+
+
+def test_a_near_parent_that_holds_it_may_be_passed_by_only_when_nothing_comes() -> None:
+    """The patience with near ones is as before."""
+    site = Site()
+    for number in (0, 2, 3, 4, 5, 6, 7):
+        site.content.hold(number)
+    near = site.add("near", 1)
+    near.avoid_until = 99.0
+    patience_s = site.limits.far_patience_s
+    assert site.choose(now=patience_s - 0.1) is None
+    assert site.choose(now=patience_s) == Choice(site.far, 1)

@@ -61,8 +61,9 @@ def test_a_seed_has_more_slots_unless_told_otherwise(said: dict[str, object], sl
 
 
 def test_peers_say_that_they_write_pieces_only_if_they_do() -> None:
-    assert peer_features(settings()) == ("takes-news", "checks-pieces", "writes-pieces")
-    assert peer_features(settings(**{"telemetry.enable": False})) == ("takes-news", "checks-pieces")
+    always = ("takes-news", "checks-pieces", "shares-far")
+    assert peer_features(settings()) == (*always, "writes-pieces")
+    assert peer_features(settings(**{"telemetry.enable": False})) == always
 
 
 def test_a_narrow_limit_of_our_own_does_not_blame_parents_for_being_slow() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from support.scheduler_world import PIECE_LENGTH, World, download, host
+from support.scheduler_world import PIECE_LENGTH, World, download, far_shares, host
 
 from scheduler.core.candidate import Drop, survey
+from scheduler.core.effect import Answer
 from scheduler.core.graph import GraphKind
 from scheduler.core.limits import Limits
 
@@ -56,6 +57,94 @@ def test_another_takes_the_place_of_a_gateway_that_dies() -> None:
     world.advance(2.0)
     assert len(far_children(world)) == 1
     assert "c1" not in far_children(world)
+
+
+# --- who is told which part -----------------------------------------------------------------------
+
+
+def joins(world: World, number: int, *, idc: str = "there") -> dict[str, tuple[int, int]]:
+    """One more peer of ours comes; who is told which part by that."""
+    world.ours.add(f"c{number}")
+    world.announce(host(f"h{number}", idc=idc))
+    told = far_shares(world.register(f"c{number}", f"h{number}", WHAT))
+    return told | far_shares(world.started(f"c{number}"))
+
+
+def test_each_gateway_is_told_its_part_when_there_is_another() -> None:
+    world = two_sites(0, gateway_count=2)
+    assert joins(world, 1) == {"c1": (0, 1)}
+    assert joins(world, 2) == {"c1": (0, 2), "c2": (1, 2)}
+    assert joins(world, 3) == {}
+    assert far_shares(world.advance(5.0)) == {}
+
+
+def test_the_part_comes_with_the_parents_and_after_them() -> None:
+    world = two_sites(0)
+    world.ours.add("c1")
+    world.announce(host("h1", idc="there"))
+    effects = world.register("c1", "h1", WHAT)
+    kinds = [type(one.answer).__name__ for one in effects if isinstance(one, Answer)]
+    assert kinds == ["NormalTask", "FarShare"]
+
+
+def test_who_is_left_is_told_that_all_is_its_own_and_then_of_the_third() -> None:
+    world = two_sites(0, gateway_count=2)
+    joins(world, 1)
+    joins(world, 2)
+    assert far_shares(world.closed("c1")) == {"c2": (0, 1)}
+    assert joins(world, 3) == {"c2": (0, 2), "c3": (1, 2)}
+
+
+def test_a_gateway_that_is_deleted_is_gone_as_well() -> None:
+    world = two_sites(0, gateway_count=2)
+    joins(world, 1)
+    joins(world, 2)
+    assert far_shares(world.leave("h2")) == {"c1": (0, 1)}
+
+
+def test_a_gateway_that_asks_again_keeps_its_part() -> None:
+    world = two_sites(0, gateway_count=2)
+    joins(world, 1)
+    joins(world, 2)
+    world.announce(host("k2", idc="here"))
+    world.holder("q2", "k2")
+    assert far_shares(world.reschedule("c1", "q")) == {}
+    assert "q2" in parents_of(world, "c1")
+    assert list(world.task().gateways["there"]) == ["c1", "c2"]
+
+
+def test_one_that_is_not_at_work_any_more_is_counted_no_more() -> None:
+    world = two_sites(0, gateway_count=2)
+    joins(world, 1)
+    joins(world, 2)
+    world.at_source("c1")
+    assert joins(world, 3) == {"c2": (0, 2), "c3": (1, 2)}
+
+
+def test_who_has_ended_keeps_its_place_and_is_told_nothing() -> None:
+    world = two_sites(0, gateway_count=2)
+    joins(world, 1)
+    world.finished("c1")
+    assert joins(world, 2) == {"c2": (1, 2)}
+
+
+def test_only_who_takes_it_is_told() -> None:
+    world = two_sites(0, gateway_count=2)
+    world.old.add("c1")
+    assert joins(world, 1) == {}
+    assert joins(world, 2) == {"c2": (1, 2)}
+
+
+def test_each_site_divides_for_itself() -> None:
+    world = two_sites(0, gateway_count=2)
+    joins(world, 1)
+    assert joins(world, 2, idc="elsewhere") == {"c2": (0, 1)}
+
+
+def test_a_new_life_is_told_anew() -> None:
+    world = two_sites(0, gateway_count=2)
+    joins(world, 1)
+    assert far_shares(world.register("c1", "h1", WHAT)) == {"c1": (0, 1)}
 
 
 def test_hosts_without_a_label_are_near_to_everybody() -> None:
