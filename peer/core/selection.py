@@ -179,7 +179,7 @@ def _help_gateway(
 
 
 def _may_help(situation: Situation) -> bool:
-    """Whether nothing of our own part is left to ask for, and enough of the others' is missing."""
+    """Whether nothing of our own part is left to ask for, and enough of the others' is not near."""
     content, share, taken = situation.content, situation.far_share, situation.taken
     # While any of our part is left this is answered at once, or by the first piece that is found.
     if share is None or len(content.each_missing()) <= situation.limits.help_above:
@@ -189,7 +189,7 @@ def _may_help(situation: Situation) -> bool:
         if number % share.count == share.index:
             if not taken(number):
                 return False
-        else:
+        elif not situation.parents.near_holders(number):
             theirs += 1
     return theirs > situation.limits.help_above
 
