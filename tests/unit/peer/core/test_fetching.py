@@ -321,6 +321,18 @@ def test_cancelled_by_the_driver_is_asked_again_later() -> None:
     assert script.tick_until(FetchPiece).number == 0
 
 
+def test_what_comes_of_a_stopped_fetch_after_all_ends_the_one_that_was_begun_instead() -> None:
+    script = Script(length=PIECE, limits=DownloadLimits(beside=False))
+    script.swarm("a")
+    script.holds("a", 0)
+    assert script.tick_until(CancelPiece).reason is CancelReason.TIMEOUT
+    assert script.tick_until(FetchPiece).number == 0
+    effects = script.stored("a", 0)
+    assert of(effects, CancelPiece) == [
+        CancelPiece(peer_id="a", number=0, reason=CancelReason.HEDGED)
+    ]
+
+
 def test_a_list_that_breaks_is_opened_once_more() -> None:
     script = Script()
     script.swarm("a", "b")
