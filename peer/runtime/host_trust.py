@@ -50,17 +50,25 @@ def _pattern(rule: HostTrust) -> Pattern:
         raise SettingsError(f"proxy.interceptHosts: {cause.detail}") from None
 
 
-def _context(rule: HostTrust) -> ssl.SSLContext:
+def context_trusting(file: Path | None, setting: str, *, insecure: bool = False) -> ssl.SSLContext:
+    """A client's context that trusts the authorities in a PEM file, besides the system's.
+
+    `insecure`: any certificate will do. SettingsError, with `setting`, if the file can't be used.
+    """
     context = ssl.create_default_context()
-    if rule.ca_file is not None:
+    if file is not None:
         try:
-            context.load_verify_locations(rule.ca_file)
+            context.load_verify_locations(file)
         except (OSError, ssl.SSLError) as cause:
             raise SettingsError(
-                f"proxy.interceptHosts: cert {str(rule.ca_file)!r} of {rule.regex!r} can't be "
-                f"used: {cause}; give a PEM file of certificates"
+                f"{setting} {str(file)!r} can't be used: {cause}; give a PEM file of certificates"
             ) from None
-    if rule.insecure:
+    if insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def _context(rule: HostTrust) -> ssl.SSLContext:
+    setting = f"proxy.interceptHosts: cert of {rule.regex!r},"
+    return context_trusting(rule.ca_file, setting, insecure=rule.insecure)

@@ -29,10 +29,10 @@ import aiohttp
 from yarl import URL
 
 from odonata import __version__
-from odonata.errors import CallerError, SourceError, StorageError
+from odonata.errors import CallerError, SourceError
 from odonata.wire.message import Value
 from odonata.wire.origin import NO_OPTIONS, Entry, OriginOptions
-from peer.runtime.host_trust import HostTrust, Trusts
+from peer.runtime.host_trust import HostTrust, Trusts, context_trusting
 from peer.runtime.http_response import HttpResponse
 from peer.runtime.outgoing_proxy import NO_PROXY, OutgoingProxy
 from peer.runtime.port import KnownContent
@@ -386,18 +386,7 @@ def _request_header(header: Mapping[str, str]) -> dict[str, str]:
 
 
 def _tls_context(options: HttpOptions) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if options.ca_file is not None:
-        try:
-            context.load_verify_locations(cafile=options.ca_file)
-        except (OSError, ssl.SSLError) as error:
-            raise StorageError(
-                f"can't read authorities from {options.ca_file}: {error}; set a PEM file"
-            ) from error
-    if options.insecure:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+    return context_trusting(options.ca_file, "the file of authorities", insecure=options.insecure)
 
 
 # --- the answer ---

@@ -16,10 +16,10 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from odonata.errors import CallerError, OdonataError, SettingsError, SourceError
+from odonata.errors import CallerError, OdonataError, SourceError
 from peer.core.proxy_header import HOP_BY_HOP, HeaderList, forwarded, via
 from peer.core.proxy_rule import RequestHead, loggable_url
-from peer.runtime.host_trust import Trusts
+from peer.runtime.host_trust import Trusts, context_trusting
 from peer.runtime.http_response import HttpResponse
 from peer.runtime.proxy.conversation import Conversation, origin_text
 from peer.runtime.proxy.option import ProxyCounters, ProxyOptions
@@ -229,15 +229,7 @@ def _tls(options: ProxyOptions) -> ssl.SSLContext | bool:
         return False
     if options.ca_file is None:
         return True
-    context = ssl.create_default_context()
-    try:
-        context.load_verify_locations(options.ca_file)
-    except (OSError, ssl.SSLError) as cause:
-        raise SettingsError(
-            f"the proxy's file of authorities {str(options.ca_file)!r} can't be used: {cause}; "
-            "give a PEM file of certificates"
-        ) from None
-    return context
+    return context_trusting(options.ca_file, "the proxy's file of authorities")
 
 
 def _source_error(cause: aiohttp.ClientError, url: str) -> OdonataError:
