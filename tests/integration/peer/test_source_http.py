@@ -18,7 +18,7 @@ from support.content import make_content
 from support.origin import Manners, Origin
 
 from odonata import __version__
-from odonata.errors import CallerError, SourceError, StorageError
+from odonata.errors import CallerError, SettingsError, SourceError
 from peer.core.quota import TokenBucket
 from peer.runtime.limit import BucketLimit
 from peer.runtime.port import SourceStream
@@ -468,7 +468,7 @@ def test_a_ca_file_that_is_none_is_named(tmp_path: Path) -> None:
     wrong = tmp_path / "ca.pem"
     wrong.write_text("no certificate")
     for path in (wrong, tmp_path / "missing.pem"):
-        with pytest.raises(StorageError, match=path.name):
+        with pytest.raises(SettingsError, match=path.name):
             open_sources(HttpOptions(ca_file=path))
 
 
