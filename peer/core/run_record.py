@@ -62,6 +62,8 @@ class Try:
     began_at_s: float
     times: FetchTimes = field(default_factory=FetchTimes)
     ended: bool = False
+    stop_reason: str = ""
+    """The `CancelReason` for which it is being stopped; it may bring the piece all the same."""
 
     def ok(self, length: int) -> None:
         """It brought the piece, `length` bytes."""
@@ -98,7 +100,7 @@ class RunRecord:
         self._began_at_s = clock()
         self._settled_at_s: float | None = None
         self._first_piece_s: float | None = None
-        self._piece_count = 0
+        self._brought: set[int] = set()
         self._bytes: dict[str, int] = dict.fromkeys((PEER, SEED, SOURCE), 0)
 
     def from_parent(self, effect: FetchPiece, host: Host | None) -> Try:
@@ -119,11 +121,15 @@ class RunRecord:
         """A piece is asked from the source, or is the next to come from it."""
         return Try(run=self, number=number, began_at_s=self._clock())
 
+    def has(self, number: int) -> bool:
+        """A try of this run has brought that piece."""
+        return number in self._brought
+
     def stored(self, one: Try) -> None:
         """A try brought its piece."""
         if self._first_piece_s is None:
             self._first_piece_s = self._clock() - self._began_at_s
-        self._piece_count += 1
+        self._brought.add(one.number)
         self._bytes[one.traffic] += one.length
 
     def write(self, one: Try, result: str, reason: str) -> None:
@@ -180,7 +186,7 @@ class RunRecord:
                 from_peers_bytes=self._bytes[PEER],
                 from_seeds_bytes=self._bytes[SEED],
                 from_source_bytes=self._bytes[SOURCE],
-                piece_count=self._piece_count,
+                piece_count=len(self._brought),
                 decision_count=decisions,
                 first_piece_s=self._first_piece_s,
                 result=_OK if error is None else _CANCELLED if cancelled else _FAILED,

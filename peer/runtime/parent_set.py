@@ -124,7 +124,7 @@ class ParentSet:
         attempt, task = self._fetches.pop(key, (None, None))
         if attempt is None or task is None:
             return False
-        attempt.stopped(reason)
+        attempt.stop_reason = reason
         task.cancel()
         return True
 
@@ -132,17 +132,32 @@ class ParentSet:
         link, _ = self._links.get(effect.peer_id, (None, None))
         attempt = self._place.record.from_parent(effect, None if link is None else link.host)
         task = self._place.start(f"piece {effect.number}", self._fetch(effect, link, attempt))
+        task.add_done_callback(lambda _: self._settle(effect, attempt))
         self._fetches[effect.peer_id, effect.number] = (attempt, task)
 
     async def _fetch(self, effect: FetchPiece, link: ParentLink | None, attempt: Try) -> None:
-        try:
-            event = await self._fetched(effect, link, attempt)
-        finally:
-            attempt.cancelled(CancelReason.ENDED)  # else it has ended otherwise
+        event = await self._fetched(effect, link, attempt)
         key = (effect.peer_id, effect.number)
         if self._fetches.get(key, (None,))[0] is attempt:
             del self._fetches[key]
         await self._place.tell(event)
+
+    def _settle(self, effect: FetchPiece, attempt: Try) -> None:
+        """Record one that ended without a word: stopped, or torn down with the run.
+
+        What was being written by then is stored all the same, and came from this parent.
+        """
+        if attempt.ended:
+            return
+        piece = self._place.task.piece(effect.number)
+        if (
+            piece is not None
+            and _is_from(piece, effect.peer_id)
+            and not attempt.run.has(piece.number)
+        ):
+            attempt.ok(piece.length)
+        else:
+            attempt.stopped(attempt.stop_reason or CancelReason.ENDED)
 
     async def _fetched(
         self, effect: FetchPiece, link: ParentLink | None, attempt: Try
@@ -174,11 +189,15 @@ class ParentSet:
             return _not_fetched(effect, FailureReason.REFUSED, str(error))
         except OdonataError as error:
             return _of_error(effect, attempt, error)
-        if piece.traffic_type is TrafficType.REMOTE_PEER and piece.parent_id == effect.peer_id:
+        if _is_from(piece, effect.peer_id):
             attempt.ok(piece.length)
         else:  # somebody else's copy came first, and stays
             attempt.cancelled(CancelReason.HEDGED)
         return _stored(effect, attempt, piece)
+
+
+def _is_from(piece: Piece, peer_id: str) -> bool:
+    return piece.traffic_type is TrafficType.REMOTE_PEER and piece.parent_id == peer_id
 
 
 def _of_error(effect: FetchPiece, attempt: Try, error: OdonataError) -> PieceNotFetched:

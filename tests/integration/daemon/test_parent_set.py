@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import time
-from collections.abc import AsyncIterator, Collection, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from dragonfly_api import common_pb2, dfdaemon_pb2
 from support.daemon import PATIENCE_S
 from support.memory_storage import MemoryStorage
 
+from odonata.digest import piece_digest
 from odonata.errors import (
     DigestMismatchError,
     NotFoundError,
@@ -23,8 +25,16 @@ from odonata.errors import (
 )
 from odonata.grpc_server import GrpcServer
 from odonata.telemetry.record import ListRecorder, PieceRecord
-from odonata.wire.message import Download, Host, HostType, Parent, Piece, TaskFacts
-from peer.core.effect import ConnectParent, FetchPiece
+from odonata.wire.message import (
+    Download,
+    Host,
+    HostType,
+    Parent,
+    Piece,
+    TaskFacts,
+    TrafficType,
+)
+from peer.core.effect import CancelPiece, CancelReason, ConnectParent, FetchPiece
 from peer.core.event import DownloadEvent, FailureReason, ParentHolds, PieceNotFetched
 from peer.core.run_record import Fetcher, RunRecord
 from peer.runtime.buffer import BufferPool
@@ -33,7 +43,7 @@ from peer.runtime.conversation import Conversation
 from peer.runtime.host_info import HostFacts
 from peer.runtime.limit import Unlimited
 from peer.runtime.parent_set import NO_DESCRIPTOR, ParentSet
-from peer.runtime.port import FetchTimes, StoredTask
+from peer.runtime.port import FetchTimes, PieceFetcher, StoredTask
 from peer.runtime.run_tools import RunPlace, RunTools
 from peer.runtime.source import open_sources
 
@@ -82,6 +92,113 @@ def nobody(task_id: str, peer_id: str) -> Conversation:
     raise AssertionError(f"{peer_id} of {task_id} has no scheduler")
 
 
+class Persisting:
+    """A fetcher whose piece is being written by the time it is stopped: then it is stored."""
+
+    def __init__(self) -> None:
+        self.is_writing = asyncio.Event()
+
+    async def fetch(
+        self,
+        ip: str,
+        port: int,
+        task: StoredTask,
+        number: int,
+        *,
+        parent_id: str,
+        timeout_s: float,
+        times: FetchTimes | None = None,
+        features: Collection[str] = (),
+        is_patient: bool = True,
+        is_exclusive: bool = False,
+    ) -> Piece:
+        data = b"written"
+        piece = Piece(
+            number=number,
+            offset=0,
+            length=len(data),
+            digest=piece_digest(data),
+            parent_id=parent_id,
+            traffic_type=TrafficType.REMOTE_PEER,
+        )
+        self.is_writing.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await task.store(piece, memoryview(data))
+        return piece
+
+
+class Asked:
+    """A download of one piece, whose only parent offers it; `told` is what its core would hear."""
+
+    def __init__(
+        self,
+        parents: ParentSet,
+        told: asyncio.Queue[DownloadEvent],
+        recorder: ListRecorder,
+    ) -> None:
+        self.parents = parents
+        self.recorder = recorder
+        self._told = told
+
+    async def not_fetched(self) -> PieceNotFetched:
+        """The next event of that kind."""
+        while not isinstance(event := await self._told.get(), PieceNotFetched):
+            pass
+        return event
+
+
+@asynccontextmanager
+async def asked(fetcher: PieceFetcher) -> AsyncGenerator[Asked]:
+    """Asks for piece 0; leaving waits for the end of all that was begun."""
+    server, pool, sources = GrpcServer(), ChannelPool(), open_sources()
+    server.add_service(dfdaemon_pb2.DESCRIPTOR.services_by_name["DfdaemonUpload"], Offering())
+    port = server.bind_tcp("127.0.0.1", 0, "test")
+    await server.start()
+    told: asyncio.Queue[DownloadEvent] = asyncio.Queue()
+    facts = HostFacts(ip="127.0.0.1", hostname="test")
+    tools = RunTools(
+        facts=facts,
+        fetcher=fetcher,
+        source=sources,
+        source_limit=Unlimited(),
+        buffers=BufferPool(),
+        parents=pool,
+        converse=nobody,
+    )
+    async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
+
+        def start(name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+            return group.create_task(work, name=name)
+
+        task = await MemoryStorage().create(TASK, Download(url="http://origin.test/"))
+        await task.learn(7, 7, {})
+        recorder = ListRecorder()
+        whose = Fetcher(task_id=TASK, peer_id="child", host_id=facts.id, is_seed=False)
+        place = RunPlace(
+            task=task,
+            peer_id="child",
+            tools=tools,
+            record=RunRecord(recorder, whose, time.monotonic),
+            tell=told.put,
+            put=told.put_nowait,
+            start=start,
+            changed=lambda _: None,
+        )
+        one = Asked(ParentSet(place), told, recorder)
+        host = Host(id="h", type=HostType.NORMAL, hostname="h", ip="127.0.0.1", port=port)
+        parent = Parent(peer_id="p", host=host, state="Running", task=TaskFacts(id=TASK))
+        one.parents.perform(ConnectParent(parent=parent))
+        while not isinstance(await told.get(), ParentHolds):
+            pass
+        one.parents.perform(FetchPiece(peer_id="p", number=0, length=7, decision=3, concurrency=2))
+        yield one
+    await pool.close()
+    await sources.close()
+    await server.stop(0)
+
+
 @pytest.mark.parametrize(
     ("error", "reason", "recorded"),
     [
@@ -102,56 +219,31 @@ def nobody(task_id: str, peer_id: str) -> Conversation:
 async def test_an_error_of_a_fetch_says_what_it_says_about_the_parent(
     error: Exception, reason: FailureReason, recorded: tuple[str, str]
 ) -> None:
-    server, pool, sources = GrpcServer(), ChannelPool(), open_sources()
-    server.add_service(dfdaemon_pb2.DESCRIPTOR.services_by_name["DfdaemonUpload"], Offering())
-    port = server.bind_tcp("127.0.0.1", 0, "test")
-    await server.start()
-    told: asyncio.Queue[DownloadEvent] = asyncio.Queue()
-    recorder = ListRecorder()
-    facts = HostFacts(ip="127.0.0.1", hostname="test")
-    tools = RunTools(
-        facts=facts,
-        fetcher=Failing(error),
-        source=sources,
-        source_limit=Unlimited(),
-        buffers=BufferPool(),
-        parents=pool,
-        converse=nobody,
-    )
-    async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
-
-        def start(name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-            return group.create_task(work, name=name)
-
-        task = await MemoryStorage().create(TASK, Download(url="http://origin.test/"))
-        fetcher = Fetcher(task_id=TASK, peer_id="child", host_id=facts.id, is_seed=False)
-        place = RunPlace(
-            task=task,
-            peer_id="child",
-            tools=tools,
-            record=RunRecord(recorder, fetcher, time.monotonic),
-            tell=told.put,
-            put=told.put_nowait,
-            start=start,
-            changed=lambda _: None,
-        )
-        parents = ParentSet(place)
-        host = Host(id="h", type=HostType.NORMAL, hostname="h", ip="127.0.0.1", port=port)
-        parent = Parent(peer_id="p", host=host, state="Running", task=TaskFacts(id=TASK))
-        parents.perform(ConnectParent(parent=parent))
-        while not isinstance(await told.get(), ParentHolds):
-            pass
-        parents.perform(FetchPiece(peer_id="p", number=0, length=7, decision=3, concurrency=2))
-        event = await told.get()
-        while not isinstance(event, PieceNotFetched):
-            event = await told.get()
+    async with asked(Failing(error)) as one:
+        event = await one.not_fetched()
         assert (event.peer_id, event.number, event.reason) == ("p", 0, reason)
-    (record,) = recorder.records
+    (record,) = one.recorder.records
     assert isinstance(record, PieceRecord)
     assert (record.result, record.reason) == recorded
     assert (record.parent_id, record.parent_host_id, record.traffic) == ("p", "h", "remote_peer")
     assert (record.number, record.length, record.concurrency) == (0, 7, 2)
     assert record.decision_id == "child#3"
-    await pool.close()
-    await sources.close()
-    await server.stop(0)
+
+
+async def test_what_was_being_written_when_it_was_stopped_is_recorded_as_brought() -> None:
+    fetcher = Persisting()
+    async with asked(fetcher) as one:
+        await fetcher.is_writing.wait()
+        one.parents.perform(CancelPiece(peer_id="p", number=0, reason=CancelReason.LATE))
+        assert (await one.not_fetched()).reason is FailureReason.CANCELLED
+    (record,) = one.recorder.records
+    assert isinstance(record, PieceRecord)
+    assert (record.result, record.length) == ("ok", 7)
+
+
+async def test_a_fetch_that_was_stopped_before_it_began_is_recorded() -> None:
+    async with asked(Persisting()) as one:
+        one.parents.perform(CancelPiece(peer_id="p", number=0, reason=CancelReason.LATE))
+    (record,) = one.recorder.records
+    assert isinstance(record, PieceRecord)
+    assert (record.result, record.reason) == ("cancelled", CancelReason.LATE)
