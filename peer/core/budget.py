@@ -69,7 +69,7 @@ LATE_FACTOR: Final = 30.0
 """Where alarms are late by so much, everything may take so many times longer: a beginning is a
 dozen steps on either side, and each waits for its turn."""
 LATE_HALF_LIFE_S: Final = 5.0
-STALL_MIN_S: Final = 4.0
+STALL_MIN_S: Final = 2.0
 """Once peers have brought something they are there: a pause is nothing out of the ordinary."""
 TRICKLE_SHARE: Final = 1 / 8
 """Less than this part of what the origin brings is too little. Not nearer to one, for a swarm that
