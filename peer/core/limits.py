@@ -118,9 +118,9 @@ class DownloadLimits(Value, frozen=True, kw_only=True):
     (simulated, two data centres of eight peers, 128 pieces: 1.12 -> 1.02 copies cross the link, and
     1.33 -> 1.22 where uplinks are uneven, with the same p99)."""
     help_above: int = 16
-    """Another gateway is helped with its part only if more pieces than this are missing of it, when
-    one's own is done: fewer are on their way to it anyway, or about to be. (Never to help: 1.00
-    copies, but the p99 rises from 1.08 to 1.13 times the bound, uneven from 1.20 to 1.30.)"""
+    """Another gateway is helped with its part, when one's own is done, only while more of it than
+    this is held by nobody near: fewer are on their way to it anyway. (Never to help: 1.00 copies,
+    but the p99 rises from 1.08 to 1.13 times the bound, uneven from 1.20 to 1.30.)"""
     reader_patience_s: float = 1.0
     """A reader's next piece is asked from a seed out of turn only after it waited this long, if
     there are other parents: if all peers ask a thin seed for the same piece, the swarm runs at its

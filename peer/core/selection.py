@@ -21,7 +21,7 @@ what a simulated and measured swarm asks for (order is worth more than the choic
 5. Where several of us ask there, gateways, they do not know what is on its way to the others. So
    each has a part of the content, as the scheduler tells, and asks far parents for that first: the
    pieces whose number leaves its index when divided by their count. It helps the others when
-   nothing of its own part is left and more than `help_above` pieces of theirs are missing here.
+   nothing of its own part is left and more than `help_above` of theirs are held by nobody near.
    When nothing has been on its way for `far_patience_s`, the others are given up (`fetching`).
    Near parents are asked as ever, and so is whoever may bring what a reader waits for.
 

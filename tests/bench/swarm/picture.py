@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from bench.swarm.fleet import UNKNOWN
 from bench.swarm.outcome import RunOutcome, edges
 from bench.swarm.world import ORIGIN
 
@@ -66,6 +67,10 @@ def _matrix(place: Any, run: RunOutcome) -> None:
     takers = [host.name for host in run.hosts]
     givers = [ORIGIN, *run.uplinks]
     fed = edges(run.hosts)
+    if any(giver == UNKNOWN for giver, _ in fed):
+        place.set_axis_off()
+        place.text(0.5, 0.5, "who fed whom is not told", ha="center", transform=place.transAxes)
+        return
     copies = np.array([[fed[giver, taker] / run.size for taker in takers] for giver in givers])
     image = place.imshow(copies, cmap="viridis", aspect="auto", vmin=0)
     place.set_yticks(range(len(givers)), givers, fontsize=6)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -43,7 +43,7 @@ from peer.runtime.conversation import Conversation
 from peer.runtime.host_info import HostFacts
 from peer.runtime.limit import Unlimited
 from peer.runtime.parent_set import NO_DESCRIPTOR, ParentSet
-from peer.runtime.port import FetchTimes, PieceFetcher, StoredTask
+from peer.runtime.port import PieceFetcher, StoredTask
 from peer.runtime.run_tools import RunPlace, RunTools
 from peer.runtime.source import open_sources
 
@@ -71,20 +71,7 @@ class Failing:
     def __init__(self, error: Exception) -> None:
         self._error = error
 
-    async def fetch(
-        self,
-        ip: str,
-        port: int,
-        task: StoredTask,
-        number: int,
-        *,
-        parent_id: str,
-        timeout_s: float,
-        times: FetchTimes | None = None,
-        features: Collection[str] = (),
-        is_patient: bool = True,
-        is_exclusive: bool = False,
-    ) -> Piece:
+    async def fetch(self, *_: Any, **_more: Any) -> Piece:
         raise self._error
 
 
@@ -106,11 +93,7 @@ class Persisting:
         number: int,
         *,
         parent_id: str,
-        timeout_s: float,
-        times: FetchTimes | None = None,
-        features: Collection[str] = (),
-        is_patient: bool = True,
-        is_exclusive: bool = False,
+        **_more: Any,
     ) -> Piece:
         data = b"written"
         piece = Piece(

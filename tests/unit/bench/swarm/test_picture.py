@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+from bench.swarm.fleet import UNKNOWN
 from bench.swarm.outcome import Arrival, HostOutcome, RunOutcome, Usage
 from bench.swarm.picture import draw
 
 
-def run(policy: str) -> RunOutcome:
+def run(policy: str, giver: str = "seed1") -> RunOutcome:
     pieces = tuple(
-        Arrival(at_s=1.0 + number, number=number, length=5, giver="seed1") for number in range(2)
+        Arrival(at_s=1.0 + number, number=number, length=5, giver=giver) for number in range(2)
     )
     return RunOutcome(
         scenario="flash",
@@ -37,3 +38,10 @@ def test_runs_stand_side_by_side(tmp_path: Path) -> None:
     text = one.read_text()
     for word in ("flash: rule", "flash: dragonfly", "seed1", "peer1"):
         assert word in text
+
+
+def test_where_nobody_says_who_gave_no_matrix_is_drawn(tmp_path: Path) -> None:
+    draw([run("bittorrent", giver=UNKNOWN)], tmp_path / "one.svg")
+    text = (tmp_path / "one.svg").read_text()
+    assert "who fed whom is not told" in text
+    assert "copies" not in text
