@@ -33,8 +33,6 @@ _SETTINGS: Final[dict[str, Any]] = {
     "allow_multiple_connections_per_ip": True,
     "connection_speed": 200,
     "close_redundant_connections": False,
-    # Its own 15 s are a third of such a short run: it would bring nothing for the first dozen.
-    "unchoke_interval": 1,
 }
 
 

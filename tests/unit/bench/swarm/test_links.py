@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bench.swarm.calibrate import wrong_links
+from bench.swarm.calibrate import steadied, wrong_links
 from bench.swarm.namespaces import BURST_BYTES, BURST_BYTES_MIN, burst_bytes, shaper
-from bench.swarm.world import Rates, Scale, plan_world, scaled
+from bench.swarm.world import Rates, Scale, plan_world, scaled, world_bound_s
 
 from simulator.scenario import MBIT
 from simulator.scenario_file import load_scenario
@@ -34,3 +34,13 @@ def test_a_link_that_is_off_is_named() -> None:
     assert wrong_links(world, Rates(up=right, down=down)) == [
         "peer2 up: 79% of the rate that was set"
     ]
+
+
+def test_one_link_that_seems_slower_makes_the_bound_no_longer() -> None:
+    world = plan_world("flash", scaled(load_scenario("flash"), Scale(peers=4)), 1)
+    up = {host.name: 0.95 * host.link.up for host in world.hosts if host.link.up is not None}
+    down = {host.name: 0.95 * host.link.down for host in world.peers if host.link.down is not None}
+    right = Rates(up=up, down=down)
+    seeming = Rates(up={**up, "seed1": 0.9 * up["seed1"]}, down=down)
+    assert world_bound_s(world, seeming) > world_bound_s(world, right)
+    assert world_bound_s(world, steadied(world, seeming)) == world_bound_s(world, right)
