@@ -30,7 +30,6 @@ LIFE_S = 0.5
 SEGMENTS = 80
 SEGMENT_PIECES = 50
 CONVERSION_KILLS = 8
-CONVERSION_LIFE_S = 0.05  # of some segments
 
 
 def start(folder: Path, run: int, log: Path) -> subprocess.Popen[bytes]:
@@ -49,14 +48,25 @@ def converter(folder: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "odonata.telemetry.convert", str(folder)])
 
 
-def kill_at_work(folder: Path, life_s: float) -> None:
-    """Kill a conversion `life_s` after it was done with its first segment."""
-    left = len(parts(folder))
+def lay_segments(folder: Path, first: int) -> None:
+    """SEGMENTS new segments with the pieces `first`, `first + 1`, ... of run0."""
+    header = SegmentHeader(origin=Origin(host="h"), clock_offset_s=0.0, created_at_s=0.0)
+    for start_at in range(first, first + SEGMENTS * SEGMENT_PIECES, SEGMENT_PIECES):
+        pieces = (make.piece(start_at + i) for i in range(SEGMENT_PIECES))
+        records = (msgspec.structs.replace(piece, task_id="run0") for piece in pieces)
+        frames = b"".join(map(encode_record, records))
+        (folder / f"{start_at:06}.part").write_bytes(encode_header(header) + frames)
+
+
+def kill_at_work(folder: Path, segments: int) -> None:
+    """Kill a conversion as soon as it is done with so many segments, however fast it is."""
+    left = len(parts(folder)) - segments
     process = converter(folder)
-    wait_until(lambda: len(parts(folder)) < left, "a first segment", PATIENCE_S)
-    time.sleep(life_s)
-    process.kill()
-    process.wait()
+    try:
+        wait_until(lambda: len(parts(folder)) <= left, f"{segments} segments", PATIENCE_S)
+    finally:
+        process.kill()
+        process.wait()
 
 
 def check(folder: Path, written: dict[str, int]) -> None:
@@ -100,19 +110,14 @@ def test_what_was_written_is_there_once_whoever_dies(tmp_path: Path, kills: int)
 
 def test_a_conversion_killed_at_any_moment_is_made_up_for(tmp_path: Path) -> None:
     rng = random.Random(7)
-    header = SegmentHeader(origin=Origin(host="h"), clock_offset_s=0.0, created_at_s=0.0)
-    for part in range(SEGMENTS):
-        pieces = (make.piece(part * SEGMENT_PIECES + i) for i in range(SEGMENT_PIECES))
-        records = (msgspec.structs.replace(piece, task_id="run0") for piece in pieces)
-        frames = b"".join(map(encode_record, records))
-        (tmp_path / f"{part:03}.part").write_bytes(encode_header(header) + frames)
-    written = {"run0": SEGMENTS * SEGMENT_PIECES}
-    killed_at_work = 0
+    laid = killed_at_work = 0
     for _ in range(CONVERSION_KILLS):
-        kill_at_work(tmp_path, rng.uniform(0, CONVERSION_LIFE_S))
+        lay_segments(tmp_path, laid)  # else a fast conversion leaves nothing for the next to do
+        laid += SEGMENTS * SEGMENT_PIECES
+        kill_at_work(tmp_path, rng.randrange(1, SEGMENTS))
         killed_at_work += bool(parts(tmp_path))
-        check(tmp_path, written)
+        check(tmp_path, {"run0": laid})
     assert killed_at_work, "no conversion was killed at work: more segments are needed"
     assert convert(tmp_path).failures == 0
     assert parts(tmp_path) == []
-    check(tmp_path, written)
+    check(tmp_path, {"run0": laid})
