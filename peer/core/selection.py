@@ -6,7 +6,10 @@ what a simulated and measured swarm asks for (order is worth more than the choic
 1. The parent first, drawn by what it can probably spare; then the piece: the rarest that it holds,
    counted among the parents, ties at random. Ascending order would make every peer ask the seed for
    the same.
-2. A piece that a reader waits for goes out of turn, one at a time.
+2. A piece that a reader waits for goes out of turn, one at a time: from a peer, and from a seed only
+   if no peer holds it for `reader_patience_s`, and as 3 says, for `given_patience_s`. Where a source
+   is what everybody waits for, all readers wait for its latest piece. (Eight readers of three
+   contents, a source of half a link: with a copy for each reader it took three times as long.)
 3. A seed's uplink may be the scarcest thing: it is asked for what no other parent holds. For the
    rest it is asked only by a download that has nothing else in flight, or to which it gives faster
    than its other parents on average: then it is not scarce. (Simulated with a seed of ten uplinks,
@@ -210,8 +213,13 @@ def _for_reader(
     patience_s = situation.limits.reader_patience_s if situation.parents.has_peers else 0.0
     if now - reader.since < patience_s:
         return None
-    seed = _first(_shuffle(situation, able, rng))
-    return None if seed is None else Choice(seed, number)
+    # Else all readers who wait for the latest piece of a source take it from the seed, one by one.
+    is_patient = now - reader.since < situation.limits.given_patience_s
+    for seed in _shuffle(situation, able, rng):
+        is_exclusive = is_patient and _gives_once(situation, seed)
+        if not (is_exclusive and seed.is_given(number, now)):
+            return Choice(seed, number, is_exclusive=is_exclusive)
+    return None
 
 
 def _shuffle(situation: Situation, states: list[ParentState], rng: Random) -> list[ParentState]:
@@ -240,9 +248,7 @@ def _ask(
     may: Callable[[int], bool] | None = None,
 ) -> Choice | None:
     """The next piece to ask this parent for, and how; `may` None: any that it holds."""
-    limits = situation.limits
-    spares = limits.seed_once and limits.exclusive and state.is_seed
-    if not (spares and _is_narrow(state, situation.parents)):
+    if not _gives_once(situation, state):
         number = _next_of(situation, state, rng, may)
         return None if number is None else Choice(state, number)
 
@@ -252,7 +258,8 @@ def _ask(
     number = _next_of(situation, state, rng, may_now)
     if number is None:
         return None
-    has_waited = not situation.flights and state.given_for_s(number, now) >= limits.given_patience_s
+    patience_s = situation.limits.given_patience_s
+    has_waited = not situation.flights and state.given_for_s(number, now) >= patience_s
     return Choice(state, number, is_exclusive=not has_waited)
 
 
@@ -295,6 +302,12 @@ def _is_spared(situation: Situation, state: ParentState, now: float) -> bool:
     if state.is_far:
         return now - situation.dry_since < situation.limits.far_patience_s
     return bool(situation.flights) and state.is_seed and _is_scarce(state, situation.parents)
+
+
+def _gives_once(situation: Situation, state: ParentState) -> bool:
+    """Whether it is asked exclusively."""
+    spares = situation.limits.seed_once and situation.limits.exclusive and state.is_seed
+    return spares and _is_narrow(state, situation.parents)
 
 
 def _is_narrow(seed: ParentState, parents: Parents) -> bool:

@@ -15,7 +15,7 @@ of one after the other, and can be passed on later. Which kind it is, is measure
 3. If a request fails beside others, the origin may not want so many: no more than those that are
    left, for as long. Such a failure does not count as one of the source, which is at work.
 
-What was found is remembered for the origin's other contents (`Origins`, one for each daemon), for
+What was found holds for the origin's other contents, too (`Origins`, one for each daemon), for
 `MEMORY_S`. All downloads of a daemon together have `EXTRA_MAX` streams besides the first of each:
 many contents at once are parallel by themselves.
 
@@ -37,8 +37,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from math import ceil, inf
-from typing import TYPE_CHECKING, Final
+from math import ceil, fsum, inf
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
@@ -70,6 +70,8 @@ a piece of the pool of buffers and up to 8 MiB where a library reads in chunks."
 ANSWER_SHARE: Final = 0.05
 BLOCK_PIECES_MAX: Final = 16
 """How far from each other streams are at most, whatever an answer takes."""
+PAUSE_S: Final = 1.0
+"""From the end of one request to the begin of the next it takes less."""
 ALONE_S: Final = 30.0
 """One more request in so long costs nobody anything, and its end is a moment to try more streams
 without having asked for what another one brings."""
@@ -84,6 +86,26 @@ class Verdict:
     until: float
 
 
+class _Came(NamedTuple):
+    """A piece: when it began to come, and how fast it did, in bytes per second."""
+
+    begun_at: float
+    rate: float
+
+
+@dataclass(slots=True, frozen=True)
+class _Measured:
+    """So many streams of a download, with all others at its origin so many, and what all brought."""
+
+    count: int
+    of_all: int
+    rate: float
+
+    def pays_beside(self, fewer: _Measured) -> bool:
+        """There is a good part of what those that came would bring, each bounded by itself."""
+        return self.rate >= fewer.rate * (1.0 + GAIN_SHARE * (self.of_all / fewer.of_all - 1.0))
+
+
 class Origins:
     """What one daemon has found, by the host of an origin's URL."""
 
@@ -94,6 +116,11 @@ class Origins:
     def join(self, streams: Streams) -> None:
         """Count the streams of this download, as long as it lives."""
         self._users.add(streams)
+
+    def beside(self, streams: Streams, now: float) -> list[Streams]:
+        """The other downloads that are at its host now, in no order."""
+        others = [one for one in self._users if one is not streams and one.host == streams.host]
+        return [one for one in others if one.is_at_work(now)]
 
     @property
     def spare(self) -> int:
@@ -119,21 +146,23 @@ class Streams:
     def __init__(self, limits: DownloadLimits, url: str, origins: Origins | None = None) -> None:
         """`url`: of the content. `origins`: what its daemon has found; None: nothing yet."""
         parts = urlsplit(url)
-        self._host = parts.netloc
+        self.host = parts.netloc
         self._most = 1 if parts.scheme.lower() in ONE_STREAM_SCHEMES else limits.source_streams
         self._origins = origins or Origins()
         self._origins.join(self)
         self._is_for_others = False
         self._count = 1  # how many there may be now
+        self._verdict: Verdict | None = None
         self._settled_until = 0.0
         self._overlaps = True  # the next request of a stream that is alone may begin early
         self._slots: dict[int, int] = {}  # of the streams that go on
         self._since: float | None = None  # when there were as many as are tried
-        self._rates: dict[int, float] = {}  # by slot, the latest last
-        self._before: tuple[int, float] | None = None  # fewer of them, and their rate in all
-        self._needed = 1.0  # how many times as much would do
+        self._beside: tuple[int, ...] = ()  # how many streams the others had then
+        self._latest: dict[int, _Came] = {}  # by slot, the latest last
+        self._before: _Measured | None = None  # with fewer of them
         self._rate = 0.0  # of one, smoothed
         self._piece_length = 0
+        self._heard_at = -inf  # the latest begin of a request, or piece
         self._answer_s = 0.0  # until the origin begins to answer, smoothed
         self._block = 1
 
@@ -144,17 +173,15 @@ class Streams:
         if self._is_for_others:
             return
         self._is_for_others = True
-        known = self._origins.verdict(self._host, now)
-        if known is not None:
-            self._count, self._settled_until = min(known.count, self._most), known.until
+        self._adopt(now)
 
     def begin(self, first: int, now: float) -> None:
         """A request has begun, or goes on, that brings pieces from `first` on."""
         taken = set(self._slots.values())
         self._slots[first] = next(n for n in range(len(taken) + 1) if n not in taken)
+        self._heard_at = now
         if self.going > self._count:  # one is running out: what the others bring says nothing
             self._since = None
-            self._rates.clear()
         self._begin_to_measure(now)
 
     def end(self, first: int) -> None:
@@ -173,13 +200,14 @@ class Streams:
         rate = piece.length / piece.cost_s
         self._piece_length = max(self._piece_length, piece.length)
         self._rate += (0.5 if self._rate else 1.0) * (rate - self._rate)
-        is_measured = self._since is not None and now - piece.cost_s >= self._since
+        self._latest.pop(slot, None)
+        self._latest[slot] = _Came(now - piece.cost_s, rate)
+        self._heard_at = now
+        self._adopt(now)
         self._begin_to_measure(now)
-        if is_measured and self.is_parallel:
-            self._rates.pop(slot, None)
-            self._rates[slot] = rate
-            if len(self._rates) >= self._count:
-                self._judge(now)
+        measured = self._measured(now)
+        if measured is not None:
+            self._judge(measured, now)
 
     def failed_beside(self, others: int, now: float) -> None:
         """A request failed, and `others` go on."""
@@ -198,6 +226,18 @@ class Streams:
     def going(self) -> int:
         """Requests that go on."""
         return len(self._slots)
+
+    def is_at_work(self, now: float) -> bool:
+        """There are requests, or there were a moment ago."""
+        return bool(self._slots) or now - self._heard_at < PAUSE_S
+
+    def rate_since(self, begun_at: float, count: int) -> float | None:
+        """What `count` streams bring together, bytes per second, by pieces begun since that moment.
+
+        None: not all of them have brought one.
+        """
+        rates = [came.rate for came in self._latest.values() if came.begun_at >= begun_at]
+        return fsum(rates[-count:]) if len(rates) >= count else None
 
     @property
     def at_once(self) -> int:
@@ -233,8 +273,8 @@ class Streams:
         """Pieces that the next request asks for at most, of `left`; None: as many as there are."""
         if not self.is_parallel:
             return None
-        if not self._rate:
-            return self._first_pieces(piece_length)
+        if not self._rate or (self._count == 1 and self._since is not None):
+            return self._first_pieces(piece_length)  # there may soon be more to ask for the rest
         piece_s = piece_length / self._rate
         if self._count == 1:
             return ceil(ALONE_S / piece_s)
@@ -247,30 +287,52 @@ class Streams:
     def _first_pieces(self, piece_length: int) -> int:
         return max(1, FIRST_BYTES // self._count // piece_length)
 
-    def _begin_to_measure(self, now: float) -> None:
-        if self._since is None and self.going == self._count and now >= self._settled_until:
-            self._since = now
+    def _adopt(self, now: float) -> None:
+        """What this or another download has found since."""
+        known = self._origins.verdict(self.host, now)
+        if known is not None and known is not self._verdict and self._is_for_others:
+            self._verdict, self._settled_until = known, known.until
+            self._begin_anew(min(known.count, self._most))
 
-    def _judge(self, now: float) -> None:
-        rate = sum(list(self._rates.values())[-self._count :])
-        if self._before is not None and rate < self._needed * self._before[1]:
-            self._settle(self._before[0], now)
+    def _begin_to_measure(self, now: float) -> None:
+        if self.going != self._count or now < self._settled_until:
+            return
+        beside = tuple(sorted(one.at_once for one in self._origins.beside(self, now)))
+        if self._since is None or beside != self._beside:
+            self._since, self._beside = now, beside
+
+    def _measured(self, now: float) -> _Measured | None:
+        """What all streams at the origin bring, if that is known."""
+        since = self._since
+        if since is None or not self.is_parallel:
+            return None
+        rates = [self.rate_since(since, self._count)]
+        beside = self._origins.beside(self, now)
+        rates += [one.rate_since(since, one.at_once) for one in beside]
+        known = [rate for rate in rates if rate is not None]
+        if len(known) < len(rates):
+            return None
+        # Exact, for the others come in no order.
+        return _Measured(self._count, self._count + sum(self._beside), fsum(known))
+
+    def _judge(self, measured: _Measured, now: float) -> None:
+        before = self._before
+        if before is not None and measured.of_all <= before.of_all:
+            self._begin_anew(before.count)
+        elif before is not None and not measured.pays_beside(before):
+            self._settle(before.count, now)
         elif self._count >= self._most:
             self._settle(self._most, now)
         else:
-            fewer, more = self._count, min(2 * self._count, self._most)
-            self._needed = 1.0 + GAIN_SHARE * (more / fewer - 1.0)
-            self._begin_anew(more)
-            self._before = fewer, rate
+            self._begin_anew(min(2 * self._count, self._most))
+            self._before = measured
 
     def _settle(self, count: int, now: float) -> None:
         piece_s = self._piece_length / self._rate if self._rate else 0.0
         until = now + max(VERDICT_S, VERDICT_PIECES * piece_s) if count < self._most else inf
-        self._settled_until = until
-        self._begin_anew(count)
-        self._origins.settle(self._host, Verdict(count, now, until))
+        self._origins.settle(self.host, Verdict(count, now, until))
+        self._adopt(now)
 
     def _begin_anew(self, count: int) -> None:
         self._count = count
-        self._rates.clear()
         self._since = self._before = None

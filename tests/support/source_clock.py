@@ -5,11 +5,12 @@ origin = ClockOrigin(in_all=50.0 * MIB, answer_s=0.1)    # all together do
 load = Load(origin, pieces=64)
 load.run()
 assert load.now < 20 and load.sent_bytes == load.length
+run_together([load, other])                              # at one origin, which they share
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from random import Random
@@ -66,6 +67,7 @@ class Load:
     now: float = 0.0
     dice: Random = field(default_factory=lambda: Random(1))
     for_others: bool = True
+    begins_at: float = 0.0
     url: str = URL
 
     def __post_init__(self) -> None:
@@ -81,21 +83,27 @@ class Load:
         self.most_at_once = 0
         self.stored_at: dict[int, float] = {}
         self._breaks = sorted(self.breaks)
-        if self.for_others:
-            self.streams.go_for_others(self.now)
+        self.now = self.begins_at
 
     def run(self) -> None:
         """To the end, or until the plan gives up."""
-        for _ in range(STEPS_MAX):
-            if self.content.complete or self.plan.error is not None:
-                return
-            self._look()
-            self._step()
-        raise AssertionError("it never ends")
+        run_together([self])
 
-    # --- inside ---
+    # --- as one of several ---
 
-    def _look(self) -> None:
+    @property
+    def is_over(self) -> bool:
+        return self.content.complete or self.plan.error is not None
+
+    @property
+    def flowing(self) -> list[Request]:
+        """Those whose bytes come now."""
+        return [one for one in self.requests.values() if one.is_open and one.order]
+
+    def look(self) -> None:
+        """What the plan wants at this moment."""
+        if self.for_others:
+            self.streams.go_for_others(self.now)
         out: list[DownloadEffect] = []
         self.plan.advance((), None, self.now, out)
         for effect in out:
@@ -112,30 +120,18 @@ class Load:
                 request.number = effect.first
                 self._begin_piece(request)
 
-    @property
-    def _answer_at(self) -> float:
-        return self.now + self.origin.answer_s
-
-    def _ask(self, request: Request) -> None:
-        self.asked += 1
-        self.requests[request.first] = request
-        self.most_at_once = max(self.most_at_once, len(self.requests))
-
-    def _begin_piece(self, request: Request) -> None:
-        request.began_at = max(self.now, request.opens_at)
-        _, request.left = piece_at(request.number, self.length, PIECE)
-
-    def _step(self) -> None:
-        """To the next thing that happens."""
-        flowing = [one for one in self.requests.values() if one.is_open and one.order]
-        rate = min(self.origin.per_stream, self.origin.in_all / max(1, len(flowing)))
+    def next_moment(self, rate: float) -> float:
+        """When something happens, if each stream goes on at that rate."""
         moments = [one.opens_at for one in self.requests.values() if not one.is_open]
-        moments += [self.now + one.left / rate for one in flowing]
+        moments += [self.now + one.left / rate for one in self.flowing]
         moments += self._breaks[:1]
         if self.plan.retry_due is not None:
             moments.append(self.plan.retry_due)
-        at = max(self.now, min(moments))
-        for one in flowing:
+        return max(self.now, min(moments))
+
+    def step(self, at: float, rate: float) -> None:
+        """Until `at`, at that rate."""
+        for one in self.flowing:
             came = min(one.left, rate * (at - self.now))
             one.left -= came
             self.sent_bytes += came
@@ -148,6 +144,21 @@ class Load:
                 self._open(one)
             elif one.is_open and one.order and one.left < 1e-3:
                 self._store(one)
+
+    # --- inside ---
+
+    @property
+    def _answer_at(self) -> float:
+        return self.now + self.origin.answer_s
+
+    def _ask(self, request: Request) -> None:
+        self.asked += 1
+        self.requests[request.first] = request
+        self.most_at_once = max(self.most_at_once, len(self.requests))
+
+    def _begin_piece(self, request: Request) -> None:
+        request.began_at = max(self.now, request.opens_at)
+        _, request.left = piece_at(request.number, self.length, PIECE)
 
     def _open(self, request: Request) -> None:
         if sum(one.is_open for one in self.requests.values()) >= self.origin.most:
@@ -187,3 +198,23 @@ class Load:
         del self.requests[request.first]
         failed = SourceFailed(first=request.first, reason=reason, fatal=fatal)
         self.plan.on_failed(failed, self.now, [])
+
+
+def run_together(loads: Sequence[Load]) -> None:
+    """To the end of all of them, at one origin."""
+    origin = loads[0].origin
+    for _ in range(STEPS_MAX):
+        going = [load for load in loads if not load.is_over]
+        if not going:
+            return
+        now = min(load.now for load in going)
+        later = [load.now for load in going if load.now > now]
+        going = [load for load in going if load.now == now]
+        for load in going:
+            load.look()
+        n_flowing = sum(len(load.flowing) for load in going)
+        rate = min(origin.per_stream, origin.in_all / max(1, n_flowing))
+        at = min([*later, *(load.next_moment(rate) for load in going)])
+        for load in going:
+            load.step(at, rate)
+    raise AssertionError("it never ends")

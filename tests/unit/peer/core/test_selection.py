@@ -262,6 +262,32 @@ def test_reader_is_served_by_a_peer_before_a_seed() -> None:
     assert {swarm.choose(seed).parent.peer_id for seed in range(20)} == {"peer"}  # type: ignore[union-attr]  # a choice
 
 
+def test_a_reader_too_leaves_a_scarce_seeds_piece_to_who_gets_it() -> None:
+    limits = DownloadLimits()
+    swarm = Swarm(limits)
+    swarm.reader = Reader(2, 0.0)
+    seed = swarm.add("seed", 2, seed=True)
+    swarm.add("peer")
+    swarm.flights = 1
+    now = limits.reader_patience_s
+    assert swarm.choose(now=now) == Choice(seed, 2, is_exclusive=True)
+    seed.told_given([2], now, limits.given_pause_s)
+    assert swarm.choose(now=now) is None
+    now += limits.given_pause_s
+    assert swarm.choose(now=now) == Choice(seed, 2, is_exclusive=True)
+    seed.told_given([2], now, limits.given_pause_s)
+    assert swarm.choose(now=limits.given_patience_s) == Choice(seed, 2, is_exclusive=False)
+
+
+def test_a_reader_has_a_second_copy_of_a_wide_seed() -> None:
+    limits = DownloadLimits()
+    swarm = Swarm(limits)
+    swarm.reader = Reader(2, 0.0)
+    seed = swarm.add("seed", 2, seed=True, rate=3e6)
+    swarm.add("peer", rate=1e6)
+    assert swarm.choose(now=limits.reader_patience_s) == Choice(seed, 2, is_exclusive=False)
+
+
 def test_helper_is_another_holder_with_room() -> None:
     swarm = Swarm()
     slow = swarm.add("slow", 0)

@@ -8,7 +8,7 @@ from statistics import mean
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.source_clock import PIECE, URL, ClockOrigin, Load
+from support.source_clock import PIECE, URL, ClockOrigin, Load, run_together
 
 from odonata.piece import MIB
 from odonata.wire.message import Piece
@@ -72,6 +72,38 @@ def test_where_all_together_are_limited_nothing_is_lost(answer_s: float, rate: f
 def test_as_many_as_pay_and_no_more() -> None:
     load = loaded(ClockOrigin(per_stream=8.0 * MIB, in_all=16.0 * MIB), 128)
     assert load.streams.at_once == 2
+
+
+BEGINNINGS = [(0.0, 0.0, 0.0), (0.0, 0.7, 3.0), (0.0, 2.0, 2.1)]
+
+
+def several(origin: ClockOrigin, begin: tuple[float, ...], origins: Origins) -> list[Load]:
+    """Contents of one origin at once, by one daemon, to their end."""
+    loads = [
+        Load(origin=origin, pieces=64, origins=origins, url=f"{URL}{number}", begins_at=at)
+        for number, at in enumerate(begin)
+    ]
+    run_together(loads)
+    return loads
+
+
+@pytest.mark.parametrize("begin", BEGINNINGS)
+def test_what_contents_take_from_each_other_is_no_gain(begin: tuple[float, ...]) -> None:
+    """One more stream of three gets more for its own content, and nothing for all together."""
+    origins = Origins()
+    loads = several(ClockOrigin(in_all=12.0 * MIB), begin, origins)
+    assert max(load.most_at_once for load in loads) <= 2, "no more than a try"
+    found = origins.verdict(loads[0].streams.host, max(load.now for load in loads))
+    assert found is None or found.count == 1
+
+
+@pytest.mark.parametrize("begin", BEGINNINGS)
+def test_contents_of_an_origin_that_limits_each_connection_all_have_several(
+    begin: tuple[float, ...],
+) -> None:
+    loads = several(THIN, begin, Origins())
+    assert [load.streams.at_once for load in loads] == [LIMITS.source_streams] * len(loads)
+    assert max(load.now - load.begins_at for load in loads) < 1.4 * alone(THIN, 64).now / 4
 
 
 def test_pieces_come_nearly_in_order() -> None:
