@@ -95,7 +95,7 @@ class _Came(NamedTuple):
 
 @dataclass(slots=True, frozen=True)
 class _Measured:
-    """So many streams of a download, with all others at its origin so many, and what all brought."""
+    """So many streams of a download, so many of all at its origin, and what those brought."""
 
     count: int
     of_all: int
