@@ -6,7 +6,7 @@ what a simulated and measured swarm asks for (order is worth more than the choic
 1. The parent first, drawn by what it can probably spare; then the piece: the rarest that it holds,
    counted among the parents, ties at random. Ascending order would make every peer ask the seed for
    the same.
-2. A piece that a reader waits for goes out of turn, one at a time: from a peer, or, if none holds it
+2. A piece that a reader waits for goes out of turn, one at a time: from a peer, or if none holds it
    for `reader_patience_s`, from a seed, as 3 says, for `given_patience_s` more. Where a source is
    what everybody waits for, all readers wait for its latest piece. (Eight readers of three
    contents, a source of half a link: with a copy for each it took three times as long.)
