@@ -31,6 +31,7 @@ FIGURES: Final = {
     "origin_copies": "origin copies",
     "seed_copies": "seed copies",
     "cross_copies": "copies across",
+    "cross_pieces": "pieces across",
     "extra_share": "extra bytes",
     "first_piece_s": "first piece s",
     "balance": "upload balance",
@@ -102,6 +103,8 @@ class RunOutcome(Value, frozen=True, kw_only=True):
     received: dict[str, float] = {}
     crossed_bytes: float | None = None
     """Payload that left the first site for others; None: there is one site."""
+    sites: dict[str, int] = {}
+    """Of all hosts, the first is 0; empty: there is one."""
     usage: Usage
     rejected: str = ""
     """Why its figures do not count."""
@@ -110,7 +113,8 @@ class RunOutcome(Value, frozen=True, kw_only=True):
 class RunFigures(Value, frozen=True, kw_only=True):
     """Of one run; None: not to be had. `extra_share`: bytes that came beyond one copy each.
 
-    `cross_copies`: payload that left the first site, in copies of the content. One copy for each
+    `cross_copies`: payload that left the first site, in copies of the content, with what TCP sends
+    again; `cross_pieces`: the pieces alone that hosts elsewhere got from there. One copy for each
     other site is what it takes.
     """
 
@@ -127,6 +131,7 @@ class RunFigures(Value, frozen=True, kw_only=True):
     origin_copies: float
     seed_copies: float
     cross_copies: float | None
+    cross_pieces: float | None
     extra_share: float | None
     first_piece_s: float | None
     balance: float | None
@@ -160,6 +165,7 @@ def figures_of(run: RunOutcome) -> RunFigures:
         origin_copies=run.origin_bytes / run.size,
         seed_copies=sum(run.sent.get(name, fed[name]) for name in seeds) / run.size,
         cross_copies=None if run.crossed_bytes is None else run.crossed_bytes / run.size,
+        cross_pieces=_crossed_pieces(run),
         extra_share=_extra(run, delivered),
         first_piece_s=median(firsts) if firsts else None,
         balance=balance(_loads(run, fed)),
@@ -167,6 +173,19 @@ def figures_of(run: RunOutcome) -> RunFigures:
         idle=run.usage.idle,
         failures=sum(bool(host.failure) for host in stayed),
     )
+
+
+def _crossed_pieces(run: RunOutcome) -> float | None:
+    """None: there is one site, or nobody says who gave a piece."""
+    arrivals = [(host.name, piece) for host in run.hosts for piece in host.pieces]
+    if not run.sites or any(piece.giver not in run.sites for _, piece in arrivals):
+        return None
+    crossed = (
+        piece.length
+        for name, piece in arrivals
+        if run.sites[name] != 0 and run.sites[piece.giver] == 0
+    )
+    return sum(crossed) / run.size
 
 
 def percentile(times: Sequence[float | None], share: float) -> float | None:

@@ -116,6 +116,7 @@ class Run:
             sent=sent,
             received=received,
             crossed_bytes=self._crossed(crossed),
+            sites={host.name: host.site for host in world.hosts} if world.n_sites > 1 else {},
             usage=Usage(cpu_s=used_s, idle=share, idle_worst=worst),
             rejected=self._objection(share),
         )

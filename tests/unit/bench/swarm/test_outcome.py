@@ -109,6 +109,18 @@ def test_copies_across_are_payload_and_there_are_none_within_one_site() -> None:
     assert figures_of(replace(one_site, crossed_bytes=21.0)).cross_copies == pytest.approx(1.05)
 
 
+def test_pieces_across_are_those_that_the_first_site_gave_to_another() -> None:
+    far = run(host("peer1", 4.0, "seed1"), host("peer2", 4.0, "seed1"), host("peer3", 4.0, "peer2"))
+    sites = {"seed1": 0, "peer1": 0, "peer2": 1, "peer3": 1}
+    (one_piece,) = {piece.length for piece in far.hosts[1].pieces}
+    crossed = one_piece * len(far.hosts[1].pieces)
+    assert figures_of(replace(far, sites=sites)).cross_pieces == pytest.approx(crossed / far.size)
+    assert figures_of(far).cross_pieces is None
+    assert figures_of(replace(far, sites={**sites, "seed1": 1})).cross_pieces == 0.0
+    del sites["seed1"]
+    assert figures_of(replace(far, sites=sites)).cross_pieces is None, "who knows"
+
+
 def test_payload_is_found_behind_headers_and_acknowledgements() -> None:
     overhead = Overhead(along=1.05, against=0.02)
     sent, received = 700.0, 300.0
