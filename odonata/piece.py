@@ -15,6 +15,7 @@ from odonata.wire.message import ByteRange
 MIB: Final = 1024 * 1024
 # Bounds and target of Dragonfly's piece length rule; a peer that cuts otherwise can't share pieces.
 PIECE_LENGTH_MIN: Final = 4 * MIB
+PIECE_LENGTH_FLOOR: Final = 64 * 1024  # that an operator may choose: below, questions cost more
 PIECE_LENGTH_MAX: Final = 64 * MIB
 PIECE_COUNT_TARGET: Final = 500
 # Pieces for each of several seeds that share a source, or only the first one is asked: a smaller
@@ -23,15 +24,16 @@ PIECE_COUNT_TARGET: Final = 500
 SHARE_PIECES_MIN: Final = 4
 
 
-def piece_length_for(content_length: int) -> int:
+def piece_length_for(content_length: int, least: int = PIECE_LENGTH_MIN) -> int:
     """Length of the pieces of a content of `content_length` bytes, if the user did not choose one.
 
-    Dragonfly's rule: the next power of two of a five-hundredth, within 4 MiB to 64 MiB.
+    Dragonfly's rule: the next power of two of a five-hundredth, within 4 MiB to 64 MiB. `least`:
+    other than 4 MiB in clusters without a stock peer.
     """
     _check_content_length(content_length)
     share = content_length // PIECE_COUNT_TARGET
     power = 1 << max(share - 1, 0).bit_length()
-    return min(max(power, PIECE_LENGTH_MIN), PIECE_LENGTH_MAX)
+    return min(max(power, least), PIECE_LENGTH_MAX)
 
 
 def piece_count(content_length: int, piece_length: int) -> int:

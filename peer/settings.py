@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 
+from odonata.piece import PIECE_LENGTH_MIN
 from odonata.settings.block_list import BlockListSection
 from odonata.settings.dialect import DAEMON, DYNCONFIG, Dialect
 from odonata.settings.log import ProgramSettings
@@ -34,6 +35,7 @@ from odonata.settings.value import (
     Ip,
     Pattern,
     Percent,
+    PieceLength,
     Port,
     PositiveCount,
     Seconds,
@@ -89,6 +91,11 @@ class DownloadSettings(Section):
     """Requests at once to a source for one content, on behalf of others (as a seed, or instead of
     one), where the source honours ranges and more than one request pays. Dragonfly's default is 8;
     four of limited connections fill the links of most seeds."""
+    least_piece_length_bytes: PieceLength = PIECE_LENGTH_MIN
+    """Of contents up to 500 times as long, if no other host has cut them. Dragonfly's 4 MiB make 16
+    pieces of 64 MiB, and a piece is passed on when it is whole. 256KiB or 1MiB for all daemons of a
+    cluster that has no stock ones, which could not share such pieces. What is stored stays cut as
+    it is."""
 
 
 class UploadServerSettings(Section):

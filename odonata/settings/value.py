@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationInfo
 
+from odonata.piece import PIECE_LENGTH_FLOOR, PIECE_LENGTH_MAX
 from odonata.units import exact_size, format_duration, parse_duration_s, parse_rate, parse_size
 
 # The kernel's limit for a unix socket's name (sun_path, 108 bytes with the closing zero).
@@ -137,6 +138,15 @@ def _socket_path(value: Path) -> Path:
     return value
 
 
+def _piece_length(value: int) -> int:
+    if not PIECE_LENGTH_FLOOR <= value <= PIECE_LENGTH_MAX or value.bit_count() != 1:
+        raise ValueError(
+            f"{exact_size(value)} is no length of pieces: choose a power of two from "
+            f"{exact_size(PIECE_LENGTH_FLOOR)} to {exact_size(PIECE_LENGTH_MAX)}"
+        )
+    return value
+
+
 def _http_url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
@@ -156,6 +166,9 @@ ByteCount = Annotated[
     int, BeforeValidator(_size), Field(ge=0), PlainSerializer(exact_size, when_used="json")
 ]
 """A size. Written, it may carry a unit; a bare number is bytes."""
+
+PieceLength = Annotated[ByteCount, AfterValidator(_piece_length)]
+"""How long pieces are: a size that cuts the ranges of others without a rest."""
 
 BytesPerS = Annotated[
     int, BeforeValidator(_rate), Field(gt=0), PlainSerializer(exact_size, when_used="json")

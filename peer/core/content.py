@@ -7,18 +7,30 @@ While the length is unknown, every piece that is not held counts as missing, and
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING, Self
 
 from odonata.errors import CallerError
 from odonata.piece import PIECE_LENGTH_MIN, piece_at, piece_count, piece_length_for, pieces_of_range
 from odonata.wire.message import ByteRange, Piece
 from peer.core.effect import LearnMeta
 
+if TYPE_CHECKING:
+    from odonata.wire.message import Download
+    from peer.core.limits import DownloadLimits
+
 
 class Content:
     """The grid of a content, and which of its pieces are here, wanted, missing."""
 
-    def __init__(self, *, piece_length: int | None, wanted: ByteRange | None) -> None:
+    def __init__(
+        self,
+        *,
+        piece_length: int | None,
+        wanted: ByteRange | None,
+        least_piece_length: int = PIECE_LENGTH_MIN,
+    ) -> None:
         """`piece_length`: what the user chose, None for the rule. `wanted` None: everything."""
+        self._least_piece_length = least_piece_length
         self.content_length: int | None = None
         self.piece_length: int | None = piece_length
         self.response_header: dict[str, str] = {}
@@ -26,6 +38,19 @@ class Content:
         self.learned = False  # LearnMeta was said: there is room for pieces
         self._wanted: list[ByteRange | None] = [wanted]
         self._missing: set[int] | None = None  # None: no end in sight
+
+    @classmethod
+    def of(cls, download: Download, limits: DownloadLimits) -> Self:
+        """Of which nothing is known but what is asked for."""
+        return cls(
+            piece_length=download.piece_length,
+            wanted=download.range,
+            least_piece_length=limits.least_piece_length,
+        )
+
+    def by_rule(self, content_length: int) -> int:
+        """How long pieces of so long a content are, if nobody says."""
+        return piece_length_for(content_length, self._least_piece_length)
 
     # --- facts ----------------------------------------------------------------------------------
 
@@ -37,7 +62,7 @@ class Content:
         self.content_length = content_length
         self.piece_length = piece_length or self.piece_length
         if content_length is not None and self.piece_length is None:
-            self.piece_length = piece_length_for(content_length)
+            self.piece_length = self.by_rule(content_length)
         # What holds pieces was learned before, if only that nobody says how long it is.
         self.learned = content_length is not None or bool(held)
         self._count_missing()
@@ -180,7 +205,7 @@ class Content:
         """What others cut by, else the rule (4 MiB without a length)."""
         if told or self.content_length is None:
             return told or PIECE_LENGTH_MIN
-        return piece_length_for(self.content_length)
+        return self.by_rule(self.content_length)
 
     def _count(self, content_length: int) -> int:
         return piece_count(content_length, self.piece_length or PIECE_LENGTH_MIN)

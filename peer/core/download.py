@@ -118,7 +118,7 @@ class DownloadCore:
         self._limits = limits
         self._download = download
         self._life = Lifecycle()
-        self._content = Content(piece_length=download.piece_length, wanted=download.range)
+        self._content = Content.of(download, limits)
         self._conversation = Conversation()
         self._proof = Proof(limits, self._content, self._conversation, download)
         self._search = Search(limits, rng)

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from odonata.piece import MIB
+from odonata.piece import MIB, PIECE_LENGTH_MIN
 from odonata.wire.message import Value
 
 
 class DownloadLimits(Value, frozen=True, kw_only=True):
     """Bounds of one download."""
+
+    least_piece_length: int = PIECE_LENGTH_MIN
+    """Of a content whose pieces nobody has cut yet. A swarm forwards whole pieces, so that few of
+    them spread slowly; but stock peers cut by Dragonfly's rule."""
 
     # --- how much at once ---------------------------------------------------------------------
     concurrent_piece_count: int = 4

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from odonata.errors import SourceError
-from odonata.piece import piece_count, piece_length_for
+from odonata.piece import piece_count
 from odonata.wire.message import Download, Piece, SourceAnswer
 from peer.core.content import Content
 from peer.core.effect import DownloadEffect, FetchSource, OpenSource, StopSource
@@ -104,7 +104,7 @@ class SourcePlan:
         if self.shared is None or not told_length:
             self.open(now, out)
             return
-        piece_length = self._content.piece_length or piece_length_for(told_length)
+        piece_length = self._content.piece_length or self._content.by_rule(told_length)
         grid = Grid(piece_count(told_length, piece_length), self.shared.count)
         share = grid.span(self.shared.index)
         block = self.streams.block(len(share), piece_length) or len(share)

@@ -41,6 +41,7 @@ def limits_of(settings: DaemonSettings) -> DownloadLimits:
             _DEFAULT.max_concurrent_piece_count, settings.download.concurrent_piece_count
         ),
         source_streams=settings.download.back_to_source_concurrent_piece_count,
+        least_piece_length=settings.download.least_piece_length_bytes,
         piece_timeout_s=settings.download.piece_timeout_s,
         slowest_rate_bytes_per_s=_slowest_rate(settings.download.bandwidth_limit_bytes_per_s),
         # Dragonfly's 3 h is its stock clients' patience; ours goes to the source far sooner.

@@ -73,6 +73,26 @@ async def test_an_origin_with_other_manners_sends_one_copy_too(
         assert origin.copies("/blob") <= COPIES_MAX
 
 
+async def test_a_cluster_of_our_own_may_cut_finer(tmp_path: Path) -> None:
+    """Who has another setting goes by what others have."""
+    content = make_content(5 * MIB + 1)
+    async with AsyncExitStack() as stack, Origin() as origin:
+        app = await stack.enter_async_context(scheduler())
+        settings = {"scheduler__addrs": [app.address]}
+        fine = {"download__leastPieceLength": "1MiB", **settings}
+        await stack.enter_async_context(daemon(tmp_path, 2, seedPeer__enable=True, **fine))
+        peers = [
+            await stack.enter_async_context(daemon(tmp_path, 3, **fine)),
+            await stack.enter_async_context(daemon(tmp_path, 4, **settings)),
+        ]
+        url = origin.add("/blob", content)
+        for number, peer in enumerate(peers):
+            pieces = [piece async for piece in watch(peer, url, tmp_path / f"out{number}")]
+            assert sorted(piece.offset for piece in pieces) == [n * MIB for n in range(6)]
+            assert sha256(tmp_path / f"out{number}") == hashlib.sha256(content).hexdigest()
+        assert origin.copies("/blob") <= COPIES_MAX
+
+
 async def test_without_any_scheduler_it_comes_from_the_source(tmp_path: Path) -> None:
     content = make_content(5 * MIB)
     async with Origin() as origin, daemon(tmp_path, 2) as alone:

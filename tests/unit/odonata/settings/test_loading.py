@@ -365,6 +365,20 @@ def test_the_same_thing_said_twice_with_two_values_is_refused(tmp_path: Path) ->
             "download: {concurrentPieceCount: 1.5}",
             "test.yaml:1: download.concurrentPieceCount: 1.5 is not a whole number",
         ),
+        (
+            "download: {leastPieceLength: 3MiB}",
+            (
+                "test.yaml:1: download.leastPieceLength: 3MiB is no length of pieces: "
+                "choose a power of two from 64KiB to 64MiB"
+            ),
+        ),
+        (
+            "download: {leastPieceLength: 32KiB}",
+            (
+                "test.yaml:1: download.leastPieceLength: 32KiB is no length of pieces: "
+                "choose a power of two from 64KiB to 64MiB"
+            ),
+        ),
         ("proxy: 3", "test.yaml:1: proxy: 3 is not a mapping of keys to values"),
         (
             "proxy: {rules: [{useTLS: true}]}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odonata.piece import PIECE_LENGTH_MIN, piece_at, piece_count
+from odonata.piece import MIB, PIECE_LENGTH_MIN, piece_at, piece_count, piece_length_for
 from odonata.wire.message import ByteRange, Piece
 from peer.core.content import Content
 
@@ -64,6 +64,18 @@ def test_piece_length_of_others_counts_before_the_rule() -> None:
     learned = made.learn(LENGTH, 8, {})
     assert learned is not None
     assert learned.piece_length == 8
+
+
+def test_the_rule_begins_where_the_operator_says() -> None:
+    made = Content(piece_length=None, wanted=None, least_piece_length=256 * 1024)
+    made.learn(64 * MIB, None, {})
+    assert (made.piece_length, made.count) == (256 * 1024, 256)
+    again = Content(piece_length=None, wanted=None, least_piece_length=256 * 1024)
+    again.resume(64 * MIB, None, ())
+    assert again.piece_length == 256 * 1024
+    large = Content(piece_length=None, wanted=None, least_piece_length=256 * 1024)
+    large.learn(4 * 1024 * MIB, None, {})
+    assert large.piece_length == piece_length_for(4 * 1024 * MIB)
 
 
 def test_contradictions() -> None:

@@ -27,6 +27,7 @@ def test_what_an_operator_says_reaches_the_core() -> None:
         "download.pieceTimeout": "7s",
         "download.concurrentPieceCount": 12,
         "download.backToSourceConcurrentPieceCount": 2,
+        "download.leastPieceLength": "256KiB",
         "scheduler.maxScheduleCount": 2,
         "scheduler.scheduleTimeout": "11s",
     }
@@ -35,6 +36,7 @@ def test_what_an_operator_says_reaches_the_core() -> None:
     assert limits.concurrent_piece_count == 12
     assert limits.max_concurrent_piece_count == 12
     assert limits.source_streams == 2
+    assert limits.least_piece_length == 256 * 1024
     assert limits.max_schedule_count == 2
     assert limits.schedule_timeout_s == 11.0
 
