@@ -24,6 +24,7 @@ NEEDED = {
     "git-lfs": "git-lfs",
     "podman": "podman",
     "runc": "runc",
+    "setpriv": "util-linux",
     "skopeo": "skopeo",
     "unshare": "util-linux",
 }
