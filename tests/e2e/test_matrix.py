@@ -47,7 +47,8 @@ def cells(*programs: str) -> list[Cell]:
     return [cell for cell in every if not any(fnmatch(str(cell), one) for one in CAN_NOT)]
 
 
-IMAGES = cells("dockerd", "ctr", "cri", "podman", "buildah", "skopeo", "curl")
+RUNTIMES = ("dockerd", "ctr", "cri", "podman", "buildah", "skopeo")
+IMAGES = cells(*RUNTIMES, "curl")
 PACKAGES = cells("pip")
 OBJECTS = cells("git-lfs")
 
@@ -167,6 +168,18 @@ def status_for_strangers(site: Site, cell: Cell, doors: Doors, path: str) -> int
         return status_of(site.place, f"{proxy}{path}", header=header)
     trusted = site.trusted(cell.way)
     return status_of(site.place, f"{origin}{path}", proxy=proxy, trusted=trusted, header=(said,))
+
+
+@pytest.mark.parametrize("program", RUNTIMES)
+def test_who_does_not_trust_the_peers_authority_gets_nothing(
+    site: Site, clients: Clients, program: str
+) -> None:
+    """The client trusts whom it needs for tunnels, and meets a host that the peer opens."""
+    doors, n_before = site.lfs_doors, len(site.lfs.requests)
+    asked = clients.make(Cell(program, Way.TUNNEL, Guard.NONE), "peer-1", None)
+    with pytest.raises(AssertionError, match="certificate signed by unknown authority"):
+        asked.client.pull(f"{doors.opened}/lib/x:v1")
+    assert len(site.lfs.requests) == n_before
 
 
 def test_a_client_is_told_that_its_image_is_forbidden(site: Site, clients: Clients) -> None:
