@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, model_validator
 
 from odonata.piece import PIECE_LENGTH_MIN
-from odonata.settings.block_list import BlockListSection
+from odonata.settings.block_list import HostBlockListSection
 from odonata.settings.dialect import DAEMON, DYNCONFIG, Dialect
 from odonata.settings.log import ProgramSettings
 from odonata.settings.place import runtime_dir, state_dir
@@ -410,7 +410,7 @@ class DynconfigSchedulerSettings(Section):
 class DynconfigClientSettings(Section):
     """What a host may do."""
 
-    block_list: BlockListSection = BlockListSection()
+    block_list: HostBlockListSection = HostBlockListSection()
 
 
 class Dynconfig(Settings):

@@ -340,11 +340,19 @@ DAEMON = Dialect(
     ),
 )
 
+_NOT_SAID = {
+    "persistentTask": ("applications", "tags", "priorities"),
+    "persistentCacheTask": ("urls", "priorities"),
+}
+
 DYNCONFIG = Dialect(
     ignored=tuple(
-        Ignored(f"{section}.blockList.{key}.*", "of persistent tasks nothing is forbidden here")
+        Ignored(f"{section}.blockList.{kind}.{act}.{key}{item}", "their requests don't say any")
         for section in ("clientConfig", "seedClientConfig")
-        for key in ("persistentTask", "persistentCacheTask")
+        for kind, keys in _NOT_SAID.items()
+        for act in ("download", "upload")
+        for key in keys
+        for item in ("", "[]")  # an empty list, and one that is not
     )
 )
 

@@ -378,7 +378,7 @@ class Daemon:
             dfdaemon_pb2.DESCRIPTOR.services_by_name["DfdaemonDownload"],
             service,
             tasks,
-            *(user_part(shelf, self.facts) for shelf in shelves),
+            *(user_part(shelf, self.facts, self._dynconfig) for shelf in shelves),
             watches=rpc_watches(self._tracer),
         )
         self._download.add_service(

@@ -7,14 +7,16 @@ Downloads that are under way when something becomes forbidden come to their end.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import structlog
 
 from odonata.block_list import BlockList, Blocks
 from odonata.errors import ForbiddenError
+from odonata.settings.block_list import HostBlockListSection
 from odonata.settings.loading import load
-from odonata.wire.message import Download
+from odonata.wire.message import Download, TaskType
 from peer.settings import Dynconfig
 
 _log = structlog.get_logger("dynconfig")
@@ -28,8 +30,8 @@ class DynconfigFile:
         self._schedulers = schedulers
         self._section = "seedClientConfig" if is_seed else "clientConfig"
         self._is_seed = is_seed
-        self._block_list = BlockList()
-        self._blocks = Blocks(self._block_list)
+        self._block_list = HostBlockListSection()
+        self._compile()
         self._warned: set[str] = set()
 
     def read(self) -> tuple[str, ...]:
@@ -45,20 +47,40 @@ class DynconfigFile:
         self._warned = set(loaded.warnings)
         read = loaded.settings
         client = read.seed_client_config if self._is_seed else read.client_config
-        self._forbid(client.block_list.value())
+        self._forbid(client.block_list)
         return read.addresses() or self._schedulers
 
     def check(self, download: Download) -> None:
         """Raises ForbiddenError, with what of it is on the block list."""
-        why = self._blocks.why(download)
+        self._refuse("downloads", self._blocks.why(download))
+
+    def check_export(self, download: Download) -> None:
+        """The same for a persistent task, or a persistent cache task, that a user wants."""
+        self._refuse("exports", self._exports[download.type].why(download))
+
+    def check_import(self, task: Download) -> None:
+        """The same for one that a user gives: its type, and what is said of it."""
+        self._refuse("imports", self._imports[task.type].why(task))
+
+    def _refuse(self, what: str, why: str | None) -> None:
         if why is not None:
-            _log.info("download_forbidden", reason=why)
+            _log.info("download_forbidden", kind=what, reason=why)
             raise ForbiddenError(
-                f"downloads with {why} are forbidden on this host: ask its operator, who finds it "
+                f"{what} with {why} are forbidden on this host: ask its operator, who finds it "
                 f"in {self._section}.blockList of {self._file}"
             )
 
-    def _forbid(self, block_list: BlockList) -> None:
+    def _forbid(self, block_list: HostBlockListSection) -> None:
         if block_list != self._block_list:
-            self._block_list, self._blocks = block_list, Blocks(block_list)
+            self._block_list = block_list
+            self._compile()
             _log.info("block_list_changed", path=str(self._file))
+
+    def _compile(self) -> None:
+        self._blocks = Blocks(self._block_list.value())
+        self._exports = _compiled(self._block_list.exports())
+        self._imports = _compiled(self._block_list.imports())
+
+
+def _compiled(lists: Mapping[TaskType, BlockList]) -> dict[TaskType, Blocks]:
+    return {kind: Blocks(block_list) for kind, block_list in lists.items()}

@@ -1,6 +1,7 @@
 """Real clients pull images through a real swarm from a real registry, whose log tells who asked.
 
 One swarm serves all tests of this module; each test pulls layers that no other has pulled before.
+test_matrix has every client by every way; here many pull large images at once.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
-from support.client import ByCri, Client, Containerd, Dockerd, Podman, Skopeo, pull_at_once
+from support.client import Client, Containerd, Dockerd, Podman, Skopeo, pull_at_once
 from support.content import MIB
 from support.image import MANIFEST_TYPE, Image, Layer
 from support.program import Place
@@ -88,15 +89,6 @@ def four_clients(place: Place, registry: Registry, swarm: Swarm) -> Generator[di
         }
 
 
-def test_docker_pull_through_http_proxy(place: Place, registry: Registry, swarm: Swarm) -> None:
-    image = registry.push(NAME, layers(1, 20, 200, seed=1))
-    reference = registry.reference(NAME)
-    with Dockerd(place, registry.authority(), proxy=swarm.proxy("peer-1")) as dockerd:
-        assert dockerd.pull(reference) == image.digest
-        check_sent_once(registry, image)
-        check_second_pull({"dockerd": dockerd}, registry, reference, image)
-
-
 def test_four_clients_at_four_peers_at_once(place: Place, registry: Registry, swarm: Swarm) -> None:
     """dockerd by HTTP_PROXY; ctr by hosts.toml, podman and skopeo by registries.conf."""
     image = registry.push(NAME, layers(1, 20, 200, seed=2))
@@ -105,17 +97,6 @@ def test_four_clients_at_four_peers_at_once(place: Place, registry: Registry, sw
         assert pull_at_once(clients, reference) == dict.fromkeys(clients, image.digest)
         check_sent_once(registry, image)
         check_second_pull(clients, registry, reference, image)
-
-
-def test_cri_pulls_through_the_mirror(place: Place, registry: Registry, swarm: Swarm) -> None:
-    image = registry.push(NAME, layers(1, 20, seed=3))
-    reference = registry.reference(NAME)
-    mirror = swarm.proxy("peer-2")
-    with Containerd(place, registry.authority(), mirror=mirror) as containerd:
-        cri = ByCri(containerd)
-        assert cri.pull(reference) == image.digest
-        check_sent_once(registry, image)
-        check_second_pull({"cri": cri}, registry, reference, image)
 
 
 def test_the_same_client_at_four_peers_at_once(

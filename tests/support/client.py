@@ -48,6 +48,7 @@ class Skopeo:
     registry: str = ""
     trusted: Path | None = None
     login: str | None = None
+    environ: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def folder(self) -> Path:
@@ -62,7 +63,7 @@ class Skopeo:
             *(() if self.login is None else (f"--src-creds={self.login}",)),
             *(f"docker://{reference}", f"dir:{self.folder}"),
             proxy=self.proxy,
-            environ=trusting(self.trusted),
+            environ={**self.environ, **trusting(self.trusted)},
         )
         manifest = (self.folder / "manifest.json").read_bytes()
         return f"sha256:{hashlib.sha256(manifest).hexdigest()}"
@@ -82,6 +83,7 @@ class Podman:
 
     PROGRAM: ClassVar[str] = "podman"
     OPTIONS: ClassVar[tuple[str, ...]] = ("--cgroup-manager=cgroupfs", "--events-backend=file")
+    PULL: ClassVar[tuple[str, ...]] = ("pull",)
 
     place: Place
     proxy: str | None = None
@@ -91,14 +93,17 @@ class Podman:
     checks: bool = False
     """The registry's certificate."""
     login: str | None = None
+    name: str = ""
+    """Of the folder with all it has; the program's, if it says nothing."""
 
     def __post_init__(self) -> None:
-        config = write_registries_conf(self.place, self.PROGRAM, self.registry, self.mirror)
+        self.name = self.name or self.PROGRAM
+        config = write_registries_conf(self.place, self.name, self.registry, self.mirror)
         self.environ["CONTAINERS_REGISTRIES_CONF"] = str(config)
 
     def pull(self, reference: str) -> str:
         login = () if self.login is None else (f"--creds={self.login}",)
-        self.run("pull", f"--tls-verify={str(self.checks).lower()}", *login, reference)
+        self.run(*self.PULL, f"--tls-verify={str(self.checks).lower()}", *login, reference)
         return self.digest(reference)
 
     def digest(self, reference: str) -> str:
@@ -109,7 +114,7 @@ class Podman:
 
     def run(self, *words: str) -> str:
         """`podman WORDS`, with what it has here."""
-        folder = self.place.folder / self.PROGRAM
+        folder = self.place.folder / self.name
         return self.place.run(
             *(self.PROGRAM, "--root", folder / "root", "--runroot", folder / "run"),
             *("--storage-driver=vfs", *self.OPTIONS),
@@ -124,6 +129,7 @@ class Buildah(Podman):
 
     PROGRAM = "buildah"
     OPTIONS = ()
+    PULL = ("pull", "--policy=always")
 
     def digest(self, reference: str) -> str:
         return self.run("images", "--format", "{{.Digest}}", reference).strip()
@@ -132,26 +138,30 @@ class Buildah(Podman):
 class Dockerd:
     """A docker daemon without a network of its own. `proxy` is the daemon's HTTP_PROXY.
 
-    `trusted`: as Skopeo's, though it trusts a registry on loopback whatever it says.
+    `trusted`: as Skopeo's, though it trusts a registry on loopback whatever it says. `mirror`: URL
+    of a mirror of Docker Hub.
     """
 
     def __init__(
         self,
         place: Place,
-        registry: str,
-        *,
+        *registries: str,
         proxy: str | None = None,
         trusted: Path | None = None,
+        mirror: str | None = None,
         name: str = "docker",
     ) -> None:
+        """`registries`: those whose TLS it does not check, if nothing is `trusted`."""
         folder = place.folder / name
         self._place = place
         self._folder = folder
         self._socket = f"unix://{folder / 'docker.sock'}"
+        unchecked = registries if trusted is None else ()
         words: list[str | Path] = [
             *("dockerd", "--data-root", folder / "root", "--exec-root", folder / "exec"),
             *("-H", self._socket, "-p", folder / "pid"),
-            *(("--insecure-registry", registry) if trusted is None else ()),
+            *(word for one in unchecked for word in ("--insecure-registry", one)),
+            *(() if mirror is None else ("--registry-mirror", mirror)),
             *("--iptables=false", "--ip6tables=false", "--ip-forward=false", "--bridge=none"),
         ]
         self._program = Program(place, f"{name}d", words, proxy=proxy, environ=trusting(trusted))
@@ -172,8 +182,14 @@ class Dockerd:
         self._stack.close()
         shutil.rmtree(self._folder)
 
-    def pull(self, reference: str) -> str:
-        self.said = self.run("pull", reference)
+    def end(self) -> None:
+        """As `Program.end`."""
+        self._program.end()
+
+    def pull(self, reference: str, config: Path | None = None) -> str:
+        """`config`: the folder that `docker login` has written into."""
+        own = () if config is None else ("--config", str(config))
+        self.said = self.run(*own, "pull", reference)
         assert "Already exists" not in self.said, self.said
         inspected = self.run("image", "inspect", "--format", "{{json .RepoDigests}}", reference)
         (repo_digest,) = json.loads(inspected)
@@ -197,22 +213,26 @@ class Containerd:
     def __init__(
         self,
         place: Place,
-        registry: str,
+        registry: str = "",
         *,
         mirror: str | None = None,
         login: str | None = None,
-        scheme: str = "http",
+        hosts: Mapping[str, str] | None = None,
+        proxy: str | None = None,
+        name: str = "containerd",
     ) -> None:
-        """`login`: user:password, for ctr. `scheme`: how the mirror shall ask."""
+        """`login`: user:password, for ctr. `hosts`: by registry, what its hosts.toml says.
+
+        `proxy`: HTTP_PROXY of containerd itself, which fetches for CRI; ctr fetches by itself.
+        """
         self._login = () if login is None else ("--user", login)
-        self._scheme = scheme
         self._place = place
-        self._folder = place.folder / "containerd"
+        self._folder = place.folder / name
         self._socket = self._folder / "containerd.sock"
-        self._registry = registry
-        self._mirror = mirror
+        server = f"http://{registry}"
+        self._hosts = hosts or {registry: hosts_toml(server, mirror=mirror, upstream=server)}
         config = self._folder / "config.toml"
-        self._program = Program(place, "containerd", ["containerd", "--config", config])
+        self._program = Program(place, name, ["containerd", "--config", config], proxy=proxy)
 
     @property
     def hosts_dir(self) -> Path:
@@ -220,9 +240,10 @@ class Containerd:
         return self._folder / "certs.d"
 
     def __enter__(self) -> Self:
-        hosts = self.hosts_dir / self._registry
-        hosts.mkdir(parents=True)
-        (hosts / "hosts.toml").write_text(self._hosts_toml())
+        for registry, text in self._hosts.items():
+            folder = self.hosts_dir / registry
+            folder.mkdir(parents=True)
+            (folder / "hosts.toml").write_text(text)
         (self._folder / "config.toml").write_text(self._config_toml())
         with ExitStack() as stack:
             stack.enter_context(self._program)
@@ -237,6 +258,10 @@ class Containerd:
         self._stack.close()
         shutil.rmtree(self._folder)
 
+    def end(self) -> None:
+        """As `Program.end`."""
+        self._program.end()
+
     def pull(self, reference: str) -> str:
         """By ctr, unpacked."""
         self.run(
@@ -245,12 +270,20 @@ class Containerd:
         )
         return self.digest(reference, NAMESPACE)
 
-    def pull_by_cri(self, reference: str) -> str:
-        """By runtime.v1.ImageService/PullImage, as kubelet asks."""
-        image_spec = _bytes_field(1, reference.encode())
+    def pull_by_cri(self, reference: str, login: str | None = None) -> str:
+        """By runtime.v1.ImageService/PullImage, as kubelet asks. AssertionError if it fails."""
+        request = _bytes_field(1, _bytes_field(1, reference.encode()))
+        if login is not None:
+            user, _, password = login.partition(":")
+            request += _bytes_field(
+                2, _bytes_field(1, user.encode()) + _bytes_field(2, password.encode())
+            )
         with grpc.insecure_channel(f"unix:{self._socket}") as channel:
             method = cast("Any", channel).unary_unary("/runtime.v1.ImageService/PullImage")
-            answer: bytes = method(_bytes_field(1, image_spec), timeout=RUN_TIMEOUT_S)
+            try:
+                answer: bytes = method(request, timeout=RUN_TIMEOUT_S)
+            except grpc.RpcError as error:
+                raise AssertionError(f"PullImage {reference}: {error}") from error
         assert b"sha256:" in answer, answer
         return self.digest(reference, "k8s.io")
 
@@ -264,17 +297,10 @@ class Containerd:
     def remove(self, reference: str, namespace: str = NAMESPACE) -> None:
         self.run("images", "rm", "--sync", reference, namespace=namespace)
 
-    def run(self, *words: str, namespace: str = NAMESPACE) -> str:
-        """`ctr WORDS` against this containerd."""
-        return self._place.run("ctr", "--address", self._socket, "--namespace", namespace, *words)
-
-    def _hosts_toml(self) -> str:
-        server = f"{self._scheme}://{self._registry}"
-        text = f'server = "{server}"\n[host."{self._mirror or server}"]\n'
-        text += 'capabilities = ["pull", "resolve"]\n'
-        if self._mirror is not None:
-            text += f'[host."{self._mirror}".header]\nX-Dragonfly-Registry = ["{server}"]\n'
-        return text
+    def run(self, *words: str, namespace: str = NAMESPACE, proxy: str | None = None) -> str:
+        """`ctr WORDS` against this containerd. `proxy`: HTTP_PROXY of ctr."""
+        ctr = ("ctr", "--address", self._socket, "--namespace", namespace)
+        return self._place.run(*ctr, *words, proxy=proxy)
 
     def _config_toml(self) -> str:
         return f"""version = 2
@@ -293,17 +319,35 @@ state = "{self._folder / "state"}"
 
 @dataclass
 class ByCri:
-    """containerd as a Client whose pulls go through the CRI."""
+    """containerd as a Client whose pulls go through the CRI. `login`: user:password."""
 
     containerd: Containerd
+    login: str | None = None
 
     def pull(self, reference: str) -> str:
-        return self.containerd.pull_by_cri(reference)
+        return self.containerd.pull_by_cri(reference, self.login)
 
     def remove(self, reference: str) -> None:
         listed = self.containerd.run("images", "list", "--quiet", namespace="k8s.io")
         for name in listed.split():  # CRI also keeps names by digest, which hold the content
             self.containerd.remove(name, "k8s.io")
+
+
+def hosts_toml(
+    server: str, *, mirror: str | None = None, upstream: str = "", ca: Path | None = None
+) -> str:
+    """What containerd has to know of the registry at `server`, a URL.
+
+    `mirror`: URL of who is asked first, and is told to ask `upstream`, a URL. `ca`: the authority
+    whose certificates count.
+    """
+    host = mirror or server
+    text = f'server = "{server}"\n[host."{host}"]\ncapabilities = ["pull", "resolve"]\n'
+    if ca is not None:
+        text += f'ca = "{ca}"\n'
+    if mirror is not None:
+        text += f'[host."{host}".header]\nX-Dragonfly-Registry = ["{upstream}"]\n'
+    return text
 
 
 def trusting(authorities: Path | None) -> dict[str, str]:

@@ -11,10 +11,9 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -22,21 +21,24 @@ from typing import Self, TypeVar
 T = TypeVar("T")
 
 ORIGIN_NAME = "registry.test"  # .test never resolves anywhere else (RFC 6761)
+_FAR_IP = "192.0.2.1"  # nobody has it (RFC 5737)
+# What a client falls back to when its mirror fails: no test may go out into the world.
+_DOCKER_HUB = "registry-1.docker.io auth.docker.io index.docker.io"
 RUN_TIMEOUT_S = 120.0  # for 200 MB on two busy cores; 5 s is usual
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
 POLL_S = 0.02
 
-# $1 is the place's folder. What is hidden: sockets of the host's own daemons, and where runtimes
-# leave keys and caches whatever their flags say.
+# $1 is the place's folder, $2 its hosts. What is hidden: sockets of the host's own daemons, and
+# where runtimes leave keys and caches whatever their flags say.
 _ENTER = """set -e
-mount --bind "$1/hosts" /etc/hosts
+mount --bind "$2" /etc/hosts
 for path in /run /var/lib /opt /etc/docker; do
     [ -d $path ] || continue
     mkdir -p "$1/instead$path"
     mount --bind "$1/instead$path" $path
 done
-shift
+shift 2
 exec "$@"
 """
 _PROXY_VARIABLES = frozenset({"http_proxy", "https_proxy", "no_proxy", "all_proxy"})
@@ -56,19 +58,30 @@ class Place:
     """A folder for everything that one test run starts. `hosts` is the programs' /etc/hosts."""
 
     folder: Path
+    hosts: Path
 
     @classmethod
     def make(cls, folder: Path) -> Self:
-        hosts = Path("/etc/hosts").read_text()
-        (folder / "hosts").write_text(f"{hosts.rstrip()}\n127.0.0.1 {ORIGIN_NAME}\n")
+        near = f"{Path('/etc/hosts').read_text().rstrip()}\n127.0.0.1 {_DOCKER_HUB}\n"
+        hosts, far = folder / "hosts", folder / "far-hosts"
+        hosts.write_text(f"{near}127.0.0.1 {ORIGIN_NAME}\n")
+        far.write_text(f"{near}{_FAR_IP} {ORIGIN_NAME}\n")
         (folder / "home").mkdir()
         (folder / "home" / "config.json").write_text("{}")  # podman wants it where DOCKER_CONFIG is
-        return cls(folder)
+        return cls(folder, hosts)
+
+    def far(self) -> Self:
+        """The same, but the registry is not on loopback, and who asks it can only ask a proxy.
+
+        dockerd trusts whatever is on loopback.
+        """
+        return replace(self, hosts=self.folder / "far-hosts")
 
     def words(self, *words: str | Path) -> list[str]:
         """The command line `words`, in mounts of its own and ended when this process ends."""
-        leash = [sys.executable, "-m", "odonata.swarm.leash", str(os.getpid())]
-        enter = ["/usr/bin/unshare", "--mount", "/bin/sh", "-c", _ENTER, "sh", str(self.folder)]
+        leash = ["/usr/bin/setpriv", "--pdeathsig", "TERM"]
+        enter = ["/usr/bin/unshare", "--mount", "/bin/sh", "-c", _ENTER, "sh"]
+        enter += [str(self.folder), str(self.hosts)]
         return [*leash, *enter, *map(str, words)]
 
     def environ(self, proxy: str | None = None) -> dict[str, str]:

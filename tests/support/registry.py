@@ -23,8 +23,9 @@ from support.certificates import Signed
 from support.guarded_registry import PASSWORD, USER, Guard, TokenServer, login_config
 from support.http_tap import Exchange, HttpTap, Span
 from support.image import Image, Layer, make_image
+from support.image_push import push_image
 from support.program import ORIGIN_NAME, Place, Program, wait_until
-from support.tls_front import TlsFront
+from support.server_front import ServerFront
 
 _LISTENING = re.compile(r"listening on 127\.0\.0\.1:(\d+)")
 _CONTENT_STATUS = frozenset({200, 206})
@@ -56,11 +57,12 @@ class Registry:
         *,
         tokens: TokenServer | None = None,
         of: Registry | None = None,
+        name: str = "registry",
     ) -> None:
         """`tokens`: who gives them out, for Guard.TOKEN. `of`: whose images it has."""
         self._place = place
         self._guard = guard
-        self._name = f"registry-{guard.value}"
+        self._name = f"{name}-{guard.value}"
         self._folder = place.folder / self._name
         self._tokens = tokens or TokenServer(self._folder)
         self.storage: Path = self._folder / "data" if of is None else of.storage
@@ -94,13 +96,11 @@ class Registry:
 
     def push(self, name: str, layers: Sequence[Layer]) -> Image:
         """Make an image and push it as `name` (repository:tag), past the tap."""
+        assert self._guard is not Guard.TOKEN, "its tokens are good for pulls alone"
         folder = self._place.folder / "pushed"
         image = make_image(folder, layers)
-        self._place.run(
-            *("skopeo", "copy", "--insecure-policy", "--dest-tls-verify=false"),
-            *(() if self._guard is Guard.NONE else (f"--dest-creds={USER}:{PASSWORD}",)),
-            *(f"oci:{folder}:image", f"docker://127.0.0.1:{self.port}/{name}"),
-        )
+        repository, _, tag = name.rpartition(":")
+        push_image(image, f"127.0.0.1:{self.port}", repository, tag, login=f"{USER}:{PASSWORD}")
         shutil.rmtree(folder)
         self.forget()
         return image
@@ -113,10 +113,15 @@ class Registry:
         """host:port of the registry, as clients know it."""
         return f"{ORIGIN_NAME}:{(tap or self._tap).port}"
 
+    @property
+    def tap_port(self) -> int:
+        """Of loopback, where the tap listens."""
+        return self._tap.port
+
     @contextmanager
     def front(self, signed: Signed) -> Generator[str]:
         """TLS before the tap: host:port of the registry by https."""
-        with TlsFront(signed, self._tap.port) as front:
+        with ServerFront(self.tap_port, signed) as front:
             yield f"{ORIGIN_NAME}:{front.port}"
 
     @contextmanager

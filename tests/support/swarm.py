@@ -35,11 +35,12 @@ class Swarm:
         peers: int,
         registry_mirror: str,
         settings: Mapping[str, Any] | None = None,
+        own: Mapping[str, Any] | None = None,
     ) -> None:
-        """`settings` are added to those of each daemon, section by section."""
+        """`settings` are added to those of each daemon, section by section; `own`: by its name."""
         self._folder = place.folder / "swarm"
         keeper = [sys.executable, swarm_keeper.__file__]
-        more = json.dumps(dict(settings or {}))
+        more = json.dumps([dict(settings or {}), dict(own or {})])
         words = [*keeper, str(self._folder), str(peers), registry_mirror, more]
         self._program = Program(place, "swarm", words)
         self._members: dict[str, dict[str, int]] = {}

@@ -26,6 +26,7 @@ from odonata.wire.dragonfly.persistent import (
     rpcs_named,
 )
 from odonata.wire.message import Download
+from peer.runtime.dynconfig import DynconfigFile
 from peer.runtime.host_info import HostFacts
 from peer.runtime.persistent.importer import Importer
 from peer.runtime.persistent.request import download_of, import_of
@@ -46,33 +47,22 @@ class _Kind:
 
     def __init__(self, shelf: Shelf, facts: HostFacts) -> None:
         self._tasks = shelf.tasks
-        self._importer = shelf.importer
         self._facts = facts
         self._kind = shelf.tasks.kind
         to_wire = partial(persistent_progress_to_wire, self._kind)
         # No discard: a copy may be one of few, and a digest that does not fit may be mistyped.
-        self._stream = TaskStream(shelf.tasks.hub, None, facts.id, to_wire)
-
-    async def download_here(self, request: Any, context: Any) -> None:
-        """The caller is on this host, and may have a file written."""
-        task_id, download = download_of(request)
-        await self._download(task_id, download, request, context, linger=False)
+        self.stream = TaskStream(shelf.tasks.hub, None, facts.id, to_wire)
 
     async def download_for_others(self, request: Any, context: Any) -> None:
         """A scheduler's order goes on when the scheduler hangs up."""
         task_id, download = download_of(request)
         download = replace(download, output_path=None, need_piece_content=False)
-        await self._download(task_id, download, request, context, linger=True)
+        download = await self.prepared(task_id, download, request)
+        await self.stream.serve(download, context, linger=True, task_id=task_id)
 
-    async def _download(
-        self, task_id: str, download: Download, request: Any, context: Any, *, linger: bool
-    ) -> None:
+    async def prepared(self, task_id: str, download: Download, request: Any) -> Download:
         persistent = bool(request.persistent)
-        download = await self._tasks.prepare(task_id, download, persistent=persistent)
-        await self._stream.serve(download, context, linger=linger, task_id=task_id)
-
-    async def upload(self, request: Any, _context: Any) -> PersistentTaskMessage:
-        return await self._importer.run(import_of(request))
+        return await self._tasks.prepare(task_id, download, persistent=persistent)
 
     async def stat(self, request: Any, _context: Any) -> PersistentTaskMessage:
         return await self._tasks.stat(require_id("task_id", request.task_id))
@@ -109,14 +99,45 @@ class _Kind:
                 yield persistent_held_to_wire(self._kind, held)
 
 
-def user_part(shelf: Shelf, facts: HostFacts) -> object:
-    """For users of this host. A download ends when its user leaves; an import is undone."""
+class _OfUsers:
+    """The rpcs of one kind by which users of this host give and take."""
+
+    def __init__(self, kind: _Kind, shelf: Shelf, block_list: DynconfigFile) -> None:
+        self._kind = kind
+        self._shelf = shelf
+        self._block_list = block_list
+
+    async def download_here(self, request: Any, context: Any) -> None:
+        """The caller is on this host, and may have a file written."""
+        task_id, download = download_of(request)
+        self._block_list.check_export(download)
+        download = await self._kind.prepared(task_id, download, request)
+        self._block_list.check_export(
+            download
+        )  # what the scheduler has told of the task counts, too
+        await self._kind.stream.serve(download, context, linger=False, task_id=task_id)
+
+    async def upload(self, request: Any, _context: Any) -> PersistentTaskMessage:
+        wish = import_of(request)
+        given = Download(
+            type=self._shelf.tasks.kind, url=wish.url, tag=wish.tag, application=wish.application
+        )
+        self._block_list.check_import(given)
+        return await self._shelf.importer.run(wish)
+
+
+def user_part(shelf: Shelf, facts: HostFacts, block_list: DynconfigFile) -> object:
+    """For users of this host. A download ends when its user leaves; an import is undone.
+
+    What `block_list` forbids them is refused.
+    """
     rpcs = _Kind(shelf, facts)
+    of_users = _OfUsers(rpcs, shelf, block_list)
     return rpcs_named(
         shelf.tasks.kind,
         {
-            "Download{}Task": rpcs.download_here,
-            "Upload{}Task": rpcs.upload,
+            "Download{}Task": of_users.download_here,
+            "Upload{}Task": of_users.upload,
             "Stat{}Task": rpcs.stat,
             "StatLocal{}Task": rpcs.stat_local,
             "ListLocal{}Tasks": rpcs.list_local,

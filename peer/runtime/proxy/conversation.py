@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from http import HTTPStatus
 from typing import ClassVar, Final, cast
 
 import h11
@@ -34,6 +35,7 @@ _FEED: Final = 64 * 1024
 # A request body nobody wants is read up to this size to keep the connection, else it is closed.
 _UNWANTED_BODY_MAX: Final = 256 * 1024
 _UNWANTED_BODY_S: Final = 2.0
+_PHRASES: Final = {one.value: one.phrase.encode() for one in HTTPStatus}
 
 
 class RequestTimeoutError(CallerError):
@@ -157,12 +159,15 @@ class Conversation:
         self.status, self.body_bytes = status, len(body)
 
     async def answer(self, status: int, text: str, headers: HeaderList = ()) -> None:
-        """A whole answer of our own, in plain text."""
+        """A whole answer of our own, in plain text.
+
+        Go's clients show nothing but the first line of what refuses a CONNECT: it has words, too.
+        """
         body = f"{text}\n".encode()
         own = (("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body))))
         is_faulty = self._is_faulty or self._h11.their_state is h11.ERROR
         close = (("Connection", "close"),) if is_faulty else ()
-        await self.send_head(status, (*headers, *own, *close))
+        await self.send_head(status, (*headers, *own, *close), reason=_PHRASES.get(status, b""))
         if self._method != "HEAD":
             await self.send(body)
         await self.end()

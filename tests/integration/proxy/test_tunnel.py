@@ -177,6 +177,14 @@ async def test_a_server_that_is_not_there(proxy: ProxyServer) -> None:
             assert answer.header["x-dragonfly-error-type"] == "proxy"
 
 
+async def test_a_refused_connect_says_so_in_its_first_line(proxy: ProxyServer) -> None:
+    """Of an answer to CONNECT, clients written in Go show their user nothing else."""
+    async with HttpClient(proxy.address) as client:
+        await client.send(request("nowhere.invalid:443", method="CONNECT"))
+        head = await client.head()
+        assert (head.status, head.reason) == (502, "Bad Gateway")
+
+
 async def connect(client: HttpClient, port: int) -> tuple[int, str]:
     await client.send(request(f"127.0.0.1:{port}", method="CONNECT"))
     head = await client.head()

@@ -10,6 +10,7 @@ from support.settings_file import load_text, refusal
 from odonata.block_list import BlockList
 from odonata.errors import SettingsError
 from odonata.settings import load
+from odonata.wire.message import TaskType
 from peer.settings import DaemonSettings, Dynconfig
 from scheduler.settings import SchedulerSettings
 
@@ -460,17 +461,21 @@ def test_a_dynconfig_names_schedulers_sorted_and_once(tmp_path: Path) -> None:
 
 def test_a_dynconfig_of_dragonfly_with_block_lists_loads(tmp_path: Path) -> None:
     text = """scheduler: {addr: 'x:1'}
-clientConfig: {blockList: {task: {download: {tags: [a]}}, persistentTask: {upload: {tags: [b]}}}}
+clientConfig: {blockList: {task: {download: {tags: [a]}}, persistentTask: {upload: {tags: [b]}},
+  persistentCacheTask: {upload: {tags: [c]}}}}
 seedClientConfig: {blockList: {task: {download: {urls: [/private/], priorities: [6]}}}}
 """
     loaded = load_text(Dynconfig, text, tmp_path)
     assert loaded.settings.client_config.block_list.value() == BlockList(tags=("a",))
+    imports = loaded.settings.client_config.block_list.imports()
+    assert imports[TaskType.PERSISTENT] == BlockList()
+    assert imports[TaskType.PERSISTENT_CACHE] == BlockList(tags=("c",))
     seeds = loaded.settings.seed_client_config.block_list.value()
     assert seeds == BlockList(urls=("/private/",), priorities=(6,))
     (warning,) = loaded.warnings
     assert warning == (
-        "test.yaml:2: clientConfig.blockList.persistentTask has no effect: "
-        "of persistent tasks nothing is forbidden here"
+        "test.yaml:2: clientConfig.blockList.persistentTask.upload.tags[] has no effect: "
+        "their requests don't say any"
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from odonata.errors import ForbiddenError, SettingsError
-from odonata.wire.message import Download
+from odonata.wire.message import Download, TaskType
 from peer.runtime.dynconfig import DynconfigFile
 
 WANTED = Download(url="http://origin.test/private/x?secret=1", tag="t")
@@ -55,3 +55,40 @@ def test_a_file_that_breaks_leaves_what_was_forbidden(tmp_path: Path) -> None:
     path.write_text("clientConfig: {blockList: {task: {download: {tags: [another]}}}}")
     file.read()
     file.check(WANTED)
+
+
+STORED = Download(type=TaskType.PERSISTENT, url="s3://models/private/x")
+CACHED = Download(type=TaskType.PERSISTENT_CACHE, url="", tag="t", application="a")
+
+
+@pytest.mark.parametrize(
+    ("text", "download"),
+    [
+        ("persistentTask: {ACT: {urls: [/private/]}}", STORED),
+        ("persistentCacheTask: {ACT: {tags: [t]}}", CACHED),
+        ("persistentCacheTask: {ACT: {applications: [a]}}", CACHED),
+    ],
+)
+@pytest.mark.parametrize("act", ["download", "upload"])
+def test_each_act_with_a_persistent_task_has_its_list(
+    act: str, text: str, download: Download, tmp_path: Path
+) -> None:
+    file = of(tmp_path, f"clientConfig: {{blockList: {{{text.replace('ACT', act)}}}}}")
+    checks = {"download": file.check_export, "upload": file.check_import}
+    forbids = checks.pop(act)
+    with pytest.raises(ForbiddenError, match=r"clientConfig\.blockList"):
+        forbids(download)
+    (allows,) = checks.values()
+    allows(download)
+    other = STORED if download is CACHED else CACHED
+    forbids(other)
+    file.check(download)
+
+
+def test_what_is_forbidden_of_downloads_is_not_of_persistent_tasks(tmp_path: Path) -> None:
+    """Nor the other way round: each has a list."""
+    lists = "task: {download: {urls: [/private/], tags: [t], priorities: [0]}}"
+    file = of(tmp_path, f"clientConfig: {{blockList: {{{lists}}}}}")
+    for download in (STORED, CACHED):
+        file.check_export(download)
+        file.check_import(download)

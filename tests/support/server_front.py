@@ -1,7 +1,9 @@
-"""TLS before a plain server: takes it off and passes the bytes on, so that it can count them.
+"""A port before a plain server: takes off TLS, if it has a certificate, and passes the bytes on.
 
-with TlsFront(signed, port) as front:
+with ServerFront(port, signed) as front:
     ... https://NAME:{front.port} is http://127.0.0.1:{port} ...
+    front.lead_to(other)
+    ... and now http://127.0.0.1:{other} ...
 """
 
 from __future__ import annotations
@@ -18,15 +20,18 @@ _READ_BYTES = 256 * 1024
 _START_TIMEOUT_S = 10.0
 
 
-class TlsFront:
+class ServerFront:
     """A server in a thread of its own, on a free port of loopback."""
 
-    def __init__(self, signed: Signed, port: int) -> None:
-        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        self._context.load_cert_chain(*signed)
+    def __init__(self, port: int, signed: Signed | None = None) -> None:
+        """`signed` None: no TLS, here neither."""
+        self._context: ssl.SSLContext | None = None
+        if signed is not None:
+            self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            self._context.load_cert_chain(*signed)
         self._behind = port
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="tls-front")
+        self._thread = threading.Thread(target=self._loop.run_forever, name="server-front")
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
 
@@ -41,6 +46,11 @@ class TlsFront:
         self._thread.join()
         self._loop.close()
 
+    def lead_to(self, port: int) -> None:
+        """Stand before another server from now on; connections to the former one break off."""
+        self._behind = port
+        asyncio.run_coroutine_threadsafe(self._hang_up(), self._loop).result(_START_TIMEOUT_S)
+
     async def _listen(self) -> None:
         self._server = await asyncio.start_server(
             self._take, "127.0.0.1", 0, ssl=self._context, limit=_READ_BYTES
@@ -49,6 +59,9 @@ class TlsFront:
 
     async def _close(self) -> None:
         self._server.close()
+        await self._hang_up()
+
+    async def _hang_up(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -60,8 +73,8 @@ class TlsFront:
         try:
             there, back = await asyncio.open_connection("127.0.0.1", self._behind)
             await asyncio.gather(_pass(reader, back), _pass(there, writer))
-        except (ConnectionError, ssl.SSLError):
-            pass  # one side is gone: so is the other
+        except (ConnectionError, ssl.SSLError, asyncio.CancelledError):
+            pass  # one side is gone, or told to go: so is the other
         finally:
             self._tasks.discard(task)
             writer.close()
