@@ -263,11 +263,9 @@ class PieceClient:
             if allowed < piece.length or (answer.left > RECEIVE_WAKE_BYTES and answer.is_cheap):
                 answer.take(allowed)
                 continue
-            now_s = time.monotonic()
-            piece = msgspec.structs.replace(
-                piece, cost_s=now_s - wanted.began_s, created_at_s=time.time()
+            stored = await wanted.task.receive(
+                piece, answer.data, lambda: _whole(piece, answer, wanted.began_s)
             )
-            stored = await wanted.task.receive(piece, answer.data, answer.take_rest)
             if answer.is_over:
                 wanted.times.received = lambda: len(answer.data)
             if stored is not None:
@@ -288,6 +286,14 @@ def _counter(wire: PieceWire, before: int | None) -> Callable[[], int]:
     if before is None:
         return lambda: 0
     return lambda: max(0, (wire.received_bytes() or 0) - before)
+
+
+def _whole(piece: Piece, answer: _Answer, began_s: float) -> Piece | None:
+    """In the thread that checks the piece: `piece` and what it took, if all of it is there now."""
+    if not answer.take_rest():
+        return None
+    cost_s = time.monotonic() - began_s
+    return msgspec.structs.replace(piece, cost_s=cost_s, created_at_s=time.time())
 
 
 def _piece_in(answer: Piece | vortex.Refusal) -> Piece:

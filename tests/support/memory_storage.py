@@ -141,12 +141,13 @@ class MemoryTask:
         self._expected.update(digests)
 
     async def receive(
-        self, piece: Piece, data: memoryview, rest: Callable[[], bool]
+        self, piece: Piece, data: memoryview, rest: Callable[[], Piece | None]
     ) -> Piece | None:
         held = self._pieces.get(piece.number)
         if held is not None:
             return held
-        return await self.store(piece, data) if rest() else None
+        whole = rest()
+        return None if whole is None else await self.store(whole, data)
 
     async def store(self, piece: Piece, data: memoryview) -> Piece:
         held = self._pieces.get(piece.number)
