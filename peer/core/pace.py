@@ -1,8 +1,10 @@
 """How fast content comes over one connection, and whether a thread may wait for more of it.
 
-A thread that waits takes a piece off the kernel for less than the loop, which would be woken, look
-and wake the thread for each part; but there are few threads, and they are there to check and write.
-So it waits only where it will probably not be long. Pure arithmetic on what was measured.
+A thread that waits takes the rest of a piece off the kernel for less than the loop, which would be
+woken, look, and be woken again; but there are few threads, and they are there to check and write.
+So a thread begins when a good part has come, and waits only where it will probably not be long: to
+begin at once saved as much, but then pieces that were all there waited for one that was not. Pure
+arithmetic on what was measured.
 """
 
 from __future__ import annotations

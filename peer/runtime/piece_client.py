@@ -4,8 +4,8 @@
 
 The buffer comes first: waiting for memory must not hold a slot of the parent. Bytes are received
 whole, since a piece that fails its check must never touch the file. The last of them are taken off
-the kernel by the thread that checks and writes them: when that begins, the parent has sent all. Or
-that thread takes all of them, where they will be there in a moment (`peer.core.pace`).
+the kernel by the thread that checks and writes them: when that begins, the parent has sent all, or
+will have in a moment (`peer.core.pace`).
 
 It does not choose parents, retry or blame; errors say what happened (see `PieceFetcher`). But a
 kept connection that broke before the parent said a word is replaced by a new one: it was closed
@@ -268,12 +268,11 @@ class PieceClient:
                 part = min(self._slice_bytes, piece.length - allowed)
                 await self._limit.acquire(part)
                 allowed += part
-            may_wait = patience_s > 0.0 and allowed == piece.length
-            if not may_wait:
-                await answer.arrival(allowed)
-                if allowed < piece.length or (answer.left > RECEIVE_WAKE_BYTES and answer.is_cheap):
-                    answer.take(allowed)
-                    continue
+            await answer.arrival(allowed)
+            has_more = answer.left > RECEIVE_WAKE_BYTES and answer.is_cheap and not patience_s
+            if allowed < piece.length or has_more:
+                answer.take(allowed)
+                continue
             rest = partial(_whole, piece, answer, wanted, patience_s)
             stored = await wanted.task.receive(piece, answer.data, rest)
             patience_s = 0.0  # once

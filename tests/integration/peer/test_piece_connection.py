@@ -402,10 +402,10 @@ async def test_a_quick_parent_that_stalls_is_left_to_the_loop(
                 head = await to_reader.readexactly(vortex.HEADER_LENGTH)
                 head += await to_reader.readexactly(int.from_bytes(head[2:], "big"))
                 content, asked = await to_reader.readexactly(PIECE), request
-                writer.write(head + content[: PIECE // 2])
+                writer.write(head + content[: PIECE // 8 * 5])
                 if number:
                     await watched.handed_back.wait()
-                writer.write(content[PIECE // 2 :])
+                writer.write(content[PIECE // 8 * 5 :])
             to_writer.close()
             await reader.read()
             writer.close()
