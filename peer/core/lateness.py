@@ -72,8 +72,8 @@ class Lateness:
 
     def look_at(self, state: ParentState, now: float) -> float | None:
         """When to ask how far the oldest transfer of this parent is; None: there is no need."""
-        measure, flight, interval_s = self._measure(state), state.oldest, self._limits.look_s
-        if measure is None or flight is None:
+        flight, interval_s = state.oldest, self._limits.look_s
+        if flight is None or (measure := self._measure(state)) is None:
             return None
         at = flight.asked_at + interval_s
         if flight.began_at is None:
@@ -117,8 +117,8 @@ class Lateness:
         )
 
     def _fruitless_at(self, state: ParentState, now: float) -> float | None:
-        measure, flight = self._measure(state), state.oldest
-        if measure is None or flight is None or flight.began_at is None:
+        flight = state.oldest
+        if flight is None or flight.began_at is None or (measure := self._measure(state)) is None:
             return None
         return max(
             now + measure.fruitless_s - state.fruitless(now),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from math import sqrt
 from typing import NamedTuple
@@ -191,6 +192,7 @@ class Parents:
         self._gone: dict[str, str] = {}  # left since the scheduler last named parents
         self._holders: dict[int, int] = {}
         self._near_holders: dict[int, int] = {}  # without those who are dear
+        self._dear_only: set[int] = set()
 
     def __iter__(self) -> Iterator[ParentState]:
         return iter(self._by_id.values())
@@ -260,6 +262,7 @@ class Parents:
             state.given.pop(number, None)
         self._holders.pop(number, None)
         self._near_holders.pop(number, None)
+        self._dear_only.discard(number)
 
     @property
     def holder_counts(self) -> Mapping[int, int]:
@@ -274,10 +277,20 @@ class Parents:
         """How many of the parents hold it whose way to us is not scarce."""
         return self._near_holders.get(number, 0)
 
+    @property
+    def dear_only(self) -> AbstractSet[int]:
+        """Pieces that are offered by nobody whose way to us is not scarce."""
+        return self._dear_only
+
     def _count(self, number: int, state: ParentState, step: int) -> None:
-        self._holders[number] = self._holders.get(number, 0) + step
+        held = self._holders[number] = self._holders.get(number, 0) + step
+        near = self._near_holders.get(number, 0)
         if not state.is_dear:
-            self._near_holders[number] = self._near_holders.get(number, 0) + step
+            near = self._near_holders[number] = near + step
+        if held and not near:
+            self._dear_only.add(number)
+        else:
+            self._dear_only.discard(number)
 
     def _remember(self, memory: dict[str, str], peer_id: str, why: str) -> None:
         while len(memory) >= self._limits.max_parent_memory:

@@ -110,6 +110,8 @@ def _parent_first(
     situation: Situation, shuffled: list[ParentState], rng: Random, now: float
 ) -> Choice | None:
     for state in shuffled:
+        if state.is_dear and situation.limits.seed_once and not situation.parents.dear_only:
+            continue
         choice = _ask(situation, state, rng, now, _asked_first(situation, state))
         if choice is not None:
             return choice
@@ -160,11 +162,11 @@ def _asked_first(situation: Situation, state: ParentState) -> Callable[[int], bo
     """What this parent is asked for before anything else; None: whatever it holds."""
     if not (situation.limits.seed_once and state.is_dear):
         return None
-    near_holders, share = situation.parents.near_holders, situation.far_share
+    dear_only, share = situation.parents.dear_only, situation.far_share
     if share is None or not state.is_far:
-        return lambda n: not near_holders(n)
+        return dear_only.__contains__
     index, count = share.index, share.count
-    return lambda n: n % count == index and not near_holders(n)
+    return lambda n: n % count == index and n in dear_only
 
 
 def _help_gateway(
@@ -173,9 +175,9 @@ def _help_gateway(
     """Something of the other gateways' parts, if our own is done and much of theirs is not."""
     if not _may_help(situation):
         return None
-    near_holders = situation.parents.near_holders
+    may = situation.parents.dear_only.__contains__
     for state in states:
-        choice = _ask(situation, state, rng, now, lambda n: not near_holders(n))
+        choice = _ask(situation, state, rng, now, may)
         if choice is not None:
             return choice
     return None
@@ -253,7 +255,7 @@ def _ask(
         return None if number is None else Choice(state, number)
 
     def may_now(number: int) -> bool:
-        return not state.is_given(number, now) and (may is None or may(number))
+        return (may is None or may(number)) and not state.is_given(number, now)
 
     number = _next_of(situation, state, rng, may_now)
     if number is None:
@@ -273,7 +275,7 @@ def _next_of(
         if drawn is not None:
             return drawn
     lacks, taken = situation.content.lacks, situation.taken
-    able = [n for n in state.offers if lacks(n) and not taken(n) and (may is None or may(n))]
+    able = [n for n in state.offers if (may is None or may(n)) and lacks(n) and not taken(n)]
     if not is_rarest or not able:
         return min(able, default=None)
     holders = situation.parents.holders

@@ -302,6 +302,8 @@ class SourcePlan:
 
     def covers(self, number: int) -> bool:
         """The source is bringing this piece."""
+        if not self._runs:  # as a rule, and this is asked for each piece that might be asked for
+            return False
         return any(run.covers(number) for run in self._runs.values())
 
     def next_wake(self) -> float | None:

@@ -7,15 +7,16 @@ them back in full.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
-from odonata.wire.dragonfly import PeerRequest, answer_from_wire, request_to_wire
+from odonata.wire.dragonfly import PeerRequest, add_finished, answer_from_wire, request_to_wire
 from odonata.wire.dragonfly.persistent import (
     named,
     persistent_answer_from_wire,
     persistent_request_to_wire,
 )
-from odonata.wire.message import NormalTask, Parent, SchedulerAnswer, TaskType
+from odonata.wire.message import NormalTask, Parent, PieceFinished, SchedulerAnswer, TaskType
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -27,8 +28,8 @@ class Announce(Protocol):
         """The call (the stubs carry no types)."""
         ...
 
-    def write(self, request: PeerRequest) -> Any:
-        """The message for `request`."""
+    def write(self, request: PeerRequest, others: Sequence[PieceFinished] = ()) -> Any:
+        """The message for `request`; one of a piece may report `others` as well."""
         ...
 
     def read(self, response: Any) -> SchedulerAnswer:
@@ -46,9 +47,12 @@ class StandardAnnounce:
         """See `Announce.open`."""
         return stub.AnnouncePeer(metadata=metadata)
 
-    def write(self, request: PeerRequest) -> Any:
+    def write(self, request: PeerRequest, others: Sequence[PieceFinished] = ()) -> Any:
         """See `Announce.write`."""
-        return request_to_wire(request, self._parents)
+        message = request_to_wire(request, self._parents)
+        if others:
+            add_finished(message, others)
+        return message
 
     def read(self, response: Any) -> SchedulerAnswer:
         """See `Announce.read`."""
@@ -69,8 +73,9 @@ class PersistentAnnounce:
         """See `Announce.open`."""
         return getattr(stub, named(self._kind, "Announce{}Peer"))(metadata=metadata)
 
-    def write(self, request: PeerRequest) -> Any:
-        """See `Announce.write`."""
+    def write(self, request: PeerRequest, others: Sequence[PieceFinished] = ()) -> Any:
+        """See `Announce.write`; there are no `others`."""
+        assert not others, "no scheduler takes them of this kind of task"
         return persistent_request_to_wire(self._kind, request, self._peers)
 
     def read(self, response: Any) -> SchedulerAnswer:

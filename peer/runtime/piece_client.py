@@ -4,7 +4,8 @@
 
 The buffer comes first: waiting for memory must not hold a slot of the parent. Bytes are received
 whole, since a piece that fails its check must never touch the file. The last of them are taken off
-the kernel by the thread that checks and writes them: when that begins, the parent has sent all.
+the kernel by the thread that checks and writes them: when that begins, the parent has sent all, or
+will have in a moment (`peer.core.pace`).
 
 It does not choose parents, retry or blame; errors say what happened (see `PieceFetcher`). But a
 kept connection that broke before the parent said a word is replaced by a new one: it was closed
@@ -17,6 +18,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 import structlog
@@ -135,20 +137,27 @@ class _Answer:
         if self.position < end:
             await self._wire.arrival(end - self.position)
 
-    def take(self, end: int) -> None:
-        """What has come of the content up to `end`. UnavailableError if nothing more will."""
+    def take(self, end: int, patience_s: float = 0.0) -> None:
+        """What has come of the content up to `end`. UnavailableError if nothing more will.
+
+        With `patience_s`, in a thread: what comes within that time.
+        """
         try:
-            self.position += self._wire.take(self.data[self.position : end])
+            self.position += self._wire.take(self.data[self.position : end], patience_s)
         except EOFError:
             raise UnavailableError(
                 f"the parent closed the connection after {self.position} of {len(self.data)} bytes"
             ) from None
         self.is_over = self.position == len(self.data)
 
-    def take_rest(self) -> bool:
-        """In the thread that checks the piece: True if all of it is there now."""
-        self.take(len(self.data))
-        return self.is_over
+    def patience_s(self) -> float:
+        """How long the thread that checks the piece may wait for the rest of it."""
+        return self._wire.pace.patience_s(self.left)
+
+    def came(self, first_byte_at_s: float | None) -> None:
+        """All of it is there."""
+        if first_byte_at_s is not None:
+            self._wire.pace.came(len(self.data), time.monotonic() - first_byte_at_s)
 
 
 class PieceClient:
@@ -253,21 +262,20 @@ class PieceClient:
 
     async def _receive(self, answer: _Answer, piece: Piece, wanted: _Wanted) -> Piece:
         """The content, as the limit lets it come: into the buffer, and at last into the task."""
-        allowed = 0
+        allowed, patience_s = 0, answer.patience_s()
         while True:
             if answer.position >= allowed and allowed < piece.length:
                 part = min(self._slice_bytes, piece.length - allowed)
                 await self._limit.acquire(part)
                 allowed += part
             await answer.arrival(allowed)
-            if allowed < piece.length or (answer.left > RECEIVE_WAKE_BYTES and answer.is_cheap):
+            has_more = answer.left > RECEIVE_WAKE_BYTES and answer.is_cheap and not patience_s
+            if allowed < piece.length or has_more:
                 answer.take(allowed)
                 continue
-            now_s = time.monotonic()
-            piece = msgspec.structs.replace(
-                piece, cost_s=now_s - wanted.began_s, created_at_s=time.time()
-            )
-            stored = await wanted.task.receive(piece, answer.data, answer.take_rest)
+            rest = partial(_whole, piece, answer, wanted, patience_s)
+            stored = await wanted.task.receive(piece, answer.data, rest)
+            patience_s = 0.0  # once
             if answer.is_over:
                 wanted.times.received = lambda: len(answer.data)
             if stored is not None:
@@ -288,6 +296,16 @@ def _counter(wire: PieceWire, before: int | None) -> Callable[[], int]:
     if before is None:
         return lambda: 0
     return lambda: max(0, (wire.received_bytes() or 0) - before)
+
+
+def _whole(piece: Piece, answer: _Answer, wanted: _Wanted, patience_s: float) -> Piece | None:
+    """In the thread that checks the piece: `piece` and what it took, if all of it is there."""
+    answer.take(len(answer.data), patience_s)
+    if not answer.is_over:
+        return None
+    answer.came(wanted.times.first_byte_at_s)
+    cost_s = time.monotonic() - wanted.began_s
+    return msgspec.structs.replace(piece, cost_s=cost_s, created_at_s=time.time())
 
 
 def _piece_in(answer: Piece | vortex.Refusal) -> Piece:

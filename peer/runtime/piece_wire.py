@@ -6,20 +6,24 @@ Nothing here knows what the bytes mean. Both kinds look alike, so that who asks 
 sends one need not care; but a plain one lets the kernel move the content (sendfile, few wake-ups),
 while TLS has to carry every byte through this process.
 
-All methods run on the event loop's thread and never block. Errors are those of the system (OSError;
-those of TLS are among them) and TimeoutError.
+All methods run on the event loop's thread and never block, unless they say otherwise. Errors are
+those of the system (OSError; those of TLS are among them) and TimeoutError.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import select
 import socket
 import ssl
 import sys
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Final, Protocol, Self
+
+from peer.core.pace import Pace
 
 RECEIVE_WAKE_BYTES: Final = 2 * 1024 * 1024
 """Read when so much has arrived (the kernel caps it at half of the largest receive buffer: 3 MiB
@@ -43,6 +47,9 @@ _WOULD_BLOCK: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteEr
 class PieceWire(Protocol):
     """One open connection. Use as a context manager: leaving closes it."""
 
+    pace: Pace
+    """How fast content came over it."""
+
     @property
     def is_quiet(self) -> bool:
         """Nothing has come that was not read, and the other side has not hung up."""
@@ -65,10 +72,11 @@ class PieceWire(Protocol):
         """Return once so much can be taken, or RECEIVE_WAKE_BYTES; a hint: it may be less."""
         ...
 
-    def take(self, data: memoryview) -> int:
+    def take(self, data: memoryview, patience_s: float = 0.0) -> int:
         """Read what is there into `data`, without waiting; 0 if nothing is, yet.
 
-        Of any thread, by one at a time. EOFError: nothing is there, and nothing will come.
+        With `patience_s`, which is for threads only, it may wait so long in all for `data` to be
+        full. Of any thread, by one at a time. EOFError: nothing is there, and nothing will come.
         """
         ...
 
@@ -103,6 +111,7 @@ class PlainWire:
         self._connection = connection
         self._stall_timeout_s = stall_timeout_s
         self._loop = asyncio.get_running_loop()
+        self.pace = Pace()
 
     @property
     def is_quiet(self) -> bool:
@@ -157,8 +166,10 @@ class PlainWire:
         """Bytes, at most, that were read from the socket and not taken yet."""
         return 0
 
-    def take(self, data: memoryview) -> int:
+    def take(self, data: memoryview, patience_s: float = 0.0) -> int:
         """All there is: of a reset uvloop tells once, and it comes after the bytes."""
+        if patience_s > 0.0:
+            return self._take_within(data, patience_s)
         position = 0
         while position < len(data):
             try:
@@ -170,6 +181,25 @@ class PlainWire:
                     break
                 raise EOFError
             position += count
+        return position
+
+    def _take_within(self, data: memoryview, patience_s: float) -> int:
+        """A few system calls for each RECEIVE_WAKE_BYTES, and the loop sleeps meanwhile."""
+        connection, position = self._connection, 0
+        arrival = select.poll()
+        arrival.register(connection, select.POLLIN)
+        ends_at_s = time.monotonic() + patience_s
+        try:
+            while position < len(data) and (left_s := ends_at_s - time.monotonic()) > 0.0:
+                wake = min(RECEIVE_WAKE_BYTES, len(data) - position)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wake)
+                arrival.poll(left_s * 1000)
+                position += self.take(data[position:])
+        except EOFError:
+            if not position:
+                raise
+        finally:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
         return position
 
     async def send(self, data: bytes, *, more: bool = False) -> None:
@@ -288,6 +318,11 @@ class TlsWire(PlainWire):
     def _undelivered(self) -> int:
         """What is decrypted, and at most a record that OpenSSL has read a part of."""
         return self._tls.pending() + TLS_RECORD_BYTES
+
+    def take(self, data: memoryview, patience_s: float = 0.0) -> int:
+        """What OpenSSL holds is not seen by who waits at the socket, so nobody does."""
+        del patience_s
+        return super().take(data)
 
     async def arrival(self, length: int) -> None:
         """What was decrypted already is there, whatever the socket says."""

@@ -103,12 +103,13 @@ class StoredTask(Protocol):
         ...
 
     async def receive(
-        self, piece: Piece, data: memoryview, rest: Callable[[], bool]
+        self, piece: Piece, data: memoryview, rest: Callable[[], Piece | None]
     ) -> Piece | None:
         """`store`, of which the last bytes are brought by the thread that checks them.
 
-        There `rest` is called first, once. False: not all of `data` is there yet; nothing has
-        happened then, and None is returned. What `rest` raises is raised here.
+        There `rest` is called first, once. It returns `piece` with what it took (`cost_s`,
+        `created_at_s`). None: not all of `data` is there yet; nothing has happened then, and None
+        is returned. What `rest` raises is raised here.
         """
         ...
 

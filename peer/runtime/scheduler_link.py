@@ -39,6 +39,7 @@ from odonata.wire.dragonfly.feature import (
     FEATURES_KEY,
     HOLDS_CONTACT,
     RESUMES,
+    TAKES_PIECES_TOGETHER,
     TELLS_DIGESTS,
     UNSIZED_REGISTER,
     features_in,
@@ -92,6 +93,8 @@ class Scheduler:
         """A peer may register before it knows the content's length."""
         self.tells_digests = False
         """It takes strong digests of pieces, and questions for them."""
+        self.takes_pieces_together = False
+        """Pieces that parents brought may be told in one message."""
         self.in_doubt = False
         """A download could not reach it, and it has not answered since."""
         self.channel = open_channel(str(address))
@@ -188,6 +191,7 @@ class Scheduler:
             features = features_in(await self._answer(call.initial_metadata()))
         self.takes_unsized = UNSIZED_REGISTER in features
         self.tells_digests = TELLS_DIGESTS in features
+        self.takes_pieces_together = TAKES_PIECES_TOGETHER in features
         self._holds_contact = HOLDS_CONTACT in features
 
     async def _hold_contact(self) -> None:

@@ -23,6 +23,7 @@ from odonata.wire.dragonfly import (
     duration_from_wire,
     finished_piece_in,
     host_from_wire,
+    others_finished_in,
     request_from_wire,
 )
 from odonata.wire.dragonfly.feature import (
@@ -33,6 +34,7 @@ from odonata.wire.dragonfly.feature import (
     SHARES_FAR,
     SHARES_SOURCE,
     TAKES_NEWS,
+    TAKES_PIECES_TOGETHER,
     TELLS_DIGESTS,
     UNSIZED_REGISTER,
     WRITES_PIECES,
@@ -60,7 +62,8 @@ from scheduler.runtime.executor import Executor
 from scheduler.runtime.status import WallClock, host_status_to_wire, peer_to_wire, task_to_wire
 from scheduler.runtime.stream import PeerStream
 
-FEATURES: Final = ((FEATURES_KEY, f"{UNSIZED_REGISTER},{HOLDS_CONTACT},{TELLS_DIGESTS}"),)
+_ABLE: Final = (UNSIZED_REGISTER, HOLDS_CONTACT, TELLS_DIGESTS, TAKES_PIECES_TOGETHER)
+FEATURES: Final = ((FEATURES_KEY, ",".join(_ABLE)),)
 
 _log = structlog.get_logger(__name__)
 
@@ -203,6 +206,7 @@ class Conversation:
                 if piece is not None:
                     self._is_same(request.host_id, request.task_id, request.peer_id)
                     pieces.append(piece)
+                    pieces.extend(others_finished_in(request))
                     continue
                 self._report(pieces)
                 if self._stream.closed:

@@ -67,9 +67,10 @@ class _FromSource:
         return getattr(self._task, name)
 
     async def receive(
-        self, piece: Piece, data: memoryview, rest: Callable[[], bool]
+        self, piece: Piece, data: memoryview, rest: Callable[[], Piece | None]
     ) -> Piece | None:
-        return await self.store(piece, data) if rest() else None
+        whole = rest()
+        return None if whole is None else await self.store(whole, data)
 
     async def store(self, piece: Piece, data: memoryview) -> Piece:
         from_source = msgspec.structs.replace(piece, traffic_type=TrafficType.BACK_TO_SOURCE)

@@ -139,19 +139,20 @@ async def test_the_rest_of_a_piece_may_come_while_it_is_stored(storage: Storage)
     data = memoryview(bytearray(PIECE))
     data[:100] = content[:100]
 
-    def breaks() -> bool:
+    def breaks() -> Piece:
         raise ConnectionResetError
 
-    def comes() -> bool:
+    def comes() -> Piece:
         data[100:] = content[100:]
-        return True
+        return msgspec.structs.replace(piece, cost_s=0.25, created_at_s=7.0)
 
-    assert await task.receive(piece, data, lambda: False) is None
+    assert await task.receive(piece, data, lambda: None) is None
     with pytest.raises(ConnectionResetError):
         await task.receive(piece, data, breaks)
     assert task.held() == ()
     stored = await task.receive(piece, data, comes)
     assert stored is not None
+    assert (stored.cost_s, stored.created_at_s) == (0.25, 7.0)
     assert task.held() == (0,)
     assert content_of(task) == content
     assert await task.receive(piece, data, breaks) == stored, "held: nothing is asked for"

@@ -6,6 +6,7 @@ process. `fail_next_store` makes the next store raise, as a full volume would.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -26,6 +27,7 @@ from odonata.errors import (
 from odonata.piece import piece_at, piece_count
 from odonata.wire.message import Download, Piece, TaskType, Tenure, TrafficType
 from peer.runtime.storage.layout import check_task_id
+from peer.runtime.storage.worker import to_the_end
 
 
 class MemoryTask:
@@ -141,12 +143,13 @@ class MemoryTask:
         self._expected.update(digests)
 
     async def receive(
-        self, piece: Piece, data: memoryview, rest: Callable[[], bool]
+        self, piece: Piece, data: memoryview, rest: Callable[[], Piece | None]
     ) -> Piece | None:
         held = self._pieces.get(piece.number)
         if held is not None:
             return held
-        return await self.store(piece, data) if rest() else None
+        whole = await to_the_end(asyncio.to_thread(rest))
+        return None if whole is None else await self.store(whole, data)
 
     async def store(self, piece: Piece, data: memoryview) -> Piece:
         held = self._pieces.get(piece.number)

@@ -8,9 +8,11 @@ pieces themselves.
 
 from odonata.wire.dragonfly.announce import (
     PeerRequest,
+    add_finished,
     answer_from_wire,
     answer_to_wire,
     finished_piece_in,
+    others_finished_in,
     request_from_wire,
     request_to_wire,
     source_answer_from_wire,
@@ -77,6 +79,7 @@ __all__ = [
     "PieceArrived",
     "TaskStarted",
     "WantedPieces",
+    "add_finished",
     "answer_from_wire",
     "answer_to_wire",
     "check_host",
@@ -95,6 +98,7 @@ __all__ = [
     "host_to_wire",
     "local_task_from_wire",
     "local_task_to_wire",
+    "others_finished_in",
     "parent_from_wire",
     "parent_to_wire",
     "piece_from_wire",

@@ -6,7 +6,7 @@ allow is a ProtocolError of the scheduler that sent it. No stream is opened or r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -33,6 +33,7 @@ from odonata.wire.dragonfly.extension import (
     wrong_digest_in,
 )
 from odonata.wire.dragonfly.parent import lay_parents, parent_from_wire, parent_to_wire
+from odonata.wire.dragonfly.piece_list import add_reported, added_reported
 from odonata.wire.message import (
     AskDigests,
     BackToSourceFailed,
@@ -107,6 +108,22 @@ def finished_piece_in(request: _Request) -> PieceFinished | PieceBackToSourceFin
             request.download_piece_back_to_source_finished_request
         )
     return None
+
+
+def others_finished_in(request: _Request) -> tuple[PieceFinished, ...]:
+    """The pieces that a report of one names besides (see `piece_list`). Raises CallerError."""
+    if request.WhichOneof("request") != "download_piece_finished_request":
+        return ()
+    try:
+        others = added_reported(request.download_piece_finished_request)
+    except ProtocolError as error:
+        raise CallerError(f"download_piece_finished_request: {error.detail}") from None
+    return tuple(PieceFinished(piece=piece) for piece in others)
+
+
+def add_finished(wire: _Request, others: Sequence[PieceFinished]) -> None:
+    """Report these in the message of one that a parent brought, too."""
+    add_reported(wire.download_piece_finished_request, [other.piece for other in others])
 
 
 def _register(request: scheduler_pb2.RegisterPeerRequest) -> Register:

@@ -25,6 +25,9 @@ SHARES_FAR = "shares-far"
 # Said by a scheduler of ours: it takes and tells those digests.
 TELLS_DIGESTS = "tells-digests"
 
+# Said by a scheduler of ours: pieces that parents brought may be told together (see `piece_list`).
+TAKES_PIECES_TOGETHER = "takes-pieces-together"
+
 # Said by a scheduler of ours: it serves `odonata.wire.contact`.
 HOLDS_CONTACT = "holds-contact"
 # Said by a peer of ours on its stream: this download had a scheduler and lost it. Once it is

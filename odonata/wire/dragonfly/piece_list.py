@@ -7,6 +7,9 @@ that Dragonfly's API does not have (see `extension`). Where they are served is t
 
 So is a user told what has landed, by a daemon of ours, who says that it follows a download
 (`feature.PIECES_TOGETHER`): ten messages a second are enough to look at.
+
+And so does a download tell a scheduler of ours what its parents brought, if that takes it
+(`feature.TAKES_PIECES_TOGETHER`).
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from collections.abc import Sequence
 from typing import Final, TypeVar
 
 import msgspec
-from dragonfly_api import dfdaemon_pb2
+from dragonfly_api import dfdaemon_pb2, scheduler_pb2
 
 from odonata.errors import ProtocolError
 from odonata.wire.dragonfly.extension import add_bytes, bytes_in
@@ -28,11 +31,16 @@ ARRIVED_FIELD: Final = 50_021
 """In a DownloadPieceFinishedResponse, bytes: MessagePack of [number, offset, length, traffic type]
 of each other piece."""
 
+REPORTED_FIELD: Final = 50_022
+"""In a DownloadPieceFinishedRequest, bytes: MessagePack of [number, offset, length, digest, parent
+id, seconds it took, Unix time] of each other piece; parents brought them all."""
+
 PIECES_MAX: Final = 1024
 """In one message: 18 KiB, and more than a content has as a rule (500)."""
 
 _Place = tuple[int, int, int]
 _Arrival = tuple[int, int, int, int]
+_Report = tuple[int, int, int, str, str, float, float]
 _Row = TypeVar("_Row", _Place, _Arrival)
 
 
@@ -69,6 +77,45 @@ def added_arrived(message: dfdaemon_pb2.DownloadPieceFinishedResponse) -> tuple[
         )
     except ValueError as error:
         raise ProtocolError(f"a list of pieces can't be read: {error}") from error
+
+
+def add_reported(
+    message: scheduler_pb2.DownloadPieceFinishedRequest, pieces: Sequence[Piece]
+) -> None:
+    """Report these pieces, too; at most PIECES_MAX."""
+    assert len(pieces) <= PIECES_MAX, "more than one message carries"
+    if pieces:
+        reports = [
+            (p.number, p.offset, p.length, p.digest, p.parent_id, p.cost_s, p.created_at_s)
+            for p in pieces
+        ]
+        add_bytes(message, REPORTED_FIELD, msgspec.msgpack.encode(reports))
+
+
+def added_reported(message: scheduler_pb2.DownloadPieceFinishedRequest) -> tuple[Piece, ...]:
+    """The other pieces; ProtocolError if that is not what is there."""
+    told = bytes_in(message, REPORTED_FIELD)
+    if not told:
+        return ()
+    try:
+        reports = msgspec.msgpack.decode(told, type=list[_Report])
+    except msgspec.DecodeError as error:
+        raise ProtocolError(f"a list of pieces can't be read: {error}") from error
+    if len(reports) > PIECES_MAX or any(min(row[:3]) < 0 for row in reports):
+        raise ProtocolError("a list of pieces is too long, or has a number below 0")
+    return tuple(
+        Piece(
+            number=number,
+            offset=offset,
+            length=length,
+            digest=digest,
+            parent_id=parent_id,
+            traffic_type=TrafficType.REMOTE_PEER,
+            cost_s=cost_s,
+            created_at_s=created_at_s,
+        )
+        for number, offset, length, digest, parent_id, cost_s, created_at_s in reports
+    )
 
 
 def _listed(told: bytes, kind: type[list[_Row]]) -> list[_Row]:

@@ -11,9 +11,10 @@ loss rows may have landed whose *content* had not. So `finish` flushes content b
 and pieces of unfinished tasks are read again when the index was last written under another boot
 of the machine (see `store`).
 
-One connection in one thread (`Workers.index`): SQLite has a single writer anyway, and no statement
-ever waits for a lock. All methods here are coroutines around that thread; the caller orders them
-after the data. Nothing here touches content files.
+One connection, one statement or transaction at a time: SQLite has a single writer anyway. What is
+rare is a coroutine around one thread (`Workers.index`); a piece, of which there are many, is put by
+the thread that has just written its content, which saves waking another one for each. The caller
+orders them after the data. Nothing here touches content files.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -132,6 +134,7 @@ class Index:
         self._path = path
         self._workers = workers
         self._db: sqlite3.Connection | None = None
+        self._turn = threading.Lock()
 
     async def open(self) -> None:
         """Open or create the file."""
@@ -169,9 +172,20 @@ class Index:
         await self.remove_task(record.id)
         await self.put_task(record)
 
-    async def put_piece(self, task_id: str, piece: Piece) -> None:
-        """Insert or replace. The content must have been written before."""
-        await self._write(_PUT_PIECE, _piece_row(task_id, piece))
+    def put_piece(self, task_id: str, piece: Piece, is_wanted: Callable[[], bool]) -> bool:
+        """Insert or replace, in the calling thread. The content must have been written before.
+
+        False: it was not `is_wanted` any more when its turn came. So whoever ends that before a
+        removal is sure that no row comes after it.
+        """
+
+        def put() -> bool:
+            if not is_wanted():
+                return False
+            self._connection().execute(_PUT_PIECE, _piece_row(task_id, piece))
+            return True
+
+        return self._in_turn(put)
 
     async def put_whole_task(self, record: TaskRecord, pieces: Iterable[Piece]) -> None:
         """A task with all its pieces: both or none, and every row of that id from before goes."""
@@ -227,14 +241,19 @@ class Index:
         """Close the file; what was committed stays."""
         await self._run(self._close)
 
-    # --- in the index's thread ---
+    # --- in a thread ---
 
     async def _write(self, statement: str, row: tuple[Any, ...]) -> None:
         await self._run(lambda: self._connection().execute(statement, row))
 
     async def _run(self, work: Callable[[], _T]) -> _T:
+        return await self._workers.index(self._in_turn, work)
+
+    def _in_turn(self, work: Callable[[], _T]) -> _T:
+        """What `work()` returns, with nobody else at the connection."""
         try:
-            return await self._workers.index(work)
+            with self._turn:
+                return work()
         except sqlite3.Error as error:
             raise _storage_error(error, self._path) from error
         except UnicodeDecodeError as error:  # an error's own text, out of the damaged file
@@ -250,7 +269,7 @@ class Index:
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_MODE))
         except OSError as error:
             raise StorageError(f"can't open the index {self._path}: {error.strerror}") from error
-        db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=True)
+        db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         self._db = db
         db.execute("PRAGMA locking_mode = EXCLUSIVE")  # no shared memory file: it may not fit
         db.execute("PRAGMA journal_mode = WAL")

@@ -242,12 +242,12 @@ class DiskTask:
                 self._expected.pop(number, None)
 
     async def store(self, piece: Piece, data: memoryview) -> Piece:
-        stored = await self.receive(piece, data, _all_there)
+        stored = await self.receive(piece, data, lambda: piece)
         assert stored is not None, "nothing was missing"
         return stored
 
     async def receive(
-        self, piece: Piece, data: memoryview, rest: Callable[[], bool]
+        self, piece: Piece, data: memoryview, rest: Callable[[], Piece | None]
     ) -> Piece | None:
         held = self._pieces.get(piece.number)
         if held is not None:
@@ -259,7 +259,7 @@ class DiskTask:
         )
 
     async def _store(
-        self, piece: Piece, data: memoryview, rest: Callable[[], bool]
+        self, piece: Piece, data: memoryview, rest: Callable[[], Piece | None]
     ) -> Piece | None:
         async with self._one_writer(piece.number):
             held = self._pieces.get(piece.number)
@@ -267,20 +267,9 @@ class DiskTask:
                 return held
             resets = self._resets
             expected = self._expected.get(piece.number, b"")
-            digests = await self._workers.disk(
-                _check_and_write, self._path, piece, data, rest, expected
-            )
-            if digests is None:
+            stored = await self._workers.disk(self._keep_piece, data, rest, expected, resets)
+            if stored is None:
                 return None
-            digest, strong = digests
-            self._check_not_reset_since(resets)
-            stored = msgspec.structs.replace(
-                piece,
-                digest=digest,
-                strong_digest=strong,
-                created_at_s=piece.created_at_s or self._clock(),
-            )
-            await self._index.put_piece(self.task_id, stored)
             self._check_not_reset_since(resets)
             self._pieces[piece.number] = stored
             self._used_at_s = now_s = self._clock()
@@ -288,11 +277,31 @@ class DiskTask:
         self._notify()
         return stored
 
-    def _check_not_reset_since(self, resets: int) -> None:
-        """PreconditionError if so: the bytes went to the file before, or among other bytes.
+    def _keep_piece(
+        self,
+        data: memoryview,
+        rest: Callable[[], Piece | None],
+        expected: bytes,
+        resets: int,
+    ) -> Piece | None:
+        """In a thread: what is missing, then the digests, the file, the index. None: see `rest`."""
+        piece = rest()
+        if piece is None:
+            return None
+        digest, strong = _check_and_write(self._path, piece, data, expected)
+        stored = msgspec.structs.replace(
+            piece,
+            digest=digest,
+            strong_digest=strong,
+            created_at_s=piece.created_at_s or self._clock(),
+        )
+        # A reset is counted first and takes rows out later, so it finds this one, or prevents it.
+        if not self._index.put_piece(self.task_id, stored, lambda: resets == self._resets):
+            self._check_not_reset_since(resets)
+        return stored
 
-        The index's thread works in order, so a reset also takes out a row that came before it.
-        """
+    def _check_not_reset_since(self, resets: int) -> None:
+        """PreconditionError if so: the bytes went to the file before, or among other bytes."""
         if resets != self._resets:
             raise PreconditionError(f"task {self.task_id} was reset while a piece was stored")
 
@@ -591,21 +600,14 @@ def lies_right(piece: Piece, content_length: int | None, piece_length: int | Non
     return (piece.offset, piece.length) == piece_at(piece.number, content_length, piece_length)
 
 
-def _all_there() -> bool:
-    return True
-
-
 def _check_and_write(
-    path: Path, piece: Piece, data: memoryview, rest: Callable[[], bool], expected: bytes
-) -> tuple[str, bytes] | None:
-    """In a thread: what is missing of `data`, then the digests, then the bytes into the file.
+    path: Path, piece: Piece, data: memoryview, expected: bytes
+) -> tuple[str, bytes]:
+    """In a thread: the digests, then the bytes into the file.
 
-    None: `rest` could not bring all of it. Else the digest, and the strong one if that was
-    computed: of what comes from the source, which nobody knows better, and of what has one to be
-    checked against (`expected`, else empty).
+    Returns the digest, and the strong one if that was computed: of what comes from the source,
+    which nobody knows better, and of what has one to be checked against (`expected`, else empty).
     """
-    if not rest():
-        return None
     crc = crc32(data)
     if piece.digest and parse_piece_digest(piece.digest) != crc:
         raise DigestMismatchError(

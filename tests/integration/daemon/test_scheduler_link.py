@@ -19,8 +19,17 @@ from odonata.grpc_client import open_channel
 from odonata.grpc_h2 import frame
 from odonata.grpc_server import GrpcServer
 from odonata.ring import Address
+from odonata.wire.dragonfly import finished_piece_in, others_finished_in
 from odonata.wire.dragonfly.feature import FEATURES_KEY, TAKES_NEWS, WRITES_PIECES
-from odonata.wire.message import Download, Register, SchedulerAnswer
+from odonata.wire.message import (
+    Download,
+    Finished,
+    Piece,
+    PieceFinished,
+    Register,
+    SchedulerAnswer,
+    Started,
+)
 from peer.runtime import scheduler_link
 from peer.runtime.conversation import Conversation
 from peer.runtime.scheduler_link import Scheduler, SchedulerLink
@@ -222,6 +231,7 @@ class LoneScheduler:
     """What a conversation needs of a scheduler of which there is but a channel."""
 
     features: tuple[str, ...] = ()
+    takes_pieces_together = False
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.channel = channel
@@ -274,3 +284,64 @@ async def test_a_name_server_that_does_not_answer_does_not_hold_up_the_start(
     assert not link.available(TASK)
     book.slow.set()
     await eventually(lambda: link.available(TASK))
+
+
+class ListeningScheduler:
+    """Answers who registers, and notes which pieces each report names."""
+
+    def __init__(self) -> None:
+        self.reports: list[list[int]] = []
+        self.kinds: list[str] = []
+
+    async def AnnouncePeer(  # noqa: N802  # the rpc's name
+        self, requests: AsyncIterator[Any], context: Any
+    ) -> None:
+        async for request in requests:
+            self.kinds.append(request.WhichOneof("request"))
+            piece = finished_piece_in(request)
+            if piece is None:
+                await context.write(scheduler_pb2.AnnouncePeerResponse(empty_task_response={}))
+            else:
+                others = others_finished_in(request)
+                self.reports.append([one.piece.number for one in (piece, *others)])
+
+
+@pytest.mark.parametrize("is_able", [True, False])
+async def test_pieces_are_told_together_to_who_takes_that(is_able: bool) -> None:
+    service, server = ListeningScheduler(), GrpcServer()
+    server.add_service(scheduler_pb2.DESCRIPTOR.services_by_name["Scheduler"], service)
+    port = server.bind_tcp("127.0.0.1", 0, "test")
+    await server.start()
+    answered = asyncio.Event()
+
+    async def hear(_answer: SchedulerAnswer) -> None:
+        answered.set()
+
+    async with open_channel(f"127.0.0.1:{port}") as channel, asyncio.timeout(PATIENCE_S):
+        scheduler = LoneScheduler(channel)
+        scheduler.takes_pieces_together = is_able
+        conversation = Conversation(scheduler, "host", TASK, "peer")
+        conversation.say(Register(download=Download(url="http://origin")))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(conversation.listen(hear))
+            await answered.wait()
+            for number in range(5):
+                conversation.say(brought(number))
+            conversation.say(Started())
+            for number in range(5, 9):
+                conversation.say(brought(number))
+            conversation.say(Finished())
+            conversation.finish()
+    await server.stop(0)
+    together = [[0, 1, 2, 3, 4], [5, 6, 7, 8]]
+    assert service.reports == (together if is_able else [[number] for number in range(9)])
+    begun, finished = "download_peer_started_request", "download_peer_finished_request"
+    kinds = [kind for kind in service.kinds if "piece" not in kind]
+    assert kinds == ["register_peer_request", begun, finished]
+    assert service.kinds[-1] == finished
+
+
+def brought(number: int) -> PieceFinished:
+    """A parent brought it."""
+    piece = Piece(number=number, offset=number, length=1, parent_id="parent")
+    return PieceFinished(piece=piece)

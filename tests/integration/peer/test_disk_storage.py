@@ -521,7 +521,7 @@ async def test_no_piece_is_held_if_the_index_could_not_take_it(
     task = await storage.create(TASK, make_download())
     await task.learn(PIECE, PIECE, {})
 
-    async def full(*_: object) -> None:
+    def full(*_: object) -> None:
         raise DiskFullError("as if the volume were full")
 
     with monkeypatch.context() as patch:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.certificates import make_authority, make_signed
@@ -20,10 +21,11 @@ from odonata.errors import (
 )
 from odonata.wire import vortex
 from odonata.wire.dragonfly.feature import GIVES_ONCE, SPEAKS_TLS, TAKES_GREETINGS
+from odonata.wire.message import Piece
 from peer.core.upload import TaskPiece, UploadQueue
 from peer.runtime.buffer import BufferPool
 from peer.runtime.piece_client import PieceClient
-from peer.runtime.piece_connection import IDLE_S, PieceConnections
+from peer.runtime.piece_connection import IDLE_S, ParentAddress, PieceConnections
 from peer.runtime.piece_server import PieceServer
 from peer.runtime.piece_tls import PieceTls, piece_tls
 from peer.runtime.port import StoredTask
@@ -362,3 +364,66 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     settings = PieceTlsSettings(ca_cert=signer.cert, cert=signer.cert, key=signer.cert)
     with pytest.raises(SettingsError, match=r"storage\.server\.tls\.cert "):
         piece_tls(settings)
+
+
+class Watched:
+    """A task; `handed_back` is set when the rest of a piece was waited for in vain."""
+
+    def __init__(self, task: MemoryTask) -> None:
+        self._task = task
+        self.handed_back = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+    async def receive(
+        self, piece: Piece, data: memoryview, rest: Callable[[], Piece | None]
+    ) -> Piece | None:
+        stored = await self._task.receive(piece, data, rest)
+        if stored is None:
+            self.handed_back.set()
+        return stored
+
+
+async def test_a_quick_parent_that_stalls_is_left_to_the_loop(
+    parent: MemoryStorage, copy: MemoryTask
+) -> None:
+    """Of its second piece a thread waits for the rest, but not for long."""
+    async with PieceServer(parent) as server:
+        await server.listen(HOST, 0)
+        watched: Any = Watched(copy)
+
+        async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            to_reader, to_writer = await asyncio.open_connection(HOST, server.port)
+            request = vortex.HEADER_LENGTH + vortex.REQUEST_VALUE_LENGTH
+            asked = len(vortex.encode_greeting(vortex.Greeting(host_id="child"))) + request
+            for number in range(2):
+                to_writer.write(await reader.readexactly(asked))
+                head = await to_reader.readexactly(vortex.HEADER_LENGTH)
+                head += await to_reader.readexactly(int.from_bytes(head[2:], "big"))
+                content, asked = await to_reader.readexactly(PIECE), request
+                writer.write(head + content[: PIECE // 8 * 5])
+                if number:
+                    await watched.handed_back.wait()
+                writer.write(content[PIECE // 8 * 5 :])
+            to_writer.close()
+            await reader.read()
+            writer.close()
+
+        strange = await asyncio.start_server(relay, HOST, 0)
+        port = strange.sockets[0].getsockname()[1]
+        kept = connections()
+        client = PieceClient(BufferPool(), connections=kept)
+        await fetch(client, port, watched, 0)
+        watched.handed_back.clear()
+        address = ParentAddress(ip=HOST, port=port, takes_greetings=True)
+        wire = kept.take(address)
+        assert wire is not None
+        wire.pace.came(PIECE, 0.0)  # however busy this machine is
+        kept.keep(wire, address)
+        await fetch(client, port, watched, 1)
+        assert watched.handed_back.is_set()
+        assert kept.idle == 1
+        assert copy.held() == (0, 1)
+        kept.close()
+        strange.close()

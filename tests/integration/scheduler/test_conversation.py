@@ -10,6 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 from support.scheduler_client import PATIENCE_S, TASK, SchedulerClient, host, piece
 
+from odonata.wire.dragonfly import PeerRequest, add_finished, request_to_wire
 from odonata.wire.dragonfly.feature import TAKES_NEWS, WRITES_PIECES
 from odonata.wire.message import (
     BackToSourceFailed,
@@ -264,3 +265,27 @@ async def test_a_peer_says_in_metadata_what_it_can(
     assert (known.account is not None) is is_recorded_here
     await peer.send(BackToSourceStarted(), BackToSourceFinished())
     assert (await peer.end())[0] is OK
+
+
+async def test_pieces_that_are_told_together_all_count(client: SchedulerClient) -> None:
+    await hold_everything(client, "parent", "127.0.0.2")
+    await client.announce(host("child", "127.0.0.3"))
+    child = client.peer("child", "child-peer")
+    await child.register()
+    assert isinstance(await child.answer(), NormalTask)
+    await child.send(Started())
+    first, *others = (PieceFinished(piece=piece(number, "parent-peer")) for number in range(4))
+    request = PeerRequest(host_id="child", task_id=TASK, peer_id="child-peer", message=first)
+    message = request_to_wire(request)
+    add_finished(message, others)
+    await child.call.write(message)
+    await child.send(Finished())
+    assert await child.end() == (OK, "")
+    await client.announce(host("late", "127.0.0.4"))
+    late = client.peer("late", "late-peer")
+    await late.register()
+    response = await late.read()
+    assert response is not None
+    parents = response.normal_task_response.candidate_parents
+    held = {parent.id: sorted(one.number for one in parent.pieces) for parent in parents}
+    assert held["child-peer"] == [0, 1, 2, 3]

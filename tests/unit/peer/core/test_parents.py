@@ -89,6 +89,8 @@ def test_counts_of_holders_agree_with_the_offers(steps: list[tuple[str, str, int
             holders = [p for p in parents if n in p.offers]
             assert parents.holders(n) == len(holders)
             assert parents.near_holders(n) == sum(not p.is_seed for p in holders)
+            is_dear_only = bool(holders) and all(p.is_seed for p in holders)
+            assert (n in parents.dear_only) == is_dear_only
 
 
 def test_what_is_given_to_others_is_remembered_from_the_first_word_on() -> None:
