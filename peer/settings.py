@@ -332,6 +332,15 @@ class InterceptHostSettings(Section):
     """PEM file of authorities to trust for that host."""
 
 
+class AllowedHostSettings(Section):
+    """Hosts that clients may reach through the proxy."""
+
+    regex: Pattern
+    """Searched in the host, and in host:port; lower case, without a dot at its end."""
+    ports: tuple[Port, ...] = ()
+    """None: every port."""
+
+
 class RegistryMirrorSettings(Section):
     """What the proxy answers for when asked as a plain server (origin-form)."""
 
@@ -349,6 +358,8 @@ class ProxySettings(Section):
     intercept_hosts: tuple[InterceptHostSettings, ...] = ()
     """Hosts whose HTTPS is intercepted, all others pass as tunnels; with an authority and none here
     every host's is, as in Dragonfly."""
+    allow_list: tuple[AllowedHostSettings, ...] = ()
+    """Origins that clients may ask for, the mirror's upstream among them; none: all."""
     authorize: bool = True
     """Before a client gets a blob, or what it asks for with credentials, the origin is asked if it
     may (a HEAD, remembered for a minute). False: whoever reaches the proxy gets what is there."""

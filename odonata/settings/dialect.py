@@ -324,7 +324,7 @@ DAEMON = Dialect(
         *_ignored("round trips are learned from pieces", "networkTopology.*"),
         *_ignored("see proxy.rules[].filteredQueryParams", "proxy.defaultFilter"),
         *_ignored("clients send X-Dragonfly-Tag", "proxy.defaultTag"),
-        *_ignored("every host may be reached through the proxy", "proxy.whiteList.*"),
+        *_ignored("name the hosts in proxy.allowList, by patterns", "proxy.whiteList.*"),
         *_ignored("bodies are never logged", "proxy.dumpHTTPContent"),
         *_ignored(
             "clients name the registry by ns or X-Dragonfly-Registry",

@@ -25,7 +25,7 @@ import re
 from collections.abc import Collection
 from typing import ClassVar, Final
 
-from odonata.errors import CallerError, SettingsError
+from odonata.errors import CallerError, ForbiddenError, SettingsError
 from odonata.ids import DEFAULT_FILTERED_QUERY_PARAMS, TASK_ID_LENGTH, blob_digest_task_id
 from odonata.pattern import Pattern
 from odonata.url import DEFAULT_PORTS, Url, parse_query, parse_url
@@ -75,6 +75,13 @@ class ProxyRule(Value, frozen=True, kw_only=True):
     direct: bool = False
 
 
+class AllowedHost(Value, frozen=True, kw_only=True):
+    """Hosts with `regex` in their name or in host:port; with `ports`, at these alone."""
+
+    regex: str
+    ports: tuple[int, ...] = ()
+
+
 class ProxyPolicy(Value, frozen=True, kw_only=True):
     """All that decides about a request. `output_roots`: folders for X-Dragonfly-Output-Path.
 
@@ -91,6 +98,8 @@ class ProxyPolicy(Value, frozen=True, kw_only=True):
     output_roots: tuple[str, ...] = ()
     intercept_hosts: tuple[str, ...] = ()
     """Patterns of hosts, with or without their port, whose CONNECT is opened."""
+    allowed: tuple[AllowedHost, ...] = ()
+    """Origins that clients may ask for, the mirror's upstream among them; none: all."""
 
 
 class RequestHead(Value, frozen=True, kw_only=True):
@@ -152,7 +161,12 @@ class ProxyRouter:
         self._policy = policy
         self._pseudonym = pseudonym
         self._rules = tuple((_compile(rule), rule) for rule in policy.rules)
-        self._intercepted = tuple(_host_pattern(text) for text in policy.intercept_hosts)
+        self._intercepted = tuple(
+            _host_pattern("interceptHosts", text) for text in policy.intercept_hosts
+        )
+        self._allowed = tuple(
+            (_host_pattern("allowList", one.regex), one.ports) for one in policy.allowed
+        )
         _check_upstream("registry mirror", policy.registry_mirror, SettingsError)
 
     def route(self, head: RequestHead, own: Collection[Address] = ()) -> Route:
@@ -168,19 +182,34 @@ class ProxyRouter:
         if head.method == "CONNECT":
             host, port = _connect_address(head.target)
             _refuse_own(host, port, own)
+            self._refuse_others(host, port)
             is_opened = self._is_intercepted(host, port)
             return (Intercept if is_opened else Tunnel)(host=host, port=port)
         wishes = parse_wishes(head.headers)
         rule, url = self._rewritten(_target_url(head.target, wishes, self._policy.registry_mirror))
         parsed = _parse_http_url(url)
-        _refuse_own((parsed.host or "").strip("[]"), _port(parsed), own)
+        host, port = (parsed.host or "").strip("[]"), _port(parsed)
+        _refuse_own(host, port, own)
+        self._refuse_others(host, port)
         if not _goes_through_swarm(head, rule, wishes):
             return Direct(url=url)
         return self._swarm(head, url, rule, wishes)
 
     def _is_intercepted(self, host: str, port: int) -> bool:
-        names = (host, f"{host}:{port}")
-        return any(pattern.found_in(name) for pattern in self._intercepted for name in names)
+        return any(_names(pattern, host, port) for pattern in self._intercepted)
+
+    def _refuse_others(self, host: str, port: int) -> None:
+        """ForbiddenError unless clients may ask for it."""
+        # A name that ends in a dot is the same host to a resolver, so it is to us.
+        plain = host.lower().rstrip(".")
+        if self._allowed and not any(
+            _names(pattern, plain, port) and (not ports or port in ports)
+            for pattern, ports in self._allowed
+        ):
+            raise ForbiddenError(
+                f"{host}:{port} is not among the hosts of proxy.allowList: "
+                "whoever runs this proxy may add it there"
+            )
 
     def _rewritten(self, url: str) -> tuple[ProxyRule | None, str]:
         plain = _without_query(url)
@@ -355,11 +384,15 @@ def _is_unspecified(host: str) -> bool:
         return False
 
 
-def _host_pattern(text: str) -> Pattern:
+def _names(pattern: Pattern, host: str, port: int) -> bool:
+    return pattern.found_in(host) or pattern.found_in(f"{host}:{port}")
+
+
+def _host_pattern(field: str, text: str) -> Pattern:
     try:
         return Pattern(text)
     except CallerError as cause:
-        raise SettingsError(f"proxy.interceptHosts: {cause.detail}") from None
+        raise SettingsError(f"proxy.{field}: {cause.detail}") from None
 
 
 def _compile(rule: ProxyRule) -> re.Pattern[str]:

@@ -18,7 +18,7 @@ from odonata.wire.dragonfly.feature import (
 )
 from peer.core.limits import DownloadLimits
 from peer.core.proxy_auth import ProxyLogin
-from peer.core.proxy_rule import ProxyPolicy, ProxyRule
+from peer.core.proxy_rule import AllowedHost, ProxyPolicy, ProxyRule
 from peer.core.upload import SEED_SLOTS, SLOTS
 from peer.runtime.buffer import POOL_BYTES
 from peer.runtime.host_trust import HostTrust
@@ -160,6 +160,7 @@ def proxy_policy(settings: ProxySettings) -> ProxyPolicy:
         disable_back_to_source=settings.disable_back_to_source,
         prefetch=settings.prefetch,
         intercept_hosts=intercepted(settings),
+        allowed=tuple(AllowedHost(regex=one.regex, ports=one.ports) for one in settings.allow_list),
     )
 
 

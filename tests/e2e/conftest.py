@@ -29,6 +29,7 @@ NEEDED = {
     "setpriv": "util-linux",
     "skopeo": "skopeo",
     "unshare": "util-linux",
+    "zstd": "zstd",
 }
 
 

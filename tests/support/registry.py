@@ -23,7 +23,7 @@ from support.certificates import Signed
 from support.guarded_registry import PASSWORD, USER, Guard, TokenServer, login_config
 from support.http_tap import Exchange, HttpTap, Span
 from support.image import Image, Layer, make_image
-from support.image_push import push_image
+from support.image_push import Shelf, push_image
 from support.program import ORIGIN_NAME, Place, Program, wait_until
 from support.server_front import ServerFront
 
@@ -88,6 +88,8 @@ class Registry:
             "log": {"level": "info", "accesslog": {"disabled": False}},  # info tells the port
             "storage": {"filesystem": {"rootdirectory": str(self.storage)}},
             "http": {"addr": "127.0.0.1:0", "secret": "of no use here"},
+            # Foreign layers: without a word here it refuses all of them.
+            "validation": {"manifests": {"urls": {"allow": ["."]}}},
             **login_config(self._guard, self._folder, self._tokens),
         }
 
@@ -104,6 +106,10 @@ class Registry:
         shutil.rmtree(folder)
         self.forget()
         return image
+
+    def shelf(self, repository: str) -> Shelf:
+        """A repository to be filled by hand, past the tap; `forget` then."""
+        return Shelf(f"127.0.0.1:{self.port}", repository, login=f"{USER}:{PASSWORD}")
 
     def reference(self, name: str, tap: HttpTap | None = None) -> str:
         """What a client has to be asked for."""

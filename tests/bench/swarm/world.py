@@ -36,9 +36,9 @@ class Scale(Value, frozen=True, kw_only=True):
 
     peers: int = 16
     size: int = 32 * KIB * KIB
-    piece_length: int = 256 * KIB
-    """128 pieces: those of 512 MiB in pieces of 4 MiB."""
-    peer_rate: float = 8 * MBIT
+    piece_length: int = 128 * KIB
+    """256 pieces: those of 1 GiB in pieces of 4 MiB."""
+    peer_rate: float = 5 * MBIT
 
 
 class Link(Value, frozen=True, kw_only=True):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from odonata.errors import CallerError, ForbiddenError, OdonataError, SettingsError
 from odonata.ids import DEFAULT_FILTERED_QUERY_PARAMS, task_id_of
 from odonata.wire.message import ByteRange
 from peer.core.proxy_range import RangeWish
 from peer.core.proxy_rule import (
+    AllowedHost,
     Direct,
     Intercept,
     LoopError,
@@ -49,6 +51,61 @@ def asked_url(request: RequestHead, policy: ProxyPolicy = POLICY) -> str:
     route = router(policy).route(request)
     assert not isinstance(route, Tunnel | Intercept)
     return route.download.url if isinstance(route, Swarm) else route.url
+
+
+# --- whom clients may ask for ---------------------------------------------------------------------
+
+ALLOWED = (
+    AllowedHost(regex=r"(^|\.)reg\.test$"),
+    AllowedHost(regex=r"^files\.test$", ports=(80, 8443)),
+    AllowedHost(regex=r"^odd\.test:99$"),
+)
+
+
+@pytest.mark.parametrize(
+    ("request_head", "is_allowed"),
+    [
+        (head(f"http://reg.test{BLOB}"), True),
+        (head("http://a.REG.test./v2/"), True),
+        (head("http://areg.test/v2/"), False),
+        (head("http://reg.test.evil.test/v2/"), False),
+        (head("http://reg.test@evil.test/v2/"), False),
+        (head("http://files.test/x"), True),
+        (head("http://files.test:8080/x"), False),
+        (head("https://files.test:8443/x"), True),
+        (head("https://files.test/x"), False),
+        (head("odd.test:99", "CONNECT"), True),
+        (head("odd.test:98", "CONNECT"), False),
+        (head("files.test:443", "CONNECT"), False),
+        (head("reg.test:443", "CONNECT"), True),
+        (head("evil.test:443", "CONNECT"), False),
+        (head("/v2/x?ns=reg.test"), True),
+        (head("/v2/x?ns=evil.test"), False),
+        (head("/v2/x", X_Dragonfly_Registry="https://evil.test"), False),
+        (head("/v2/x"), False),  # the mirror's own upstream is not there
+    ],
+)
+def test_an_allow_list_holds_for_every_form_of_request(
+    request_head: RequestHead, is_allowed: bool
+) -> None:
+    policy = replace(POLICY, allowed=ALLOWED)
+    if is_allowed:
+        router(policy).route(request_head)
+    else:
+        with pytest.raises(CallerError):
+            router(policy).route(request_head)
+
+
+def test_whom_a_rule_leads_elsewhere_must_be_allowed_to_go_there() -> None:
+    to_elsewhere = ProxyRule(regex="blobs", redirect="elsewhere.test")
+    policy = replace(POLICY, rules=(to_elsewhere,), allowed=ALLOWED)
+    with pytest.raises(ForbiddenError, match=r"elsewhere\.test:80 is not among .*allowList"):
+        router(policy).route(head(f"http://reg.test{BLOB}"))
+
+
+def test_an_allow_list_that_is_no_pattern_is_named() -> None:
+    with pytest.raises(SettingsError, match=r"proxy\.allowList"):
+        router(replace(POLICY, allowed=(AllowedHost(regex="("),)))
 
 
 # --- which way ------------------------------------------------------------------------------------
