@@ -8,8 +8,15 @@ from odonata.piece import MIB, PIECE_LENGTH_MIN
 from odonata.settings.loading import load
 from peer.core.limits import DownloadLimits
 from peer.core.proxy_auth import ProxyLogin
+from peer.core.proxy_rule import AllowedHost
 from peer.runtime.buffer import POOL_BYTES
-from peer.runtime.daemon_parts import limits_of, peer_features, proxy_login, upload_slots
+from peer.runtime.daemon_parts import (
+    limits_of,
+    peer_features,
+    proxy_login,
+    proxy_policy,
+    upload_slots,
+)
 from peer.settings import DaemonSettings
 
 
@@ -47,6 +54,15 @@ def test_the_proxy_asks_for_the_login_that_the_settings_name() -> None:
         **{"proxy.server.basicAuth.username": "ann", "proxy.server.basicAuth.password": "pw"}
     )
     assert proxy_login(said.proxy) == ProxyLogin(username="ann", password="pw")
+
+
+def test_the_proxy_lets_clients_ask_those_hosts_that_the_settings_name() -> None:
+    assert proxy_policy(settings().proxy).allowed == ()
+    said = settings(**{"proxy.allowList": [{"regex": "^a$"}, {"regex": "^b$", "ports": [443]}]})
+    assert proxy_policy(said.proxy).allowed == (
+        AllowedHost(regex="^a$"),
+        AllowedHost(regex="^b$", ports=(443,)),
+    )
 
 
 @pytest.mark.parametrize(
