@@ -363,6 +363,9 @@ class ProxySettings(Section):
     authorize: bool = True
     """Before a client gets a blob, or what it asks for with credentials, the origin is asked if it
     may (a HEAD, remembered for a minute). False: whoever reaches the proxy gets what is there."""
+    finish_downloads: bool = True
+    """A download goes on when its client has hung up: it will ask again, or another one. False: it
+    stops with the last client that wants it."""
     disable_back_to_source: bool = False
     """True: fail rather than ask the source from this host."""
     prefetch: bool = False

@@ -80,6 +80,7 @@ def proxy_options(settings: DaemonSettings, ip: str) -> ProxyOptions:
         ca_file=settings.backend.ca_cert,
         trust=host_trust(settings.proxy),
         authorize=settings.proxy.authorize,
+        finish_downloads=settings.proxy.finish_downloads,
         outgoing=outgoing_proxy(settings.backend),
     )
 

@@ -363,9 +363,10 @@ class TaskHub(Protocol):
     """All downloads of this daemon: one at a time for each task, shared by all who want it."""
 
     def task_id(self, download: Download) -> str: ...
-    async def open(self, download: Download) -> TaskView:
+    async def open(self, download: Download, *, linger: bool = True) -> TaskView:
         """Join or start the download; returns once the content's facts are known.
 
+        `linger`: it goes on although this caller leaves.
         Errors: SourceError (with the source's own status and headers), UnavailableError,
         StorageError, DiskFullError, CallerError.
         """

@@ -135,6 +135,8 @@ class MemoryHub:
     """A TaskHub: `opened` lists what was asked for, `views` counts the views not closed yet."""
 
     def __init__(self, folder: Path) -> None:
+        self.lingering: bool | None = None
+        """Whether the latest download goes on without its caller."""
         self.opened: list[Download] = []
         self.views = 0
         self.gate: Callable[[Download], Awaitable[None]] | None = None
@@ -173,8 +175,9 @@ class MemoryHub:
     def task_id(self, download: Download) -> str:
         return task_id_of(download)
 
-    async def open(self, download: Download) -> MemoryView:
+    async def open(self, download: Download, *, linger: bool = True) -> MemoryView:
         self.opened.append(download)
+        self.lingering = linger
         if self.gate is not None:
             await self.gate(download)
         if download.url in self._errors:

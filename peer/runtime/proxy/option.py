@@ -30,6 +30,8 @@ class ProxyOptions(Value, frozen=True, kw_only=True):
     """Through whom origins are asked directly; tunnels go straight to their host."""
     authorize: bool = True
     """Ask the origin, with a client's own credentials, before it gets what others fetched."""
+    finish_downloads: bool = True
+    """A download goes on when the last client that wants it has hung up."""
     max_connections: int = 4096
     """Beyond it 503. A pull opens 3 to 10; full buffers are 0.8 MiB each."""
     head_bytes: int = 64 * 1024

@@ -49,11 +49,18 @@ class _Plan(Value, frozen=True, kw_only=True):
 
 
 class SwarmAnswer:
-    """Answers by the hub. `headers` go with every answer."""
+    """Answers by the hub. `headers` go with every answer. `linger`: of downloads."""
 
     def __init__(
-        self, hub: TaskHub, gate: Gate, counters: ProxyCounters, headers: HeaderList
+        self,
+        hub: TaskHub,
+        gate: Gate,
+        counters: ProxyCounters,
+        headers: HeaderList,
+        *,
+        linger: bool,
     ) -> None:
+        self._linger = linger
         self._hub = hub
         self._gate = gate
         self._counters = counters
@@ -76,11 +83,11 @@ class SwarmAnswer:
             await view.close()
 
     async def _open(self, download: Download) -> TaskView:
-        view = await self._hub.open(download)
+        view = await self._hub.open(download, linger=self._linger)
         if view.content_length is None and download.range is not None:
             # Nobody can say what part of an unknown length was asked for: everything is allowed.
             await view.close()
-            view = await self._hub.open(_without_range(download))
+            view = await self._hub.open(_without_range(download), linger=self._linger)
         return view
 
     async def _open_if(self, permission: Coroutine[Any, Any, None], download: Download) -> TaskView:

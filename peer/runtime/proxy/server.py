@@ -70,7 +70,8 @@ class ProxyServer:
         router = ProxyRouter(policy or ProxyPolicy(), pseudonym=pseudonym)
         self._origin = OriginClient(self.options, self.counters, pseudonym=pseudonym)
         gate = Gate(self._origin, self.counters, enabled=self.options.authorize)
-        swarm = SwarmAnswer(hub, gate, self.counters, _swarm_headers(self.options, via))
+        headers, linger = _swarm_headers(self.options, via), self.options.finish_downloads
+        swarm = SwarmAnswer(hub, gate, self.counters, headers, linger=linger)
         self._exchange = Exchange(
             router,
             swarm,

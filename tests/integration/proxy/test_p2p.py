@@ -451,6 +451,17 @@ async def test_a_client_that_hangs_up_lets_go_of_the_task(
         await hub.all_closed()
 
 
+@pytest.mark.parametrize("finish", [True, False])
+async def test_whether_a_download_goes_on_without_its_client_is_a_setting(
+    hub: MemoryHub, finish: bool
+) -> None:
+    hub.put(URL, CONTENT)
+    options = ProxyOptions(port=0, finish_downloads=finish, authorize=False)
+    async with ProxyServer(hub, POLICY, options) as proxy, HttpClient(proxy.address) as client:
+        assert (await client.get(URL)).body == CONTENT
+    assert hub.lingering is finish
+
+
 async def test_a_client_that_hangs_up_while_the_hub_opens(
     hub: MemoryHub, proxy: ProxyServer
 ) -> None:
