@@ -23,6 +23,7 @@ from peer.doctor.network import (
     check_socket,
     running_daemon,
 )
+from peer.doctor.pull import PullWish, check_pull
 from peer.doctor.scheduler import check_manager, check_schedulers
 from peer.doctor.storage import check_storage
 from peer.doctor.system import (
@@ -49,8 +50,13 @@ class Surroundings:
     check_timeout_s: float = CHECK_TIMEOUT_S
 
 
-async def examine(options: SettingsOptions, surroundings: Surroundings) -> Findings:
-    """All findings. Settings that can't be read are one of them, and end the rest early."""
+async def examine(
+    options: SettingsOptions, surroundings: Surroundings, pull: PullWish | None = None
+) -> Findings:
+    """All findings. Settings that can't be read are one of them, and end the rest early.
+
+    `pull`: an image to pull, after everything else; None: none.
+    """
     limits = (
         judge_open_files(open_files_limit()),
         judge_waiting_connections(waiting_connections_limit()),
@@ -66,7 +72,8 @@ async def examine(options: SettingsOptions, surroundings: Surroundings) -> Findi
             group.create_task(_bounded(name, check, surroundings.check_timeout_s))
             for name, check in checks.items()
         ]
-    return (*found, *(finding for one in running for finding in one.result()), *limits)
+    pulled = () if pull is None else await check_pull(pull, settings.proxy)
+    return (*found, *(finding for one in running for finding in one.result()), *limits, *pulled)
 
 
 def _read(options: SettingsOptions) -> tuple[DaemonSettings | None, Findings]:

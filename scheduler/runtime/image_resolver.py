@@ -24,15 +24,15 @@ from yarl import URL
 
 from odonata import __version__
 from odonata.errors import CallerError, ForbiddenError, NotFoundError, OdonataError, SourceError
-from odonata.wire.message import Value
-from scheduler.runtime.image_manifest import (
+from odonata.image.manifest import (
     ACCEPT,
     Platform,
     check_digest,
     is_digest,
     read_manifest,
 )
-from scheduler.runtime.registry_login import basic, read_challenges, read_token, token_url
+from odonata.image.registry_login import basic, read_challenges, read_token, token_url
+from odonata.wire.message import Value
 
 RESOLVE_TIMEOUT_S: Final = 60.0
 """For a whole image. Dragonfly's client allows as much for one request."""

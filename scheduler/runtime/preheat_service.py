@@ -22,6 +22,7 @@ from msgspec.structs import replace
 
 from odonata.errors import CallerError, ForbiddenError, OdonataError, PreconditionError
 from odonata.ids import task_id_of
+from odonata.image.manifest import own_platform, parse_platform
 from odonata.wire.dragonfly import LocalTask, duration_from_wire, shown_url
 from odonata.wire.dragonfly.preheat import entries_request, preheat_download
 from odonata.wire.dragonfly.rule import check_request
@@ -29,7 +30,6 @@ from odonata.wire.message import Download, Host
 from scheduler.core.core import SchedulerCore
 from scheduler.core.preheat import HostChoice, Scope, hosts_in_question, plan, seeds_in_turn
 from scheduler.runtime.daemon_calls import DaemonCalls
-from scheduler.runtime.image_manifest import own_platform, parse_platform
 from scheduler.runtime.image_resolver import (
     RESOLVE_TIMEOUT_S,
     ImageQuery,

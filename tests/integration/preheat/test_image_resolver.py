@@ -15,7 +15,7 @@ from support.guarded_registry import make_certificate
 from support.origin import Manners, Origin
 
 from odonata.errors import CallerError, ForbiddenError, NotFoundError, OdonataError, SourceError
-from scheduler.runtime.image_manifest import Platform
+from odonata.image.manifest import Platform
 from scheduler.runtime.image_resolver import (
     DEPTH_MAX,
     MANIFEST_BYTES_MAX,

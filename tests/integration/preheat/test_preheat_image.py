@@ -24,9 +24,9 @@ from support.guarded_registry import (
     make_certificate,
 )
 
+from odonata.image.registry_login import basic
 from peer.runtime.daemon import Daemon
 from scheduler.runtime.app import SchedulerApp
-from scheduler.runtime.registry_login import basic
 
 REPOSITORY, TAG = "lib/rand", "v1"
 LAYERS = [make_content(5 * MIB, seed=1), make_content(MIB // 3, seed=2)]

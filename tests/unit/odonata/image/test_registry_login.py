@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odonata.errors import ForbiddenError, SourceError
-from scheduler.runtime.registry_login import (
+from odonata.image.registry_login import (
     Challenge,
     basic,
     read_challenges,

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odonata.errors import CallerError, NotFoundError, OdonataError, SourceError
-from scheduler.runtime.image_manifest import (
+from odonata.image.manifest import (
     BLOBS_MAX,
     Platform,
     check_digest,

@@ -1,0 +1,1 @@
+"""Container images as registries describe them: names, manifests, log-ins. Nothing is asked."""
