@@ -36,12 +36,14 @@ def doctor(
     import asyncio
     import os
 
+    from odonata.image.reader import RegistryLogin
     from peer.doctor.examination import Surroundings, examine
     from peer.doctor.finding import Level
     from peer.doctor.pull import PullWish
 
     password = password_file.read().rstrip("\n") if password_file else ""
-    pull = None if image is None else PullWish(image=image, username=username, password=password)
+    login = RegistryLogin(username=username, password=password)
+    pull = None if image is None else PullWish(image=image, login=login)
     findings = asyncio.run(examine(options, Surroundings(environ=os.environ), pull))
     is_well = all(one.level is not Level.FAILURE for one in findings)
     if json_form:

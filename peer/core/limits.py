@@ -129,6 +129,9 @@ class DownloadLimits(Value, frozen=True, kw_only=True):
     """A reader's next piece is asked from a seed out of turn only after it waited this long, if
     there are other parents: if all peers ask a thin seed for the same piece, the swarm runs at its
     pace (swarm study: 1.3 -> 3.2 times the bound)."""
+    reader_given_patience_s: float = 3.0
+    """And whoever else gets it only after so long. What others were given is there in one or two
+    seconds; from one who is slow it comes late, and a reader has nothing else to wait for."""
     hedge: bool = True
     """Ask a second holder for a piece that is late, when nothing else is left to ask for."""
     replace_slow: bool = True

@@ -27,6 +27,7 @@ from typing import ClassVar, Final
 
 from odonata.errors import CallerError, ForbiddenError, SettingsError
 from odonata.ids import DEFAULT_FILTERED_QUERY_PARAMS, TASK_ID_LENGTH, blob_digest_task_id
+from odonata.image.reference import HUB_HOST, HUB_NAME
 from odonata.pattern import Pattern
 from odonata.url import DEFAULT_PORTS, Url, parse_query, parse_url
 from odonata.wire.message import Download, Value
@@ -44,9 +45,6 @@ from peer.core.proxy_range import RangeWish, parse_range, parse_ranges
 
 # Dragonfly's default of the proxy: LEVEL6, the most urgent.
 DEFAULT_PRIORITY: Final = 6
-# Docker Hub's name and the host that serves its registry; containerd makes the same exception.
-_HUB_NAME: Final = "docker.io"
-_HUB_HOST: Final = "registry-1.docker.io"
 
 _AUTHORITY: Final = re.compile(r"[^\s/?#@\\]+")
 _CONNECT_TARGET: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s/?#@\\:\[\]]+):([0-9]{1,5})")
@@ -305,7 +303,7 @@ def _upstream(wishes: Wishes, query: str) -> str | None:
         return None
     if not _AUTHORITY.fullmatch(namespace):
         raise CallerError(f"query parameter ns is {namespace[:80]!r}: write a registry's host")
-    host = _HUB_HOST if namespace == _HUB_NAME else namespace
+    host = HUB_HOST if namespace == HUB_NAME else namespace
     upstream = f"https://{host}"
     _check_upstream("query parameter ns", upstream, CallerError)
     # containerd speaks plain HTTP to a registry on its own host, so we do too.

@@ -7,8 +7,8 @@ what a simulated and measured swarm asks for (order is worth more than the choic
    counted among the parents, ties at random. Ascending order would make every peer ask the seed for
    the same.
 2. A piece that a reader waits for goes out of turn, one at a time: from a peer, or if none holds it
-   for `reader_patience_s`, from a seed, as 3 says, for `given_patience_s` more. Where a source is
-   what everybody waits for, all readers wait for its latest piece. (Eight readers of three
+   for `reader_patience_s`, from a seed, as 3 says, until `reader_given_patience_s`. Where a source
+   is what everybody waits for, all readers wait for its latest piece. (Eight readers of three
    contents, a source of half a link: with a copy for each it took three times as long.)
 3. A seed's uplink may be the scarcest thing: it is asked for what no other parent holds. For the
    rest it is asked only by a download that has nothing else in flight, or to which it gives faster
@@ -216,7 +216,7 @@ def _for_reader(
     if now - reader.since < patience_s:
         return None
     # Else all readers who wait for the latest piece of a source take it from the seed, one by one.
-    is_patient = now - reader.since < situation.limits.given_patience_s
+    is_patient = now - reader.since < situation.limits.reader_given_patience_s
     for seed in _shuffle(situation, able, rng):
         is_exclusive = is_patient and _gives_once(situation, seed)
         if not (is_exclusive and seed.is_given(number, now)):

@@ -152,8 +152,7 @@ class Streams:
         self._origins.join(self)
         self._is_for_others = False
         self._count = 1  # how many there may be now
-        self._verdict: Verdict | None = None
-        self._settled_until = 0.0
+        self._verdict: Verdict | None = None  # the latest that it goes by
         self._overlaps = True  # the next request of a stream that is alone may begin early
         self._slots: dict[int, int] = {}  # of the streams that go on
         self._since: float | None = None  # when there were as many as are tried
@@ -291,11 +290,12 @@ class Streams:
         """What this or another download has found since."""
         known = self._origins.verdict(self.host, now)
         if known is not None and known is not self._verdict and self._is_for_others:
-            self._verdict, self._settled_until = known, known.until
+            self._verdict = known
             self._begin_anew(min(known.count, self._most))
 
     def _begin_to_measure(self, now: float) -> None:
-        if self.going != self._count or now < self._settled_until:
+        is_settled = self._verdict is not None and now < self._verdict.until
+        if is_settled or self.going != self._count:
             return
         beside = tuple(sorted(one.at_once for one in self._origins.beside(self, now)))
         if self._since is None or beside != self._beside:

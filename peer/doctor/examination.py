@@ -72,7 +72,7 @@ async def examine(
             group.create_task(_bounded(name, check, surroundings.check_timeout_s))
             for name, check in checks.items()
         ]
-    pulled = () if pull is None else await check_pull(pull, settings.proxy)
+    pulled = () if pull is None else await check_pull(pull, settings.proxy.server)
     return (*found, *(finding for one in running for finding in one.result()), *limits, *pulled)
 
 

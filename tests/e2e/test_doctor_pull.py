@@ -16,7 +16,7 @@ from support.guarded_registry import PASSWORD, USER, Guard, TokenServer
 from support.image import Layer
 from support.loop_thread import LoopThread
 from support.program import ORIGIN_NAME, Place
-from support.registry import Registry
+from support.registry import Registry, with_every_guard
 from support.swarm import Swarm
 
 pytestmark = pytest.mark.e2e
@@ -53,10 +53,7 @@ def site(place: Place) -> Iterator[Site]:
         (place.folder / "tokens").mkdir()
         tokens = thread.enter(TokenServer(place.folder / "tokens", ORIGIN_NAME))
         store = stack.enter_context(Registry(place, name="store"))
-        registries = {
-            guard: stack.enter_context(Registry(place, guard, tokens=tokens, of=store))
-            for guard in Guard
-        }
+        registries = with_every_guard(stack, place, store, tokens)
         mirror = f"http://{store.authority()}"
         swarm = stack.enter_context(Swarm(place, peers=1, registry_mirror=mirror))
         store.push(NAME, LAYERS)
@@ -89,11 +86,19 @@ def test_a_missing_login_is_named(site: Site, guard: Guard) -> None:
 def test_what_is_not_there_is_named(site: Site) -> None:
     (found,) = site.pull(site.name(Guard.NONE, "lib/nothing:v1")).values()
     assert found["level"] == "failure"
-    assert "404" in found["detail"]
+    assert "there is no manifest v1" in found["detail"]
+    assert "check repository and tag" in found["fix"]
     (found,) = site.pull("nothing").values()
     assert "REGISTRY/REPOSITORY:TAG" in found["fix"]
 
 
 def test_a_daemon_that_is_not_there_is_named(site: Site) -> None:
     (found,) = site.pull(site.name(Guard.NONE), port=1).values()
-    assert "no proxy listens on 127.0.0.1:1" in found["detail"]
+    assert "nobody listens on 127.0.0.1:1" in found["detail"]
+
+
+def test_what_the_daemon_itself_refuses_is_told_in_its_words(site: Site) -> None:
+    (found,) = site.pull("http://registry.test:1/lib/x:v1").values()
+    assert found["level"] == "failure"
+    assert "the daemon answers 502" in found["detail"]
+    assert "registry.test:1" in found["detail"]

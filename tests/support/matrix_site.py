@@ -20,7 +20,7 @@ from support.lfs_service import LfsService
 from support.loop_thread import LoopThread
 from support.package_index import PackageIndex
 from support.program import ORIGIN_NAME, Place
-from support.registry import Registry
+from support.registry import Registry, with_every_guard
 from support.server_front import ServerFront
 from support.swarm import Swarm
 
@@ -117,10 +117,7 @@ def open_site(place: Place) -> Generator[Site]:
         (place.folder / "tokens").mkdir()
         tokens = thread.enter(TokenServer(place.folder / "tokens", ORIGIN_NAME))
         store = stack.enter_context(Registry(place, name="store"))
-        registries = {
-            guard: stack.enter_context(Registry(place, guard, tokens=tokens, of=store))
-            for guard in Guard
-        }
+        registries = with_every_guard(stack, place, store, tokens)
         lfs, index = thread.enter(LfsService()), thread.enter(PackageIndex())
         doors = {guard: _doors(stack, one.tap_port, signed) for guard, one in registries.items()}
         lfs_doors, index_doors = (_doors(stack, one.port, signed) for one in (lfs, index))

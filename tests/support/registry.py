@@ -205,6 +205,16 @@ class Registry:
         return text[: text.rfind("\n") + 1].splitlines()
 
 
+def with_every_guard(
+    stack: ExitStack, place: Place, store: Registry, tokens: TokenServer
+) -> dict[Guard, Registry]:
+    """Registries with the images of `store`, which let in everybody, or not."""
+    return {
+        guard: stack.enter_context(Registry(place, guard, tokens=tokens, of=store))
+        for guard in Guard
+    }
+
+
 def check_sent_once(registry: Registry, image: Image) -> None:
     """Each blob left the registry once: whole, or as ranges that neither overlap nor leave gaps."""
     assert registry.times_sent(image) == dict.fromkeys(image.blobs, 1.0)

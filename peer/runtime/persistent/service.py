@@ -112,9 +112,8 @@ class _OfUsers:
         task_id, download = download_of(request)
         self._block_list.check_export(download)
         download = await self._kind.prepared(task_id, download, request)
-        self._block_list.check_export(
-            download
-        )  # what the scheduler has told of the task counts, too
+        # What the scheduler has told of the task counts, too.
+        self._block_list.check_export(download)
         await self._kind.stream.serve(download, context, linger=False, task_id=task_id)
 
     async def upload(self, request: Any, _context: Any) -> PersistentTaskMessage:

@@ -16,15 +16,9 @@ from support.origin import Manners, Origin
 
 from odonata.errors import CallerError, ForbiddenError, NotFoundError, OdonataError, SourceError
 from odonata.image.manifest import Platform
-from scheduler.runtime.image_resolver import (
-    DEPTH_MAX,
-    MANIFEST_BYTES_MAX,
-    MANIFESTS_MAX,
-    ImageQuery,
-    ResolvedImage,
-    parse_image_url,
-    resolve_image,
-)
+from odonata.image.reader import DEPTH_MAX, MANIFEST_BYTES_MAX, MANIFESTS_MAX
+from odonata.image.reference import parse_image_url
+from scheduler.runtime.image_resolver import ImageQuery, ResolvedImage, resolve_image
 
 AMD = Platform(os="linux", architecture="amd64")
 PLACE = "/v2/lib/x/manifests/"
