@@ -39,6 +39,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # runnable as it lies there
 import uvloop  # noqa: E402  # after the path
 from bench import yardstick  # noqa: E402
 from bench.cold import cold  # noqa: E402
+from bench.settled import settled_memory  # noqa: E402
 from bench.soak import peak, soak  # noqa: E402
 from bench.yardstick import GB, MIB, Outcome  # noqa: E402
 from dragonfly_api import dfdaemon_pb2  # noqa: E402
@@ -161,7 +162,8 @@ async def measure(folder: Path, size_mib: int, rounds: int) -> dict[str, Any]:
                     served, content, output, lambda: one.cpu_s(one.parents[0])
                 ),
             }
-            await contenders["odonata"]()  # connections, caches and buffers are there afterwards
+            for contender in contenders.values():
+                await contender()  # connections, caches and buffers are there afterwards
             names = list(contenders)
             for number in range(rounds):
                 random.Random(number).shuffle(names)
@@ -225,7 +227,8 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     result: dict[str, Any] = {}
     if "fetch" in args.only:
         with tempfile.TemporaryDirectory(dir=where) as name:
-            result |= uvloop.run(measure(Path(name), args.size_mib, args.rounds))
+            with settled_memory(Path(name)):
+                result |= uvloop.run(measure(Path(name), args.size_mib, args.rounds))
     if "cold" in args.only:
         result |= cold(size_mib=args.cold_size_mib, rounds=args.rounds, where=where)
     if "memory" in args.only:
