@@ -226,9 +226,8 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     where = args.dir or (memory if memory.is_dir() else None)
     result: dict[str, Any] = {}
     if "fetch" in args.only:
-        with tempfile.TemporaryDirectory(dir=where) as name:
-            with settled_memory(Path(name)):
-                result |= uvloop.run(measure(Path(name), args.size_mib, args.rounds))
+        with tempfile.TemporaryDirectory(dir=where) as name, settled_memory(Path(name)):
+            result |= uvloop.run(measure(Path(name), args.size_mib, args.rounds))
     if "cold" in args.only:
         result |= cold(size_mib=args.cold_size_mib, rounds=args.rounds, where=where)
     if "memory" in args.only:
