@@ -13,9 +13,9 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-POOL_BYTES = 96 * 1024 * 1024
-"""24 pieces of 4 MiB. A daemon is 80 MB without them, and is to stay below 200 MB however many
-downloads it has; 24 on their way at once fill any link that its two or three cores can."""
+POOL_BYTES = 80 * 1024 * 1024
+"""20 pieces of 4 MiB. A daemon is 93 MB without them, and is to stay below 200 MB however many
+downloads it has; 20 on their way at once fill any link that its two or three cores can."""
 
 LARGE_AT_ONCE = 4
 """Of buffers so large that fewer of them would fill the pool: a content of 32 GiB comes in pieces

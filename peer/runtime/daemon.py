@@ -51,7 +51,7 @@ from peer.runtime.daemon_parts import (
     limits_of,
     peer_features,
     piece_features,
-    proxy_authority,
+    proxy_certificates,
     proxy_login,
     proxy_options,
     proxy_policy,
@@ -398,7 +398,7 @@ class Daemon:
             options,
             check=self._dynconfig.check,
             login=proxy_login(settings),
-            authority=proxy_authority(settings),
+            certificates=proxy_certificates(settings),
         )
         await proxy.start()
         self._stack.push_async_callback(proxy.stop)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from odonata.piece import PIECE_LENGTH_MIN
 from odonata.wire.dragonfly.feature import (
@@ -23,12 +23,14 @@ from peer.core.upload import SEED_SLOTS, SLOTS
 from peer.runtime.buffer import POOL_BYTES
 from peer.runtime.host_trust import HostTrust
 from peer.runtime.outgoing_proxy import OutgoingProxy
-from peer.runtime.proxy.authority import Authority
 from peer.runtime.proxy.option import ProxyOptions
 from peer.runtime.source_http import HttpOptions
 from peer.runtime.source_scheme import FsspecPlace
 from peer.runtime.storage.collect import CollectPolicy
 from peer.settings import BackendSettings, DaemonSettings, GcPolicySettings, ProxySettings
+
+if TYPE_CHECKING:  # cryptography is 7 MB, for daemons that intercept
+    from peer.runtime.proxy.authority import Certificates
 
 _DEFAULT: Final = DownloadLimits()
 
@@ -85,12 +87,14 @@ def proxy_options(settings: DaemonSettings, ip: str) -> ProxyOptions:
     )
 
 
-def proxy_authority(settings: ProxySettings) -> Authority | None:
-    """Who signs for intercepted hosts; None: nothing is intercepted. SettingsError."""
+def proxy_certificates(settings: ProxySettings) -> Certificates | None:
+    """What intercepted hosts are answered with; None: nothing is intercepted. SettingsError."""
     server = settings.server
     if server.ca_cert is None or server.ca_key is None:
         return None
-    return Authority.load(server.ca_cert, server.ca_key)
+    from peer.runtime.proxy.authority import Authority, Certificates  # noqa: PLC0415  # see above
+
+    return Certificates(Authority.load(server.ca_cert, server.ca_key))
 
 
 def host_trust(settings: ProxySettings) -> tuple[HostTrust, ...]:

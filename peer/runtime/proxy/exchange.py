@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import structlog
 
@@ -29,13 +29,15 @@ from peer.core.proxy_rule import (
     Tunnel,
     loggable_url,
 )
-from peer.runtime.proxy.authority import Certificates
 from peer.runtime.proxy.conversation import Conversation
 from peer.runtime.proxy.direct import OriginClient
 from peer.runtime.proxy.interception import intercept
 from peer.runtime.proxy.option import ProxyCounters, ProxyOptions
 from peer.runtime.proxy.p2p import SwarmAnswer
 from peer.runtime.proxy.tunnel import run_tunnel
+
+if TYPE_CHECKING:  # cryptography is 7 MB, for daemons that intercept
+    from peer.runtime.proxy.authority import Certificates
 
 _ERROR_TYPE: Final = "X-Dragonfly-Error-Type"
 # Describe a body of the origin's, which the client does not get along with its error.

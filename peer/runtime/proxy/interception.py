@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from typing import TYPE_CHECKING
 
 import structlog
 
 from odonata.errors import CallerError
 from peer.core.proxy_rule import Intercept
-from peer.runtime.proxy.authority import Certificates
 from peer.runtime.proxy.conversation import Conversation
 from peer.runtime.proxy.option import ProxyOptions
+
+if TYPE_CHECKING:  # cryptography is 7 MB, for daemons that intercept
+    from peer.runtime.proxy.authority import Certificates
 
 _log = structlog.get_logger("proxy")
 

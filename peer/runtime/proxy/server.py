@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import structlog
 
@@ -20,7 +20,6 @@ from peer.core.proxy_auth import ProxyLogin
 from peer.core.proxy_header import HeaderList
 from peer.core.proxy_rule import Address, ProxyPolicy, ProxyRouter
 from peer.runtime.port import TaskHub
-from peer.runtime.proxy.authority import Authority, Certificates
 from peer.runtime.proxy.conversation import Conversation
 from peer.runtime.proxy.direct import OriginClient
 from peer.runtime.proxy.exchange import Exchange, refuse
@@ -28,6 +27,9 @@ from peer.runtime.proxy.gate import Gate
 from peer.runtime.proxy.option import ProxyCounters, ProxyOptions
 from peer.runtime.proxy.p2p import SwarmAnswer
 from peer.runtime.proxy.wire import Wire
+
+if TYPE_CHECKING:  # cryptography is 7 MB, for daemons that intercept
+    from peer.runtime.proxy.authority import Certificates
 
 # Connections that wait to be accepted; a pull of many images on one node opens some dozens at once.
 _BACKLOG: Final = 1024
@@ -47,8 +49,8 @@ class ProxyServer:
     """The peer's HTTP proxy. `start`, then `stop`; or as an async context manager.
 
     `policy` decides what goes through the swarm (errors in it: SettingsError at construction);
-    `login` is what clients have to send, if anything; `authority` signs for hosts that are
-    intercepted.
+    `login` is what clients have to send, if anything; `certificates` are shown for
+    hosts that are intercepted.
     """
 
     def __init__(
@@ -58,7 +60,7 @@ class ProxyServer:
         options: ProxyOptions | None = None,
         *,
         login: ProxyLogin | None = None,
-        authority: Authority | None = None,
+        certificates: Certificates | None = None,
         check: Callable[[Download], None] | None = None,
     ) -> None:
         """`check` raises ForbiddenError for a download that clients may not have."""
@@ -80,7 +82,7 @@ class ProxyServer:
             self.counters,
             login=login,
             check=check,
-            certificates=None if authority is None else Certificates(authority),
+            certificates=certificates,
         )
         self._server: asyncio.Server | None = None
         self._address: Address | None = None

@@ -1,8 +1,9 @@
 """Output files: a finished task's content at a path of the user's choosing, all of it or nothing.
 
 A hard link costs nothing, so it is tried first; then a clone of the blocks (btrfs, xfs); then a
-copy inside the kernel. Clone and copy are made under a temporary name in the same folder,
-flushed, and only then named: whatever happens, the final name never shows a part of the content.
+copy inside the kernel. Clone and copy are made without a name (where the volume has no such files,
+under a temporary one in the same folder), flushed, and only then named: whatever happens, the final
+name never shows a part of the content.
 
 Note: a hard link shares its bytes with the stored task. Whoever edits the output in place edits
 what is stored: that is found before it is served (see `trust`). Tools that replace files are safe.
@@ -13,10 +14,12 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from odonata.errors import AlreadyExistsError, CallerError, StorageError
-from peer.runtime.storage.copying import copy_content
+from peer.runtime.storage.copying import copy_content, name_open_file, nameless_copy
 from peer.runtime.storage.disk import PARTIAL, storage_error
 from peer.runtime.storage.layout import FILE_MODE
 
@@ -31,7 +34,7 @@ def export_file(source: Path, target: Path, *, overwrite: bool, force_hard_link:
     try:
         if target.exists() and target.samefile(source):
             return
-        if _hard_link(source, target, overwrite=overwrite):
+        if _hard_link(partial(_link, source), target, overwrite=overwrite):
             return
         if force_hard_link:
             raise StorageError(
@@ -67,19 +70,25 @@ def _temporary(target: Path) -> Path:
     return target.with_name(f".{target.name[:200]}.{secrets.token_hex(8)}{PARTIAL}")
 
 
-def _hard_link(source: Path, target: Path, *, overwrite: bool) -> bool:
-    """Whether it worked. FileExistsError if `target` is there and is to stay."""
+def _hard_link(link: Callable[[Path], None], target: Path, *, overwrite: bool) -> bool:
+    """Have `link` make the name `target`; whether it worked.
+
+    FileExistsError if that is there and is to stay. A second name is needed for a moment only where
+    something is replaced: who is killed in that moment leaves it, and no part of a content.
+    """
     try:
-        if not overwrite:
-            _link(source, target)
-            return True
-        temporary = _temporary(target)
-        _link(source, temporary)
+        try:
+            link(target)
+        except FileExistsError:
+            if not overwrite:
+                raise
+            temporary = _temporary(target)
+            link(temporary)
+            _rename(temporary, target)
     except OSError as error:
         if hard_link_refused(error):
             return False
         raise
-    _rename(temporary, target)
     return True
 
 
@@ -104,6 +113,11 @@ def _rename(temporary: Path, target: Path) -> None:
 def _copy(source: Path, target: Path, *, overwrite: bool) -> None:
     if not overwrite and target.exists():
         raise _already_there(target)  # before the bytes are moved for nothing
+    with nameless_copy(source, target.parent, FILE_MODE) as made:
+        if made is not None:
+            link = partial(name_open_file, made)
+            if _hard_link(link, target, overwrite=overwrite):
+                return
     temporary = _temporary(target)
     try:
         copy_content(source, temporary, FILE_MODE)

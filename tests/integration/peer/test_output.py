@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 from collections.abc import AsyncIterator, Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,16 @@ class Volume:
     Whenever it is, `look` is called: what a bystander would see in that moment.
     """
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, way: str, look: Callable[[], Any]) -> None:
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        way: str,
+        look: Callable[[], Any],
+        *,
+        nameless: bool = True,
+    ) -> None:
+        if not nameless:
+            monkeypatch.setattr(export, "nameless_copy", lambda *_: nullcontext())
         self.asked: list[str] = []
         self._way = way
         self._look = look
@@ -89,6 +99,7 @@ class Volume:
         return self._real_sendfile(to_fd, from_fd, offset, count)
 
 
+@pytest.mark.parametrize("nameless", [True, False])
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("way", WAYS)
 async def test_the_cheapest_way_is_taken_and_no_part_ever_shows(
@@ -97,6 +108,7 @@ async def test_the_cheapest_way_is_taken_and_no_part_ever_shows(
     monkeypatch: pytest.MonkeyPatch,
     way: str,
     overwrite: bool,
+    nameless: bool,
 ) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
@@ -107,8 +119,10 @@ async def test_the_cheapest_way_is_taken_and_no_part_ever_shows(
 
     def look() -> None:
         assert (target.read_bytes() if target.exists() else None) == before
+        if nameless:
+            assert {path.name for path in folder.iterdir()} <= {"content"}, "nothing to leave"
 
-    volume = Volume(monkeypatch, way, look)
+    volume = Volume(monkeypatch, way, look, nameless=nameless)
     await task.export(target, overwrite=overwrite)
     monkeypatch.undo()
     assert volume.asked == list(WAYS[: WAYS.index(way) + 1])

@@ -22,7 +22,7 @@ from odonata.errors import SourceError
 from peer.core.proxy_auth import ProxyLogin
 from peer.core.proxy_rule import ProxyPolicy, ProxyRule
 from peer.runtime.host_trust import HostTrust
-from peer.runtime.proxy.authority import Authority
+from peer.runtime.proxy.authority import Authority, Certificates
 from peer.runtime.proxy.option import ProxyOptions
 from peer.runtime.proxy.server import ProxyServer
 
@@ -58,7 +58,7 @@ def opening(
         POLICY,
         options or ProxyOptions(port=0, stop_grace_s=0.5, linger_s=0.2),
         login=login,
-        authority=Authority.load(*authority),
+        certificates=Certificates(Authority.load(*authority)),
     )
 
 
