@@ -20,6 +20,8 @@ STATUS_PORT: Final = 8000
 LAUNCH: Final = Path(__file__).with_name("launch.py")
 STOCK_SLOTS: Final = 1_000_000
 """Dragonfly's server refuses nobody and makes nobody wait."""
+STOCK_BANDWIDTH: Final = str(10 * 1000**3 // 8)
+"""What every daemon of Dragonfly's says of its uplink unless its operator limits it: 10 Gbit/s."""
 ANNOUNCE_INTERVAL: Final = "30s"
 
 
@@ -85,8 +87,8 @@ def _daemon(
         "telemetry": {"enable": False},
     }
     if policy.is_stock:
-        settings["upload"]["slots"] = STOCK_SLOTS
-    if host.told_up is not None:
+        settings["upload"] |= {"slots": STOCK_SLOTS, "announcedBandwidth": STOCK_BANDWIDTH}
+    elif host.told_up is not None:
         settings["upload"]["announcedBandwidth"] = str(int(host.told_up))
     if not ground.is_shaped:
         if host.link.up is not None:
