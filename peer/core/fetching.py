@@ -51,6 +51,7 @@ from peer.core.event import FailureReason, PieceNotFetched, PieceProgress
 from peer.core.lateness import Lateness
 from peer.core.limits import DownloadLimits
 from peer.core.parents import Flight, Parents, ParentState
+from peer.core.reserve import Reserve
 from peer.core.selection import Reader, Situation, choose, choose_helper
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class Fetching:
         self._was_busy = False  # after the latest `fill`, or had nothing to ask for
         self._far_share: FarShare | None = None  # our part as one of several gateways
         self._lateness = Lateness(limits, self.parents)
+        self._reserve = Reserve(limits.reserve_patience_s, limits.max_parents)
 
     # --- parents come and go --------------------------------------------------------------------
 
@@ -112,24 +114,47 @@ class Fetching:
 
         Not `was_asked`: the answer repeats those that stay. They keep the decision that gave them.
         """
-        interested = tuple(self._content.missing() or ())
+        fresh: list[Parent] = []
         for parent in named:
             known = self.parents.get(parent.peer_id)
-            if known is not None:
-                known.leaving = False
-                known.decision = decision if was_asked else known.decision
-            if known is not None and known.finished and was_asked:
+            if known is None:
+                if not self.parents.is_blamed(parent.peer_id):
+                    fresh.append(parent)
+                continue
+            known.leaving = False
+            known.decision = decision if was_asked else known.decision
+            if known.finished and was_asked:
                 # It had told all, and the scheduler thinks that it has more by now.
                 known.finished, known.listing = False, True
-            elif known is not None or self.parents.is_blamed(parent.peer_id):
-                continue
-            else:
-                self._make_room(now, out)
-                admitted = self.parents.admit(parent, now)
-                if admitted is None:
-                    continue
-                admitted.decision = decision
-            out.append(ConnectParent(parent=parent, interested=interested))
+                self._connect(parent, out)
+        for parent in self._reserve.divide(fresh, self._room_for(fresh), decision, now):
+            self._admit(parent, decision, now, out)
+
+    def _room_for(self, named: list[Parent]) -> int:
+        """How many more parents the content is worth."""
+        pieces = self._content.count or max((p.task.piece_count for p in named), default=0)
+        if not self._limits.few_first or not pieces:
+            return len(named)
+        return pieces + 1 - len(self.parents)
+
+    def _call_in(self, now: float, out: list[DownloadEffect]) -> None:
+        """Connect those who were not needed at first."""
+        for parent, decision in self._reserve.call_in(now):
+            if not self.parents.is_blamed(parent.peer_id):
+                self._admit(parent, decision, now, out)
+
+    def _admit(self, parent: Parent, decision: int, now: float, out: list[DownloadEffect]) -> None:
+        self._make_room(now, out)
+        admitted = self.parents.admit(parent, now)
+        if admitted is not None:
+            admitted.decision = decision
+            self._connect(parent, out)
+
+    def _connect(self, parent: Parent, out: list[DownloadEffect]) -> None:
+        interested = tuple(self._content.missing() or ())
+        is_one = (self._content.count or parent.task.piece_count) == 1
+        wants_load = not (is_one and self._limits.few_first)
+        out.append(ConnectParent(parent=parent, interested=interested, wants_load=wants_load))
 
     def reader_at(self, number: int | None, now: float) -> None:
         """Somebody waits for this piece; None: nobody does."""
@@ -152,6 +177,7 @@ class Fetching:
         stays = frozenset(parent.peer_id for parent in named)
         for state in self.parents:
             state.leaving = state.peer_id not in stays
+        self._reserve.keep(stays)
 
     def on_connected(self, state: ParentState, now: float) -> None:
         """A parent said what it knows of the content."""
@@ -185,6 +211,7 @@ class Fetching:
             if self._content.content_length is None:
                 self.ask_meta(state, now, out)
             return
+        self._reserve.hurry(now)
         state.reconnect_at = now + self._limits.reconnect_s
         self._strike(state, None, out)
 
@@ -233,6 +260,7 @@ class Fetching:
 
     def drop_all(self, out: list[DownloadEffect]) -> None:
         """The download needs no parents any more."""
+        self._reserve.keep(())
         for state in list(self.parents):
             self._leave(state, CancelReason.ENDED, out)
             self.parents.remove(state.peer_id)
@@ -297,6 +325,7 @@ class Fetching:
         state.heard_at = now
         if not ours:
             self._land(state, event.number)
+            self._reserve.hurry(now)
         limits = self._limits
         match event.reason:
             case FailureReason.REFUSED | FailureReason.CANCELLED:
@@ -327,6 +356,7 @@ class Fetching:
     def fill(self, now: float, out: list[DownloadEffect]) -> None:
         """Ask for as much as may be in flight, then look after what is late."""
         self._see_off(out)
+        self._call_in(now, out)
         if not self._content.learned:
             return
         # What landed just now was on its way until now.
@@ -350,6 +380,7 @@ class Fetching:
                 if number not in state.in_flight:
                     break  # an earlier one was a strike too many: the parent has left with them all
                 self._cancel(state, number, CancelReason.TIMEOUT, now, out)
+                self._reserve.hurry(now)
                 state.avoid_until = now + self._limits.strike_avoid_s
                 self._strike(state, number, out)
             gone = self.parents.get(state.peer_id) is not state
@@ -422,6 +453,7 @@ class Fetching:
         """Something may still come from the parents: on its way, offered, or yet to be offered."""
         return (
             self.flights > 0
+            or self._reserve.due_at < inf
             or any(
                 p.listing or p.reconnect_at is not None or p.meta_asked_at is not None
                 for p in self.parents
@@ -457,6 +489,8 @@ class Fetching:
                 moments.append(state.reconnect_at)
         if not self.flights and any(p.is_far and p.offers for p in self.parents):
             moments.append(self._busy_at + self._limits.far_patience_s)
+        if self._reserve.due_at < inf:
+            moments.append(self._reserve.due_at)
         if self.reader is not None:
             moments.append(self.reader.since + self._limits.reader_patience_s)
         return min((m for m in moments if m > now), default=None)

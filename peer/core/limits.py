@@ -47,6 +47,12 @@ class DownloadLimits(Value, frozen=True, kw_only=True):
     max_parents: int = 16
     """Connected at once. The scheduler names up to 8; the rest is room for its top-ups."""
 
+    few_first: bool = True
+    """Connect no more parents than the content has pieces, and one, until something goes wrong: a
+    file of one piece needs one of eight, and each of them costs three calls."""
+    reserve_patience_s: float = 0.5
+    """Something has gone wrong when so long after the first were named the content is not there."""
+
     # --- parents that do not do as they should ------------------------------------------------
     refused_avoid_s: float = 0.25
     """First pause after a refusal (no free slot): about the time of a piece on a fast link."""

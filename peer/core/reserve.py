@@ -1,0 +1,70 @@
+"""Parents that were named and are not connected yet: a short content needs few of them.
+
+Each parent costs three calls, and of eight that are named for a file of one piece seven bring
+nothing. So as many are connected as the content has pieces, and one. The others are called in as
+soon as anything goes wrong, or when the content is not there in time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import inf
+from typing import Final
+
+from odonata.wire.message import Parent
+
+HAS_ALL: Final = "Succeeded"
+"""The state of a parent that holds the whole content, as the scheduler names it."""
+
+
+class Reserve:
+    """Who waits, under which decision, and until when."""
+
+    def __init__(self, patience_s: float, most: int) -> None:
+        """`most`: how many are remembered; who waits longest goes first."""
+        self._patience_s = patience_s
+        self._most = most
+        self._waiting: dict[str, tuple[Parent, int]] = {}
+        self._due_at = inf
+
+    @property
+    def due_at(self) -> float:
+        """When they are to be called in; inf: nobody waits."""
+        return self._due_at if self._waiting else inf
+
+    def divide(self, named: list[Parent], room: int, decision: int, now: float) -> list[Parent]:
+        """Whom to connect now, `room` of those `named` at most; the others wait."""
+        if len(named) <= room:
+            first, rest = named, []
+        else:
+            best = sorted(named, key=_promise)
+            first, rest = best[: max(room, 0)], best[max(room, 0) :]
+        for parent in first:
+            self._waiting.pop(parent.peer_id, None)
+        if rest and not self._waiting:
+            self._due_at = now + self._patience_s
+        self._waiting |= {parent.peer_id: (parent, decision) for parent in rest}
+        for peer_id in list(self._waiting)[: -self._most]:
+            del self._waiting[peer_id]
+        return first
+
+    def keep(self, peer_ids: Iterable[str]) -> None:
+        """Nobody else is a parent any more."""
+        stays = frozenset(peer_ids)
+        self._waiting = {who: one for who, one in self._waiting.items() if who in stays}
+
+    def hurry(self, now: float) -> None:
+        """Something went wrong."""
+        self._due_at = min(self._due_at, now)
+
+    def call_in(self, now: float) -> list[tuple[Parent, int]]:
+        """Those who are due, with the decision that named each; they wait no more."""
+        if now < self.due_at:
+            return []
+        called, self._waiting = list(self._waiting.values()), {}
+        return called
+
+
+def _promise(parent: Parent) -> tuple[bool, bool]:
+    """Who has the content comes first, and of those who is no seed."""
+    return parent.state != HAS_ALL, parent.host.is_seed
