@@ -11,6 +11,7 @@ import pandas as pd
 from support.content import make_content
 from support.daemon import MIB, PATIENCE_S, ROOT, daemon, environment, scheduler
 from support.origin import Origin
+from support.source_world import S3World
 
 PAGE = ROOT / "docs" / "library.md"
 EXAMPLE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -19,6 +20,7 @@ import pathlib
 from odonata.client.filesystem import register
 register()
 url, csv_url, parquet_url, folder = {url!r}, {csv_url!r}, {parquet_url!r}, pathlib.Path({folder!r})
+s3_url, s3_endpoint = {s3_url!r}, {s3_endpoint!r}
 """
 
 
@@ -35,12 +37,15 @@ async def test_every_example_does_what_it_says(tmp_path: Path) -> None:
     frame.to_parquet(tmp_path / "frame.parquet")
     out = tmp_path / "out"
     out.mkdir()
-    async with Origin() as origin, scheduler() as app:
+    async with Origin() as origin, S3World(tmp_path) as s3, scheduler() as app:
+        await s3.fill({"t/frame.csv": frame.to_csv(index=False).encode()})
         names = {
             "url": origin.add("/model.bin", make_content(9 * MIB + 3)),
             "csv_url": origin.add("/frame.csv", frame.to_csv(index=False).encode()),
             "parquet_url": origin.add("/frame.parquet", (tmp_path / "frame.parquet").read_bytes()),
             "folder": str(out),
+            "s3_url": s3.url("t/frame.csv"),
+            "s3_endpoint": s3.address,
         }
         async with (
             daemon(tmp_path, 2, scheduler__addrs=app.address),
