@@ -41,6 +41,8 @@ class HubService(WebService):
     """`contents` by "kind/owner/repository/revision/path" (kind: models, datasets or spaces)."""
 
     store: HubStore = field(default_factory=HubStore)
+    store_url: str = ""
+    """Where the store is reached, if not at its own address."""
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Authorization") != f"Bearer {TOKEN}":
@@ -56,7 +58,7 @@ class HubService(WebService):
         self.store.contents[path] = data
         signed = "&".join(f"{name}={len(self.requests)}" for name in sorted(SIGNED))
         header = {
-            "Location": f"{self.store.address}{quote(path)}?{signed}",
+            "Location": f"{self.store_url or self.store.address}{quote(path)}?{signed}",
             "X-Repo-Commit": COMMIT,
             "X-Linked-Etag": f'"{hashlib.sha256(data).hexdigest()}"',
             "X-Linked-Size": str(len(data)),

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load, save
+from support.certificates import make_authority, make_signed
 from support.content import make_content
 from support.daemon import MIB, PATIENCE_S, daemon, environment
 from support.hub_service import SIGNED, TOKEN, HubService, HubStore
+from support.server_front import ServerFront
 
 from odonata.client import AsyncClient, ModelHub
 from odonata.client.filesystem import OdonataFileSystem, register
@@ -23,6 +25,7 @@ from peer.runtime.daemon import Daemon
 # These ship no types, or not enough.
 fsspec: Any = importlib.import_module("fsspec")
 safe_open: Any = importlib.import_module("safetensors").safe_open
+load_file: Any = importlib.import_module("safetensors.numpy").load_file
 
 Array = np.ndarray[Any, np.dtype[Any]]
 TENSORS: dict[str, Array] = {
@@ -117,39 +120,68 @@ async def test_repositories_are_walked_and_named_as_hugging_face_does(
     await used(use)
 
 
+RULES = [{"regex": "/model\\.safetensors$", "filteredQueryParams": sorted(SIGNED)}]
+
+
 async def test_hugging_faces_own_library_downloads_by_the_proxy(
     hub: HubService, tmp_path: Path
 ) -> None:
-    rules = [{"regex": "/model\\.safetensors$", "filteredQueryParams": sorted(SIGNED)}]
-    async with daemon(tmp_path, 2, proxy__rules=rules) as one:
+    async with daemon(tmp_path, 2, proxy__rules=RULES) as one:
+        ip, port = one.proxy_address
+        variables = {"HF_ENDPOINT": hub.address, "HTTP_PROXY": f"http://{ip}:{port}"}
         for number in range(2):  # two hosts' caches, or one that was cleared
-            path = await _download(hub, one, tmp_path / f"cache{number}")
-            assert_same(load(path.read_bytes()))
-        async with AsyncClient(one.socket_path) as client:
-            (task,) = await client.tasks()
+            await _download(tmp_path / f"cache{number}", variables)
+        await _assert_held(one, hub.store.address)
+    assert [method for method, _, _ in hub.store.requests if method == "GET"] == ["GET"]
+
+
+async def test_hugging_faces_own_library_downloads_by_the_proxy_that_opens_its_tls(
+    hub: HubService, tmp_path: Path
+) -> None:
+    """The library trusts the proxy's authority alone: nothing passes unopened."""
+    web, own = make_authority(tmp_path, "web"), make_authority(tmp_path, "proxy")
+    signed = make_signed(tmp_path, web, "127.0.0.1")
+    with ServerFront(hub.port, signed) as front, ServerFront(hub.store.port, signed) as store:
+        hub.store_url = f"https://127.0.0.1:{store.port}"
+        settings = {
+            "proxy__rules": RULES,
+            "proxy__server__caCert": own.cert,
+            "proxy__server__caKey": own.key,
+            "proxy__interceptHosts": [{"regex": "^127", "cert": web.cert}],
+            "backend__caCert": web.cert,
+        }
+        async with daemon(tmp_path, 2, **settings) as one:
+            ip, port = one.proxy_address
+            variables = {
+                "HF_ENDPOINT": f"https://127.0.0.1:{front.port}",
+                "HTTPS_PROXY": f"http://{ip}:{port}",
+                "SSL_CERT_FILE": str(own.cert),
+            }
+            for number in range(2):
+                await _download(tmp_path / f"cache{number}", variables)
+            await _assert_held(one, hub.store_url)
+    assert [method for method, _, _ in hub.store.requests if method == "GET"] == ["GET"]
+
+
+async def _assert_held(one: Daemon, store: str) -> None:
+    """The daemon has the model, and nothing else."""
+    async with AsyncClient(one.socket_path) as client:
+        (task,) = await client.tasks()
     assert task.content_length == len(MODEL)
-    assert task.url.startswith(f"{hub.store.address}/{REPOSITORY}/model.safetensors")
-    sent = [method for method, _, _ in hub.store.requests if method == "GET"]
-    assert len(sent) == 1
+    assert task.url.startswith(f"{store}/{REPOSITORY}/model.safetensors")
 
 
-async def _download(hub: HubService, one: Daemon, cache: Path) -> Path:
-    """Where `hf_hub_download` of a process of its own put the model."""
-    ip, port = one.proxy_address
+async def _download(cache: Path, variables: dict[str, str]) -> None:
+    """The model, by `hf_hub_download` of a process of its own."""
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", DOWNLOAD, str(cache)),
         env=environment()
-        | {
-            "HF_ENDPOINT": hub.address,
-            "HF_TOKEN": TOKEN,
-            "HF_HOME": str(cache),
-            "HTTP_PROXY": f"http://{ip}:{port}",
-            "NO_PROXY": "",
-        },
+        | {"HF_TOKEN": TOKEN, "HF_HOME": str(cache), "NO_PROXY": "", "no_proxy": ""}
+        | variables,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
     async with asyncio.timeout(PATIENCE_S):
         out, said = await child.communicate()
     assert child.returncode == 0, said.decode()
-    return Path(out.decode().strip())
+    assert_same(load_file(out.decode().strip()))
