@@ -1,39 +1,31 @@
 """`odonata get`: has the daemon of this host fetch a file, and shows how it comes.
 
 Thin over `odonata.client`. The daemon fetches and, if a whole content goes to a file, writes it; a
-part, or what goes to stdout, is read from the daemon and written here. A file is whole and checked,
-or it is not there.
+part, what goes to stdout, and what is to be the caller's own is read from the daemon and written
+here. A file is whole and checked, or it is not there.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import secrets
-import sys
 import time
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from odonata.client import AsyncClient, AsyncReader, Downloaded, Options
 from odonata.client.asking import CHUNK_BYTES
+from odonata.client.tally import OnProgress
 from odonata.client.wish import make_download, to_file
-from odonata.errors import (
-    AlreadyExistsError,
-    CallerError,
-    SourceError,
-    StorageError,
-)
+from odonata.errors import CallerError, SourceError
 from odonata.redaction import HIDDEN, is_secret_key
 from odonata.wire.dragonfly import shown_url
 from odonata.wire.message import Download, Value
-from peer.get_progress import Display, make_display
+from peer.get_progress import make_display
+from peer.get_sink import STDOUT, open_sink
 
-STDOUT: Final = Path("-")
-_OUTPUT_MODE: Final = 0o644
 _RANGE: Final = re.compile(r"(?:bytes=)?(\d*)-(\d*)", re.ASCII)
 
 
@@ -92,25 +84,46 @@ async def get_one(
     part: Part | None = None,
     overwrite: bool = False,
     force_hard_link: bool = False,
+    transfer: bool = False,
     quiet: bool = False,
 ) -> Downloaded:
-    """One content, or a part of it, into a file or to stdout. Raises OdonataError."""
-    if part is None and output != STDOUT:
+    """One content, or a part of it, into a file or to stdout. Raises OdonataError.
+
+    `transfer`: the file is written here, not by the daemon.
+    """
+    if part is None and output != STDOUT and not transfer:
         wish = make_download(url, options)
         written = to_file(wish, output, overwrite=overwrite, force_hard_link=force_hard_link)
         return await get_whole(client, written, quiet=quiet)
     if force_hard_link:
-        raise CallerError("--force-hard-link needs a whole content and a file to link")
+        raise CallerError("--force-hard-link needs a whole content, in a file the daemon writes")
     if part is not None and options.get("digest"):
         raise CallerError("--digest is that of the whole content: it can't be said of a --range")
-    began_s = time.monotonic()
     name = "stdout" if output == STDOUT else str(output)
-    start, length = await _place(client, url, part or Part(start=0), options)
     with make_display(name, quiet=quiet) as display:
-        with _sink(output, overwrite=overwrite) as sink:
-            async with await client.open_part(url, start, length, **options) as reader:
-                await _copy(reader, length, sink, display)
+        done = await read_into(
+            client, url, output, options, part=part, overwrite=overwrite, told=display.told
+        )
         display.done(name)
+    return done
+
+
+async def read_into(
+    client: AsyncClient,
+    url: str,
+    output: Path,
+    options: Options,
+    *,
+    part: Part | None = None,
+    overwrite: bool = False,
+    told: OnProgress,
+) -> Downloaded:
+    """One content, or a part of it, read from the daemon and written here. Raises OdonataError."""
+    began_s = time.monotonic()
+    async with open_sink(output, overwrite=overwrite) as sink:
+        start, length = await _place(client, url, part or Part(start=0), options)
+        async with await client.open_part(url, start, length, **options) as reader:
+            await _copy(reader, length, sink, told)
     return reader.tally.end(url, output, reader.task_id, time.monotonic() - began_s)
 
 
@@ -128,7 +141,7 @@ async def _place(
     return max(0, length + part.start), min(length, -part.start)
 
 
-async def _copy(reader: AsyncReader, length: int | None, sink: BinaryIO, display: Display) -> None:
+async def _copy(reader: AsyncReader, length: int | None, sink: BinaryIO, told: OnProgress) -> None:
     start = reader.tell()
     await reader.reach(start, length or 1)  # all of it is asked for at once
     while (left := None if length is None else start + length - reader.tell()) != 0:
@@ -136,32 +149,10 @@ async def _copy(reader: AsyncReader, length: int | None, sink: BinaryIO, display
         if not data:
             break
         await asyncio.to_thread(sink.write, data)
-        display.told(reader.tally.progress)
+        told(reader.tally.progress)
     if reader.tell() == start and start > await reader.size():
         raise CallerError(f"--range begins at {start}, behind the content's end")
     await reader.finish()
-
-
-@contextmanager
-def _sink(output: Path, *, overwrite: bool) -> Generator[BinaryIO]:
-    """What is written to; a file is there when this ends well, and only then."""
-    if output == STDOUT:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    if not overwrite and os.path.lexists(output):
-        raise AlreadyExistsError(f"{output} exists: choose another name, or --overwrite it")
-    draft = output.with_name(f".{output.name[:100]}.{secrets.token_hex(4)}.part")
-    try:
-        with draft.open("xb") as file:
-            yield file
-        draft.chmod(_OUTPUT_MODE)
-        draft.replace(output)
-    except OSError as error:
-        raise StorageError(f"{output} can't be written: {error.strerror}") from error
-    finally:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
 
 
 @contextmanager

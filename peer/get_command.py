@@ -97,6 +97,10 @@ def _origin_options(command: _Command) -> _Command:
 )  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace what is there.")
 @click.option("--force-hard-link", is_flag=True, help="Link to the daemon's file, or fail.")
+@click.option(
+    "--transfer-from-dfdaemon", "transfer", is_flag=True,
+    help="Write the output here, as this user, not as the daemon.",
+)  # fmt: skip
 @click.option("--timeout", metavar="DURATION", help="Give up after, such as 30m. Default: never.")
 @click.option(
     "-e", "--endpoint", type=click.Path(path_type=Path), envvar="ODONATA_DAEMON_SOCKET",
@@ -123,6 +127,7 @@ def get(
     max_concurrent_requests: int,
     overwrite: bool,
     force_hard_link: bool,
+    transfer: bool,
     **request: Any,
 ) -> None:
     """Download URL through the daemon of this host into a file.
@@ -135,8 +140,9 @@ def get(
 
     from odonata.errors import CallerError
     from peer.daemon_socket import default_endpoint
-    from peer.get import STDOUT, part_from
+    from peer.get import part_from
     from peer.get_run import Wish, as_json, get
+    from peer.get_sink import STDOUT
 
     if wants_json and output == STDOUT:
         raise CallerError("--json and -O - both write to stdout: take one of them away")
@@ -152,6 +158,7 @@ def get(
         max_concurrent=max_concurrent_requests,
         overwrite=overwrite,
         force_hard_link=force_hard_link,
+        transfer=transfer,
         quiet=no_progress or wants_json,
     )
     result = asyncio.run(get(wish, options, endpoint or default_endpoint()))

@@ -14,9 +14,10 @@ from odonata.client import AsyncClient, Downloaded, Options, Progress
 from odonata.client.wish import make_download, to_file
 from odonata.errors import AlreadyExistsError, CallerError, StorageError
 from odonata.wire.message import Value
-from peer.get import STDOUT, Part, explained, get_one
+from peer.get import Part, explained, get_one, read_into
 from peer.get_folder import FileToGet, FolderPlan, plan_folder
 from peer.get_progress import Display, make_display
+from peer.get_sink import STDOUT
 
 
 class Wish(Value, frozen=True, kw_only=True):
@@ -32,6 +33,8 @@ class Wish(Value, frozen=True, kw_only=True):
     max_concurrent: int
     overwrite: bool = False
     force_hard_link: bool = False
+    transfer: bool = False
+    """Files are written here, not by the daemon."""
     quiet: bool = False
 
 
@@ -51,6 +54,7 @@ async def get(wish: Wish, options: Options, endpoint: Path) -> dict[str, Any]:
                     part=wish.part,
                     overwrite=wish.overwrite,
                     force_hard_link=wish.force_hard_link,
+                    transfer=wish.transfer,
                     quiet=wish.quiet,
                 )
             )
@@ -71,6 +75,11 @@ def described(done: Downloaded) -> dict[str, Any]:
 
 
 def _check(wish: Wish, options: Options) -> None:
+    if wish.transfer and wish.force_hard_link:
+        raise CallerError(
+            "--force-hard-link has the daemon make the file, --transfer-from-dfdaemon this "
+            "command: take one of them away"
+        )
     if not wish.recursive:
         if wish.include or wish.exclude:
             raise CallerError("--include and --exclude choose below a folder: add --recursive")
@@ -156,18 +165,28 @@ class _Folder:
         return [task.result() for task in tasks]
 
     async def _one(self, file: FileToGet) -> Downloaded:
-        wish = self._wish
-        written = to_file(
-            make_download(file.url, self._options),
-            wish.output / file.path,
-            overwrite=wish.overwrite,
-            force_hard_link=wish.force_hard_link,
-        )
+        def told(progress: Progress) -> None:
+            self._told(file.url, progress)
+
+        output, overwrite = self._wish.output / file.path, self._wish.overwrite
         async with self._slots:
             with explained(file.url):
-                return await self._client.follow(
-                    written, lambda progress: self._told(file.url, progress)
+                if self._wish.transfer:
+                    return await read_into(
+                        self._client,
+                        file.url,
+                        output,
+                        self._options,
+                        overwrite=overwrite,
+                        told=told,
+                    )
+                written = to_file(
+                    make_download(file.url, self._options),
+                    output,
+                    overwrite=overwrite,
+                    force_hard_link=self._wish.force_hard_link,
                 )
+                return await self._client.follow(written, told)
 
     def _told(self, url: str, progress: Progress) -> None:
         self._progress[url] = progress

@@ -32,7 +32,7 @@ from fsspec.implementations.chained import ChainedFileSystem
 from fsspec.utils import isfilelike, stringify_path
 
 from odonata.client.blocking_client import Client
-from odonata.client.inner_option import authority_of, options_of, scheme_of
+from odonata.client.inner_option import authority_of, name_of, options_of, path_of, scheme_of
 from odonata.client.reader import Reader
 from odonata.client.tally import Progress
 from odonata.client.wish import Options, make_download
@@ -83,8 +83,8 @@ class OdonataFileSystem(ChainedFileSystem):  # type: ignore[misc]  # fsspec ship
         """
         super().__init__()
         del fo  # every path comes with its own name
-        self._inner = None if target_protocol is None else scheme_of(target_protocol)
-        self._before = "" if self._inner is None else f"{self._inner}://"
+        self._inner = target_protocol
+        self._before = "" if target_protocol is None else f"{scheme_of(target_protocol)}://"
         told: Options = {}
         if target_protocol is not None:
             self._before += authority_of(target_protocol, target_options or {})
@@ -117,11 +117,13 @@ class OdonataFileSystem(ChainedFileSystem):  # type: ignore[misc]  # fsspec ship
             raise CallerError(
                 f"{name!r} is no URL: write odonata://https://host/path, or odonata::s3://bucket/key"
             )
-        return self._before + name
+        return self._before + path_of(self._inner, name)
 
     def _name(self, url: str, like: str) -> str:
         """How the caller, who wrote `like`, writes `url`."""
-        return (url if "://" in like else url.removeprefix(self._before)).rstrip("/")
+        if "://" in like or self._inner is None:
+            return url.rstrip("/")
+        return name_of(self._inner, url.removeprefix(self._before)).rstrip("/")
 
     # --- what is there ---
 

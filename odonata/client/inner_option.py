@@ -1,14 +1,16 @@
-"""Storage options of other fsspec filesystems, as what a request says of its origin.
+"""Storage options and names of other fsspec filesystems, as what a request says of its origin.
 
 `odonata::s3://bucket/key` takes the options that s3fs takes. What has no meaning for the daemon is
-refused by name: an option that is silently ignored is a bug of a user who does not know it. Pure.
+refused by name: an option that is silently ignored is a bug of a user who does not know it. Names
+are those of the inner filesystem, which are plain text; the daemon's are URLs. Pure.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from odonata.client.wish import Options
 from odonata.errors import CallerError
@@ -43,6 +45,13 @@ _STORES: Final = {
 _SCHEMES: Final = {"gcs": "gs", "abfs": "abs", "az": "abs", "s3a": "s3", "webhdfs": "hdfs"}
 _SCHEMES_OF_WEB: Final = frozenset({"http", "https"})
 
+# What HfFileSystem writes before a file's own name. Its revision is escaped there (`refs%2Fpr%2F1`)
+# but for those of the hub itself, which may be written either way.
+_HF_REPOSITORY: Final = re.compile(
+    r"(?P<repository>(?:(?:datasets|spaces|models)/)?[^/@]+/[^/@]+)"
+    r"(?:@(?P<revision>refs/(?:convert/[^/]+|pr/\d+)|[^/]+))?"
+)
+
 _WITH_HOST: Final = frozenset({"ftp", "hdfs", "webhdfs"})
 _AUTHORITY: Final = frozenset({"host", "port", "username", "password"})
 
@@ -70,6 +79,28 @@ _MEANINGLESS: Final = frozenset(
 def scheme_of(protocol: str) -> str:
     """The URL scheme under which the daemon knows what fsspec calls `protocol`."""
     return _SCHEMES.get(protocol, protocol)
+
+
+def path_of(protocol: str, name: str) -> str:
+    """What stands in the daemon's URL for what the inner filesystem calls `name`."""
+    if protocol in _SCHEMES_OF_WEB:
+        return name
+    found = _HF_REPOSITORY.match(name) if protocol == "hf" else None
+    if found is None:
+        return quote(name)
+    revision = found["revision"]
+    at = f"@{quote(unquote(revision), safe='')}" if revision else ""
+    return f"{found['repository']}{at}{quote(name[found.end() :])}"
+
+
+def name_of(protocol: str, path: str) -> str:
+    """What the inner filesystem calls what stands in a URL as `path`."""
+    if protocol in _SCHEMES_OF_WEB:
+        return path
+    found = _HF_REPOSITORY.match(path) if protocol == "hf" else None
+    if found is None:
+        return unquote(path)
+    return path[: found.end()] + unquote(path[found.end() :])
 
 
 def authority_of(protocol: str, told: Mapping[str, Any]) -> str:

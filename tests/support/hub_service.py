@@ -1,7 +1,7 @@
 """A model hub: the pages of its tree, and `resolve`, which sends on to a store at another address.
 
 Whoever brings another token than TOKEN is refused with 401. The store takes no token: it answers
-400 to who brings one, as signed addresses do.
+400 to who brings one. Its addresses are signed, each time anew; without a signature it answers 403.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from aiohttp import web
 from support.web_service import WebService, ranged
 
 TOKEN = "hf_a-token-of-a-test"
+COMMIT = "c0ffee" * 6 + "c0de"  # whatever the revision
+SIGNED = {"Policy", "Signature", "Key-Pair-Id"}
+"""Query parameters of the store's addresses."""
 PAGE = 2  # entries
 
 
@@ -24,6 +27,8 @@ class HubStore(WebService):
     async def answer(self, request: web.Request) -> web.StreamResponse:
         if "Authorization" in request.headers:
             return web.Response(status=400)
+        if not request.query.keys() >= SIGNED:
+            return web.Response(status=403)
         data = self.contents[request.path]
         etag = f'"{hashlib.sha256(data).hexdigest()}"'
         if request.headers.get("If-None-Match") == etag:
@@ -36,6 +41,8 @@ class HubService(WebService):
     """`contents` by "kind/owner/repository/revision/path" (kind: models, datasets or spaces)."""
 
     store: HubStore = field(default_factory=HubStore)
+    store_url: str = ""
+    """Where the store is reached, if not at its own address."""
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Authorization") != f"Bearer {TOKEN}":
@@ -47,10 +54,16 @@ class HubService(WebService):
             where = f"models/{where}"
         if where not in self.contents:
             return web.Response(status=404, headers={"X-Error-Code": "EntryNotFound"})
-        path = f"/{where}"
-        self.store.contents[path] = self.contents[where]
-        location = f"{self.store.address}{quote(path)}"
-        return web.Response(status=302, headers={"Location": location})
+        path, data = f"/{where}", self.contents[where]
+        self.store.contents[path] = data
+        signed = "&".join(f"{name}={len(self.requests)}" for name in sorted(SIGNED))
+        header = {
+            "Location": f"{self.store_url or self.store.address}{quote(path)}?{signed}",
+            "X-Repo-Commit": COMMIT,
+            "X-Linked-Etag": f'"{hashlib.sha256(data).hexdigest()}"',
+            "X-Linked-Size": str(len(data)),
+        }
+        return web.Response(status=302, headers=header)
 
     def _tree(self, request: web.Request) -> web.Response:
         root = request.path.removeprefix("/api/").replace("/tree/", "/", 1).rstrip("/")

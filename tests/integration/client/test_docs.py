@@ -2,60 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import re
-import sys
 from pathlib import Path
 
-import pandas as pd
-from support.content import make_content
-from support.daemon import MIB, PATIENCE_S, ROOT, daemon, environment, scheduler
-from support.origin import Origin
-
-PAGE = ROOT / "docs" / "library.md"
-EXAMPLE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PREFACE = """
-import pathlib
-from odonata.client.filesystem import register
-register()
-url, csv_url, parquet_url, folder = {url!r}, {csv_url!r}, {parquet_url!r}, pathlib.Path({folder!r})
-"""
-
-
-def script(**names: str) -> str:
-    """All examples, each told apart by a line if one fails."""
-    examples: list[str] = EXAMPLE.findall(PAGE.read_text())
-    assert len(examples) >= 8
-    parts = (f"# --- example {number}\n{text}" for number, text in enumerate(examples, 1))
-    return PREFACE.format(**names) + "\n".join(parts)
+from support.daemon import daemon, scheduler
+from support.library_page import examples, origins, run_page, script
 
 
 async def test_every_example_does_what_it_says(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"number": range(50_000), "name": [f"n{n}" for n in range(50_000)]})
-    frame.to_parquet(tmp_path / "frame.parquet")
-    out = tmp_path / "out"
-    out.mkdir()
-    async with Origin() as origin, scheduler() as app:
-        names = {
-            "url": origin.add("/model.bin", make_content(9 * MIB + 3)),
-            "csv_url": origin.add("/frame.csv", frame.to_csv(index=False).encode()),
-            "parquet_url": origin.add("/frame.parquet", (tmp_path / "frame.parquet").read_bytes()),
-            "folder": str(out),
-        }
-        async with (
-            daemon(tmp_path, 2, scheduler__addrs=app.address),
-            daemon(tmp_path, 3, scheduler__addrs=app.address) as one,
-        ):
-            page = tmp_path / "page.py"
-            page.write_text(script(**names))
-            child = await asyncio.create_subprocess_exec(
-                sys.executable,
-                str(page),
-                env=environment() | {"ODONATA_DAEMON_SOCKET": str(one.socket_path)},
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-            )
-            async with asyncio.timeout(PATIENCE_S):
-                said, _ = await child.communicate()
-    assert child.returncode == 0, said.decode()
-    assert b"from peers" in said
+    parts = examples()
+    assert len(parts) >= 9
+    async with (
+        origins(tmp_path) as names,
+        scheduler() as app,
+        daemon(tmp_path, 2, scheduler__addrs=app.address),
+        daemon(tmp_path, 3, scheduler__addrs=app.address) as one,
+    ):
+        code, said = await run_page(script(parts, **names), tmp_path, one)
+    assert code == 0, said
+    assert "from peers" in said

@@ -8,7 +8,7 @@ import pytest
 from dragonfly_api import common_pb2, dfdaemon_pb2
 
 from odonata.client import Hdfs, ModelHub, ObjectStorage, Options
-from odonata.client.inner_option import authority_of, options_of
+from odonata.client.inner_option import authority_of, name_of, options_of, path_of
 from odonata.client.wish import features_of, header_of, make_download, part
 from odonata.errors import CallerError
 from odonata.ids import DEFAULT_FILTERED_QUERY_PARAMS, task_id_of, url_task_id
@@ -174,3 +174,27 @@ def test_the_host_of_a_url_comes_back_from_options() -> None:
     assert authority_of("ftp", told) == "a%20b:x%40y@h:21"
     assert authority_of("webhdfs", {"host": "h"}) == "h"
     assert authority_of("s3", told) == ""
+
+
+@pytest.mark.parametrize(
+    ("protocol", "name", "path"),
+    [
+        ("s3", "bucket/a b/100%?#", "bucket/a%20b/100%25%3F%23"),
+        ("ftp", "/d/€", "/d/%E2%82%AC"),
+        ("https", "https://host.test/a%20b?c=d", "https://host.test/a%20b?c=d"),
+        ("hf", "org/repo/a b@1", "org/repo/a%20b%401"),
+        ("hf", "org/repo@v1/a b", "org/repo@v1/a%20b"),
+        ("hf", "datasets/org/repo@refs%2Fpr%2F1/x%", "datasets/org/repo@refs%2Fpr%2F1/x%25"),
+        ("hf", "org", "org"),
+    ],
+)
+def test_names_of_other_filesystems_become_those_of_urls_and_back(
+    protocol: str, name: str, path: str
+) -> None:
+    assert path_of(protocol, name) == path
+    assert name_of(protocol, path) == name
+
+
+def test_revisions_of_the_hub_itself_may_be_written_plain() -> None:
+    assert path_of("hf", "org/repo@refs/pr/1/a b") == "org/repo@refs%2Fpr%2F1/a%20b"
+    assert path_of("hf", "org/repo@refs/convert/parquet/x") == "org/repo@refs%2Fconvert%2Fparquet/x"
