@@ -27,7 +27,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,7 +154,7 @@ async def measure(folder: Path, size_mib: int, rounds: int) -> dict[str, Any]:
                 await one.get(parent, url, folder / "held")
                 await asyncio.to_thread((folder / "held").unlink)
             served, output = await serving_url(one, url), folder / "curled"
-            contenders = {
+            contenders: dict[str, Callable[[], Awaitable[Outcome]]] = {
                 "odonata": lambda: fetch_once(one, url, content),
                 "bare sockets": lambda: bare_once(content, output),
                 "curl <- nginx": lambda: curl_once(url, content, output, nginx.cpu_s),

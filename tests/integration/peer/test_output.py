@@ -44,6 +44,11 @@ async def task(tmp_path: Path) -> AsyncIterator[DiskTask]:
         yield task
 
 
+def no_nameless_copy(_source: Path, _folder: Path, _mode: int) -> nullcontext[None]:
+    """What a volume without O_TMPFILE has."""
+    return nullcontext()
+
+
 class Volume:
     """Can do `way` and what comes after it; `asked` is what it was asked for, in order.
 
@@ -59,7 +64,7 @@ class Volume:
         nameless: bool = True,
     ) -> None:
         if not nameless:
-            monkeypatch.setattr(export, "nameless_copy", lambda *_: nullcontext())
+            monkeypatch.setattr(export, "nameless_copy", no_nameless_copy)
         self.asked: list[str] = []
         self._way = way
         self._look = look
