@@ -129,13 +129,18 @@ def _parent_first(
 def choose_helper(
     situation: Situation, number: int, slow: ParentState, rng: Random, now: float
 ) -> ParentState | None:
-    """Who else could bring piece `number`, which is late from `slow`."""
+    """Who else could bring piece `number`, which is late from `slow`.
+
+    A near peer; if none can, a near seed; and only then whoever is far away. They are asked, too,
+    though the link there and the uplink of a seed may be the scarcest things: a late piece that
+    nobody else holds would otherwise wait for ever.
+    """
     able = [
         p
         for p in situation.parents
         if p is not slow and number in p.offers and has_room(p, situation.limits, now)
     ]
-    near = [] if slow.is_far else [p for p in able if not p.is_far]
+    near = [p for p in able if not p.is_far]
     # A late piece is no reason to ask a seed for what a peer can bring.
     peers = [p for p in near if not p.is_seed] if situation.limits.seed_once else near
     return _first(_shuffle(situation, peers or near or able, rng))

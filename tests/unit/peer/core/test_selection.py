@@ -313,6 +313,21 @@ def test_helper_is_far_away_only_if_nobody_near_can_help() -> None:
     assert all(helper is near for helper in helpers)
 
 
+def test_helper_of_a_far_parent_is_near_if_anybody_near_can_help() -> None:
+    """Peers, then seeds; a late piece that only far ones hold comes from there all the same."""
+    swarm = Swarm()
+    slow = swarm.add("slow", 0)
+    slow.is_far = True
+    for expected, is_seed, is_far in (
+        ("far", False, True),
+        ("near seed", True, False),
+        ("near", False, False),
+    ):
+        swarm.add(expected, 0, seed=is_seed, rate=1e9 if is_far else 1e6).is_far = is_far
+        helpers = [choose_helper(swarm.situation(), 0, slow, Random(n), 0.0) for n in range(20)]
+        assert {one.peer_id for one in helpers if one is not None} == {expected}
+
+
 # --- the rules of Dragonfly's client --------------------------------------------------------------
 
 STOCK = DownloadLimits(
