@@ -72,6 +72,8 @@ ABLATIONS: Final = {
         Policy(name="no-replacing", algorithm="rule", client_rules={"replace_slow": False}),
         Policy(name="patient", algorithm="rule", client_rules={"impatient": False}),
         Policy(name="no-beside", algorithm="rule", client_rules={"beside": False}),
+        Policy(name="no-reader-order", algorithm="rule", client_rules={"reader_order": False}),
+        Policy(name="no-far-once", algorithm="rule", client_rules={"far_once": False}),
         Policy(name="no-far-patience", algorithm="rule", client_rules={"far_patience_s": 0.0}),
         Policy(name="no-far-shares", algorithm="rule", client_rules={"far_shares": False}),
         Policy(name="dag", algorithm="rule", scheduler_rules={"graph": "dag"}),
