@@ -1,12 +1,14 @@
 """A process that mends a task whose content file it may not write, or not read.
 
-    python -m support.content_mender FOLDER as-it-is
+    python -m support.content_mender FOLDER as-it-is|closed
     python -m support.content_mender FOLDER down|running|writing MODE [linked] [locked]
 
 MODE (octal) is what becomes of the content file, while no daemon runs, while one runs, or in the
 middle of a download; `linked`: it has another name by then; `locked`: its folder takes no file any
-more. Prints what was found afterwards: the file's mode, which pieces were held before the download,
-and whether all bytes are right; or the error. See test_storage_modes.
+more. `closed`: nor does the folder above, while a daemon runs that has no task yet.
+
+Prints what was found afterwards: the file's mode, which pieces were held before the download, and
+whether all bytes are right; or the error. See test_storage_modes.
 """
 
 from __future__ import annotations
@@ -108,6 +110,9 @@ async def play(folder: Path, moment: str, mode: int, how: Collection[str]) -> Fo
         async with await DiskStorage.open(folder) as storage:
             return await mend(storage)
     async with await DiskStorage.open(folder) as storage:
+        if moment == "closed":
+            Layout(folder).content[TaskType.STANDARD].chmod(0o555)
+            return await mend(storage)
         if moment == "writing":
             await interrupted(storage, mode)
             return await mend(storage)

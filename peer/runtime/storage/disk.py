@@ -152,7 +152,7 @@ def make_ours(path: Path, mode: int) -> bool:
         finally:
             copy.unlink(missing_ok=True)
     except OSError as error:
-        raise _replacing_error(error, path) from error
+        raise _folder_error(error, path, "write to, nor replace,") from error
     return True
 
 
@@ -167,15 +167,15 @@ def _may_write(path: Path, mode: int) -> bool:
     return True
 
 
-def _replacing_error(error: OSError, path: Path) -> OdonataError:
-    """What keeps a new file from taking the name: of permissions, those of the folder."""
-    if isinstance(error, PermissionError):
-        reason = error.strerror or str(error)
-        return StorageError(
-            f"{path} can't be written to, nor replaced in {path.parent}: {reason}; give the "
-            "daemon's user write access to this folder"
-        )
-    return storage_error(error, path, "write")
+def _folder_error(error: OSError, path: Path, doing: str) -> OdonataError:
+    """Of permissions, it is the folder's that are lacking: a file there may be anybody's."""
+    if not isinstance(error, PermissionError):
+        return storage_error(error, path, doing)
+    folder = next(one for one in path.parents if one.is_dir())
+    reason = error.strerror or str(error)
+    return StorageError(
+        f"can't {doing} {path}: {reason}; give the daemon's user write access to {folder}"
+    )
 
 
 def create_file(path: Path, mode: int) -> None:
@@ -183,10 +183,8 @@ def create_file(path: Path, mode: int) -> None:
     try:
         path.parent.mkdir(exist_ok=True)
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, mode))
-    except PermissionError as error:
-        raise _replacing_error(error, path) from error
     except OSError as error:
-        raise storage_error(error, path, "create") from error
+        raise _folder_error(error, path, "create") from error
 
 
 def reserve(path: Path, length: int, needed: int) -> None:

@@ -94,9 +94,16 @@ def test_a_folder_that_takes_no_file_is_named(
     folder: Path, mode: str, how: tuple[str, ...], left: tuple[int, ...]
 ) -> None:
     found = played(folder, "running", mode, *how)
-    assert f"replaced in {folder}/content/tasks/{TASK[:3]}" in found.error
-    assert "give the daemon's user write access to this folder" in found.error
+    place = f"{folder}/content/tasks/{TASK[:3]}"
+    assert f"can't write to, nor replace, {place}/{TASK}" in found.error
+    assert found.error.endswith(f"give the daemon's user write access to {place}")
     assert found.before == left, "what is right is held as before"
+
+
+def test_a_folder_that_takes_no_folder_is_named(folder: Path) -> None:
+    error = played(folder, "closed").error
+    assert f"can't create {folder}/content/tasks/{TASK[:3]}/{TASK}" in error
+    assert error.endswith(f"give the daemon's user write access to {folder}/content/tasks")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody else")
