@@ -168,7 +168,7 @@ class Fetching:
 
         They have as long to bring something as if something had been on its way until now.
         """
-        if self._limits.far_shares:
+        if self._limits.far_shares and self._limits.far_once:
             self._far_share = share if share.count > 1 else None
             self._busy_at = now
 

@@ -120,6 +120,9 @@ class DownloadLimits(Value, frozen=True, kw_only=True):
     """Who has nothing on its way asks for a piece whoever else gets it, so long after it heard at
     first that somebody does. Half of what counts as a stall; no parent can starve a child longer.
     """
+    far_once: bool = True
+    """Ask a parent in another data centre only for what no near one holds, and for the rest as the
+    patience below says; False: like a near one."""
     far_patience_s: float = 2.0
     """A parent in another data centre is asked for what near ones hold only after nothing has been
     on its way for so long: longer than near ones refuse or avoid somebody for a moment."""
@@ -131,6 +134,8 @@ class DownloadLimits(Value, frozen=True, kw_only=True):
     """Another gateway is helped with its part, when one's own is done, only while more of it than
     this is held by nobody near: fewer are on their way to it anyway. (Never to help: 1.00 copies,
     but the p99 rises from 1.08 to 1.13 times the bound, uneven from 1.20 to 1.30.)"""
+    reader_order: bool = True
+    """A piece that a reader waits for goes out of turn: ascending, as he reads."""
     reader_patience_s: float = 1.0
     """A reader's next piece is asked from a seed out of turn only after it waited this long, if
     there are other parents: if all peers ask a thin seed for the same piece, the swarm runs at its

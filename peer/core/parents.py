@@ -69,7 +69,7 @@ class ParentState:
     parent: Parent
     heard_at: float
     is_met: bool = False  # it said what it knows of the content
-    is_far: bool = False  # in another data centre than we are
+    is_far: bool = False  # in another data centre than we are, if that is a difference (`far_once`)
     leaving: bool = False  # an answer did not name it any more: it brings what is on its way
     listing: bool = True  # it may still offer more
     finished: bool = False  # its list ended well
@@ -216,7 +216,7 @@ class Parents:
         if len(self._by_id) >= self._limits.max_parents:
             return None
         idc = parent.host.idc.casefold()
-        is_far = bool(idc and self._idc) and idc != self._idc
+        is_far = self._limits.far_once and bool(idc and self._idc) and idc != self._idc
         state = ParentState(parent=parent, heard_at=now, is_far=is_far)
         self._by_id[parent.peer_id] = state
         return state

@@ -28,8 +28,9 @@ what a simulated and measured swarm asks for (order is worth more than the choic
    When nothing has been on its way for `far_patience_s`, the others are given up (`fetching`).
    Near parents are asked as ever, and so is whoever may bring what a reader waits for.
 
-Three limits (`order`, `first`, `weight`) turn all this into the rules of Dragonfly's own client, so
-that a simulation can tell what ours are worth. Nothing else uses them.
+Each rule has a switch in `limits`, so that a simulation can tell what it is worth; the table is in
+docs/second-stage.md. Three (`order`, `first`, `weight`) turn all this into the rules of Dragonfly's
+own client.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ def _parent_first(
     situation: Situation, shuffled: list[ParentState], rng: Random, now: float
 ) -> Choice | None:
     for state in shuffled:
-        if state.is_dear and situation.limits.seed_once and not situation.parents.dear_only:
+        if _is_saved(situation, state) and not situation.parents.dear_only:
             continue
         choice = _ask(situation, state, rng, now, _asked_first(situation, state))
         if choice is not None:
@@ -129,13 +130,18 @@ def _parent_first(
 def choose_helper(
     situation: Situation, number: int, slow: ParentState, rng: Random, now: float
 ) -> ParentState | None:
-    """Who else could bring piece `number`, which is late from `slow`."""
+    """Who else could bring piece `number`, which is late from `slow`.
+
+    A near peer; if none can, a near seed; and only then whoever is far away. They are asked, too,
+    though the link there and the uplink of a seed may be the scarcest things: a late piece that
+    nobody else holds would otherwise wait for ever.
+    """
     able = [
         p
         for p in situation.parents
         if p is not slow and number in p.offers and has_room(p, situation.limits, now)
     ]
-    near = [] if slow.is_far else [p for p in able if not p.is_far]
+    near = [p for p in able if not p.is_far]
     # A late piece is no reason to ask a seed for what a peer can bring.
     peers = [p for p in near if not p.is_seed] if situation.limits.seed_once else near
     return _first(_shuffle(situation, peers or near or able, rng))
@@ -160,13 +166,18 @@ def by_spare_rate(
 
 def _asked_first(situation: Situation, state: ParentState) -> Callable[[int], bool] | None:
     """What this parent is asked for before anything else; None: whatever it holds."""
-    if not (situation.limits.seed_once and state.is_dear):
+    if not _is_saved(situation, state):
         return None
     dear_only, share = situation.parents.dear_only, situation.far_share
     if share is None or not state.is_far:
         return dear_only.__contains__
     index, count = share.index, share.count
     return lambda n: n % count == index and n in dear_only
+
+
+def _is_saved(situation: Situation, state: ParentState) -> bool:
+    """Whether it is a rule that its way to us be used once for each piece (3 and 4)."""
+    return state.is_far or (state.is_seed and situation.limits.seed_once)
 
 
 def _help_gateway(
@@ -203,7 +214,7 @@ def _for_reader(
     situation: Situation, free: list[ParentState], rng: Random, now: float
 ) -> Choice | None:
     reader = situation.reader
-    if reader is None:
+    if reader is None or not situation.limits.reader_order:
         return None
     number = situation.content.first_missing_from(reader.number)
     if number is None or situation.taken(number):

@@ -33,6 +33,7 @@ from peer.doctor.system import (
     waiting_connections_limit,
 )
 from peer.doctor.thread import in_thread
+from peer.doctor.tls import check_piece_tls, check_source_authorities
 from peer.settings import DaemonSettings, Dynconfig
 
 CHECK_TIMEOUT_S: Final = 10.0
@@ -131,6 +132,12 @@ def _checks(
         "host.ip": blocking(lambda: (check_own_address(settings, schedulers),)),
         "proxy.certificate": blocking(
             lambda: check_certificate(proxy.ca_cert, proxy.ca_key, surroundings.wall_clock())
+        ),
+        "storage.certificate": blocking(
+            lambda: check_piece_tls(pieces.tls, surroundings.wall_clock())
+        ),
+        "backend.authorities": blocking(
+            lambda: check_source_authorities(settings.backend.ca_cert, surroundings.wall_clock())
         ),
         "environment.proxy": blocking(
             lambda: (check_proxy_variables(settings, surroundings.environ),)

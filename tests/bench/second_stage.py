@@ -56,6 +56,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "told weights": {"weight": "told"},
     "no seed once": {"seed_once": False},
     "not exclusive": {"exclusive": False},
+    "no reader order": {"reader_order": False},
+    "no far once": {"far_once": False},
     "no far patience": {"far_patience_s": 0.0},
     "no far shares": {"far_shares": False},
     "no hedge": {"hedge": False},

@@ -15,7 +15,16 @@ from typing import Any
 from hypothesis import strategies as st
 from support.content import make_content, make_download, make_task_id
 from support.eventually import eventually
-from support.fuzzing import Campaign, Edit, cut_up, damage, damaged, edits, open_descriptors
+from support.fuzzing import (
+    Campaign,
+    Edit,
+    ask,
+    cut_up,
+    damage,
+    damaged,
+    edits,
+    open_descriptors,
+)
 from support.memory_storage import MemoryStorage, MemoryTask
 
 from odonata.digest import crc32, piece_digest
@@ -110,31 +119,6 @@ async def filled() -> MemoryStorage:
         await task.store(facts, memoryview(data))
     await task.finish()
     return storage
-
-
-async def ask(port: int, parts: list[bytes], *, ends: bool) -> tuple[bytes, bool]:
-    """Say `parts`, end our side or not, and read until the server closes.
-
-    Whether it closed cleanly, too: who says more than it should is reset, for what was not read.
-    """
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    answer, is_clean = b"", True
-    try:
-        for part in parts:
-            writer.write(part)
-            await writer.drain()
-            await asyncio.sleep(0)
-        if ends:
-            writer.write_eof()
-        while more := await reader.read(65536):
-            answer += more
-    except OSError:
-        is_clean = False
-    finally:
-        writer.close()
-        with suppress(OSError):
-            await writer.wait_closed()
-    return answer, is_clean
 
 
 def test_the_server_under_a_hostile_child(campaign: Campaign) -> None:

@@ -23,23 +23,29 @@ def _openssl(*words: str | Path) -> None:
     subprocess.run([program, *map(str, words)], check=True, capture_output=True, timeout=60)
 
 
-def make_authority(folder: Path, name: str = "authority") -> Signed:
+def make_authority(folder: Path, name: str = "authority", *, days: int = 2) -> Signed:
     """An authority that signs itself."""
     made = Signed(folder / f"{name}.crt", folder / f"{name}.key")
-    _openssl(*_NEW, "-x509", "-days", "2", "-subj", f"/CN={name}", "-keyout", made.key,
+    _openssl(*_NEW, "-x509", "-days", str(days), "-subj", f"/CN={name}", "-keyout", made.key,
              "-out", made.cert, "-addext", "basicConstraints=critical,CA:TRUE")  # fmt: skip
     return made
 
 
-def make_signed(folder: Path, authority: Signed, name: str) -> Signed:
-    """A certificate for `name`, a host's or an IP address, signed by `authority`."""
+def make_signed(
+    folder: Path, authority: Signed, name: str, *, days: int = 2, usage: str = ""
+) -> Signed:
+    """A certificate for `name`, a host's or an IP address, signed by `authority`.
+
+    `usage`: what alone it is good for ("serverAuth"); "": for everything.
+    """
     made = Signed(folder / f"{name}.crt", folder / f"{name}.key")
     request = folder / f"{name}.csr"
     kind = "IP" if name.replace(".", "").isdigit() else "DNS"
     extension = folder / f"{name}.ext"
-    extension.write_text(f"subjectAltName={kind}:{name}\n")
+    lines = [f"subjectAltName={kind}:{name}", *([f"extendedKeyUsage={usage}"] if usage else [])]
+    extension.write_text("\n".join(lines) + "\n")
     _openssl(*_NEW, "-subj", f"/CN={name}", "-keyout", made.key, "-out", request)
-    _openssl("x509", "-req", "-days", "2", "-in", request, "-CA", authority.cert,
+    _openssl("x509", "-req", "-days", str(days), "-in", request, "-CA", authority.cert,
              "-CAkey", authority.key, "-CAcreateserial", "-extfile", extension,
              "-out", made.cert)  # fmt: skip
     return made

@@ -43,10 +43,12 @@ URL = "http://origin.test/blob"
 E = TypeVar("E", bound=DownloadEffect)
 
 
-def parent_of(peer_id: str, *, seed: bool = False) -> Parent:
+def parent_of(peer_id: str, *, seed: bool = False, idc: str = "") -> Parent:
     """A parent as the scheduler names it, without facts of the content."""
     kind = HostType.SUPER if seed else HostType.NORMAL
-    host = Host(id=f"host-{peer_id}", type=kind, hostname=peer_id, ip="127.0.0.1", port=4000)
+    host = Host(
+        id=f"host-{peer_id}", type=kind, hostname=peer_id, ip="127.0.0.1", port=4000, idc=idc
+    )
     return Parent(peer_id=peer_id, host=host, state="Running", task=TaskFacts(id="t"))
 
 

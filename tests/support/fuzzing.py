@@ -10,9 +10,11 @@ Damaged input is made of good input by `damaged`.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -141,6 +143,31 @@ def cut_up(data: bytes, sizes: list[int]) -> list[bytes]:
         parts.append(data[at : at + size])
         at, turn = at + size, turn + 1
     return parts
+
+
+async def ask(port: int, parts: list[bytes], *, ends: bool) -> tuple[bytes, bool]:
+    """Say `parts`, end our side or not, and read until the server closes.
+
+    Whether it closed cleanly, too: who says more than it should is reset, for what was not read.
+    """
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    answer, is_clean = b"", True
+    try:
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+            await asyncio.sleep(0)
+        if ends:
+            writer.write_eof()
+        while more := await reader.read(65536):
+            answer += more
+    except OSError:
+        is_clean = False
+    finally:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+    return answer, is_clean
 
 
 def open_descriptors() -> int:

@@ -71,7 +71,10 @@ def write_piece(path: Path, data: memoryview, offset: int) -> None:
 
 
 def read_piece(path: Path, length: int, offset: int) -> bytes:
-    """`length` bytes at `offset`, or fewer if the file ends."""
+    """`length` bytes at `offset`; fewer if the file ends, none if they can't be read.
+
+    Errors: StorageError for what says nothing of the file (no descriptor, no memory).
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -79,7 +82,9 @@ def read_piece(path: Path, length: int, offset: int) -> bytes:
         finally:
             os.close(fd)
     except OSError as error:
-        raise storage_error(error, path, "read") from error
+        if error.errno in _SCARCE:
+            raise storage_error(error, path, "read") from error
+        return b""
 
 
 def crc_of(path: Path, length: int, offset: int) -> int | None:
@@ -128,7 +133,9 @@ def make_ours(path: Path, mode: int) -> bool:
     """See that there is a file to write into which is nobody's output. True: it is a new one.
 
     An output may be a hard link of it, and whoever has it must not see us write there: then the
-    content is copied (by a clone where the volume can) and the copy takes the name.
+    content is copied (by a clone where the volume can) and the copy takes the name. So it is if
+    the file is not ours to write to; else its mode, which a user may have changed by such a link,
+    is what it was.
     """
     before = print_of(path)
     try:
@@ -136,7 +143,7 @@ def make_ours(path: Path, mode: int) -> bool:
             path.unlink(missing_ok=True)  # unreadable: nothing in it is held any more
             create_file(path, mode)
             return True
-        if path.stat().st_nlink == 1:
+        if path.stat().st_nlink == 1 and _may_write(path, mode):
             return False
         copy = path.with_name(f".{path.name}{PARTIAL}")
         try:
@@ -145,8 +152,30 @@ def make_ours(path: Path, mode: int) -> bool:
         finally:
             copy.unlink(missing_ok=True)
     except OSError as error:
-        raise storage_error(error, path, "write") from error
+        raise _folder_error(error, path, "write to, nor replace,") from error
     return True
+
+
+def _may_write(path: Path, mode: int) -> bool:
+    """Whether this user can open the file for writing, by now."""
+    try:
+        if not path.stat().st_mode & stat.S_IWUSR:
+            path.chmod(mode)
+        os.close(os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW))
+    except PermissionError:
+        return False
+    return True
+
+
+def _folder_error(error: OSError, path: Path, doing: str) -> OdonataError:
+    """Of permissions, it is the folder's that are lacking: a file there may be anybody's."""
+    if not isinstance(error, PermissionError):
+        return storage_error(error, path, doing)
+    folder = next(one for one in path.parents if one.is_dir())
+    reason = error.strerror or str(error)
+    return StorageError(
+        f"can't {doing} {path}: {reason}; give the daemon's user write access to {folder}"
+    )
 
 
 def create_file(path: Path, mode: int) -> None:
@@ -155,7 +184,7 @@ def create_file(path: Path, mode: int) -> None:
         path.parent.mkdir(exist_ok=True)
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, mode))
     except OSError as error:
-        raise storage_error(error, path, "create") from error
+        raise _folder_error(error, path, "create") from error
 
 
 def reserve(path: Path, length: int, needed: int) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from dragonfly_api import scheduler_pb2
 from google.protobuf.empty_pb2 import Empty
+from support.certificates import make_authority, make_signed
 from support.daemon import (
     daemon,
     daemon_arguments,
@@ -246,3 +247,18 @@ async def test_the_command_says_it_in_words_and_in_json(tmp_path: Path) -> None:
     assert out.startswith("failure  port.")
     assert "storage.folder /sys/kernel" in out
     assert "-> " in out
+
+
+async def test_certificates_are_looked_at_where_there_are_some(tmp_path: Path) -> None:
+    assert not {"storage.certificate", "backend.authorities"} & set(await found(tmp_path))
+    authority = make_authority(tmp_path)
+    own = make_signed(tmp_path, authority, "127.0.0.2")
+    findings = await found(
+        tmp_path,
+        backend__caCert=str(authority.cert),
+        storage__server__tls__caCert=str(authority.cert),
+        storage__server__tls__cert=str(own.cert),
+        storage__server__tls__key=str(own.key),
+    )
+    assert level(findings, "storage.certificate") is Level.WARNING, "they are for two days"
+    assert level(findings, "backend.authorities") is Level.WARNING

@@ -32,8 +32,10 @@ class Swarm:
         self.dry_since = 0.0
         self.far_share: FarShare | None = None
 
-    def add(self, name: str, *numbers: int, seed: bool = False, rate: float = 1e6) -> ParentState:
-        state = self.parents.admit(parent_of(name, seed=seed), 0.0)
+    def add(
+        self, name: str, *numbers: int, seed: bool = False, rate: float = 1e6, idc: str = ""
+    ) -> ParentState:
+        state = self.parents.admit(parent_of(name, seed=seed, idc=idc), 0.0)
         assert state is not None
         state.goodput = rate
         for number in numbers:
@@ -290,6 +292,14 @@ def test_a_reader_has_a_second_copy_of_a_wide_seed() -> None:
     assert swarm.choose(now=limits.reader_patience_s) == Choice(seed, 2, is_exclusive=False)
 
 
+def test_reader_order_can_be_switched_off() -> None:
+    swarm = Swarm(DownloadLimits(reader_order=False))
+    swarm.reader = Reader(2, 0.0)
+    swarm.add("peer", *range(COUNT))
+    drawn = {swarm.choose(seed, now=60.0).number for seed in range(60)}  # type: ignore[union-attr]  # a choice
+    assert drawn == set(range(COUNT))
+
+
 def test_helper_is_another_holder_with_room() -> None:
     swarm = Swarm()
     slow = swarm.add("slow", 0)
@@ -311,6 +321,21 @@ def test_helper_is_far_away_only_if_nobody_near_can_help() -> None:
     near = swarm.add("near", 0)
     helpers = [choose_helper(swarm.situation(), 0, slow, Random(n), 0.0) for n in range(20)]
     assert all(helper is near for helper in helpers)
+
+
+def test_helper_of_a_far_parent_is_near_if_anybody_near_can_help() -> None:
+    """Peers, then seeds; a late piece that only far ones hold comes from there all the same."""
+    swarm = Swarm()
+    slow = swarm.add("slow", 0)
+    slow.is_far = True
+    for expected, is_seed, is_far in (
+        ("far", False, True),
+        ("near seed", True, False),
+        ("near", False, False),
+    ):
+        swarm.add(expected, 0, seed=is_seed, rate=1e9 if is_far else 1e6).is_far = is_far
+        helpers = [choose_helper(swarm.situation(), 0, slow, Random(n), 0.0) for n in range(20)]
+        assert {one.peer_id for one in helpers if one is not None} == {expected}
 
 
 # --- the rules of Dragonfly's client --------------------------------------------------------------
@@ -365,6 +390,46 @@ def test_helper_is_a_seed_only_if_no_peer_can_help() -> None:
         swarm.add("peer", 0)
         helpers = [choose_helper(swarm.situation(), 0, slow, Random(n), 0.0) for n in range(20)]
         assert {one.peer_id for one in helpers if one is not None} == expected
+
+
+# --- another data centre --------------------------------------------------------------------------
+
+
+def between_data_centres(**switches: bool) -> Swarm:
+    """We are in "here"; everything is there, and a near peer that is busy has half of it."""
+    swarm = Swarm(DownloadLimits(**switches))  # type: ignore[arg-type]  # switches
+    swarm.parents = Parents(swarm.limits, "here")
+    swarm.add("far", *range(COUNT), idc="there")
+    swarm.add("near", *range(COUNT // 2), idc="here").avoid_until = 99.0
+    swarm.flights = 1
+    return swarm
+
+
+def numbers_drawn(swarm: Swarm) -> set[int | None]:
+    choices = [swarm.choose(draw, now=0.1) for draw in range(60)]
+    return {None if choice is None else choice.number for choice in choices}
+
+
+@pytest.mark.parametrize("seed_once", [True, False])
+def test_a_far_parent_is_asked_for_what_no_near_one_holds(*, seed_once: bool) -> None:
+    """It is a rule of its own, whether seeds are spared or not."""
+    swarm = between_data_centres(seed_once=seed_once)
+    assert numbers_drawn(swarm) == {4, 5, 6, 7}
+    swarm.taken = {4, 5, 6, 7}
+    assert numbers_drawn(swarm) == {None}
+    assert swarm.choose(now=swarm.limits.far_patience_s) is not None
+
+
+def test_far_once_can_be_switched_off() -> None:
+    swarm = between_data_centres(far_once=False)
+    swarm.taken = {4, 5, 6, 7}
+    assert numbers_drawn(swarm) == {0, 1, 2, 3}
+    slow = swarm.add("slow", 0, idc="here")
+    helper = choose_helper(swarm.situation(), 0, slow, Random(0), 0.0)
+    assert helper is swarm.parents.get("far")
+    swarm.add("other", 0, idc="here")
+    helpers = [choose_helper(swarm.situation(), 0, slow, Random(n), 0.0) for n in range(20)]
+    assert {one.peer_id for one in helpers if one is not None} == {"far", "other"}
 
 
 # --- several gateways -----------------------------------------------------------------------------
