@@ -26,6 +26,9 @@ class Limits:
     mesh_parent_limit: int = 8
     """Parents of a peer of ours in a mesh (swarm study: 5 to 20 differ by 5 %; a DAG with more than
     4 is worse than with 3)."""
+    spare_parents: int = 2
+    """Of a content of few pieces so many more than it has pieces: a file of one needs one parent,
+    and each that is named is 0.4 KB, an edge, and a review until all places are taken."""
     review_interval_s: float = 1.0
     """How often the parents of a peer of ours are looked at anew (swarm study: 0.5 to 1 s)."""
     hungry_interval_s: float = 0.25

@@ -22,20 +22,25 @@ def is_reviewed(child: Peer) -> bool:
 
 
 def places_of(child: Peer, limits: Limits) -> int:
-    """How many parents this peer may have."""
-    return limits.mesh_parent_limit if is_reviewed(child) else limits.candidate_parent_limit
+    """How many parents this peer may have; of few pieces, not more than can bring some."""
+    if not is_reviewed(child):
+        return limits.candidate_parent_limit
+    pieces = child.task.piece_count
+    useful = pieces + limits.spare_parents if pieces else limits.mesh_parent_limit
+    return min(limits.mesh_parent_limit, useful)
 
 
 def enter(turn: Turn, child: Peer) -> None:
     """The child was given parents, or was looked at: say when its next turn is.
 
-    With all the parents it may have, an interval from now. With fewer, soon, if somebody became
-    useful since its last decision; else when somebody does.
+    With all the parents that it may have, or one for each piece, an interval from now. With fewer,
+    soon, if somebody became useful since its last decision; else when somebody does.
     """
     if child.review_at_s is not None or not is_reviewed(child):
         return
     task = child.task
-    if task.graph.parent_count(child.id) >= places_of(child, turn.limits):
+    enough = min(places_of(child, turn.limits), task.piece_count or turn.limits.mesh_parent_limit)
+    if task.graph.parent_count(child.id) >= enough:
         _plan(turn, child, turn.limits.review_interval_s)
     elif child.arrivals_seen != task.arrival_count:
         _plan(turn, child, turn.limits.hungry_interval_s)

@@ -75,19 +75,26 @@ def test_a_stock_peer_on_its_way_to_the_source_is_a_hope_for_ours() -> None:
     assert parents(world.at_source("stock")) == {"ours": ["stock"]}
 
 
-@pytest.mark.parametrize("count", [20])
-def test_everybody_of_a_burst_ends_with_all_the_parents_it_may_have(count: int) -> None:
+@pytest.mark.parametrize(("pieces", "places"), [(1, 3), (3, 5), (6, 8), (90, 8)])
+def test_everybody_of_a_burst_ends_with_all_the_parents_it_may_have(
+    pieces: int, places: int
+) -> None:
+    """Of a few pieces, with as many as there are, and two."""
+    count = 20
     limits = Limits(exploration=0.0, seed_share=0.0)
     world = World(limits)
     world.announce(*(host(f"h{number}") for number in range(count)), host("s", seed=True))
-    world.holder("sp", "s")
+    size = pieces * PIECE_LENGTH
+    world.register("sp", "s", download(metadata=True, size=size))
+    world.started("sp")
+    world.finished("sp")
     names = [f"c{number}" for number in range(count)]
     world.ours |= set(names)
     to_start: list[str] = []
     for number, name in enumerate(names):
-        to_start += parents(world.register(name, f"h{number}", download(size=9 * PIECE_LENGTH)))
+        to_start += parents(world.register(name, f"h{number}", download(size=size)))
     while to_start:
         to_start += parents(world.started(to_start.pop(0)))
     world.advance(2.0)
     for name in names:
-        assert len(world.core.stat_peer(name).parent_ids) == limits.mesh_parent_limit
+        assert len(world.core.stat_peer(name).parent_ids) == places
