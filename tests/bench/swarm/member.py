@@ -88,7 +88,9 @@ def _daemon(
     }
     if policy.is_stock:
         settings["upload"] |= {"slots": STOCK_SLOTS, "announcedBandwidth": STOCK_BANDWIDTH}
-    elif host.told_up is not None:
+    elif policy.peer_slots is not None and not host.is_seed:
+        settings["upload"]["slots"] = policy.peer_slots
+    if host.told_up is not None and not policy.is_stock:
         settings["upload"]["announcedBandwidth"] = str(int(host.told_up))
     if not ground.is_shaped:
         if host.link.up is not None:

@@ -25,6 +25,8 @@ class Policy(Value, frozen=True, kw_only=True):
     """Fields of `DownloadLimits` that our client obeys instead of its own..."""
     scheduler_rules: dict[str, Any] = {}
     """...and fields of the scheduler's `Limits`."""
+    peer_slots: int | None = None
+    """Pieces that a peer (no seed) sends at once, if not as it comes."""
 
     @property
     def has_swarm(self) -> bool:
@@ -77,6 +79,7 @@ ABLATIONS: Final = {
         Policy(name="no-far-once", algorithm="rule", client_rules={"far_once": False}),
         Policy(name="no-far-patience", algorithm="rule", client_rules={"far_patience_s": 0.0}),
         Policy(name="no-far-shares", algorithm="rule", client_rules={"far_shares": False}),
+        Policy(name="eight-slots", algorithm="rule", peer_slots=8),
         Policy(name="dag", algorithm="rule", scheduler_rules={"graph": "dag"}),
         Policy(name="no-seed-cap", algorithm="rule", scheduler_rules={"seed_share": 0.0}),
         Policy(name="no-admission", algorithm="rule", scheduler_rules={"admission": False}),

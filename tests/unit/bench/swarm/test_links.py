@@ -28,11 +28,11 @@ def test_a_link_that_is_off_is_named() -> None:
     right = {host.name: 0.95 * host.link.up for host in world.hosts if host.link.up is not None}
     down = {host.name: 0.95 * host.link.down for host in world.peers if host.link.down is not None}
     assert wrong_links(world, Rates(up=right, down=down)) == []
-    right["peer2"] *= 0.88
+    right["peer2"] *= 0.89
     assert wrong_links(world, Rates(up=right, down=down)) == []
     right["peer2"] *= 0.95
     assert wrong_links(world, Rates(up=right, down=down)) == [
-        "peer2 up: 79% of the rate that was set"
+        "peer2 up: 80% of the rate that was set"
     ]
 
 

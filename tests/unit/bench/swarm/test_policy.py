@@ -50,6 +50,8 @@ def test_a_slow_host_says_what_it_would_have_and_keeps_what_it_has(
     upload = written(world, slow.name, "rule", tmp_path)["upload"]
     told, kept = int(upload["announcedBandwidth"]), int(upload["bandwidthLimit"])
     assert told == pytest.approx(10 * kept, rel=1e-3)
+    upload = written(world, slow.name, "dragonfly", tmp_path)["upload"]
+    assert int(upload["announcedBandwidth"]) == 1_250_000_000, "what Dragonfly's says unless limited"
 
 
 def test_stock_daemons_refuse_nobody_and_nobody_has_a_scheduler_without_a_swarm(
@@ -57,6 +59,7 @@ def test_stock_daemons_refuse_nobody_and_nobody_has_a_scheduler_without_a_swarm(
 ) -> None:
     assert written(world, "peer1", "dragonfly", tmp_path)["upload"]["slots"] >= 1_000_000
     assert "slots" not in written(world, "peer1", "rule", tmp_path)["upload"]
+    assert "slots" not in written(world, "seed1", "eight-slots", tmp_path)["upload"]
     assert written(world, "peer1", "direct", tmp_path)["scheduler"]["addrs"] == []
 
 
@@ -65,7 +68,11 @@ def test_an_ablation_changes_one_rule_of_one_core(
     world: WorldPlan, name: str, tmp_path: Path
 ) -> None:
     policy = ABLATIONS[name]
-    assert bool(policy.client_rules) != bool(policy.scheduler_rules)
+    changes = (policy.client_rules, policy.scheduler_rules, policy.peer_slots)
+    assert sum(map(bool, changes)) == 1
+    if policy.peer_slots:
+        assert written(world, "peer1", name, tmp_path)["upload"]["slots"] == policy.peer_slots
+        return
     host = "peer1" if policy.client_rules else SCHEDULER
     words = member_words(world.host(host), world, policy, Loopback(), tmp_path)
     rules = rules_of(words[6:])
