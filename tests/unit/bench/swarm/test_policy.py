@@ -51,7 +51,7 @@ def test_a_slow_host_says_what_it_would_have_and_keeps_what_it_has(
     told, kept = int(upload["announcedBandwidth"]), int(upload["bandwidthLimit"])
     assert told == pytest.approx(10 * kept, rel=1e-3)
     upload = written(world, slow.name, "dragonfly", tmp_path)["upload"]
-    assert int(upload["announcedBandwidth"]) == 1_250_000_000, "what Dragonfly's says unless limited"
+    assert int(upload["announcedBandwidth"]) == 1_250_000_000, "unless it is limited"
 
 
 def test_stock_daemons_refuse_nobody_and_nobody_has_a_scheduler_without_a_swarm(
