@@ -50,8 +50,6 @@ class ConnectParent(Value, frozen=True, kw_only=True, tag=True):
 
     parent: Parent
     interested: tuple[int, ...] = ()
-    wants_load: bool = True
-    """Whether to follow its load. It tells it each second: that is nothing for one piece."""
 
 
 class AskParentMeta(Value, frozen=True, kw_only=True, tag=True):

@@ -152,9 +152,7 @@ class Fetching:
 
     def _connect(self, parent: Parent, out: list[DownloadEffect]) -> None:
         interested = tuple(self._content.missing() or ())
-        is_one = (self._content.count or parent.task.piece_count) == 1
-        wants_load = not (is_one and self._limits.few_first)
-        out.append(ConnectParent(parent=parent, interested=interested, wants_load=wants_load))
+        out.append(ConnectParent(parent=parent, interested=interested))
 
     def reader_at(self, number: int | None, now: float) -> None:
         """Somebody waits for this piece; None: nobody does."""

@@ -29,7 +29,6 @@ from odonata.wire.dragonfly.feature import FEATURES_KEY, TAKES_PIECE_LISTS, feat
 from odonata.wire.dragonfly.persistent import named, persistent_wanted_to_wire
 from odonata.wire.dragonfly.piece_list import added_pieces
 from odonata.wire.message import Host, Parent, Piece, TaskType
-from peer.core.effect import ConnectParent
 from peer.core.event import ParentConnected, ParentEnded, ParentHolds, ParentLoad
 from peer.runtime.run_tools import RunPlace
 
@@ -67,19 +66,17 @@ class ParentLink:
         """Who it is, as the scheduler says."""
         return self._parent.host
 
-    async def follow(self, effect: ConnectParent) -> None:
-        """Connect, then report what it holds and, if that is wanted, how busy it is."""
+    async def follow(self, interested: tuple[int, ...]) -> None:
+        """Connect, then report what it holds and how busy it is."""
         self._has_told_all = False
         async with self._pool.use(self._target) as channel, asyncio.TaskGroup() as group:
             stub = upload_stub(channel)
-            wanted = WantedPieces(
-                host_id=self._host_id, task_id=self._task_id, numbers=effect.interested
-            )
+            wanted = WantedPieces(host_id=self._host_id, task_id=self._task_id, numbers=interested)
             pieces = self._sync_pieces(stub, wanted)  # on its way while we ask
             try:
                 if await self._stat(stub):
-                    load = group.create_task(self._follow_load(stub)) if effect.wants_load else None
-                    if not await self._follow_pieces(pieces) and load is not None:
+                    load = group.create_task(self._follow_load(stub))
+                    if not await self._follow_pieces(pieces):
                         load.cancel()  # else it goes on: there are pieces left to fetch
             finally:
                 pieces.cancel()

@@ -24,7 +24,7 @@ from odonata.errors import (
     StorageError,
     UnavailableError,
 )
-from odonata.wire.message import Piece, TrafficType
+from odonata.wire.message import Parent, Piece, TrafficType
 from peer.core.effect import (
     AskParentMeta,
     AskProgress,
@@ -78,7 +78,7 @@ class ParentSet:
         elif isinstance(effect, AskProgress):
             self._tell_progress(effect)
         elif isinstance(effect, ConnectParent):
-            self._connect(effect)
+            self._connect(effect.parent, effect.interested)
         elif isinstance(effect, AskParentMeta):
             link, _ = self._links.get(effect.peer_id, (None, None))
             if link is not None:
@@ -86,14 +86,13 @@ class ParentSet:
         else:
             self._drop(effect)
 
-    def _connect(self, effect: ConnectParent) -> None:
-        parent = effect.parent
+    def _connect(self, parent: Parent, interested: tuple[int, ...]) -> None:
         old, old_task = self._links.get(parent.peer_id, (None, None))
         link = ParentLink(parent, self._place)
         if old is not None and old_task is not None:
             old_task.cancel()
             link.address, link.features = old.address, old.features
-        task = self._place.start(f"parent {parent.peer_id}", link.follow(effect))
+        task = self._place.start(f"parent {parent.peer_id}", link.follow(interested))
         self._links[parent.peer_id] = (link, task)
 
     def _drop(self, effect: DropParent) -> None:

@@ -60,13 +60,6 @@ def test_who_has_the_content_comes_first_and_seeds_after_the_others() -> None:
     assert connected(script.answer(answer)) == ["g", "h"]
 
 
-def test_of_one_piece_nobody_follows_the_load() -> None:
-    script = begun()
-    assert not any(e.wants_load for e in of(script.answer(named(*NAMES)), ConnectParent))
-    script = begun(pieces=2)
-    assert all(e.wants_load for e in of(script.answer(named(*NAMES, pieces=2)), ConnectParent))
-
-
 @pytest.mark.parametrize(
     "reason", [FailureReason.REFUSED, FailureReason.NOT_FOUND, FailureReason.UNREACHABLE]
 )
