@@ -12,9 +12,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 from support.content import make_content
 from support.daemon import MIB, PATIENCE_S, daemon, get, scheduler, watch
-from support.eventually import eventually
 from support.origin import Manners, Origin
 
 from odonata.telemetry.parquet import read_table
@@ -181,6 +181,17 @@ async def test_wrong_bytes_and_a_parent_that_stops_leave_failures(tmp_path: Path
     assert host_id(3) not in {row["parent_host_id"] for row in brought}
 
 
+async def until_asked(holder: Daemon, child: Daemon) -> None:
+    """The child has come to the holder for a piece."""
+    url = f"http://{holder.facts.ip}:{holder.facts.tcp_port}/children"
+    async with aiohttp.ClientSession() as session, asyncio.timeout(PATIENCE_S):
+        while True:
+            async with session.get(url) as response:
+                told = (await response.json())["children"]
+            if child.facts.id in {account["child"] for account in told}:
+                return
+
+
 async def test_a_caller_who_leaves_ends_the_download_and_what_was_on_its_way(
     tmp_path: Path,
 ) -> None:
@@ -188,13 +199,11 @@ async def test_a_caller_who_leaves_ends_the_download_and_what_was_on_its_way(
     async with swarm(tmp_path) as one:
         url = one.origin.add("/blob", content)
         child = await one.add(3)
-        # The seed's uplink is so thin that nothing comes before the caller leaves.
+        # The seed's uplink is so thin that no piece comes before the caller leaves.
         await one.peers[2].stop()
-        await one.add(2, seedPeer__enable=True, upload__bandwidthLimit=100_000)
+        seed = await one.add(2, seedPeer__enable=True, upload__bandwidthLimit=100_000)
         leaving = asyncio.ensure_future(get(child, url, tmp_path / "out"))
-        seed_pieces = one.origin
-        await eventually(lambda: seed_pieces.sent_bytes("/blob") == len(content), PATIENCE_S)
-        await asyncio.sleep(0)
+        await until_asked(seed, child)
         leaving.cancel()
         await asyncio.wait([leaving])
     (download,) = one.downloads_of(3)
