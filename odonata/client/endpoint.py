@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import grpc
 
@@ -68,6 +69,9 @@ def no_daemon(endpoint: Path) -> UnavailableError:
     )
 
 
+_GONE: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
+
+
 def explain(failure: Failure, endpoint: Path) -> OdonataError:
     """What a failed call means to the user, and what to do about it."""
     if failure.code() is grpc.StatusCode.UNAVAILABLE and "connect" in (failure.details() or ""):
@@ -87,6 +91,10 @@ def explain(failure: Failure, endpoint: Path) -> OdonataError:
 
 
 def is_gone(failure: Failure) -> bool:
-    """The connection is lost: gRPC says so, not a daemon that could not reach something itself."""
+    """The connection is lost: gRPC says so, not a daemon that could not reach something itself.
+
+    Of several calls on one connection the first that finds that out closes it, which cancels the
+    others: they are told the same.
+    """
     said = any(key == CODE_KEY for key, _ in failure.trailing_metadata() or ())
-    return failure.code() is grpc.StatusCode.UNAVAILABLE and not said
+    return failure.code() in _GONE and not said

@@ -67,6 +67,7 @@ Status = grpc.StatusCode
     [
         (Failure(Status.UNAVAILABLE, "failed to connect"), UnavailableError, "no daemon at", True),
         (Failure(Status.UNAVAILABLE, "Socket closed"), UnavailableError, "went away", True),
+        (Failure(Status.CANCELLED, "Locally cancelled"), UnavailableError, "went away", True),
         (Failure(Status.NOT_FOUND, "no task"), NotFoundError, "daemon at /run/d.sock: no", False),
     ],
 )
