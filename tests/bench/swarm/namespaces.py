@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from bench.swarm import distance
+from bench.swarm import congestion, distance
 from bench.swarm.ground import CONNECT_TIMEOUT_S, Carried
 from bench.swarm.world import ORIGIN, HostPlan, WorldPlan
 
@@ -41,9 +41,6 @@ BURST_BYTES_MIN: Final = 16 * 1024
 """...and ten packets at least."""
 QUEUE_S: Final = 0.1
 """What waits in front of a link at most, as time: 512 KiB at 40 Mbit/s."""
-CONGESTION_CONTROL: Final = "cubic"
-"""Linux's default, whatever this machine has: BBR takes packets that wait in a short queue for a
-wider link, and sends 4 to 6 % of all bytes again."""
 _CLONE_NEWNET: Final = 0x40000000  # linux/sched.h
 
 T = TypeVar("T")
@@ -144,12 +141,8 @@ def namespaces(world: WorldPlan) -> Generator[Namespaces]:
     distance.check(world)
     remove_all()
     try:
-        for site in range(world.n_sites):
-            _make_router(site)
-        for host in world.hosts:
-            _make_host(host)
-        if world.n_sites > 1:
-            _join_sites(world)
+        with congestion.allowed():
+            _make_all(world)
         ground = Namespaces(world)
         if world.loss_share:
             _send_single_packets(world)
@@ -157,6 +150,15 @@ def namespaces(world: WorldPlan) -> Generator[Namespaces]:
             yield ground
     finally:
         remove_all()
+
+
+def _make_all(world: WorldPlan) -> None:
+    for site in range(world.n_sites):
+        _make_router(site)
+    for host in world.hosts:
+        _make_host(host)
+    if world.n_sites > 1:
+        _join_sites(world)
 
 
 def remove_all() -> list[str]:
@@ -181,7 +183,7 @@ def _make_router(site: int) -> None:
     run("ip", "netns", "add", name)
     run("ip", "-n", name, "link", "set", "lo", "up")
     _set_ipv4(name, "ip_forward", "1")
-    _set_ipv4(name, "tcp_congestion_control", CONGESTION_CONTROL)
+    _set_ipv4(name, "tcp_congestion_control", congestion.CONTROL)
 
 
 def _join_sites(world: WorldPlan) -> None:
@@ -207,7 +209,7 @@ def _join_sites(world: WorldPlan) -> None:
 def _make_host(host: HostPlan) -> None:
     name, port, router = _name(host), f"p{host.number}", _router(host.site)
     run("ip", "netns", "add", name)
-    _set_ipv4(name, "tcp_congestion_control", CONGESTION_CONTROL)
+    _set_ipv4(name, "tcp_congestion_control", congestion.CONTROL)
     pair = ["e0", "netns", name, "type", "veth", "peer", "name", port, "netns", router]
     run("ip", "link", "add", *pair)
     run("ip", "-n", name, "addr", "add", f"{NET}.{host.number}.2/24", "dev", "e0")
