@@ -11,12 +11,19 @@ of 65 one is; the median falls from 1.65 to 1.22 times the bound.)
 A piece counts as given from the beginning of its sending until it has had the time to spread:
 `GIVEN_FACTOR` times as long as a sending takes here. Not longer, whatever has become of it: its
 child may be slow, hang, or keep to itself what it has. If the sending breaks off, it is not given.
+
+All that is for an uplink that is needed. When nothing new has been asked for during
+`NOTHING_NEW_S`, and nothing is being sent, a second copy costs nobody anything, and whoever asks
+gets it: one at a time, so that what is new never waits for more than one of them. (Five peers, one
+of them slow: it had been given a piece of each layer first, and the others waited 10 s for it
+beside a seed that did nothing.)
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable
+from math import inf
 
 from odonata.wire.message import Value
 
@@ -31,6 +38,10 @@ GIVEN_MIN_S = 5.0
 GIVEN_MAX_S = 30.0
 """Nobody waits longer for a child that took a piece and hangs. Within that a sending of 4 MiB at
 1 Mbit/s, and most others, are over."""
+
+NOTHING_NEW_S = 0.5
+"""As long as a child waits that was told of a gift (`given_pause_s`): while there is something that
+nobody was given, one of them asks for it sooner."""
 
 GIFTS_MAX = 4096
 """Remembered at once; the oldest goes first. Of more sendings in five seconds none takes long."""
@@ -53,6 +64,7 @@ class Giving:
         self._gifts: OrderedDict[Hashable, Gift] = OrderedDict()  # the latest of each piece
         self._sending: dict[int, tuple[Hashable, float]] = {}  # ticket -> piece, since when
         self._usual_s: float | None = None
+        self._new_at_s = -inf  # when the sending of something began that was nobody's gift
 
     @property
     def counts_for_s(self) -> float:
@@ -63,6 +75,8 @@ class Giving:
     def begin(self, ticket: int, piece: Hashable, child: str, now_s: float) -> None:
         """The sending of `piece` to `child` begins."""
         self._forget_old(now_s)
+        if piece not in self._gifts:
+            self._new_at_s = now_s
         self._sending[ticket] = piece, now_s
         self._gifts[piece] = Gift(child=child, until_s=now_s + self.counts_for_s)
         self._gifts.move_to_end(piece)
@@ -78,6 +92,10 @@ class Giving:
             self._usual_s = usual_s + NEWEST_WEIGHT * (took_s - usual_s)
         elif not any(piece == other for other, _ in self._sending.values()):
             self._gifts.pop(piece, None)
+
+    def is_needed(self, now_s: float) -> bool:
+        """Whether a second copy would be at the expense of something else."""
+        return bool(self._sending) or now_s - self._new_at_s < NOTHING_NEW_S
 
     def to_others(self, child: str, now_s: float) -> list[Hashable]:
         """Pieces that are given to somebody else than `child`."""

@@ -14,7 +14,7 @@ different pieces before it repeats one; among equals the one that came first. Wh
 `patience_s` comes before all that. The queue is bounded; beyond it a child is refused at once.
 
 A child that asks exclusively is not served either while the piece is given to another one, or about
-to be (`giving`).
+to be, unless there is nothing else to do (`giving`).
 """
 
 from __future__ import annotations
@@ -94,7 +94,10 @@ class UploadQueue:
         return len(self._waiting)
 
     def given(self, piece: Hashable, child: str, now_s: float) -> list[Hashable]:
-        """What is given to others than `child`; nothing if `piece` is not among it."""
+        """What is given to others than `child`; nothing if `piece` is not among it, or may be given
+        once more."""
+        if not self._waiting and not self._giving.is_needed(now_s):
+            return []
         queued = (one.piece for one in self._waiting.values() if one.child != child)
         pieces = [*self._giving.to_others(child, now_s), *queued]
         return pieces if piece in pieces else []

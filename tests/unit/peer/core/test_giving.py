@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peer.core.giving import GIFTS_MAX, GIVEN_FACTOR, GIVEN_MAX_S, GIVEN_MIN_S, Giving
+from peer.core.giving import (
+    GIFTS_MAX,
+    GIVEN_FACTOR,
+    GIVEN_MAX_S,
+    GIVEN_MIN_S,
+    NOTHING_NEW_S,
+    Giving,
+)
 
 
 def sent(giving: Giving, took_s: float, *, at_s: float = 0.0) -> None:
@@ -78,3 +85,31 @@ def test_no_more_gifts_are_remembered_than_the_bound() -> None:
     assert len(giving.to_others("b", 0.0)) == GIFTS_MAX
     assert 9 not in giving.to_others("b", 0.0), "the oldest go first"
     assert giving.to_others("b", GIVEN_MAX_S) == []
+
+
+def test_an_uplink_is_needed_while_something_is_sent() -> None:
+    giving = Giving()
+    giving.begin(1, "a", "child", 0.0)
+    assert giving.is_needed(10.0)
+    giving.end(1, 10.0, is_whole=True)
+    assert not giving.is_needed(10.0)
+
+
+def test_an_uplink_is_needed_for_a_while_after_something_new() -> None:
+    giving = Giving()
+    sent(giving, 0.01, at_s=100.0)
+    assert giving.is_needed(100.0 + NOTHING_NEW_S - 0.1)
+    assert not giving.is_needed(100.0 + NOTHING_NEW_S)
+
+
+def test_a_second_copy_is_nothing_new() -> None:
+    giving = Giving()
+    giving.begin(1, "a", "child", 0.0)
+    giving.end(1, 0.1, is_whole=True)
+    giving.begin(2, "a", "another", 1.0)
+    giving.end(2, 1.1, is_whole=True)
+    assert not giving.is_needed(1.1)
+
+
+def test_a_host_that_sent_nothing_yet_is_not_needed() -> None:
+    assert not Giving().is_needed(0.0)

@@ -120,3 +120,15 @@ def test_what_a_child_waits_for_is_as_good_as_given() -> None:
     assert queue.given("b", "first", 0.0) == ["b"]
     queue.leave(ticket, 0.1)
     assert queue.given("b", "first", 0.1) == []
+
+
+def test_with_nothing_else_to_do_a_piece_is_given_once_more() -> None:
+    queue = UploadQueue(slots=2)
+    ticket = queue.ask("a", 0.0, child="first")
+    assert ticket is not None
+    assert queue.given("a", "second", 1.0) == ["a"]
+    queue.leave(ticket, 1.0)
+    assert queue.given("a", "second", 1.0) == []
+    again = queue.ask("a", 1.0, child="second")
+    assert again is not None
+    assert queue.given("a", "third", 1.0) == ["a"]  # one at a time
