@@ -94,8 +94,7 @@ class UploadQueue:
         return len(self._waiting)
 
     def given(self, piece: Hashable, child: str, now_s: float) -> list[Hashable]:
-        """What is given to others than `child`; nothing if `piece` is not among it, or may be given
-        once more."""
+        """What is given to others than `child`; nothing if it may have `piece`."""
         if not self._waiting and not self._giving.is_needed(now_s):
             return []
         queued = (one.piece for one in self._waiting.values() if one.child != child)
