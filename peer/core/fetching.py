@@ -97,7 +97,9 @@ class Fetching:
         self._was_busy = False  # after the latest `fill`, or had nothing to ask for
         self._far_share: FarShare | None = None  # our part as one of several gateways
         self._lateness = Lateness(limits, self.parents)
-        self._reserve = Reserve(limits.reserve_patience_s, limits.max_parents)
+        self._reserve = Reserve(
+            limits.reserve_patience_s, limits.reserve_patience_max_s, limits.max_parents
+        )
 
     # --- parents come and go --------------------------------------------------------------------
 
@@ -135,11 +137,15 @@ class Fetching:
         pieces = self._content.count or max((p.task.piece_count for p in named), default=0)
         if not self._limits.few_first or not pieces:
             return len(named)
-        return pieces + 1 - len(self.parents)
+        return pieces - len(self.parents)
 
     def _call_in(self, now: float, out: list[DownloadEffect]) -> None:
         """Connect those who were not needed at first."""
-        for parent, decision in self._reserve.call_in(now):
+        if now < self._reserve.due_at:
+            return
+        missing = self._content.each_missing()
+        all_comes = bool(missing) and all(map(self._on_way.__contains__, missing))
+        for parent, decision in self._reserve.call_in(now, all_comes=all_comes):
             if not self.parents.is_blamed(parent.peer_id):
                 self._admit(parent, decision, now, out)
 

@@ -48,10 +48,13 @@ class DownloadLimits(Value, frozen=True, kw_only=True):
     """Connected at once. The scheduler names up to 8; the rest is room for its top-ups."""
 
     few_first: bool = True
-    """Connect no more parents than the content has pieces, and one, until something goes wrong: a
-    file of one piece needs one of eight, and each of them costs three calls."""
+    """Connect no more parents than the content has pieces, until something goes wrong: a file of
+    one piece needs one of eight, and each of them costs three calls."""
     reserve_patience_s: float = 0.5
-    """Something has gone wrong when so long after the first were named the content is not there."""
+    """Something has gone wrong when so long after the first were named something is not there..."""
+    reserve_patience_max_s: float = 4.0
+    """...nor on its way. If all is on its way, after this: full links, with a queue in front of
+    each of them, and a turn in a parent's queue take a second or two."""
 
     # --- parents that do not do as they should ------------------------------------------------
     refused_avoid_s: float = 0.25

@@ -1,8 +1,9 @@
 """Parents that were named and are not connected yet: a short content needs few of them.
 
 Each parent costs three calls, and of eight that are named for a file of one piece seven bring
-nothing. So as many are connected as the content has pieces, and one. The others are called in as
-soon as anything goes wrong, or when the content is not there in time.
+nothing. So as many are connected as the content has pieces: who has everything first, in the
+scheduler's order. The others are called in as soon as anything goes wrong, or when the content is
+not there in time; later, if all that is missing is on its way by then.
 """
 
 from __future__ import annotations
@@ -20,10 +21,15 @@ HAS_ALL: Final = "Succeeded"
 class Reserve:
     """Who waits, under which decision, and until when."""
 
-    def __init__(self, patience_s: float, most: int) -> None:
-        """`most`: how many are remembered; who waits longest goes first."""
+    def __init__(self, patience_s: float, longest_s: float, most: int) -> None:
+        """`longest_s`: the patience while all is on its way.
+
+        `most`: how many are remembered; who waits longest goes first.
+        """
         self._patience_s = patience_s
+        self._longest_s = longest_s
         self._most = most
+        self._latest_at = inf
         self._waiting: dict[str, tuple[Parent, int]] = {}
         self._due_at = inf
 
@@ -37,12 +43,13 @@ class Reserve:
         if len(named) <= room:
             first, rest = named, []
         else:
-            best = sorted(named, key=_promise)
+            best = sorted(named, key=_has_not_all)
             first, rest = best[: max(room, 0)], best[max(room, 0) :]
         for parent in first:
             self._waiting.pop(parent.peer_id, None)
         if rest and not self._waiting:
             self._due_at = now + self._patience_s
+            self._latest_at = now + self._longest_s
         self._waiting |= {parent.peer_id: (parent, decision) for parent in rest}
         for peer_id in list(self._waiting)[: -self._most]:
             del self._waiting[peer_id]
@@ -57,14 +64,18 @@ class Reserve:
         """Something went wrong."""
         self._due_at = min(self._due_at, now)
 
-    def call_in(self, now: float) -> list[tuple[Parent, int]]:
-        """Those who are due, with the decision that named each; they wait no more."""
+    def call_in(self, now: float, *, all_comes: bool = False) -> list[tuple[Parent, int]]:
+        """Those who are due, with the decision that named each; they wait no more.
+
+        `all_comes`: nothing is missing that is not on its way.
+        """
+        if now >= self.due_at and all_comes:
+            self._due_at = self._latest_at
         if now < self.due_at:
             return []
         called, self._waiting = list(self._waiting.values()), {}
         return called
 
 
-def _promise(parent: Parent) -> tuple[bool, bool]:
-    """Who has the content comes first, and of those who is no seed."""
-    return parent.state != HAS_ALL, parent.host.is_seed
+def _has_not_all(parent: Parent) -> bool:
+    return parent.state != HAS_ALL

@@ -5,6 +5,10 @@ it; then it sends the whole content once per child, and the peers' own uplinks i
 uneven peers with stock clients: six times the physical bound, all of it the seed's). So a seed that
 has as many children as its uplink is wider than those of the others is left out, as long as others
 can help. It is a rule of the core, and holds whoever ranks.
+
+Of a short content it bears more: a child of a small file holds a place for two round trips, of
+which the bytes are the least part. (16 hosts with 300 files up to 0.9 MiB on full links, emulated:
+a seed of ten uplinks sent 2.2 copies of each where it could have sent twelve.)
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from __future__ import annotations
 from statistics import median
 from typing import TYPE_CHECKING
 
+from odonata.piece import PIECE_LENGTH_MIN
 from scheduler.core.candidate import Drop
 
 if TYPE_CHECKING:
@@ -21,6 +26,13 @@ if TYPE_CHECKING:
 OTHERS_MIN = 2
 """Left out only while so many others are eligible: a child with one parent is one failure away from
 having none."""
+
+
+SHORT_BYTES = PIECE_LENGTH_MIN
+"""What is shorter than a piece of Dragonfly's is short..."""
+SHORT_FACTOR_MAX = 8.0
+"""...and so many times as many children are borne by who sends so much less to each, up to this:
+what they all ask for at once is a piece for each that it bears of a long one."""
 
 
 def spare_seeds(seen: Survey, limits: Limits) -> None:
@@ -40,8 +52,16 @@ def spare_seeds(seen: Survey, limits: Limits) -> None:
         uplink = host.announced.max_tx_bandwidth_bits_per_s
         ratio = uplink / usual if uplink and usual else limits.seed_child_count
         bears = max(limits.seed_child_count_min, limits.seed_share * ratio)
+        bears *= _shortness(peer.task.content_length)
         if host.concurrent_upload_count < bears:
             kept.append(peer)
         else:
             seen.dropped[peer.id] = Drop.SEED_FULL
     seen.eligible = kept
+
+
+def _shortness(content_length: int | None) -> float:
+    """How many children of such a content count as one."""
+    if not content_length:
+        return 1.0
+    return min(SHORT_FACTOR_MAX, max(1.0, SHORT_BYTES / content_length))

@@ -1,4 +1,4 @@
-"""Short contents: no more parents than pieces and one, until something goes wrong."""
+"""Short contents: no more parents than pieces, until something goes wrong."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from peer.core.reserve import HAS_ALL, Reserve
 
 NAMES = tuple("abcdefgh")
 PATIENCE_S = DownloadLimits().reserve_patience_s
+LONGEST_S = DownloadLimits().reserve_patience_max_s
 
 
 def named(*names: str, pieces: int = 1, has_all: str = NAMES[0], seeds: str = "") -> NormalTask:
@@ -38,8 +39,8 @@ def begun(*, pieces: int = 1, limits: DownloadLimits | None = None) -> Script:
     return script
 
 
-@pytest.mark.parametrize(("pieces", "count"), [(1, 2), (2, 3), (6, 7), (7, 8), (40, 8)])
-def test_as_many_as_there_are_pieces_and_one(pieces: int, count: int) -> None:
+@pytest.mark.parametrize(("pieces", "count"), [(1, 1), (2, 2), (6, 6), (8, 8), (40, 8)])
+def test_as_many_as_there_are_pieces(pieces: int, count: int) -> None:
     script = begun(pieces=pieces)
     assert len(connected(script.answer(named(*NAMES, pieces=pieces)))) == count
 
@@ -54,10 +55,10 @@ def test_all_where_the_length_is_unknown_or_the_rule_is_off(
     assert connected(script.answer(named(*NAMES, pieces=pieces))) == list(NAMES)
 
 
-def test_who_has_the_content_comes_first_and_seeds_after_the_others() -> None:
-    script = begun()
-    answer = named(*NAMES, has_all="cgh", seeds="ac")
-    assert connected(script.answer(answer)) == ["g", "h"]
+def test_who_has_the_content_comes_first_in_the_order_of_the_scheduler() -> None:
+    script = begun(pieces=2)
+    answer = named(*NAMES, pieces=2, has_all="cgh", seeds="ac")
+    assert connected(script.answer(answer)) == ["c", "g"]
 
 
 @pytest.mark.parametrize(
@@ -66,15 +67,15 @@ def test_who_has_the_content_comes_first_and_seeds_after_the_others() -> None:
 def test_a_failure_calls_the_others_in(reason: FailureReason) -> None:
     script = begun()
     script.answer(named(*NAMES, has_all="ab"))
-    script.connect("a", "b")
+    script.connect("a")
     script.holds("a", 0)
-    assert connected(script.failed("a", 0, reason)) == list("cdefgh")
+    assert connected(script.failed("a", 0, reason)) == list("bcdefgh")
 
 
 def test_a_broken_list_calls_the_others_in() -> None:
     script = begun()
     script.answer(named(*NAMES))
-    assert connected(script.ended("a", finished=False)) == list("cdefgh")
+    assert connected(script.ended("a", finished=False)) == list("bcdefgh")
 
 
 def test_the_others_are_called_in_when_nothing_comes_in_time() -> None:
@@ -83,13 +84,33 @@ def test_the_others_are_called_in_when_nothing_comes_in_time() -> None:
     script.now += PATIENCE_S / 2
     assert connected(script(Ticked())) == []
     script.now += PATIENCE_S / 2
-    assert connected(script(Ticked())) == list("cdefgh")
+    assert connected(script(Ticked())) == list("bcdefgh")
     script.now += PATIENCE_S
     assert connected(script(Ticked())) == [], "once"
 
 
+def test_what_is_on_its_way_is_waited_for_longer() -> None:
+    script = begun()
+    script.answer(named(*NAMES))
+    script.connect("a")
+    script.holds("a", 0)
+    script.now += PATIENCE_S
+    assert connected(script(Ticked())) == []
+    script.now += LONGEST_S - PATIENCE_S
+    assert connected(script(Ticked())) == list("bcdefgh")
+
+
+def test_what_is_not_on_its_way_is_not_waited_for() -> None:
+    script = begun(pieces=2)
+    script.answer(named(*NAMES, pieces=2))
+    script.connect("a")
+    script.holds("a", 0)
+    script.now += PATIENCE_S
+    assert connected(script(Ticked())) == list("cdefgh")
+
+
 def test_nobody_is_called_in_who_is_no_parent_any_more() -> None:
-    reserve = Reserve(PATIENCE_S, 16)
+    reserve = Reserve(PATIENCE_S, LONGEST_S, 16)
     assert reserve.divide(list(named(*NAMES).parents), 2, 1, 0.0)
     reserve.keep("abc")
     assert [parent.peer_id for parent, _ in reserve.call_in(PATIENCE_S)] == ["c"]
@@ -105,14 +126,14 @@ def test_a_blamed_one_is_not_called_in() -> None:
 
 
 def test_so_many_are_remembered_and_the_latest_stay() -> None:
-    reserve = Reserve(PATIENCE_S, 3)
+    reserve = Reserve(PATIENCE_S, LONGEST_S, 3)
     reserve.divide(list(named(*NAMES, has_all="").parents), 0, 1, 0.0)
     assert [parent.peer_id for parent, _ in reserve.call_in(PATIENCE_S)] == list("fgh")
 
 
-def test_the_piece_comes_from_one_of_the_few() -> None:
+def test_the_piece_comes_from_the_first() -> None:
     script = begun()
     script.answer(named(*NAMES, has_all="ab"))
-    script.connect("a", "b")
+    script.connect("a")
     assert asked(script.holds("a", 0)) == [("a", 0)]
     assert not connected(script.stored("a", 0))

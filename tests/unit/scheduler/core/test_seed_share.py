@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from support.scheduler_world import World, download, host
 
+from odonata.piece import MIB
 from scheduler.core.candidate import Drop, Survey, survey
 from scheduler.core.limits import Limits
 from scheduler.core.seed_share import spare_seeds
@@ -66,3 +67,14 @@ def test_a_share_of_nothing_switches_it_off() -> None:
     limits = Limits(exploration=0.0, admission=False)
     world = world_of(seed_uplink=10, peer_uplink=10, children=9, limits=limits)
     assert not is_spared(seen_by_x(world, Limits(seed_share=0.0)))
+
+
+@pytest.mark.parametrize(
+    ("length", "factor"), [(None, 1), (0, 1), (4 * MIB, 1), (64 * MIB, 1), (2 * MIB, 2), (1, 8)]
+)
+def test_of_a_short_content_it_bears_more(length: int | None, factor: int) -> None:
+    for children in (8 * factor - 1, 8 * factor):
+        limits = Limits(exploration=0.0, admission=False)
+        world = world_of(seed_uplink=10, peer_uplink=10, children=children, limits=limits)
+        world.peer("x").task.content_length = length
+        assert is_spared(seen_by_x(world)) is (children >= 8 * factor)
