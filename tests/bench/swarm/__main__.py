@@ -26,7 +26,7 @@ from bench.swarm.campaign import Wish, chosen, run_all  # noqa: E402
 from bench.swarm.outcome import RunOutcome, figures_of  # noqa: E402
 from bench.swarm.picture import draw  # noqa: E402
 from bench.swarm.policy import ABLATIONS, POLICIES, policy_named  # noqa: E402
-from bench.swarm.summary import document_of, markdown_of, rows_of, tables_of  # noqa: E402
+from bench.swarm.summary import document_of, markdown_of, matrix_of, rows_of, tables_of  # noqa: E402
 from bench.swarm.world import Scale  # noqa: E402
 from rich.console import Console  # noqa: E402  # after the path
 from rich.progress import (  # noqa: E402
@@ -161,7 +161,8 @@ def main() -> int:
 def tell(runs: list[RunOutcome], args: argparse.Namespace, console: Console) -> None:
     rows = rows_of(runs)
     if args.markdown:
-        console.print(markdown_of(rows), soft_wrap=True, markup=False, highlight=False)
+        text = matrix_of(rows) if args.ablation else markdown_of(rows)
+        console.print(text, soft_wrap=True, markup=False, highlight=False)
     for table in () if args.markdown else tables_of(rows):
         console.print(table)
     if args.json:

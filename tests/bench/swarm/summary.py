@@ -100,6 +100,31 @@ def markdown_of(rows: Sequence[Row]) -> str:
     return "\n".join(texts)
 
 
+def matrix_of(rows: Sequence[Row]) -> str:
+    """Many policies for a document: a line for each, a column for each scenario.
+
+    A cell: p50 and p99 of the stretch, copies from the seed, and with two sites those that crossed.
+    """
+    scenarios = list(dict.fromkeys(row.scenario for row in rows))
+    cells = {(row.policy, row.scenario): _brief(row) for row in rows}
+    head = ["", *scenarios]
+    lines = [head, ["---" for _ in head]]
+    for policy in dict.fromkeys(row.policy for row in rows):
+        lines.append([policy, *(cells.get((policy, name), "") for name in scenarios)])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _brief(row: Row) -> str:
+    if not row.runs:
+        return "rejected"
+    names = ("stretch_p50", "stretch_p99", "seed_copies", "cross_copies")
+    p50, p99, seed, cross = (row.figures[name].middle for name in names)
+    stretch = "/".join("-" if one is None else f"{one:.2f}" for one in (p50, p99))
+    copies = [f"{one:.1f}" for one in (seed,) if one is not None]
+    copies += [f"{one:.2f} across" for one in (cross,) if one is not None]
+    return ", ".join([stretch, *copies])
+
+
 def _by_scenario(rows: Sequence[Row]) -> list[list[Row]]:
     names = dict.fromkeys(row.scenario for row in rows)
     return [[row for row in rows if row.scenario == name] for name in names]

@@ -6,7 +6,15 @@ import json
 
 import pytest
 from bench.swarm.outcome import HostOutcome, RunOutcome, Usage
-from bench.swarm.summary import Spread, document_of, markdown_of, rows_of, spread, tables_of
+from bench.swarm.summary import (
+    Spread,
+    document_of,
+    markdown_of,
+    matrix_of,
+    rows_of,
+    spread,
+    tables_of,
+)
 
 
 def run(policy: str, took_s: float | None, *, rejected: str = "") -> RunOutcome:
@@ -64,6 +72,17 @@ def test_tables_have_a_column_for_each_policy() -> None:
     assert "| hosts that failed | 0 | 0 |" in text
     (table,) = tables_of(rows)
     assert [column.header for column in table.columns] == ["", "rule", "direct"]
+
+
+def test_many_policies_are_lines_of_a_matrix() -> None:
+    rows = rows_of([run("rule", 4.0), run("dag", None), run("random", 1.0, rejected="busy")])
+    assert matrix_of(rows).splitlines() == [
+        "|  | flash |",
+        "| --- | --- |",
+        "| rule | 2.00/2.00, 0.0 |",
+        "| dag | -/-, 0.0 |",
+        "| random | rejected |",
+    ]
 
 
 def test_the_document_holds_every_run() -> None:
