@@ -134,6 +134,7 @@ def end(_number: int, _frame: FrameType | None) -> None:
 
 def main() -> int:
     args, console = parsed(), Console()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     signal.signal(signal.SIGTERM, end)
     runs: list[RunOutcome] = []
     status = 0
