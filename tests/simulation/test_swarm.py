@@ -124,10 +124,13 @@ THIN = Scenario(
 
 
 def test_a_thin_seed_sends_each_piece_once() -> None:
-    """Peers that did not know what was on its way to others made it send 1.7 copies."""
+    """Peers that did not know what was on its way to others made it send 1.7 copies.
+
+    A few of the 32 pieces it gives again at the end, when it has nothing else to do.
+    """
     swarm, report = run(THIN)
     assert_all_whole(swarm, report)
-    assert report.copies("seed1") < 1.1
+    assert report.copies("seed1") < 1.2
     assert report.stretch(report.p50_s) < 1.5
 
 

@@ -109,8 +109,8 @@ def matrix_of(rows: Sequence[Row]) -> str:
     cells = {(row.policy, row.scenario): _brief(row) for row in rows}
     head = ["", *scenarios]
     lines = [head, ["---" for _ in head]]
-    for policy in dict.fromkeys(row.policy for row in rows):
-        lines.append([policy, *(cells.get((policy, name), "") for name in scenarios)])
+    policies = dict.fromkeys(row.policy for row in rows)
+    lines += [[one, *(cells.get((one, name), "") for name in scenarios)] for one in policies]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
