@@ -42,12 +42,11 @@ LOAD_INTERVAL_S = 1.0
 """How often a parent tells its load, as Dragonfly's SyncHost does..."""
 
 LOAD_CHANGE = 0.02
-"""...in a simulation only if it differs by more than this share of the uplink from what was told
-last: most tellings of a busy swarm repeat each other, and they are two thirds of all events."""
+"""...in a simulation the first few times, in quick succession, only if it differs by more than this
+share of the uplink from what was told last..."""
 
-LOAD_SILENCE_S = 1.5
-"""But no longer ago than this, or at the next interval: lest a parent be thought dead (`ALIVE_S` of
-peer.core.patience)."""
+LOAD_SILENCE_S = 0.75 * LOAD_INTERVAL_S
+"""...but each interval all the same: children count on it (`peer.core.patience`)."""
 
 WRONG_DIGEST = "crc32:wrong"
 FORGED = b"forged".ljust(STRONG_DIGEST_BYTES)

@@ -140,6 +140,7 @@ class DownloadCore:
             at_source=self._source.covers,
             rng=rng,
             idc=idc,
+            downloads=lambda: budget.downloads,
         )
         self._beside = Beside(
             limits=limits,

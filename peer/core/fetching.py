@@ -15,9 +15,10 @@ next choice sees it. The parent is treated by what the failure says about it:
 | unreachable, timeout | a strike: left alone; dropped and reported after the second in a row  |
 | cancelled            | nothing if we stopped it, else as if refused                          |
 
-A transfer is late when it has taken several times this download's own mean. If all slots are taken,
-a late one is stopped and asked from somebody else. If slots are free and nothing new is left to ask
-for, a second holder is asked as well, the first to bring it wins, and the other is stopped.
+A transfer is late when it has taken several times this download's own mean, and will not be there
+soon. If all slots are taken, a late one is stopped and asked from somebody else. If slots are free
+and nothing new is left to ask for, a second holder is asked as well, the first to bring it wins,
+and the other is stopped.
 
 A parent is past hope when it used to bring pieces, and has brought none for far longer than that
 (`lateness` says when). Then it is left alone for a while and the scheduler is told, as of a piece
@@ -48,7 +49,7 @@ from peer.core.effect import (
     FetchPiece,
 )
 from peer.core.event import FailureReason, PieceNotFetched, PieceProgress
-from peer.core.lateness import Lateness
+from peer.core.lateness import ANSWER_S, Lateness
 from peer.core.limits import DownloadLimits
 from peer.core.parents import Flight, Parents, ParentState
 from peer.core.reserve import Reserve
@@ -73,17 +74,20 @@ class Fetching:
         at_source: Callable[[int], bool],
         rng: Random,
         idc: str = "",
+        downloads: Callable[[], int] = lambda: 1,
     ) -> None:
         """`slots`: pieces in flight in all. `at_source`: the source is bringing this piece.
 
-        `may_widen`: there may be twice as many where that helps. `idc`: the data centre we are in,
-        "" if that is not known.
+        `may_widen`: there may be twice as many where that helps, and fewer where `downloads`, as
+        many as go on at this daemon, share its link. `idc`: the data centre we are in, "" if that
+        is not known.
         """
         self.parents = Parents(limits, idc)
         self.reader: Reader | None = None
         self._limits = limits
         self._fewest = slots
         self._most = min(2 * slots, limits.max_concurrent_piece_count) if may_widen else slots
+        self._downloads = downloads if may_widen else lambda: 1
         self._wait_s = inf  # the shortest wait for a first byte: a round trip, if nobody queued
         self._waits = 0
         self._content = content
@@ -301,7 +305,8 @@ class Fetching:
                 self._wait_s = min(self._wait_s, wait_s)
             state.measure(piece.length, took_s, self._limits.goodput_memory)
             state.begin_anew(now)
-            self._lateness.brought(state, took_s, now)
+            concurrency = (flight.concurrency + self.flights + 1) / 2
+            self._lateness.brought(state, took_s, now, concurrency=concurrency)
         self.forget(piece.number, CancelReason.HEDGED, now, out)
 
     def forget(self, number: int, why: CancelReason, now: float, out: list[DownloadEffect]) -> None:
@@ -319,6 +324,9 @@ class Fetching:
         if flight is not None and event.began_s is not None:
             flight.began_at = now - event.began_s
             flight.looks.append((now, event.received))
+        if state is not None and flight is not None and flight.doubted_at is not None:
+            length = state.offers[event.number].length
+            self._lateness.judge(flight, length, self.flights, now)
 
     def on_not_fetched(self, event: PieceNotFetched, now: float, out: list[DownloadEffect]) -> None:
         """A fetch failed. See the table above."""
@@ -442,7 +450,7 @@ class Fetching:
     @property
     def late_s(self) -> float | None:
         """After how long a transfer is late, None while there is nothing to compare with."""
-        return self._lateness.late_s()
+        return self._lateness.late_s(self.flights)
 
     def offered(self) -> set[int]:
         """Missing pieces that some parent offers."""
@@ -478,14 +486,16 @@ class Fetching:
 
     def next_wake(self, now: float) -> float | None:
         """When `fill` or `tend` may have something to do although nothing happens."""
-        late_s = self._lateness.late_s()
+        late_s = self.late_s
         moments: list[float] = []
         for state in self.parents:
             moments.extend(self._lateness.moments(state, now))
             for flight in state.in_flight.values():
                 moments.append(flight.deadline)
                 if late_s is not None:
-                    moments.append(flight.asked_at + late_s)
+                    moments.append(max(flight.asked_at + late_s, flight.spared_until))
+                if flight.doubted_at is not None:
+                    moments.append(flight.doubted_at + ANSWER_S)
             if state.offers:
                 moments.append(state.avoid_until)
             moments.extend(given.ask_at for given in state.given.values())
@@ -506,14 +516,18 @@ class Fetching:
         """How many pieces may be in flight: more where each of them takes few of many round trips.
 
         The shortest wait counts: behind a queue all waits are long, and more pieces would make them
-        longer still.
+        longer still. Fewer where several downloads share a link that is full, or may be.
         """
         limits = self._limits
         is_far = (
             self._waits >= limits.wide_after_pieces and self._wait_s >= limits.wide_round_trip_s
         )
         is_long = (self._content.count or 0) >= limits.wide_piece_count
-        return self._most if is_far or is_long else self._fewest
+        slots = self._most if is_far or is_long else self._fewest
+        usual_s = self._lateness.usual_s
+        if usual_s is not None and usual_s < limits.quick_piece_s:
+            return slots
+        return max(1, min(slots, limits.crowd_factor * slots // max(1, self._downloads())))
 
     def _situation(self) -> Situation:
         return Situation(
@@ -561,7 +575,9 @@ class Fetching:
         limits = self._limits
         timeout_s = limits.piece_timeout_s + offered.length / limits.slowest_rate_bytes_per_s
         deadline = now + timeout_s + limits.guard_s
-        state.in_flight[number] = Flight(number=number, asked_at=now, deadline=deadline)
+        state.in_flight[number] = Flight(
+            number=number, asked_at=now, deadline=deadline, concurrency=self.flights + 1
+        )
         self._on_way[number] = self._on_way.get(number, 0) + 1
         out.append(
             FetchPiece(
@@ -666,19 +682,29 @@ class Fetching:
     # --- late transfers, and parents past hope --------------------------------------------------
 
     def _help_late(self, now: float, out: list[DownloadEffect]) -> None:
-        late_s = self._lateness.late_s()
+        late_s = self.late_s
         if late_s is None:
             return
         late = sorted(
             (f.asked_at, p.peer_id, n)
             for p in self.parents
             for n, f in p.in_flight.items()
-            if now - f.asked_at >= late_s and self._on_way[n] == 1
+            if now >= max(f.asked_at + late_s, f.spared_until) and self._on_way[n] == 1
         )
         for _, peer_id, number in late:
             slow = self.parents.get(peer_id)
-            if slow is not None:
+            if slow is not None and self._is_judged(slow, number, now, out):
                 self._help(slow, number, now, out)
+
+    def _is_judged(
+        self, slow: ParentState, number: int, now: float, out: list[DownloadEffect]
+    ) -> bool:
+        """How far a late transfer is has been asked, and told, or it is not known."""
+        flight = slow.in_flight[number]
+        if flight.doubted_at is None:
+            flight.doubted_at = now
+            out.append(AskProgress(peer_id=slow.peer_id, number=number))
+        return now >= flight.doubted_at + ANSWER_S
 
     def _help(self, slow: ParentState, number: int, now: float, out: list[DownloadEffect]) -> None:
         limits = self._limits

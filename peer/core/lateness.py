@@ -7,7 +7,10 @@ All is compared with what this download has seen itself: how long its pieces tak
 having, the wait in the parent's queue included. So a busy parent, a narrow downlink or a busy child
 make the measure longer, not the judgement harsher.
 
-*Late* is a matter of one transfer and costs the parent nothing but the piece. *Past hope* is a
+*Late* is a matter of one transfer and costs the parent nothing but the piece. Transfers share our
+downlink, so it takes the longer the more of them there are. One that is late goes on all the same
+if it will be there sooner than a new one would be, by how far it is: to stop it would throw away
+what has come. *Past hope* is a
 matter of a parent, and the scheduler will hear of it; so it takes more. The parent has brought
 pieces before, it has begun to send this one (in a queue one may stand behind slow children, which
 is nobody's fault), and either
@@ -28,6 +31,7 @@ each; scheduler and clients ours): see `DownloadLimits`.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import inf
 from typing import NamedTuple
 
 from peer.core.limits import DownloadLimits
@@ -55,20 +59,44 @@ class Lateness:
         self._cares = limits.hedge or limits.replace_slow
         self._count = 0
         self._total_s = 0.0
+        self._total_flights = 0.0
 
-    def brought(self, state: ParentState, took_s: float, now: float) -> None:
-        """A piece came from a parent, `took_s` after it was asked for."""
+    def brought(
+        self, state: ParentState, took_s: float, now: float, *, concurrency: float = 1.0
+    ) -> None:
+        """A piece came from a parent, `took_s` after it was asked for.
+
+        `concurrency`: pieces in flight meanwhile, this one included.
+        """
         self._count += 1
         self._total_s += took_s
+        self._total_flights += concurrency
         if took_s <= USUAL_FACTOR * self._total_s / self._count:
             state.usual_at = now
 
-    def late_s(self) -> float | None:
-        """After how long a transfer is late, None while there is nothing to compare with."""
+    @property
+    def usual_s(self) -> float | None:
+        """What a piece took so far, on average; None before the first."""
+        return self._total_s / self._count if self._count else None
+
+    def late_s(self, flights: int = 1) -> float | None:
+        """After how long a transfer is late where `flights` are on their way.
+
+        None while there is nothing to compare with.
+        """
         limits = self._limits
         if not self._count or not self._cares:
             return None
-        return max(limits.slow_factor * self._total_s / self._count, limits.min_slow_s)
+        return max(limits.slow_factor * self._usual_s(flights), limits.min_slow_s)
+
+    def judge(self, flight: Flight, length: int, flights: int, now: float) -> None:
+        """How far a late transfer is was told: it is spared for as long as it needs, or not."""
+        left_s = _left_s(flight, length)
+        if left_s <= self._usual_s(flights):
+            flight.spared_until = now + max(SPARED_FACTOR * left_s, SPARED_MIN_S)
+            flight.doubted_at = None
+        else:
+            flight.doubted_at = -inf
 
     def look_at(self, state: ParentState, now: float) -> float | None:
         """When to ask how far the oldest transfer of this parent is; None: there is no need."""
@@ -99,6 +127,10 @@ class Lateness:
                 yield at
 
     # --- inside ---------------------------------------------------------------------------------
+
+    def _usual_s(self, flights: int) -> float:
+        """What a piece takes if so many are in flight: no less than the mean of all so far."""
+        return self._total_s / self._count * max(1.0, flights * self._count / self._total_flights)
 
     def _measure(self, state: ParentState) -> _Measure | None:
         """None while there is nothing to compare with.
@@ -151,8 +183,25 @@ class Lateness:
 USUAL_FACTOR = 2.0
 """A piece that took no longer than this many means came as usual."""
 
+ANSWER_S = 0.1
+"""For the driver to say how far a late transfer is: it does so at once, on a busy machine later."""
+
+SPARED_FACTOR = 1.5
+"""What a late transfer still needs, at its rate so far, it is given with this much to spare."""
+SPARED_MIN_S = 0.05
+"""But at least as long as the last bytes take from the kernel to the disk."""
+
 DOUBT_SHARE = 0.5
 """Of the time to being fruitless, after which transfers that are stopped early are looked at."""
+
+
+def _left_s(flight: Flight, length: int) -> float:
+    """How long it will take yet, at the rate at which it came so far."""
+    if flight.began_at is None or not flight.looks:
+        return inf
+    at, received = flight.looks[-1]
+    took_s = at - flight.began_at
+    return took_s * max(0, length - received) / received if took_s > 0 and received else inf
 
 
 def speed(flight: Flight, window_s: float) -> float | None:

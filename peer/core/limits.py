@@ -38,6 +38,10 @@ class DownloadLimits(Value, frozen=True, kw_only=True):
     """...of so many pieces at least."""
     wide_piece_count: int = 256
     """Many."""
+    crowd_factor: int = 2
+    """All downloads of a daemon together have this many times as many in flight as one of them, or
+    one piece each, unless pieces are quick (below) or the request says how many. They share one
+    link, and a short content beside three long ones would get an eighth of it, or less."""
     pieces_per_parent: int = 1
     """In flight from one parent. Two from one uplink finish no earlier than one after the other."""
     quick_piece_s: float = 0.1

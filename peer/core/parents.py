@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from math import sqrt
+from math import inf, sqrt
 from typing import NamedTuple
 
 from odonata.wire.message import Parent, Piece
@@ -35,12 +35,15 @@ class Flight:
     number: int
     asked_at: float
     deadline: float
+    concurrency: int = 1  # pieces in flight then, this one included
     began_at: float | None = None  # the parent began to send; None: not as far as we know
     looked_at: float | None = None  # when it was asked how far it is
     looks: deque[tuple[float, int]] = field(
         default_factory=lambda: deque[tuple[float, int]](maxlen=LOOKS)
     )
     """When it was how far, in bytes, since it began."""
+    doubted_at: float | None = None  # it was late, and how far it is was asked
+    spared_until: float = -inf  # it is not late until then: it will be there soon
 
     def keeps_up(self, bytes_per_s: float) -> bool:
         """It began, and has come at this rate at least, as far as it was looked at.

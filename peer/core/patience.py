@@ -64,10 +64,13 @@ SUPPRESSION: Final = 7.0
 few go in the first tenth of the window."""
 LOOK_S: Final = 0.1
 """For the driver to say how far the transfers are: it does so at once, on a busy machine later."""
-WORD_S: Final = 1.25
-"""So long after it was asked for something a parent has told its load again, if it ever does."""
+WORD_S: Final = 1.2
+"""A parent that tells its load does so again within this..."""
 WORD_LAG_S: Final = 0.05
-"""What it tells so soon after that is how it was before: it had nothing to give, maybe."""
+"""...and a round trip. What it tells so soon, and two round trips, after it was asked for something
+is how it was before: the question takes a connection, and until then it had nothing to give..."""
+WORD_LAG_MAX_S: Final = 0.5
+"""...but a first meeting may have taken longer than a round trip."""
 CONFIRM_S: Final = 0.05
 """At least so long, for what has come to be read, and to find out whether we are woken in time."""
 FRESH_S: Final = 0.5
@@ -83,7 +86,11 @@ OTHERS_FACTOR: Final = 2.0
 
 KEPT_BYTES: Final = 512 * 1024.0
 """What systems keep of a transfer that does not move counts as sent, and so as the load of the
-second in which it began."""
+second in which it began..."""
+KEPT_S: Final = 1.1
+"""...which is over in what a parent tells so long after it was asked. (Counted for longer, nobody
+was ever at work who has less than 5 Mbit/s: of 16 hosts behind a thin seed, five asked the source
+for a content that was on its way to them.)"""
 
 LOAD_EARLY_S: Final = 0.1
 """How soon after its first word a parent says how busy it is. When many children come at once
@@ -122,6 +129,7 @@ class Patience:
         self._since = 0.0  # when the wait began
         self._offered_at = 0.0  # a parent offered something, and nothing was on its way
         self._met_at: float | None = None  # a parent said its first word in this wait
+        self._lag_s = WORD_LAG_S  # until its word on its load may tell of us
         self._has_begun = False  # a byte came from a peer
         self._is_proved = False  # enough came from peers, once
         self._got = 0  # bytes since the wait began
@@ -162,6 +170,7 @@ class Patience:
                 self._offered_at = now
             case ParentConnected() if self._met_at is None:
                 self._met_at = now
+                self._lag_s = min(WORD_LAG_S + 2.0 * (now - self._since), WORD_LAG_MAX_S)
             case _:
                 pass
 
@@ -284,19 +293,37 @@ class Patience:
 
     def _is_at_work(self, state: ParentState, now: float) -> bool:
         """For others."""
+        return self._sends_much(state, now, besides=self._kept_bytes(state))
+
+    def _sends_much(self, state: ParentState, now: float, besides: float = 0.0) -> bool:
+        """Far more than it sends to us, and `besides`."""
         took_s = 0.0 if self._got_since is None else now - self._got_since
         ours = self._got / max(took_s, JUST_BEGUN_S)
         least = max(self._limits.slowest_rate_bytes_per_s, OTHERS_FACTOR * ours)
-        least += KEPT_BYTES * len(state.in_flight)
-        return state.used is not None and state.used >= least
+        return state.used is not None and state.used >= least + besides
+
+    def _kept_bytes(self, state: ParentState) -> float:
+        """How much of what it says it sent in the last second may have been kept of ours."""
+        since = state.used_told_at - KEPT_S
+        young = (number for number, f in state.in_flight.items() if f.asked_at > since)
+        return sum(min(KEPT_BYTES, state.offers[number].length) for number in young)
 
     def _word_due_at(self, state: ParentState, now: float) -> float | None:
-        """When a parent that tells its load will have told what it was since we asked it."""
+        """When a parent that tells its load will have told what it was since we asked it.
+
+        Who sends something, which may be what is kept of ours, has to say so once more.
+        """
         flight, told_at = state.oldest, state.used_told_at
-        if flight is None or state.used is None or told_at >= flight.asked_at + WORD_LAG_S:
+        if flight is None or state.used is None:
             return None
-        was_regular = told_at >= flight.asked_at - ALIVE_S - self._budget.strain_s(now)
-        return flight.asked_at + WORD_S + self._budget.strain_s(now) if was_regular else None
+        strain_s = self._budget.strain_s(now)
+        word_s = WORD_S + self._lag_s + strain_s
+        if told_at < flight.asked_at + self._lag_s:
+            was_regular = told_at >= flight.asked_at - ALIVE_S - strain_s
+            return flight.asked_at + word_s if was_regular else None
+        if told_at <= flight.asked_at + KEPT_S and self._sends_much(state, now):
+            return flight.asked_at + KEPT_S + word_s
+        return None
 
     def _is_empty(self, state: ParentState) -> bool:
         """It is there, and has nothing to give yet."""

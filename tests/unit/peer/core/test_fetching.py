@@ -15,7 +15,9 @@ from odonata.wire.message import (
     PieceFinished,
     Reschedule,
 )
+from peer.core.budget import Budget
 from peer.core.effect import (
+    AskProgress,
     CancelPiece,
     CancelReason,
     ConnectParent,
@@ -27,6 +29,7 @@ from peer.core.event import (
     FailureReason,
     ParentLoad,
     PieceNotFetched,
+    PieceProgress,
     PieceStored,
     ReaderWaiting,
     Ticked,
@@ -37,9 +40,15 @@ NAMES = tuple("abcdefgh")
 ALL = tuple(range(40))
 
 
-def busy_swarm(*names: str, limits: DownloadLimits | None = None, length: int = 40) -> Script:
+def busy_swarm(
+    *names: str,
+    limits: DownloadLimits | None = None,
+    length: int = 40,
+    download: Download | None = None,
+    budget: Budget | None = None,
+) -> Script:
     """Each of the named parents holds everything."""
-    script = Script(length=length * PIECE, limits=limits)
+    script = Script(length=length * PIECE, limits=limits, download=download, budget=budget)
     script.swarm(*names)
     for name in names:
         script.holds(name, *range(length))
@@ -370,6 +379,36 @@ def test_a_piece_from_a_dropped_parent_counts_all_the_same() -> None:
     assert kinds(script.stored("a", 0))[-1] == "Complete"
 
 
+# --- several downloads of one daemon --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("others", "expected"), [(0, 4), (1, 4), (2, 2), (3, 2), (7, 1), (50, 1)])
+def test_downloads_that_go_on_at_once_share_what_is_in_flight(others: int, expected: int) -> None:
+    budget = Budget()
+    for _ in range(others):
+        budget.begun()
+    script = busy_swarm(*"abcdefgh", budget=budget)
+    assert len(asked(script.effects)) == expected
+
+
+def test_a_crowd_does_not_matter_where_pieces_are_quick() -> None:
+    budget = Budget()
+    for _ in range(7):
+        budget.begun()
+    script = busy_swarm(*"abcdefgh", budget=budget)
+    ((who, number),) = asked(script.effects)
+    assert len(asked(script.stored(who, number, took_s=0.0))) == 4
+
+
+def test_a_request_that_says_how_many_gets_them_in_a_crowd() -> None:
+    budget = Budget()
+    for _ in range(7):
+        budget.begun()
+    download = Download(url=URL, concurrent_piece_count=3)
+    script = busy_swarm(*"abcdefgh", budget=budget, download=download)
+    assert len(asked(script.effects)) == 3
+
+
 # --- late transfers -------------------------------------------------------------------------------
 
 
@@ -432,6 +471,33 @@ def test_late_transfer_is_replaced_when_all_slots_are_taken() -> None:
         ((fast, number),) = asked(effects)
     assert replaced == [CancelPiece(peer_id=slow, number=stuck, reason=CancelReason.LATE)]
     assert stuck in {n for p, n in asked(script.effects) if p != slow}
+
+
+@pytest.mark.parametrize("share", [0.95, 0.2])
+def test_a_late_transfer_is_stopped_only_if_a_new_one_would_be_there_sooner(share: float) -> None:
+    """It was asked how far it is, and says so."""
+    limits = DownloadLimits(concurrent_piece_count=2)
+    script = busy_swarm("a", "b", "c", limits=limits)
+    flying = dict(asked(script.effects))
+    slow, stuck = next(iter(flying.items()))
+    fast, number = next((p, n) for p, n in flying.items() if p != slow)
+    began_at, asked_for = script.now, list[AskProgress]()
+    while not asked_for:
+        script.now += 0.1
+        effects = script.stored(fast, number)
+        assert not of(effects, CancelPiece)
+        ((fast, number),) = asked(effects)
+        asked_for = [e for e in of(effects, AskProgress) if e.number == stuck]
+        assert script.now < began_at + 5.0
+    assert asked_for == [AskProgress(peer_id=slow, number=stuck)]
+    took_s = script.now - began_at
+    told = PieceProgress(peer_id=slow, number=stuck, began_s=took_s, received=round(share * PIECE))
+    stopped = [e for e in of(script(told), CancelPiece) if e.number == stuck]
+    assert bool(stopped) is (share < 0.5)
+    left_s = took_s * (1 - share) / share
+    assert share < 0.5 or not of(script.wait(left_s), CancelPiece)
+    if share > 0.5:  # it said so, and did not keep its word
+        assert isinstance(script.tick_until(AskProgress), AskProgress)
 
 
 # --- readers --------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from random import Random
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.download import PIECE, Script, asked, messages, of, parent_of, piece_of, runs
 
+from odonata.piece import MIB
 from odonata.wire.message import NeedBackToSource, PieceFailed, Reschedule
 from peer.core.effect import (
     AskProgress,
@@ -122,6 +124,41 @@ def test_a_download_that_neither_hedges_nor_replaces_gives_nobody_up() -> None:
     assert one.lateness.late_s() is None
     assert not one.is_hopeless(1e6)
     assert one.lateness.look_at(one.a, 1.0) is None
+
+
+@pytest.mark.parametrize(
+    ("concurrency", "flights", "factor"), [(1, 1, 1), (1, 4, 4), (4, 4, 1), (4, 1, 1), (2, 8, 4)]
+)
+def test_transfers_that_share_our_downlink_have_the_longer(
+    concurrency: int, flights: int, factor: int
+) -> None:
+    one = Measured(pieces=0)
+    one.lateness.brought(one.a, 1.0, 0.0, concurrency=concurrency)
+    assert one.lateness.late_s(flights) == LIMITS.slow_factor * factor
+
+
+@pytest.mark.parametrize(
+    ("received", "left_s"), [(MIB, 3 * 6.0), (3 * MIB, 2.0), (4 * MIB - 1, 0.0), (0, None)]
+)
+def test_a_late_transfer_is_spared_if_it_will_be_there_before_a_new_one_would(
+    received: int, left_s: float | None
+) -> None:
+    """Pieces take 3 s; this one of 4 MiB began 6 s ago."""
+    one = Measured(pieces=0)
+    one.brought(one.a, 0.0, 3.0)
+    fly(one.a, 0, 4.0, began_at=4.0, looks=((10.0, received),))
+    flight = one.a.in_flight[0]
+    flight.doubted_at = 10.0
+    one.lateness.judge(flight, 4 * MIB, 1, 10.0)
+    is_spared = left_s is not None and left_s <= 3.0
+    assert (flight.spared_until > 10.0) is is_spared
+    if is_spared:
+        assert flight.doubted_at is None, "it may be asked for again"
+        assert flight.spared_until == pytest.approx(
+            10.0 + max(1.5 * (left_s or 0.0), 0.05), abs=1e-3
+        )
+    else:
+        assert flight.doubted_at == -inf, "nothing more is to be heard"
 
 
 def test_a_piece_in_the_parents_queue_is_looked_at_again_and_again_but_never_past_hope() -> None:

@@ -222,7 +222,9 @@ def waits_s(script: Script, say: ParentLoad | None) -> float:
     return script.now - began_at
 
 
-@pytest.mark.parametrize(("used", "is_excuse"), [(5e6, True), (400e3, False), (0.0, False)])
+@pytest.mark.parametrize(
+    ("used", "is_excuse"), [(5e6, True), (400e3, True), (100e3, False), (0.0, False)]
+)
 def test_a_parent_that_owes_us_must_send_to_others_in_earnest(
     used: float, *, is_excuse: bool
 ) -> None:
@@ -233,6 +235,19 @@ def test_a_parent_that_owes_us_must_send_to_others_in_earnest(
     waited_s = waits_s(script, load)
     assert (waited_s >= DownloadLimits().beside_alive_s) is is_excuse
     assert is_excuse or waited_s <= 1.5
+
+
+def test_what_was_kept_of_ours_is_no_work_for_others() -> None:
+    """Sent, the parent says, in the second in which we asked; and then nothing is."""
+    script = Script()
+    script.swarm("a")
+    script.holds("a", 0)
+    began_at = script.now
+    while not of(script.effects, FetchSource):
+        used = 400e3 if script.now - began_at < 1.0 else 0.0
+        script(ParentLoad(peer_id="a", max_rate_bytes_per_s=1e7, used_rate_bytes_per_s=used))
+        script.wait(0.25)
+        assert script.now < began_at + 2.75
 
 
 @pytest.mark.parametrize(("says", "at_most_s"), [(400e3, 0.6), (5e6, 60.0)])
