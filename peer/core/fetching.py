@@ -87,7 +87,7 @@ class Fetching:
         self._limits = limits
         self._fewest = slots
         self._most = min(2 * slots, limits.max_concurrent_piece_count) if may_widen else slots
-        self._downloads = downloads if may_widen else lambda: 1
+        self._downloads = downloads if may_widen and limits.share_slots else lambda: 1
         self._wait_s = inf  # the shortest wait for a first byte: a round trip, if nobody queued
         self._waits = 0
         self._content = content
@@ -527,7 +527,7 @@ class Fetching:
         usual_s = self._lateness.usual_s
         if usual_s is not None and usual_s < limits.quick_piece_s:
             return slots
-        return max(1, min(slots, limits.crowd_factor * slots // max(1, self._downloads())))
+        return -(-slots // max(1, self._downloads()))
 
     def _situation(self) -> Situation:
         return Situation(
@@ -700,6 +700,8 @@ class Fetching:
         self, slow: ParentState, number: int, now: float, out: list[DownloadEffect]
     ) -> bool:
         """How far a late transfer is has been asked, and told, or it is not known."""
+        if not self._limits.spare_late:
+            return True
         flight = slow.in_flight[number]
         if flight.doubted_at is None:
             flight.doubted_at = now

@@ -38,10 +38,11 @@ class DownloadLimits(Value, frozen=True, kw_only=True):
     """...of so many pieces at least."""
     wide_piece_count: int = 256
     """Many."""
-    crowd_factor: int = 2
-    """All downloads of a daemon together have this many times as many in flight as one of them, or
-    one piece each, unless pieces are quick (below) or the request says how many. They share one
-    link, and a short content beside three long ones would get an eighth of it, or less."""
+    share_slots: bool = True
+    """All downloads of a daemon together have as many in flight as one of them, and each at least
+    one, unless pieces are quick (below) or the request says how many. They share one link, and a
+    short content beside three long ones would get an eighth of it, or less. (300 files of 1 KiB to
+    4 MiB, four at a time: the median file 0.97 -> 0.57 s.)"""
     pieces_per_parent: int = 1
     """In flight from one parent. Two from one uplink finish no earlier than one after the other."""
     quick_piece_s: float = 0.1
@@ -157,6 +158,9 @@ class DownloadLimits(Value, frozen=True, kw_only=True):
     slow_factor: float = 4.0
     """Late: this many times this download's own mean. A transfer that has taken four means may be
     expected to take as long again, which is what the swarm study's rule asks for."""
+    spare_late: bool = True
+    """But not if it will be there sooner than from another, by how far it is: what has come of it
+    would be lost. (`staggered` on real links: three pieces of 64 for some hosts.)"""
     slow_avoid_s: float = 2.0
     """A parent that was replaced is left alone for so long (swarm study)."""
     min_slow_s: float = 0.5

@@ -62,6 +62,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no far shares": {"far_shares": False},
     "no hedge": {"hedge": False},
     "no replacing": {"replace_slow": False},
+    "no sparing": {"spare_late": False},
     "neither": {"hedge": False, "replace_slow": False},
     "queue of 4": {"waiting_max": 4},
     "no queue": {"waiting_max": 0},

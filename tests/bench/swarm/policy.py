@@ -72,6 +72,8 @@ ABLATIONS: Final = {
         Policy(name="not-exclusive", algorithm="rule", client_rules={"exclusive": False}),
         Policy(name="no-hedge", algorithm="rule", client_rules={"hedge": False}),
         Policy(name="no-replacing", algorithm="rule", client_rules={"replace_slow": False}),
+        Policy(name="no-sparing", algorithm="rule", client_rules={"spare_late": False}),
+        Policy(name="no-sharing", algorithm="rule", client_rules={"share_slots": False}),
         Policy(name="patient", algorithm="rule", client_rules={"impatient": False}),
         Policy(name="all-at-first", algorithm="rule", client_rules={"few_first": False}),
         Policy(name="no-beside", algorithm="rule", client_rules={"beside": False}),

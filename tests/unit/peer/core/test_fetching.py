@@ -382,7 +382,7 @@ def test_a_piece_from_a_dropped_parent_counts_all_the_same() -> None:
 # --- several downloads of one daemon --------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("others", "expected"), [(0, 4), (1, 4), (2, 2), (3, 2), (7, 1), (50, 1)])
+@pytest.mark.parametrize(("others", "expected"), [(0, 4), (1, 2), (2, 2), (3, 1), (7, 1), (50, 1)])
 def test_downloads_that_go_on_at_once_share_what_is_in_flight(others: int, expected: int) -> None:
     budget = Budget()
     for _ in range(others):
@@ -398,6 +398,14 @@ def test_a_crowd_does_not_matter_where_pieces_are_quick() -> None:
     script = busy_swarm(*"abcdefgh", budget=budget)
     ((who, number),) = asked(script.effects)
     assert len(asked(script.stored(who, number, took_s=0.0))) == 4
+
+
+def test_sharing_can_be_switched_off() -> None:
+    budget = Budget()
+    for _ in range(7):
+        budget.begun()
+    script = busy_swarm(*"abcdefgh", limits=DownloadLimits(share_slots=False), budget=budget)
+    assert len(asked(script.effects)) == 4
 
 
 def test_a_request_that_says_how_many_gets_them_in_a_crowd() -> None:
@@ -498,6 +506,22 @@ def test_a_late_transfer_is_stopped_only_if_a_new_one_would_be_there_sooner(shar
     assert share < 0.5 or not of(script.wait(left_s), CancelPiece)
     if share > 0.5:  # it said so, and did not keep its word
         assert isinstance(script.tick_until(AskProgress), AskProgress)
+
+
+def test_a_late_transfer_is_stopped_unasked_if_none_is_to_be_spared() -> None:
+    limits = DownloadLimits(concurrent_piece_count=2, spare_late=False)
+    script = busy_swarm("a", "b", "c", limits=limits)
+    flying = dict(asked(script.effects))
+    slow = next(iter(flying))
+    fast, number = next((p, n) for p, n in flying.items() if p != slow)
+    stopped = list[CancelPiece]()
+    while not stopped:
+        effects = script.stored(fast, number)
+        assert not of(effects, AskProgress)
+        stopped = of(effects, CancelPiece)
+        assert script.now < 110.0
+        fast, number = next((p, n) for p, n in asked(effects) if p != slow)
+    assert [one.peer_id for one in stopped] == [slow]
 
 
 # --- readers --------------------------------------------------------------------------------------

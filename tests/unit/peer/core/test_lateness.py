@@ -147,18 +147,14 @@ def test_a_late_transfer_is_spared_if_it_will_be_there_before_a_new_one_would(
     one = Measured(pieces=0)
     one.brought(one.a, 0.0, 3.0)
     fly(one.a, 0, 4.0, began_at=4.0, looks=((10.0, received),))
-    flight = one.a.in_flight[0]
-    flight.doubted_at = 10.0
-    one.lateness.judge(flight, 4 * MIB, 1, 10.0)
-    is_spared = left_s is not None and left_s <= 3.0
-    assert (flight.spared_until > 10.0) is is_spared
-    if is_spared:
-        assert flight.doubted_at is None, "it may be asked for again"
-        assert flight.spared_until == pytest.approx(
-            10.0 + max(1.5 * (left_s or 0.0), 0.05), abs=1e-3
-        )
-    else:
-        assert flight.doubted_at == -inf, "nothing more is to be heard"
+    one.a.in_flight[0].doubted_at = 10.0
+    one.lateness.judge(one.a.in_flight[0], 4 * MIB, 1, 10.0)
+    judged = one.a.in_flight[0]
+    if left_s is None or left_s > 3.0:
+        assert (judged.spared_until, judged.doubted_at) == (-inf, -inf)
+        return
+    assert judged.spared_until == pytest.approx(10.0 + max(1.5 * left_s, 0.05), abs=1e-3)
+    assert judged.doubted_at is None, "it may be asked for again"
 
 
 def test_a_piece_in_the_parents_queue_is_looked_at_again_and_again_but_never_past_hope() -> None:
