@@ -486,7 +486,7 @@ class Fetching:
 
     def next_wake(self, now: float) -> float | None:
         """When `fill` or `tend` may have something to do although nothing happens."""
-        late_s = self.late_s
+        late_s = self._late_s
         moments: list[float] = []
         for state in self.parents:
             moments.extend(self._lateness.moments(state, now))
@@ -681,8 +681,13 @@ class Fetching:
 
     # --- late transfers, and parents past hope --------------------------------------------------
 
+    @property
+    def _late_s(self) -> float | None:
+        """After how long a transfer is looked at: sooner where nothing is left to ask for."""
+        return self._lateness.late_s(self.flights, at_end=self.flights < self._slots)
+
     def _help_late(self, now: float, out: list[DownloadEffect]) -> None:
-        late_s = self.late_s
+        late_s = self._late_s
         if late_s is None:
             return
         late = sorted(

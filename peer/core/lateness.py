@@ -79,15 +79,16 @@ class Lateness:
         """What a piece took so far, on average; None before the first."""
         return self._total_s / self._count if self._count else None
 
-    def late_s(self, flights: int = 1) -> float | None:
+    def late_s(self, flights: int = 1, *, at_end: bool = False) -> float | None:
         """After how long a transfer is late where `flights` are on their way.
 
-        None while there is nothing to compare with.
+        None while there is nothing to compare with. `at_end`: nothing else is left to ask for.
         """
         limits = self._limits
         if not self._count or not self._cares:
             return None
-        return max(limits.slow_factor * self._usual_s(flights), limits.min_slow_s)
+        factor = limits.end_factor if at_end and limits.spare_late else limits.slow_factor
+        return max(factor * self._usual_s(flights), limits.min_slow_s)
 
     def judge(self, flight: Flight, length: int, flights: int, now: float) -> None:
         """How far a late transfer is was told: it is spared for as long as it needs, or not."""

@@ -161,6 +161,9 @@ class DownloadLimits(Value, frozen=True, kw_only=True):
     spare_late: bool = True
     """But not if it will be there sooner than from another, by how far it is: what has come of it
     would be lost. (`staggered` on real links: three pieces of 64 for some hosts.)"""
+    end_factor: float = 1.0
+    """At the end, when nothing else is left to ask for, it is enough to take one mean, and to need
+    another one by how far it is: one piece from a busy parent holds up a whole content."""
     slow_avoid_s: float = 2.0
     """A parent that was replaced is left alone for so long (swarm study)."""
     min_slow_s: float = 0.5

@@ -61,6 +61,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no far patience": {"far_patience_s": 0.0},
     "no far shares": {"far_shares": False},
     "no hedge": {"hedge": False},
+    "late hedge": {"end_factor": 4.0},
     "no replacing": {"replace_slow": False},
     "no sparing": {"spare_late": False},
     "neither": {"hedge": False, "replace_slow": False},

@@ -71,6 +71,7 @@ ABLATIONS: Final = {
         Policy(name="no-seed-once", algorithm="rule", client_rules={"seed_once": False}),
         Policy(name="not-exclusive", algorithm="rule", client_rules={"exclusive": False}),
         Policy(name="no-hedge", algorithm="rule", client_rules={"hedge": False}),
+        Policy(name="late-hedge", algorithm="rule", client_rules={"end_factor": 4.0}),
         Policy(name="no-replacing", algorithm="rule", client_rules={"replace_slow": False}),
         Policy(name="no-sparing", algorithm="rule", client_rules={"spare_late": False}),
         Policy(name="no-sharing", algorithm="rule", client_rules={"share_slots": False}),

@@ -444,6 +444,19 @@ def test_hedge_asks_a_second_holder_and_the_first_one_wins() -> None:
     assert kinds(effects)[-1] == "Complete"
 
 
+@pytest.mark.parametrize(("share", "is_hedged"), [(0.1, True), (0.9, False)])
+def test_at_the_end_a_piece_that_needs_another_mean_is_asked_of_a_second_holder(
+    share: float, is_hedged: bool
+) -> None:
+    """Pieces took 0.2 to 0.4 s; the last is looked at after `min_slow_s`."""
+    script, slow, _ = slow_end()
+    look = script.tick_until(AskProgress)
+    began_s = 0.5
+    number, received = look.number, round(share * PIECE)
+    told = PieceProgress(peer_id=slow, number=number, began_s=began_s, received=received)
+    assert bool(asked(script(told))) is is_hedged
+
+
 def test_hedge_that_loses_is_cancelled() -> None:
     script, slow, fast = slow_end()
     second = script.tick_until(FetchPiece)
