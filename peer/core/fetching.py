@@ -15,10 +15,10 @@ next choice sees it. The parent is treated by what the failure says about it:
 | unreachable, timeout | a strike: left alone; dropped and reported after the second in a row  |
 | cancelled            | nothing if we stopped it, else as if refused                          |
 
-A transfer is late when it has taken several times this download's own mean, and will not be there
-soon. If all slots are taken, a late one is stopped and asked from somebody else. If slots are free
-and nothing new is left to ask for, a second holder is asked as well, the first to bring it wins,
-and the other is stopped.
+A transfer is late when it has taken several times this download's own mean (and, with `spare_late`,
+will not be there soon). If all slots are taken, a late one is stopped and asked from somebody else.
+If slots are free and nothing new is left to ask for, a second holder is asked as well, the first to
+bring it wins, and the other is stopped.
 
 A parent is past hope when it used to bring pieces, and has brought none for far longer than that
 (`lateness` says when). Then it is left alone for a while and the scheduler is told, as of a piece
@@ -324,9 +324,8 @@ class Fetching:
         if flight is not None and event.began_s is not None:
             flight.began_at = now - event.began_s
             flight.looks.append((now, event.received))
-        if state is not None and flight is not None and flight.doubted_at is not None:
-            length = state.offers[event.number].length
-            self._lateness.judge(flight, length, self.flights, now)
+        if flight is not None and flight.doubted_at is not None:
+            self._lateness.judge(flight, self.flights, now)
 
     def on_not_fetched(self, event: PieceNotFetched, now: float, out: list[DownloadEffect]) -> None:
         """A fetch failed. See the table above."""
@@ -576,7 +575,11 @@ class Fetching:
         timeout_s = limits.piece_timeout_s + offered.length / limits.slowest_rate_bytes_per_s
         deadline = now + timeout_s + limits.guard_s
         state.in_flight[number] = Flight(
-            number=number, asked_at=now, deadline=deadline, concurrency=self.flights + 1
+            number=number,
+            asked_at=now,
+            deadline=deadline,
+            length=offered.length,
+            concurrency=self.flights + 1,
         )
         self._on_way[number] = self._on_way.get(number, 0) + 1
         out.append(
@@ -683,7 +686,7 @@ class Fetching:
 
     @property
     def _late_s(self) -> float | None:
-        """After how long a transfer is looked at: sooner where nothing is left to ask for."""
+        """As `late_s`, but with `spare_late` sooner where nothing is left to ask for."""
         return self._lateness.late_s(self.flights, at_end=self.flights < self._slots)
 
     def _help_late(self, now: float, out: list[DownloadEffect]) -> None:

@@ -7,13 +7,12 @@ All is compared with what this download has seen itself: how long its pieces tak
 having, the wait in the parent's queue included. So a busy parent, a narrow downlink or a busy child
 make the measure longer, not the judgement harsher.
 
-*Late* is a matter of one transfer and costs the parent nothing but the piece. Transfers share our
-downlink, so it takes the longer the more of them there are. One that is late goes on all the same
-if it will be there sooner than a new one would be, by how far it is: to stop it would throw away
-what has come. *Past hope* is a
-matter of a parent, and the scheduler will hear of it; so it takes more. The parent has brought
-pieces before, it has begun to send this one (in a queue one may stand behind slow children, which
-is nobody's fault), and either
+*Late* is a matter of one transfer and costs the parent nothing but the piece. With `spare_late`
+(off as it comes) it takes the longer the more of them share our downlink, and one that is late goes
+on all the same if it will be there sooner than a new one would be, by how far it is: to stop it
+would throw away what has come. *Past hope* is a matter of a parent, and the scheduler will hear of
+it; so it takes more. The parent has brought pieces before, it has begun to send this one (in a
+queue one may stand behind slow children, which is nobody's fault), and either
 
 - it *crawls*: for seconds on end it has sent at a small share of what it used to give. Not if other
   transfers crawl as well or no other piece came as usual meanwhile: then it may be our own link; or
@@ -90,9 +89,9 @@ class Lateness:
         factor = limits.end_factor if at_end and limits.spare_late else limits.slow_factor
         return max(factor * self._usual_s(flights), limits.min_slow_s)
 
-    def judge(self, flight: Flight, length: int, flights: int, now: float) -> None:
+    def judge(self, flight: Flight, flights: int, now: float) -> None:
         """How far a late transfer is was told: it is spared for as long as it needs, or not."""
-        left_s = _left_s(flight, length)
+        left_s = _left_s(flight)
         if left_s <= self._usual_s(flights):
             flight.spared_until = now + max(SPARED_FACTOR * left_s, SPARED_MIN_S)
             flight.doubted_at = None
@@ -199,13 +198,13 @@ DOUBT_SHARE = 0.5
 """Of the time to being fruitless, after which transfers that are stopped early are looked at."""
 
 
-def _left_s(flight: Flight, length: int) -> float:
+def _left_s(flight: Flight) -> float:
     """How long it will take yet, at the rate at which it came so far."""
     if flight.began_at is None or not flight.looks:
         return inf
     at, received = flight.looks[-1]
     took_s = at - flight.began_at
-    return took_s * max(0, length - received) / received if took_s > 0 and received else inf
+    return took_s * max(0, flight.length - received) / received if took_s > 0 and received else inf
 
 
 def speed(flight: Flight, window_s: float) -> float | None:

@@ -35,6 +35,7 @@ class Flight:
     number: int
     asked_at: float
     deadline: float
+    length: int = 0  # in bytes; its parent may have taken the offer back meanwhile
     concurrency: int = 1  # pieces in flight then, this one included
     began_at: float | None = None  # the parent began to send; None: not as far as we know
     looked_at: float | None = None  # when it was asked how far it is

@@ -305,8 +305,8 @@ class Patience:
     def _kept_bytes(self, state: ParentState) -> float:
         """How much of what it says it sent in the last second may have been kept of ours."""
         since = state.used_told_at - KEPT_S
-        young = (number for number, f in state.in_flight.items() if f.asked_at > since)
-        return sum(min(KEPT_BYTES, state.offers[number].length) for number in young)
+        young = (flight for flight in state.in_flight.values() if flight.asked_at > since)
+        return sum(min(KEPT_BYTES, flight.length) for flight in young)
 
     def _word_due_at(self, state: ParentState, now: float) -> float | None:
         """When a parent that tells its load will have told what it was since we asked it.

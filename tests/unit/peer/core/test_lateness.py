@@ -66,7 +66,7 @@ def fly(
     began_at: float | None = None,
     looks: tuple[tuple[float, int], ...] = (),
 ) -> None:
-    flight = Flight(number=number, asked_at=at, deadline=at + 60, began_at=began_at)
+    flight = Flight(number=number, asked_at=at, deadline=at + 60, length=4 * MIB, began_at=began_at)
     flight.looks.extend(looks)
     state.in_flight[number] = flight
 
@@ -148,7 +148,7 @@ def test_a_late_transfer_is_spared_if_it_will_be_there_before_a_new_one_would(
     one.brought(one.a, 0.0, 3.0)
     fly(one.a, 0, 4.0, began_at=4.0, looks=((10.0, received),))
     one.a.in_flight[0].doubted_at = 10.0
-    one.lateness.judge(one.a.in_flight[0], 4 * MIB, 1, 10.0)
+    one.lateness.judge(one.a.in_flight[0], 1, 10.0)
     judged = one.a.in_flight[0]
     if left_s is None or left_s > 3.0:
         assert (judged.spared_until, judged.doubted_at) == (-inf, -inf)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from itertools import islice
 
 import pytest
-from support.download import PIECE, Script, of
+from support.download import PIECE, Script, asked, of
 from support.parent_play import Giving, Play
 
 from odonata.piece import MIB
 from peer.core.budget import BUDGET_MIN_S, Budget
-from peer.core.effect import FetchSource
+from peer.core.effect import CancelPiece, FetchPiece, FetchSource
 from peer.core.event import FailureReason, ParentLoad
 from peer.core.limits import DownloadLimits
 from peer.core.patience import load_pauses_s
@@ -248,6 +248,24 @@ def test_what_was_kept_of_ours_is_no_work_for_others() -> None:
         script(ParentLoad(peer_id="a", max_rate_bytes_per_s=1e7, used_rate_bytes_per_s=used))
         script.wait(0.25)
         assert script.now < began_at + 2.75
+
+
+def test_a_piece_that_its_parent_says_it_does_not_hold_may_be_on_its_way_all_the_same() -> None:
+    """The answer was to an earlier request, which was stopped as late; the piece was asked anew."""
+    script = Script(length=2 * PIECE, limits=DownloadLimits(concurrent_piece_count=1))
+    script.swarm("a", "b")
+    script.holds("a", 0, 1)
+    script.holds("b", 0, 1)
+    ((first, number),) = asked(script.effects)
+    ((slow, late),) = asked(script.stored(first, number))
+    stopped = script.tick_until(CancelPiece)
+    assert (stopped.peer_id, stopped.number) == (slow, late)
+    other = next(peer for peer in "ab" if peer != slow)
+    script.failed(other, late, FailureReason.NOT_FOUND)
+    assert script.tick_until(FetchPiece).peer_id == slow
+    script.failed(slow, late, FailureReason.NOT_FOUND)
+    script(ParentLoad(peer_id=slow, max_rate_bytes_per_s=1e7, used_rate_bytes_per_s=1e6))
+    script.wait(30.0)
 
 
 @pytest.mark.parametrize(("says", "at_most_s"), [(400e3, 0.6), (5e6, 60.0)])
