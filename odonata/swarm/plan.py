@@ -44,7 +44,8 @@ class SwarmOptions(Value, frozen=True, kw_only=True):
 
     `seed_upload_rate_bytes_per_s` None: as the others. The peers named in `slow` upload at
     `slow_rate_bytes_per_s` but say of themselves what the others say. `exploration`: the
-    scheduler's share of decisions made by lot; `graph`: "dag" or "mesh"; None: its defaults.
+    scheduler's share of decisions made by lot; `parents`: how many it names to a peer; None: its
+    defaults.
     """
 
     peers: int = 3
@@ -55,7 +56,7 @@ class SwarmOptions(Value, frozen=True, kw_only=True):
     slow: tuple[str, ...] = ()
     slow_rate_bytes_per_s: int | None = None
     exploration: float | None = None
-    graph: str | None = None
+    parents: int | None = None
 
 
 class SwarmPlan(Value, frozen=True, kw_only=True):
@@ -116,7 +117,7 @@ def _scheduler(options: SwarmOptions, places: _Places, ports: _Ports) -> Member:
         "model": {"dir": str(places.models), "checkInterval": "500ms"},
         "telemetry": {"dir": str(places.telemetry)},
     }
-    chosen = {"exploration": options.exploration, "graph": options.graph}
+    chosen = {"exploration": options.exploration, "meshParentLimit": options.parents}
     settings["scheduler"] = {name: value for name, value in chosen.items() if value is not None}
     config = _write(places.data / "scheduler.yaml", settings)
     return Member(

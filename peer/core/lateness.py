@@ -130,10 +130,7 @@ class Lateness:
 
     def _usual_s(self, flights: int) -> float:
         """What a piece takes if so many are in flight: no less than the mean of all so far."""
-        mean_s = self._total_s / self._count
-        if not self._limits.spare_late:
-            return mean_s
-        return mean_s * max(1.0, flights * self._count / self._total_flights)
+        return self._total_s / self._count * max(1.0, flights * self._count / self._total_flights)
 
     def _measure(self, state: ParentState) -> _Measure | None:
         """None while there is nothing to compare with.

@@ -38,10 +38,9 @@ class DownloadLimits(Value, frozen=True, kw_only=True):
     """...of so many pieces at least."""
     wide_piece_count: int = 256
     """Many."""
-    share_slots: bool = False
-    """Off: where hosts are secretly slow, a download with one piece in flight waits for them (the
-    demo's p99). On: all downloads of a daemon have as many in flight as one of them, and each at
-    least one, unless pieces are quick (below) or the request says how many. They share a link; a
+    share_slots: bool = True
+    """All downloads of a daemon together have as many in flight as one of them, and each at least
+    one, unless pieces are quick (below) or the request says how many. They share one link, and a
     short content beside three long ones would get an eighth of it, or less. (300 files of 1 KiB to
     4 MiB, four at a time: the median file 0.97 -> 0.57 s.)"""
     pieces_per_parent: int = 1
@@ -159,9 +158,8 @@ class DownloadLimits(Value, frozen=True, kw_only=True):
     slow_factor: float = 4.0
     """Late: this many times this download's own mean. A transfer that has taken four means may be
     expected to take as long again, which is what the swarm study's rule asks for."""
-    spare_late: bool = False
-    """Off, since not proved where hosts are slow. On: a late transfer is not stopped, nor a second
-    holder asked, if it will be there sooner than from another, by how far it is: what has come
+    spare_late: bool = True
+    """But not if it will be there sooner than from another, by how far it is: what has come of it
     would be lost. (`staggered` on real links: three pieces of 64 for some hosts.)"""
     end_factor: float = 1.0
     """At the end, when nothing else is left to ask for, it is enough to take one mean, and to need

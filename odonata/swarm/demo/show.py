@@ -29,9 +29,7 @@ from odonata.swarm.process import Processes, died_early
 START_TIMEOUT_S = 30.0  # of the origin: a Python process on a busy machine
 LOG_LINES_SHOWN = 30  # of each process, when something went wrong
 EXPLORATION = 0.1  # while it learns from so few decisions, a scheduler may try more
-GRAPH = (
-    "dag"  # in a mesh of so few everybody is everybody's parent: there would be nothing to choose
-)
+PARENTS = 4  # of eight others: if so few were all each other's parents, there would be no choice
 
 
 class Demo:
@@ -105,7 +103,7 @@ class Demo:
             slow=world.slow_names,
             slow_rate_bytes_per_s=int(world.slow_rate_bytes_per_s),
             exploration=EXPLORATION,
-            graph=GRAPH,
+            parents=PARENTS,
         )
 
     def _introduce(self, image: Image) -> None:

@@ -387,7 +387,7 @@ def test_downloads_that_go_on_at_once_share_what_is_in_flight(others: int, expec
     budget = Budget()
     for _ in range(others):
         budget.begun()
-    script = busy_swarm(*"abcdefgh", limits=DownloadLimits(share_slots=True), budget=budget)
+    script = busy_swarm(*"abcdefgh", budget=budget)
     assert len(asked(script.effects)) == expected
 
 
@@ -395,16 +395,16 @@ def test_a_crowd_does_not_matter_where_pieces_are_quick() -> None:
     budget = Budget()
     for _ in range(7):
         budget.begun()
-    script = busy_swarm(*"abcdefgh", limits=DownloadLimits(share_slots=True), budget=budget)
+    script = busy_swarm(*"abcdefgh", budget=budget)
     ((who, number),) = asked(script.effects)
     assert len(asked(script.stored(who, number, took_s=0.0))) == 4
 
 
-def test_nothing_is_shared_unless_it_is_switched_on() -> None:
+def test_sharing_can_be_switched_off() -> None:
     budget = Budget()
     for _ in range(7):
         budget.begun()
-    script = busy_swarm(*"abcdefgh", budget=budget)
+    script = busy_swarm(*"abcdefgh", limits=DownloadLimits(share_slots=False), budget=budget)
     assert len(asked(script.effects)) == 4
 
 
@@ -413,8 +413,7 @@ def test_a_request_that_says_how_many_gets_them_in_a_crowd() -> None:
     for _ in range(7):
         budget.begun()
     download = Download(url=URL, concurrent_piece_count=3)
-    limits = DownloadLimits(share_slots=True)
-    script = busy_swarm(*"abcdefgh", limits=limits, budget=budget, download=download)
+    script = busy_swarm(*"abcdefgh", budget=budget, download=download)
     assert len(asked(script.effects)) == 3
 
 
@@ -450,7 +449,7 @@ def test_at_the_end_a_piece_that_needs_another_mean_is_asked_of_a_second_holder(
     share: float, is_hedged: bool
 ) -> None:
     """Pieces took 0.2 to 0.4 s; the last is looked at after `min_slow_s`."""
-    script, slow, _ = slow_end(DownloadLimits(spare_late=True))
+    script, slow, _ = slow_end()
     look = script.tick_until(AskProgress)
     began_s = 0.5
     number, received = look.number, round(share * PIECE)
@@ -498,7 +497,7 @@ def test_late_transfer_is_replaced_when_all_slots_are_taken() -> None:
 @pytest.mark.parametrize("share", [0.95, 0.2])
 def test_a_late_transfer_is_stopped_only_if_a_new_one_would_be_there_sooner(share: float) -> None:
     """It was asked how far it is, and says so."""
-    limits = DownloadLimits(concurrent_piece_count=2, spare_late=True)
+    limits = DownloadLimits(concurrent_piece_count=2)
     script = busy_swarm("a", "b", "c", limits=limits)
     flying = dict(asked(script.effects))
     slow, stuck = next(iter(flying.items()))
@@ -523,7 +522,7 @@ def test_a_late_transfer_is_stopped_only_if_a_new_one_would_be_there_sooner(shar
 
 
 def test_a_late_transfer_is_stopped_unasked_if_none_is_to_be_spared() -> None:
-    limits = DownloadLimits(concurrent_piece_count=2)
+    limits = DownloadLimits(concurrent_piece_count=2, spare_late=False)
     script = busy_swarm("a", "b", "c", limits=limits)
     flying = dict(asked(script.effects))
     slow = next(iter(flying))

@@ -132,7 +132,7 @@ def test_a_download_that_neither_hedges_nor_replaces_gives_nobody_up() -> None:
 def test_transfers_that_share_our_downlink_have_the_longer(
     concurrency: int, flights: int, factor: int
 ) -> None:
-    one = Measured(DownloadLimits(spare_late=True), pieces=0)
+    one = Measured(pieces=0)
     one.lateness.brought(one.a, 1.0, 0.0, concurrency=concurrency)
     assert one.lateness.late_s(flights) == LIMITS.slow_factor * factor
 
@@ -144,7 +144,7 @@ def test_a_late_transfer_is_spared_if_it_will_be_there_before_a_new_one_would(
     received: int, left_s: float | None
 ) -> None:
     """Pieces take 3 s; this one of 4 MiB began 6 s ago."""
-    one = Measured(DownloadLimits(spare_late=True), pieces=0)
+    one = Measured(pieces=0)
     one.brought(one.a, 0.0, 3.0)
     fly(one.a, 0, 4.0, began_at=4.0, looks=((10.0, received),))
     one.a.in_flight[0].doubted_at = 10.0
