@@ -68,6 +68,8 @@ if TYPE_CHECKING:
     from simulator.wire import Wire
     from simulator.world import World
 
+LEARN_S: Final = 0.001
+"""How often what was asked for early looks whether the content is known by now."""
 PIECE_CONNECT_S: Final = 2.0
 """How long a parent that does not answer is waited for, when a piece is asked for..."""
 STREAM_CONNECT_S: Final = 5.0
@@ -535,6 +537,9 @@ class _Fetch:
         if self._over:
             return
         assert self._piece is not None, "what comes was sent"
+        if not self._download.node.learned:  # asked early
+            self._timer = self._around.world.after(LEARN_S, self._store)
+            return
         if not self._around.parts.accepts(self._piece.digest, self._came):
             self._answer(FailureReason.DIGEST)
             return

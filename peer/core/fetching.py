@@ -35,6 +35,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
+from odonata.piece import PIECE_LENGTH_MAX
 from odonata.wire.message import FarShare, Parent, Piece, PieceFailed
 from peer.core.content import Content
 from peer.core.conversation import Conversation
@@ -52,7 +53,7 @@ from peer.core.event import FailureReason, PieceNotFetched, PieceProgress
 from peer.core.lateness import ANSWER_S, Lateness
 from peer.core.limits import DownloadLimits
 from peer.core.parents import Flight, Parents, ParentState
-from peer.core.reserve import Reserve
+from peer.core.reserve import HAS_ALL, Reserve
 from peer.core.selection import Reader, Situation, choose, choose_helper
 
 if TYPE_CHECKING:
@@ -159,10 +160,22 @@ class Fetching:
         if admitted is not None:
             admitted.decision = decision
             self._connect(parent, out)
+            self._foresee(admitted)
 
     def _connect(self, parent: Parent, out: list[DownloadEffect]) -> None:
         interested = tuple(self._content.missing() or ())
         out.append(ConnectParent(parent=parent, interested=interested))
+
+    def _foresee(self, state: ParentState) -> None:
+        """It has all of a content of one piece: it can be asked while it still tells its list."""
+        length = state.parent.task.content_length or 0
+        is_whole = state.parent.state == HAS_ALL and state.parent.task.piece_count == 1
+        if not (self._limits.ask_early and is_whole and 0 < length <= PIECE_LENGTH_MAX):
+            return
+        piece = Piece(number=0, offset=0, length=length)
+        if self._content.lacks(0) and self._misfit(piece) is None:
+            state.foreseen = True
+            self.parents.offer(state, piece)
 
     def reader_at(self, number: int | None, now: float) -> None:
         """Somebody waits for this piece; None: nobody does."""
@@ -198,6 +211,9 @@ class Fetching:
     ) -> None:
         """A parent offers pieces."""
         state.heard_at = now
+        if state.foreseen and pieces:
+            state.foreseen = False
+            self.parents.forget(state, 0)  # from now on its own word counts
         for piece in pieces:
             misfit = self._misfit(piece)
             if misfit is not None:
@@ -368,14 +384,15 @@ class Fetching:
         """Ask for as much as may be in flight, then look after what is late."""
         self._see_off(out)
         self._call_in(now, out)
-        if not self._content.learned:
+        if not self._content.learned and not self._may_ask_early():
             return
         # What landed just now was on its way until now.
         if self.flights or self._was_busy:
             self._busy_at = now
         elif now - self._busy_at >= self._limits.far_patience_s:
             self._far_share = None  # the other gateway is given up
-        while self.flights < self._slots:
+        slots = self._slots if self._content.learned else 1
+        while self.flights < slots:
             choice = choose(self._situation(), self._rng, now)
             if choice is None:
                 break
@@ -593,8 +610,13 @@ class Fetching:
                 concurrency=self.flights,
                 is_patient=not (self._limits.impatient and self._has_other(state)),
                 is_exclusive=is_exclusive,
+                is_early=state.foreseen or not self._content.learned,
             )
         )
+
+    def _may_ask_early(self) -> bool:
+        """Nothing is on its way, and a parent of a content of one piece has it all."""
+        return not self.flights and any(p.foreseen for p in self.parents)
 
     def _has_other(self, state: ParentState) -> bool:
         """Another parent offers something that is missing."""

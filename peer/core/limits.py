@@ -43,6 +43,10 @@ class DownloadLimits(Value, frozen=True, kw_only=True):
     one, unless pieces are quick (below) or the request says how many. They share one link, and a
     short content beside three long ones would get an eighth of it, or less. (300 files of 1 KiB to
     4 MiB, four at a time: the median file 0.97 -> 0.57 s.)"""
+    ask_early: bool = True
+    """Who has all of a content of one piece, as the scheduler says, is asked for it together with
+    its facts and its list: a file that is short costs two round trips instead of three, and on full
+    links each of them stands in two queues."""
     pieces_per_parent: int = 1
     """In flight from one parent. Two from one uplink finish no earlier than one after the other."""
     quick_piece_s: float = 0.1

@@ -77,6 +77,7 @@ class ParentState:
     leaving: bool = False  # an answer did not name it any more: it brings what is on its way
     listing: bool = True  # it may still offer more
     finished: bool = False  # its list ended well
+    foreseen: bool = False  # that it holds the only piece we have from the scheduler, so far
     offers: dict[int, Piece] = field(default_factory=dict[int, Piece])
     in_flight: dict[int, Flight] = field(default_factory=dict[int, Flight])
     goodput: float | None = None

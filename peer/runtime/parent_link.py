@@ -30,6 +30,7 @@ from odonata.wire.dragonfly.persistent import named, persistent_wanted_to_wire
 from odonata.wire.dragonfly.piece_list import added_pieces
 from odonata.wire.message import Host, Parent, Piece, TaskType
 from peer.core.event import ParentConnected, ParentEnded, ParentHolds, ParentLoad
+from peer.runtime.known_address import ServedAt
 from peer.runtime.run_tools import RunPlace
 
 STAT_S: Final = 5.0
@@ -54,11 +55,14 @@ class ParentLink:
         self._peer_id = place.peer_id
         self._pool = place.tools.parents
         self._tell = place.tell
-        self._target = target_of(parent.host.ip, parent.host.port)
+        self.target = target_of(parent.host.ip, parent.host.port)
+        self._known = place.tools.known
         self.address: tuple[str, int] | None = None
         """Where its pieces are served (Vortex over TCP); None until it offered one."""
         self.features: frozenset[str] = frozenset()
         """What it said it can beyond Dragonfly's API; nothing, if it is not ours."""
+        self.told_where = asyncio.Event()
+        """It has offered one, or its list is at its end."""
         self._has_told_all = False
 
     @property
@@ -69,7 +73,7 @@ class ParentLink:
     async def follow(self, interested: tuple[int, ...]) -> None:
         """Connect, then report what it holds and how busy it is."""
         self._has_told_all = False
-        async with self._pool.use(self._target) as channel, asyncio.TaskGroup() as group:
+        async with self._pool.use(self.target) as channel, asyncio.TaskGroup() as group:
             stub = upload_stub(channel)
             wanted = WantedPieces(host_id=self._host_id, task_id=self._task_id, numbers=interested)
             pieces = self._sync_pieces(stub, wanted)  # on its way while we ask
@@ -80,10 +84,11 @@ class ParentLink:
                         load.cancel()  # else it goes on: there are pieces left to fetch
             finally:
                 pieces.cancel()
+                self.told_where.set()
 
     async def ask_meta(self) -> None:
         """Ask for its facts again."""
-        async with self._pool.use(self._target) as channel:
+        async with self._pool.use(self.target) as channel:
             await self._stat(upload_stub(channel))
 
     def _sync_pieces(self, stub: Any, wanted: WantedPieces) -> Any:  # the stubs carry no types
@@ -127,7 +132,7 @@ class ParentLink:
             await self._tell(self._ended(error))
             return False
         except ProtocolError as error:
-            reason = f"{self._target}: {error.detail}"
+            reason = f"{self.target}: {error.detail}"
             await self._tell(
                 ParentEnded(peer_id=self._parent.peer_id, finished=False, reason=reason)
             )
@@ -141,6 +146,8 @@ class ParentLink:
         if held.tcp_port is None:
             return  # it serves by QUIC only: as if it did not hold the piece
         self.address = (held.ip, held.tcp_port)
+        self._known.learn(self.target, ServedAt(held.ip, held.tcp_port, self.features))
+        self.told_where.set()
         peer_id = self._parent.peer_id
         pieces = tuple(
             Piece(number=number, offset=offset, length=length, parent_id=peer_id)
@@ -175,5 +182,5 @@ class ParentLink:
         )
 
     def _ended(self, error: grpc.aio.AioRpcError) -> ParentEnded:
-        reason = f"{self._target}: {error.code().name}: {error.details()}"
+        reason = f"{self.target}: {error.code().name}: {error.details()}"
         return ParentEnded(peer_id=self._parent.peer_id, finished=False, reason=reason)

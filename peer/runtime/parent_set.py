@@ -42,7 +42,9 @@ from peer.core.event import (
     PieceStored,
 )
 from peer.core.run_record import Try
+from peer.runtime.known_address import ServedAt
 from peer.runtime.parent_link import ParentLink
+from peer.runtime.port import Early
 from peer.runtime.run_tools import RunPlace, storage_failed
 
 ParentEffect = ConnectParent | AskParentMeta | DropParent | FetchPiece | AskProgress | CancelPiece
@@ -159,25 +161,36 @@ class ParentSet:
         else:
             attempt.stopped(attempt.stop_reason or CancelReason.ENDED)
 
+    async def _where(self, effect: FetchPiece, link: ParentLink) -> ServedAt | None:
+        """Where to ask: as the parent says, or for an early piece as it said some time ago."""
+        if link.address is None and effect.is_early:
+            known = self._place.tools.known.of(link.target)
+            if known is not None:
+                return known
+            await link.told_where.wait()
+        return None if link.address is None else ServedAt(*link.address, link.features)
+
     async def _fetched(
         self, effect: FetchPiece, link: ParentLink | None, attempt: Try
     ) -> DownloadEvent:
         """Fetch it, and record how that went."""
-        if link is None or link.address is None:
+        where = None if link is None else await self._where(effect, link)
+        if link is None or where is None:
             return _failed(effect, attempt, FailureReason.NOT_FOUND, "it offered no piece")
-        ip, port = link.address
+        early = Early(effect.length or 0, self._place.learned) if effect.is_early else None
         try:
             piece = await self._place.tools.fetcher.fetch(
-                ip,
-                port,
+                where.ip,
+                where.port,
                 self._place.task,
                 effect.number,
                 parent_id=effect.peer_id,
                 timeout_s=effect.timeout_s,
                 times=attempt.times,
-                features=link.features,
+                features=where.features,
                 is_patient=effect.is_patient,
                 is_exclusive=effect.is_exclusive,
+                early=early,
             )
         except (StorageError, DiskFullError) as error:
             attempt.cancelled(error.code)
@@ -188,6 +201,9 @@ class ParentSet:
             attempt.cancelled(NO_DESCRIPTOR)  # our fault, not its
             return _not_fetched(effect, FailureReason.REFUSED, str(error))
         except OdonataError as error:
+            if link.address is None and isinstance(error, UnavailableError | ProtocolError):
+                self._place.tools.known.forget(link.target)
+                error = PeerRefusedError(f"it has moved, and will say where to: {error.detail}")
             return _of_error(effect, attempt, error)
         if _is_from(piece, effect.peer_id):
             attempt.ok(piece.length)

@@ -32,7 +32,7 @@ from peer.runtime.buffer import BufferPool
 from peer.runtime.limit import Unlimited, slice_bytes
 from peer.runtime.piece_connection import ParentAddress, PieceConnections, reason_of
 from peer.runtime.piece_wire import RECEIVE_WAKE_BYTES, PieceWire
-from peer.runtime.port import FetchTimes, RateLimit, StoredTask
+from peer.runtime.port import Early, FetchTimes, RateLimit, StoredTask
 
 WARNED_MAX = 1024  # parents remembered as having been warned about
 
@@ -58,6 +58,7 @@ class _Wanted:
     parent_id: str
     times: FetchTimes
     began_s: float
+    early: Early | None
 
 
 class _Answer:
@@ -191,6 +192,7 @@ class PieceClient:
         features: Collection[str] = (),
         is_patient: bool = True,
         is_exclusive: bool = False,
+        early: Early | None = None,
     ) -> Piece:
         """See `PieceFetcher.fetch`."""
         address = ParentAddress(
@@ -209,7 +211,7 @@ class PieceClient:
         try:
             async with (
                 asyncio.timeout(timeout_s),
-                self._buffers.lease(_room_for(task, number)) as buffer,
+                self._buffers.lease(_room_for(task, number, early)) as buffer,
             ):
                 return await self._fetch(
                     _Wanted(
@@ -220,6 +222,7 @@ class PieceClient:
                         parent_id=parent_id,
                         times=times or FetchTimes(),
                         began_s=time.monotonic(),
+                        early=early,
                     )
                 )
         except TimeoutError:
@@ -241,6 +244,7 @@ class PieceClient:
         answer = _Answer(wire)
         try:
             said = await answer.begin(wanted)
+            await _known(said, wanted)
             piece = msgspec.structs.replace(
                 said, parent_id=wanted.parent_id, traffic_type=TrafficType.REMOTE_PEER
             )
@@ -314,10 +318,17 @@ def _piece_in(answer: Piece | vortex.Refusal) -> Piece:
     return answer
 
 
-def _room_for(task: StoredTask, number: int) -> int:
+async def _known(said: Piece, wanted: _Wanted) -> None:
+    """Return when the piece can be stored, which is at once but for one that was asked early."""
+    if wanted.early is not None:
+        await wanted.early.learned.wait()
+        _check_place(said, wanted.task, _room_for(wanted.task, said.number))
+
+
+def _room_for(task: StoredTask, number: int, early: Early | None = None) -> int:
     """How large a buffer the piece needs at most."""
     if task.piece_length is None:
-        return PIECE_LENGTH_MAX
+        return PIECE_LENGTH_MAX if early is None else min(early.length, PIECE_LENGTH_MAX)
     if task.content_length is None:
         return task.piece_length
     return piece_at(number, task.content_length, task.piece_length)[1]

@@ -6,9 +6,10 @@ and tests use in-memory twins of the same protocols. No behaviour here.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
 from pathlib import Path
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 from odonata.wire.message import ByteRange, Download, Piece, TaskType, Tenure, Value
 from odonata.wire.origin import NO_OPTIONS, Entry, OriginOptions
@@ -203,6 +204,16 @@ class RateLimit(Protocol):
         ...
 
 
+class Early(NamedTuple):
+    """Of a piece that is asked for before the content is known: `length` bytes as far as we know.
+
+    Nothing of it is stored before `learned`; then it must be the one of our grid.
+    """
+
+    length: int
+    learned: asyncio.Event
+
+
 class PieceFetcher(Protocol):
     """Fetches one piece from a parent by Vortex TCP, straight into a task."""
 
@@ -219,12 +230,14 @@ class PieceFetcher(Protocol):
         features: Collection[str] = (),
         is_patient: bool = True,
         is_exclusive: bool = False,
+        early: Early | None = None,
     ) -> Piece:
         """Fetch, check, store; `times` (`time.monotonic`) is filled on the way. Cancel to stop.
 
         `features`: what the parent said it can beyond Vortex (`odonata.wire.dragonfly.feature`).
         `is_patient` False: better refused than made to wait for a slot. `is_exclusive`: better
         told that the parent gives it to somebody else (PieceGivenError) than given it, too.
+        `early`: the task may not know yet how long it is.
 
         Errors: PeerRefusedError, NotFoundError (the parent lacks it), DigestMismatchError,
         ProtocolError, UnavailableError (connect failed, connection broke), TimeoutError, and

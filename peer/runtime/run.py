@@ -101,6 +101,9 @@ class Run:
         self._loop = asyncio.get_running_loop()
         self._events: deque[tuple[DownloadEvent, asyncio.Future[None] | None]] = deque()
         self._news = asyncio.Event()
+        self._learned = asyncio.Event()
+        if task.piece_length is not None:
+            self._learned.set()
         self._wanted: list[ByteRange | None] = [download.range]
         self._children: set[asyncio.Task[None]] = set()
         fetcher = Fetcher(
@@ -119,6 +122,7 @@ class Run:
             tell=self._tell,
             put=self._put,
             start=self._start,
+            learned=self._learned,
             changed=lambda why: self._overtake(ContentChangedError(why)),
         )
         self._parents = ParentSet(place)
@@ -339,6 +343,8 @@ class Run:
             self._overtake(ContentChangedError(error.detail))
         except OdonataError as error:
             self._events.appendleft((storage_failed(error), None))
+        else:
+            self._learned.set()
 
     def _prove(self, effect: LearnDigests | CheckPiece | CheckWhole) -> None:
         if isinstance(effect, LearnDigests):

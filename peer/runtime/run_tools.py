@@ -19,6 +19,7 @@ from peer.runtime.buffer import BufferPool
 from peer.runtime.channel import ChannelPool
 from peer.runtime.conversation import Conversation
 from peer.runtime.host_info import HostFacts
+from peer.runtime.known_address import KnownAddresses
 from peer.runtime.limit import Unlimited
 from peer.runtime.port import PieceFetcher, RateLimit, Source, StoredTask
 
@@ -49,6 +50,7 @@ class RunTools:
     """task id -> waits until its scheduler answers; what it is like."""
     verify_whole: bool = True
     """As `DownloadLimits.verify_whole`."""
+    known: KnownAddresses = field(default_factory=KnownAddresses)
     recorder: Recorder = field(default_factory=NoRecorder)
     tracer: Tracer = NO_TRACER
 
@@ -66,6 +68,8 @@ class RunPlace:
     """Like `tell`, without waiting: for who is called by the loop itself."""
     start: Callable[[str, Coroutine[Any, Any, None]], asyncio.Task[None]]
     """A child task of the download, by name."""
+    learned: asyncio.Event
+    """How long the content is, and its pieces: what comes can be stored."""
     changed: Callable[[str], None]
     """The content is another one now than what is held, and why: this download is over."""
 

@@ -21,8 +21,10 @@ from odonata.errors import (
     OdonataError,
     PeerRefusedError,
     PieceGivenError,
+    ProtocolError,
     UnavailableError,
 )
+from odonata.grpc_client import target_of
 from odonata.grpc_server import GrpcServer
 from odonata.telemetry.record import ListRecorder, PieceRecord
 from odonata.wire.message import (
@@ -41,9 +43,10 @@ from peer.runtime.buffer import BufferPool
 from peer.runtime.channel import ChannelPool
 from peer.runtime.conversation import Conversation
 from peer.runtime.host_info import HostFacts
+from peer.runtime.known_address import KnownAddresses, ServedAt
 from peer.runtime.limit import Unlimited
 from peer.runtime.parent_set import NO_DESCRIPTOR, ParentSet
-from peer.runtime.port import PieceFetcher, StoredTask
+from peer.runtime.port import Early, PieceFetcher, StoredTask
 from peer.runtime.run_tools import RunPlace, RunTools
 from peer.runtime.source import open_sources
 
@@ -120,8 +123,12 @@ class Asked:
         parents: ParentSet,
         told: asyncio.Queue[DownloadEvent],
         recorder: ListRecorder,
+        known: KnownAddresses,
+        target: str,
     ) -> None:
         self.parents = parents
+        self.known = known
+        self.target = target
         self.recorder = recorder
         self._told = told
 
@@ -133,12 +140,20 @@ class Asked:
 
 
 @asynccontextmanager
-async def asked(fetcher: PieceFetcher) -> AsyncGenerator[Asked]:
-    """Asks for piece 0; leaving waits for the end of all that was begun."""
+async def asked(
+    fetcher: PieceFetcher, *, is_early: bool = False, known_at: ServedAt | None = None
+) -> AsyncGenerator[Asked]:
+    """Asks for piece 0; leaving waits for the end of all that was begun.
+
+    `is_early`: before the parent has offered it. `known_at`: where its host served other pieces.
+    """
     server, pool, sources = GrpcServer(), ChannelPool(), open_sources()
     server.add_service(dfdaemon_pb2.DESCRIPTOR.services_by_name["DfdaemonUpload"], Offering())
     port = server.bind_tcp("127.0.0.1", 0, "test")
     await server.start()
+    known, target = KnownAddresses(), target_of("127.0.0.1", port)
+    if known_at is not None:
+        known.learn(target, known_at)
     told: asyncio.Queue[DownloadEvent] = asyncio.Queue()
     facts = HostFacts(ip="127.0.0.1", hostname="test")
     tools = RunTools(
@@ -149,6 +164,7 @@ async def asked(fetcher: PieceFetcher) -> AsyncGenerator[Asked]:
         buffers=BufferPool(),
         parents=pool,
         converse=nobody,
+        known=known,
     )
     async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
 
@@ -157,6 +173,8 @@ async def asked(fetcher: PieceFetcher) -> AsyncGenerator[Asked]:
 
         task = await MemoryStorage().create(TASK, Download(url="http://origin.test/"))
         await task.learn(7, 7, {})
+        learned = asyncio.Event()
+        learned.set()
         recorder = ListRecorder()
         whose = Fetcher(task_id=TASK, peer_id="child", host_id=facts.id, is_seed=False)
         place = RunPlace(
@@ -167,15 +185,20 @@ async def asked(fetcher: PieceFetcher) -> AsyncGenerator[Asked]:
             tell=told.put,
             put=told.put_nowait,
             start=start,
+            learned=learned,
             changed=lambda _: None,
         )
-        one = Asked(ParentSet(place), told, recorder)
+        one = Asked(ParentSet(place), told, recorder, known, target)
         host = Host(id="h", type=HostType.NORMAL, hostname="h", ip="127.0.0.1", port=port)
         parent = Parent(peer_id="p", host=host, state="Running", task=TaskFacts(id=TASK))
         one.parents.perform(ConnectParent(parent=parent))
-        while not isinstance(await told.get(), ParentHolds):
+        while not is_early and not isinstance(await told.get(), ParentHolds):
             pass
-        one.parents.perform(FetchPiece(peer_id="p", number=0, length=7, decision=3, concurrency=2))
+        one.parents.perform(
+            FetchPiece(
+                peer_id="p", number=0, length=7, decision=3, concurrency=2, is_early=is_early
+            )
+        )
         yield one
     await pool.close()
     await sources.close()
@@ -230,3 +253,43 @@ async def test_a_fetch_that_was_stopped_before_it_began_is_recorded() -> None:
     (record,) = one.recorder.records
     assert isinstance(record, PieceRecord)
     assert (record.result, record.reason) == ("cancelled", CancelReason.LATE)
+
+
+class Where:
+    """A fetcher that notes where it was sent, and whether early; the first time it fails so."""
+
+    def __init__(self, error: OdonataError) -> None:
+        self._error = error
+        self.places: list[tuple[int, bool]] = []
+
+    async def fetch(
+        self, ip: str, port: int, *_: Any, early: Early | None = None, **_more: Any
+    ) -> Piece:
+        self.places.append((port, early is not None))
+        raise self._error
+
+
+async def test_an_early_piece_is_asked_where_the_host_served_others() -> None:
+    fetcher = Where(PieceGivenError("to x"))
+    async with asked(fetcher, is_early=True, known_at=ServedAt("127.0.0.1", 9, frozenset())) as one:
+        assert (await one.not_fetched()).reason is FailureReason.GIVEN
+    assert fetcher.places == [(9, True)]
+
+
+async def test_an_early_piece_of_a_host_never_met_waits_for_the_parents_list() -> None:
+    fetcher = Where(PieceGivenError("to x"))
+    async with asked(fetcher, is_early=True) as one:
+        assert (await one.not_fetched()).reason is FailureReason.GIVEN
+    assert fetcher.places == [(1, True)], "where `Offering` says"
+
+
+@pytest.mark.parametrize("error", [UnavailableError("nobody"), ProtocolError("not a daemon")])
+async def test_a_host_that_has_moved_is_not_to_blame_for_an_early_piece(
+    error: OdonataError,
+) -> None:
+    old = ServedAt("127.0.0.1", 9, frozenset())
+    async with asked(Where(error), is_early=True, known_at=old) as one:
+        event = await one.not_fetched()
+        assert event.reason is FailureReason.REFUSED
+        assert "moved" in event.detail
+        assert one.known.of(one.target) != old
