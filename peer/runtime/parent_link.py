@@ -72,6 +72,12 @@ class ParentLink:
 
     async def follow(self, interested: tuple[int, ...]) -> None:
         """Connect, then report what it holds and how busy it is."""
+        try:
+            await self._follow(interested)
+        finally:
+            self.told_where.set()
+
+    async def _follow(self, interested: tuple[int, ...]) -> None:
         self._has_told_all = False
         async with self._pool.use(self.target) as channel, asyncio.TaskGroup() as group:
             stub = upload_stub(channel)
@@ -84,7 +90,6 @@ class ParentLink:
                         load.cancel()  # else it goes on: there are pieces left to fetch
             finally:
                 pieces.cancel()
-                self.told_where.set()
 
     async def ask_meta(self) -> None:
         """Ask for its facts again."""

@@ -77,6 +77,7 @@ ABLATIONS: Final = {
         Policy(name="no-sharing", algorithm="rule", client_rules={"share_slots": False}),
         Policy(name="patient", algorithm="rule", client_rules={"impatient": False}),
         Policy(name="all-at-first", algorithm="rule", client_rules={"few_first": False}),
+        Policy(name="never-early", algorithm="rule", client_rules={"ask_early": False}),
         Policy(name="no-beside", algorithm="rule", client_rules={"beside": False}),
         Policy(name="no-reader-order", algorithm="rule", client_rules={"reader_order": False}),
         Policy(name="no-far-once", algorithm="rule", client_rules={"far_once": False}),
