@@ -82,6 +82,7 @@ class Proof:
         self._check_until: float | None = None  # how long the driver may take for it
         self._whole_state = "due" if self._whole else "done"
         self._unasked = 0  # pieces that were asked for since the last question
+        self._early: set[int] = set()  # asked of a parent while the scheduler may still tell them
         self._asked_at: float | None = None  # a question that was not answered yet
         self._last_asked_at: float | None = None
 
@@ -151,9 +152,12 @@ class Proof:
 
     def tend(self, now: float, out: list[DownloadEffect]) -> None:
         """After every event: ask for what is missing, check what can be checked now."""
-        self._unasked += sum(
-            isinstance(effect, FetchPiece) and effect.number not in self._known for effect in out
-        )
+        for effect in out:
+            if isinstance(effect, FetchPiece) and effect.number not in self._known:
+                if effect.is_early:
+                    self._early.add(effect.number)
+                else:
+                    self._unasked += 1
         last, limits = self._last_asked_at, self._limits
         is_due = last is None or now - last >= limits.ask_interval_s
         if self._unasked and (is_due or self._unasked >= limits.ask_pieces):
@@ -170,7 +174,7 @@ class Proof:
             self.error = StorageError("what is stored could not be read again in time")
         if self._checking is not None:
             return False
-        if self._unproved and self._unasked:
+        if self._unproved and (self._unasked or self._unproved & self._early):
             self._ask(now, out)
         if self._unproved and self._asked_at is not None:
             if now - self._asked_at < self._limits.digest_patience_s:
@@ -213,6 +217,7 @@ class Proof:
         if self._asked_at is None and self.told_by_scheduler and self._conversation.answered:
             self._asked_at = self._last_asked_at = now
             self._unasked = 0
+            self._early.clear()
             self._conversation.say(AskDigests(), out)
 
     def _check_next(self, now: float, out: list[DownloadEffect]) -> None:

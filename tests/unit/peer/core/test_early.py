@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from support.download import PIECE, Script, asked, kinds, of, parent_of
+from support.download import PIECE, Script, asked, kinds, messages, of, parent_of
 
 from odonata.piece import PIECE_LENGTH_MAX
-from odonata.wire.message import NormalTask, Parent, TaskFacts
-from peer.core.effect import CancelPiece, Complete, ConnectParent, FetchPiece, LearnMeta
+from odonata.wire.message import AskDigests, NormalTask, Parent, PeerMessage, TaskFacts
+from peer.core.effect import (
+    CancelPiece,
+    Complete,
+    ConnectParent,
+    DownloadEffect,
+    FetchPiece,
+    LearnMeta,
+)
 from peer.core.event import FailureReason, ParentConnected, ParentEnded
 from peer.core.limits import DownloadLimits
 
@@ -82,6 +89,35 @@ def test_facts_that_contradict_the_scheduler_end_it() -> None:
     told = script(ParentConnected(peer_id="a", content_length=LENGTH + 1, piece_length=PIECE))
     assert "DropParent" in kinds(told), "it lies, or the scheduler does"
     assert not of(told, LearnMeta)
+
+
+def questions(effects: list[DownloadEffect]) -> list[PeerMessage]:
+    return [message for message in messages(effects) if isinstance(message, AskDigests)]
+
+
+def begun_under_ours() -> Script:
+    """The scheduler tells digests, by itself or when it is asked."""
+    script = Script(length=LENGTH)
+    script.begin(tells_digests=True)
+    script.answer(NormalTask(parents=(holder(),)))
+    script.connect("a")
+    script.holds("a", 0)
+    return script
+
+
+def test_the_digest_is_not_asked_for_as_long_as_it_may_still_be_told() -> None:
+    script = begun_under_ours()
+    assert not questions(script.effects)
+
+
+def test_it_is_asked_for_when_the_piece_is_there_and_it_was_not_told() -> None:
+    script = begun_under_ours()
+    told = script.stored("a", 0)
+    assert len(questions(told)) == 1
+    assert not of(told, Complete)
+    script.wait(5.0)
+    assert len(questions(script.effects)) == 1
+    assert len(of(script.effects, Complete)) == 1
 
 
 def test_what_it_lacks_after_all_is_asked_for_when_it_is_listed() -> None:
