@@ -211,9 +211,7 @@ class Fetching:
     ) -> None:
         """A parent offers pieces."""
         state.heard_at = now
-        if state.foreseen and pieces:
-            state.foreseen = False
-            self.parents.forget(state, 0)  # from now on its own word counts
+        state.foreseen = state.foreseen and not pieces
         for piece in pieces:
             misfit = self._misfit(piece)
             if misfit is not None:

@@ -130,6 +130,13 @@ def test_what_it_lacks_after_all_is_asked_for_when_it_is_listed() -> None:
     assert not fetch.is_early
 
 
+def test_what_it_gives_to_somebody_else_is_not_asked_for_again_because_it_is_listed() -> None:
+    script = begun(holder("a", seed=True), holder("b", state="Running"))
+    script.connect("a")
+    script.failed("a", 0, FailureReason.GIVEN)
+    assert not of(script.holds("a", 0), FetchPiece)
+
+
 def test_a_host_that_has_moved_is_asked_again_soon() -> None:
     script = begun(holder())
     script.connect("a")
