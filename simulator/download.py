@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, assert_never
 
-from msgspec.structs import replace
-
 from odonata.errors import InternalError, OdonataError
 from odonata.wire.message import Download, PeerMessage
 from peer.core.effect import (
@@ -52,8 +50,9 @@ from peer.core.event import (
     Ticked,
     WholeChecked,
 )
-from peer.core.run_record import Fetcher, RunRecord, Try
-from simulator.node import FORGED, WRONG_DIGEST, Follower, Node
+from peer.core.run_record import Fetcher, RunRecord
+from simulator.fetch import Fetch
+from simulator.node import Follower, Node
 from simulator.source import Source, SourceRequest
 from simulator.telemetry import LosableRecorder
 
@@ -61,19 +60,15 @@ if TYPE_CHECKING:
     from random import Random
 
     from odonata.telemetry.record import Recorder
-    from odonata.wire.message import Piece
     from simulator.clock import Alarm
-    from simulator.network import Network, Transfer
+    from simulator.network import Network
     from simulator.parts import Parts
     from simulator.wire import Wire
     from simulator.world import World
 
-LEARN_S: Final = 0.001
-"""How often what was asked for early looks whether the content is known by now."""
-PIECE_CONNECT_S: Final = 2.0
-"""How long a parent that does not answer is waited for, when a piece is asked for..."""
 STREAM_CONNECT_S: Final = 5.0
-"""...and for its streams: the time-outs of the daemon's piece client and parent links."""
+"""How long a parent that does not answer is waited for, when its streams are opened: the time-out
+of the daemon's parent links."""
 
 
 _WRONG: Final = (FailureReason.DIGEST, FailureReason.LISTED_DIGEST)
@@ -142,7 +137,7 @@ class SimulatedDownload:
         self._record = RunRecord(self._recorder, fetcher, lambda: around.world.now)
         self._closed = False
         self._parents: dict[str, tuple[Node, Follower]] = {}
-        self._fetches: dict[tuple[str, int], _Fetch] = {}
+        self._fetches: dict[tuple[str, int], Fetch] = {}
         self._requests: dict[int, SourceRequest] = {}
         self._alarm: Alarm | None = None
 
@@ -247,7 +242,7 @@ class SimulatedDownload:
             case FetchPiece():
                 parent, _ = self._parents[effect.peer_id]
                 attempt = self._record.from_parent(effect, parent.host)
-                fetch = _Fetch(self._around, self, parent, effect, attempt)
+                fetch = Fetch(self._around, self, parent, effect, attempt)
                 self._fetches[effect.peer_id, effect.number] = fetch
             case CancelPiece():
                 self._cancel(effect)
@@ -332,7 +327,7 @@ class SimulatedDownload:
         for key in [key for key in self._fetches if key[0] == effect.peer_id]:
             self._stop(self._fetches.pop(key), effect.reason)
 
-    def _stop(self, fetch: _Fetch, reason: str) -> None:
+    def _stop(self, fetch: Fetch, reason: str) -> None:
         fetch.stop()
         fetch.attempt.stopped(reason)
 
@@ -360,7 +355,7 @@ class SimulatedDownload:
             )
             self._around.world.after(0.0, lambda: self.give(event))
 
-    def fetched(self, fetch: _Fetch, event: PieceStored | PieceNotFetched) -> None:
+    def fetched(self, fetch: Fetch, event: PieceStored | PieceNotFetched) -> None:
         """A fetch came to its end."""
         key = (fetch.effect.peer_id, fetch.effect.number)
         if self._fetches.get(key) is not fetch:
@@ -426,169 +421,3 @@ class SimulatedDownload:
         else:
             what = f"lacks {event.number} from {event.peer_id}: {event.reason}"
         self._around.world.note(self.node.name, what)
-
-
-class _Fetch:
-    """One piece from one parent: connect, ask, transfer, check."""
-
-    def __init__(
-        self,
-        around: Surroundings,
-        download: SimulatedDownload,
-        parent: Node,
-        effect: FetchPiece,
-        attempt: Try,
-    ) -> None:
-        self.effect = effect
-        self.attempt = attempt
-        self.parent = parent
-        self.began_at_s: float | None = None
-        self._around = around
-        self._download = download
-        self._asked_at_s = around.world.now
-        self._transfer: Transfer | None = None
-        self._ticket: int | None = None
-        self._piece: Piece | None = None  # as the parent says
-        self._came = ""  # the digest that its bytes will have...
-        self.content = b""  # ...and the strong one
-        self._given: tuple[int, ...] = ()
-        self._over = False
-        # Connect and ask take a round trip each; the answer's last byte another way.
-        attempt.times.requested_at_s = around.world.now + 2 * parent.delay_s
-        self._timer = around.world.after(3 * parent.delay_s, self._arrive)
-        self._timeout = download.node.clock.after(effect.timeout_s, self._time_out)
-
-    @property
-    def received(self) -> int:
-        """Bytes that have left the parent."""
-        length, transfer = self.effect.length or 0, self._transfer
-        if transfer is None:
-            return 0 if self.began_at_s is None else length
-        passed_s = self._around.world.now - transfer.since_s
-        return int(length - transfer.left + transfer.rate * passed_s)
-
-    def stop(self) -> None:
-        self._over = True
-        self._timer.cancel()
-        self._timeout.cancel()
-        if self._transfer is not None:
-            self._around.network.stop(self._transfer)
-        self._free_slot()
-
-    def go(self) -> None:
-        """The parent has a slot for it."""
-        self.began_at_s = self._around.world.now
-        self.attempt.times.first_byte_at_s = self._around.world.now + self.parent.delay_s
-        parent, network = self.parent, self._around.network
-        self._piece = piece = parent.held[self.effect.number]
-        is_wrong = parent.lie == "digest" or parent.trouble == "corrupt"
-        self._came = WRONG_DIGEST if is_wrong else piece.digest
-        self.content = FORGED if parent.lie == "forgery" else parent.content[piece.number]
-        length, then = piece.length, self._check
-        if parent.trouble == "cut":
-            length, then = length // 2, self.broke
-        self._transfer = network.send(parent.link, self._download.node.link, length, then)
-        if parent.trouble == "stall":
-            network.hold(self._transfer)
-
-    def broke(self) -> None:
-        """The connection broke, or the parent died."""
-        self._free_slot()
-        self._fail(FailureReason.UNREACHABLE)
-
-    def _arrive(self) -> None:
-        """The request reaches the parent."""
-        parent = self.parent
-        if not self._around.wire.joins(self._download.node.name, parent.name):
-            unreachable = FailureReason.UNREACHABLE
-            self._timer = self._around.world.after(
-                PIECE_CONNECT_S, lambda: self._answer(unreachable)
-            )
-        elif not parent.alive:
-            self._fail(FailureReason.UNREACHABLE)
-        elif self.effect.number not in parent.held:
-            self._fail(FailureReason.NOT_FOUND)
-        else:
-            self._join(parent, self.effect)
-
-    def _join(self, parent: Node, effect: FetchPiece) -> None:
-        """A slot, or a place in the queue; or why there is none."""
-        child = self._download.node.host.id
-        self._given = parent.given(effect.number, child) if effect.is_exclusive else ()
-        if self._given:
-            self._fail(FailureReason.GIVEN)
-            return
-        self._ticket = parent.ask(effect.number, self, child=child, is_patient=effect.is_patient)
-        if self._ticket is None:
-            self._fail(FailureReason.REFUSED)
-
-    def _free_slot(self, *, is_whole: bool = False) -> None:
-        if self._ticket is not None:
-            ticket, self._ticket = self._ticket, None
-            self.parent.leave(ticket, is_whole=is_whole)
-
-    def _check(self) -> None:
-        """The last byte has left; a delay later it is here, and its digest is looked at."""
-        self._transfer = None
-        self._free_slot(is_whole=True)
-        self._around.wire.carry(self.parent.name, self._download.node.name, self._store)
-
-    def _store(self) -> None:
-        if self._over:
-            return
-        assert self._piece is not None, "what comes was sent"
-        if not self._download.node.learned:  # asked early
-            self._timer = self._around.world.after(LEARN_S, self._store)
-            return
-        if not self._around.parts.accepts(self._piece.digest, self._came):
-            self._answer(FailureReason.DIGEST)
-            return
-        listed = self._download.node.listed.get(self._piece.number, b"")
-        if listed and not self._around.parts.is_listed(listed, self.content):
-            self._answer(FailureReason.LISTED_DIGEST)
-            return
-        took_s = self._around.world.now - self._asked_at_s
-        stored = replace(
-            self._piece,
-            digest=self._came,
-            strong_digest=listed,
-            parent_id=self.effect.peer_id,
-            cost_s=took_s,
-        )
-        self.stop()
-        stored_event = PieceStored(
-            peer_id=self.effect.peer_id,
-            piece=stored,
-            began_s=self._since(self.attempt.times.first_byte_at_s),
-            wait_s=self._wait_s(),
-        )
-        self._download.fetched(self, stored_event)
-
-    def _since(self, at_s: float | None) -> float | None:
-        return None if at_s is None else self._around.world.now - at_s
-
-    def _wait_s(self) -> float | None:
-        """From asking to the first byte, the connection not counted."""
-        asked_s, first_s = self.attempt.times.requested_at_s, self.attempt.times.first_byte_at_s
-        return None if asked_s is None or first_s is None else first_s - asked_s
-
-    def _time_out(self) -> None:
-        self._answer(FailureReason.TIMEOUT)
-
-    def _fail(self, reason: FailureReason) -> None:
-        """Known to the parent's side now, to the child a delay later."""
-        if self._transfer is not None:
-            self._around.network.stop(self._transfer)
-            self._transfer = None
-        self._timer.cancel()
-        self._around.wire.carry(
-            self.parent.name, self._download.node.name, lambda: self._answer(reason)
-        )
-
-    def _answer(self, reason: FailureReason) -> None:
-        if self._over:
-            return
-        self.stop()
-        number, peer_id = self.effect.number, self.effect.peer_id
-        event = PieceNotFetched(peer_id=peer_id, number=number, reason=reason, given=self._given)
-        self._download.fetched(self, event)

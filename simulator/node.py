@@ -16,7 +16,7 @@ from odonata.errors import InternalError
 from odonata.piece import piece_at, piece_count
 from odonata.wire.message import Host, Piece
 from peer.core.budget import Budget
-from peer.core.event import ParentConnected, ParentEnded, ParentHolds, ParentLoad
+from peer.core.event import ParentConnected, ParentEnded, ParentHolds, ParentLoad, ParentReceives
 from peer.core.limits import DownloadLimits
 from peer.core.patience import load_pauses_s
 from peer.core.upload import WAITING_MAX, UploadQueue
@@ -28,6 +28,7 @@ from simulator.world import World
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from peer.core.effect import FetchPiece
     from peer.core.event import DownloadEvent
 
 Lie = Literal["digest", "forgery", "pieces", "length"]
@@ -77,6 +78,22 @@ class Follower:
     """Until the load is told next."""
 
 
+class Reception(Protocol):
+    """A piece on its way to this host."""
+
+    effect: FetchPiece
+
+    @property
+    def received(self) -> int:
+        """Bytes that have left its parent."""
+        ...
+
+    @property
+    def piece(self) -> Piece | None:
+        """What its parent says of it, None before it begins."""
+        ...
+
+
 class Upload(Protocol):
     """A child's request at this host."""
 
@@ -124,6 +141,8 @@ class Node:
     content: dict[int, bytes] = field(default_factory=dict[int, bytes])
     """Strong digests of the bytes that are really held."""
     uploads: dict[int, Upload] = field(default_factory=dict[int, "Upload"])
+    receptions: dict[int, Reception] = field(default_factory=dict[int, "Reception"])
+    """Pieces on their way here that it would pass on."""
     _followers: list[Follower] = field(default_factory=list[Follower])
 
     def __post_init__(self) -> None:
@@ -199,6 +218,29 @@ class Node:
             holds = ParentHolds(peer_id=follower.parent_id, pieces=(piece,))
             self._tell(follower, holds)
 
+    def receives(self, reception: Reception) -> None:
+        """A piece has been coming for a while: everybody who follows may have what comes of it."""
+        piece = reception.piece
+        if piece is None or not self.is_ours or piece.number in self.receptions:
+            return
+        self.receptions[piece.number] = reception
+        for follower in self._open_followers():
+            self._tell(follower, ParentReceives(peer_id=follower.parent_id, pieces=(piece,)))
+
+    def receives_no_more(self, reception: Reception) -> None:
+        """It is here, or does not come."""
+        number = reception.effect.number
+        if self.receptions.get(number) is reception:
+            del self.receptions[number]
+
+    def pass_on(self, number: int) -> bool:
+        """One more child may have this piece while it comes."""
+        return self.trouble != "refuse" and self._queue.pass_on(number)
+
+    def passed_on(self, number: int) -> None:
+        """It has gone out to one of them, or does not go any more."""
+        self._queue.passed_on(number)
+
     def is_listed_wrong(self, number: int) -> bool:
         """It holds other bytes than the scheduler told it that the source sends."""
         listed = self.listed.get(number)
@@ -224,6 +266,9 @@ class Node:
         pieces = self._offers()
         if pieces:
             self._tell(follower, ParentHolds(peer_id=follower.parent_id, pieces=pieces))
+        coming = tuple(piece for one in self.receptions.values() if (piece := one.piece))
+        if coming:
+            self._tell(follower, ParentReceives(peer_id=follower.parent_id, pieces=coming))
         if not self.active:
             self.end_lists(finished=True)
 
@@ -270,6 +315,7 @@ class Node:
         for upload in list(self.uploads.values()):
             upload.broke()
         self.uploads.clear()
+        self.receptions.clear()
 
     def revive(self, *, keeps_data: bool) -> None:
         """The host is back, as a new process: old streams and transfers are reset."""

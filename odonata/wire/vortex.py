@@ -72,6 +72,9 @@ IMPATIENT: Final = 1
 # ... and rather hear that the piece is given to somebody else (`RefusalCode.GIVEN`) than get it,
 # too. Only to who said that it knows of this.
 EXCLUSIVE: Final = 2
+# ... and takes what has come of a piece that is still on its way to the parent: see `Piece` in
+# `piece_list.say_coming`. Only to who said that it passes such pieces on.
+PASSED_ON: Final = 4
 GIVEN_MAX: Final = 1024
 """Pieces that such a refusal names: those of some seconds, so a few dozen as a rule."""
 
@@ -150,6 +153,8 @@ class PieceRequest(Value, frozen=True, kw_only=True):
     since a child that has not greeted means nothing by it."""
     is_exclusive: bool = False
     """Not if it is given to somebody else. Written as `EXCLUSIVE`, and read likewise."""
+    is_passed_on: bool = False
+    """Although the parent has not got it all yet. Written as `PASSED_ON`, and read likewise."""
 
 
 class Greeting(Value, frozen=True, kw_only=True):
@@ -206,6 +211,7 @@ def encode_request(request: PieceRequest, *, packet_id: int | None = None) -> by
     if packet_id is None:
         packet_id = 0 if request.is_patient else IMPATIENT
         packet_id |= EXCLUSIVE if request.is_exclusive else 0
+        packet_id |= PASSED_ON if request.is_passed_on else 0
     task_id = request.task_id.encode("ascii", "replace")
     if len(task_id) != TASK_ID_LENGTH or not request.task_id.isascii():
         raise ProtocolError(

@@ -59,6 +59,7 @@ from peer.core.event import (
     ParentHolds,
     ParentLoad,
     ParentNews,
+    ParentReceives,
     PieceChecked,
     PieceNotFetched,
     PieceProgress,
@@ -475,10 +476,11 @@ class DownloadCore:
                 self._on_parent_connected(event, now, out)
             case ParentHolds():
                 self._on_holds(state, event.pieces, now, out)
+            case ParentReceives():
+                self._fetching.on_receives(state, event.pieces, now, out)
             case ParentEnded():
                 self._fetching.on_ended(state, finished=event.finished, now=now, out=out)
             case ParentLoad():
-                state.heard_at = now
                 state.told_load(event.max_rate_bytes_per_s, event.used_rate_bytes_per_s, now)
             case _:
                 assert_never(event)
@@ -770,8 +772,7 @@ class DownloadCore:
 
     def _set_alarm(self, now: float, out: list[DownloadEffect]) -> None:
         """Ask to be woken when time alone may change something."""
-        moments = self._deadlines(now)
-        if self._life.ended or not moments:
+        if self._life.ended or not (moments := self._deadlines(now)):
             return
         at = max(min(moments), now + self._limits.min_wake_s)
         if self._alarm_at is None or self._alarm_at <= now or at < self._alarm_at:

@@ -23,6 +23,7 @@ class FailureReason(StrEnum):
     TIMEOUT = "timeout"
     PROTOCOL = "protocol"
     CANCELLED = "cancelled"  # by CancelPiece: no blame
+    BROKEN_OFF = "broken_off"  # the parent was passing it on, and does not get it: no blame
 
 
 class Begun(Value, frozen=True, kw_only=True, tag=True):
@@ -91,6 +92,13 @@ class ParentConnected(Value, frozen=True, kw_only=True, tag=True):
 
 class ParentHolds(Value, frozen=True, kw_only=True, tag=True):
     """A parent offers pieces (SyncPieces)."""
+
+    peer_id: str
+    pieces: tuple[Piece, ...]
+
+
+class ParentReceives(Value, frozen=True, kw_only=True, tag=True):
+    """A parent is being sent these itself, and passes on what has come of them (SyncPieces)."""
 
     peer_id: str
     pieces: tuple[Piece, ...]
@@ -217,7 +225,7 @@ class Ticked(Value, frozen=True, kw_only=True, tag=True):
     """Time passed: the answer to a WakeAt effect."""
 
 
-ParentNews = ParentConnected | ParentHolds | ParentEnded | ParentLoad
+ParentNews = ParentConnected | ParentHolds | ParentReceives | ParentEnded | ParentLoad
 ParentEvent = ParentNews | PieceStored | PieceNotFetched | PieceProgress
 SourceEvent = SourceOpened | SourcePieceStored | SourceEnded | SourceFailed
 OtherEvent = (

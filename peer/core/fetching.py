@@ -8,7 +8,9 @@ next choice sees it. The parent is treated by what the failure says about it:
 
 | reason               | the parent                                                            |
 |----------------------|-----------------------------------------------------------------------|
-| refused              | left alone for a moment, longer each time; no blame                   |
+| broken off           | (was passing it on:) does not get it itself; no blame                 |
+| refused              | left alone for a moment, longer each time; no blame. Of a piece that  |
+|                      | it would pass on: not asked to pass on anything for a moment          |
 | given                | nothing: the piece is not asked for again for a moment                |
 | not found            | does not hold the piece; too many of them: blamed                     |
 | digest, protocol     | blamed: never again in this download, and reported, as what it is     |
@@ -50,15 +52,20 @@ from peer.core.effect import (
     FetchPiece,
 )
 from peer.core.event import FailureReason, PieceNotFetched, PieceProgress
+from peer.core.flights import Flights
 from peer.core.lateness import ANSWER_S, Lateness
 from peer.core.limits import DownloadLimits
 from peer.core.parents import Flight, Parents, ParentState
+from peer.core.passing import choose_passed_on
 from peer.core.reserve import HAS_ALL, Reserve
 from peer.core.selection import Reader, Situation, choose, choose_helper
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
+
+_NOT_PASSED_ON = frozenset({FailureReason.REFUSED, FailureReason.BROKEN_OFF})
+"""By who is being sent the piece itself: no reason to think anything of it."""
 
 
 class Fetching:
@@ -95,8 +102,7 @@ class Fetching:
         self._conversation = conversation
         self._at_source = at_source
         self._rng = rng
-        self._on_way: dict[int, int] = {}  # piece -> copies in flight
-        self._cancelled: dict[tuple[str, int], int] = {}  # stopped by us, answer still to come
+        self._flights = Flights()
         self._replaced: dict[int, int] = {}
         self._busy_at = 0.0  # when something was last on its way
         self._was_busy = False  # after the latest `fill`, or had nothing to ask for
@@ -149,7 +155,7 @@ class Fetching:
         if now < self._reserve.due_at:
             return
         missing = self._content.each_missing()
-        all_comes = bool(missing) and all(map(self._on_way.__contains__, missing))
+        all_comes = bool(missing) and all(map(self._flights.__contains__, missing))
         for parent, decision in self._reserve.call_in(now, all_comes=all_comes):
             if not self.parents.is_blamed(parent.peer_id):
                 self._admit(parent, decision, now, out)
@@ -222,6 +228,18 @@ class Fetching:
         if not self._content.learned:
             self.ask_meta(state, now, out)
 
+    def on_receives(
+        self, state: ParentState, pieces: tuple[Piece, ...], now: float, out: list[DownloadEffect]
+    ) -> None:
+        """A parent is being sent pieces, and would pass them on."""
+        state.heard_at = now
+        misfit = next(filter(None, map(self._misfit, pieces)), None)
+        if misfit is not None:
+            self.blame(state, None, misfit, out)
+            return
+        lacked = (p for p in pieces if self._content.lacks(p.number))
+        state.coming.update((p.number, p) for p in lacked if p.number not in state.offers)
+
     def on_ended(
         self, state: ParentState, *, finished: bool, now: float, out: list[DownloadEffect]
     ) -> None:
@@ -229,6 +247,7 @@ class Fetching:
         state.heard_at = now
         state.listing = False
         state.finished = finished
+        state.coming.clear()
         if finished:
             if self._content.content_length is None:
                 self.ask_meta(state, now, out)
@@ -306,9 +325,9 @@ class Fetching:
         wait_s: float | None = None,
     ) -> None:
         """A piece is on the disk, from `peer_id`; its first byte was waited for so long."""
-        was_stopped = self._is_of_stopped(peer_id, piece.number)
+        was_stopped = self._flights.was_stopped(peer_id, piece.number)
         state = self.parents.get(peer_id)
-        flight = None if state is None or was_stopped else self._land(state, piece.number)
+        flight = None if state is None or was_stopped else self._flights.land(state, piece.number)
         if state is not None and flight is not None:
             # From asking to storing, the wait in the parent's queue included: what matters to us,
             # and what the age of a transfer in flight is compared with.
@@ -317,10 +336,11 @@ class Fetching:
             if wait_s is not None:
                 self._waits += 1
                 self._wait_s = min(self._wait_s, wait_s)
-            state.measure(piece.length, took_s, self._limits.goodput_memory)
             state.begin_anew(now)
-            concurrency = (flight.concurrency + self.flights + 1) / 2
-            self._lateness.brought(state, took_s, now, concurrency=concurrency)
+            if not flight.is_passed_on:  # else its own parent was measured
+                state.measure(piece.length, took_s, self._limits.goodput_memory)
+                concurrency = (flight.concurrency + self._flights.full + 1) / 2
+                self._lateness.brought(state, took_s, now, concurrency=concurrency)
         self.forget(piece.number, CancelReason.HEDGED, now, out)
 
     def forget(self, number: int, why: CancelReason, now: float, out: list[DownloadEffect]) -> None:
@@ -339,18 +359,18 @@ class Fetching:
             flight.began_at = now - event.began_s
             flight.looks.append((now, event.received))
         if flight is not None and flight.doubted_at is not None:
-            self._lateness.judge(flight, self.flights, now)
+            is_new = not self.parents.near_holders(event.number)
+            self._lateness.judge(flight, self._flights.full, now, is_new=is_new)
 
     def on_not_fetched(self, event: PieceNotFetched, now: float, out: list[DownloadEffect]) -> None:
         """A fetch failed. See the table above."""
-        ours = self._is_of_stopped(event.peer_id, event.number)
+        ours = self._flights.was_stopped(event.peer_id, event.number)
         state = self.parents.get(event.peer_id)
         if state is None:
             return
         state.heard_at = now
-        if not ours:
-            self._land(state, event.number)
-            self._reserve.hurry(now)
+        if not ours and self._ends_well(state, event, now):
+            return
         limits = self._limits
         match event.reason:
             case FailureReason.REFUSED | FailureReason.CANCELLED:
@@ -376,6 +396,19 @@ class Fetching:
                 state.avoid_until = now + limits.strike_avoid_s
                 self._strike(state, event.number, out)
 
+    def _ends_well(self, state: ParentState, event: PieceNotFetched, now: float) -> bool:
+        """A failed fetch has ended; True: that says nothing of its parent, which passed it on."""
+        flight = self._flights.land(state, event.number)
+        if flight is None or not flight.is_passed_on or event.reason not in _NOT_PASSED_ON:
+            self._reserve.hurry(now)
+            return False
+        if event.reason is FailureReason.BROKEN_OFF:
+            state.coming.pop(event.number, None)
+        else:  # drawn, lest all who were refused at one moment come back at one moment
+            pause_s = self._limits.pass_pause_s * self._rng.uniform(0.75, 1.25)
+            state.pass_on_after = now + pause_s
+        return True
+
     # --- asking ---------------------------------------------------------------------------------
 
     def fill(self, now: float, out: list[DownloadEffect]) -> None:
@@ -390,13 +423,25 @@ class Fetching:
         elif now - self._busy_at >= self._limits.far_patience_s:
             self._far_share = None  # the other gateway is given up
         slots = self._slots if self._content.learned else 1
-        while self.flights < slots:
+        while self._flights.full < slots:
             choice = choose(self._situation(), self._rng, now)
             if choice is None:
                 break
             self._ask(choice.parent, choice.number, now, out, is_exclusive=choice.is_exclusive)
+        self._fill_passed_on(now, out)
         self._help_late(now, out)
         self._was_busy = self.flights > 0 or self._awaits_far
+
+    def _fill_passed_on(self, now: float, out: list[DownloadEffect]) -> None:
+        """Where all that parents have does not take all slots: what they are being sent, too."""
+        limits = self._limits
+        if self._flights.full >= self._slots:
+            return
+        while limits.pass_on and self._flights.passed_on < limits.max_passed_on:
+            choice = choose_passed_on(self._situation(), self._rng, now)
+            if choice is None:
+                return
+            self._ask(choice.parent, choice.number, now, out, is_passed_on=True)
 
     def tend(self, now: float, out: list[DownloadEffect]) -> None:
         """Time passed: give up what nobody answers, open broken streams once more."""
@@ -434,16 +479,12 @@ class Fetching:
     @property
     def flights(self) -> int:
         """Pieces on their way, copies counted."""
-        return sum(self._on_way.values())
+        return self._flights.count
 
     @property
     def has_seeds(self) -> bool:
         """A seed is among the parents."""
         return any(state.is_seed for state in self.parents)
-
-    def brings(self, number: int) -> bool:
-        """Some parent is bringing this piece."""
-        return number in self._on_way
 
     def is_coming(
         self, number: int, now: float, patience_s: float, enough_bytes_per_s: float
@@ -453,7 +494,7 @@ class Fetching:
         Whoever has owed us pieces for `patience_s`, one or several, and brought none, does not.
         """
         flights = self.flights
-        if not flights or not self.brings(number):
+        if number not in self._flights:
             return False
         return any(
             flight.keeps_up(enough_bytes_per_s / flights) or state.fruitless(now) < patience_s
@@ -464,7 +505,7 @@ class Fetching:
     @property
     def late_s(self) -> float | None:
         """After how long a transfer is late, None while there is nothing to compare with."""
-        return self._lateness.late_s(self.flights)
+        return self._lateness.late_s(self._flights.full)
 
     def offered(self) -> set[int]:
         """Missing pieces that some parent offers."""
@@ -510,11 +551,7 @@ class Fetching:
                     moments.append(max(flight.asked_at + late_s, flight.spared_until))
                 if flight.doubted_at is not None:
                     moments.append(flight.doubted_at + ANSWER_S)
-            if state.offers:
-                moments.append(state.avoid_until)
-            moments.extend(given.ask_at for given in state.given.values())
-            if state.reconnect_at is not None:
-                moments.append(state.reconnect_at)
+            moments.extend(state.moments())
         if not self.flights and any(p.is_far and p.offers for p in self.parents):
             moments.append(self._busy_at + self._limits.far_patience_s)
         if self._reserve.due_at < inf:
@@ -569,7 +606,7 @@ class Fetching:
             self.parents.remove(state.peer_id, has_failed=False)
 
     def _is_taken(self, number: int) -> bool:
-        return number in self._on_way or self._at_source(number)
+        return number in self._flights or self._at_source(number)
 
     def _misfit(self, piece: Piece) -> str | None:
         if piece.number >= self._limits.max_piece_count:
@@ -584,19 +621,23 @@ class Fetching:
         out: list[DownloadEffect],
         *,
         is_exclusive: bool = False,
+        is_passed_on: bool = False,
     ) -> None:
-        offered = state.offers[number]
+        offered = state.coming[number] if is_passed_on else state.offers[number]
         limits = self._limits
         timeout_s = limits.piece_timeout_s + offered.length / limits.slowest_rate_bytes_per_s
+        if is_passed_on:
+            timeout_s *= limits.passed_on_patience
         deadline = now + timeout_s + limits.guard_s
-        state.in_flight[number] = Flight(
+        flight = Flight(
             number=number,
             asked_at=now,
             deadline=deadline,
             length=offered.length,
-            concurrency=self.flights + 1,
+            concurrency=self._flights.full + 1,
+            is_passed_on=is_passed_on,
         )
-        self._on_way[number] = self._on_way.get(number, 0) + 1
+        self._flights.begin(state, flight)
         out.append(
             FetchPiece(
                 peer_id=state.peer_id,
@@ -608,6 +649,7 @@ class Fetching:
                 concurrency=self.flights,
                 is_patient=not (self._limits.impatient and self._has_other(state)),
                 is_exclusive=is_exclusive,
+                is_passed_on=is_passed_on,
                 is_early=state.foreseen or not self._content.learned,
             )
         )
@@ -621,22 +663,6 @@ class Fetching:
         lacks = self._content.lacks
         return any(any(map(lacks, p.offers)) for p in self.parents if p is not state)
 
-    def _is_of_stopped(self, peer_id: str, number: int) -> bool:
-        """An answer to a fetch that we stopped: answers come in the order of the questions."""
-        key = peer_id, number
-        left = self._cancelled.pop(key, 0) - 1
-        if left > 0:
-            self._cancelled[key] = left
-        return left >= 0
-
-    def _land(self, state: ParentState, number: int) -> Flight | None:
-        flight = state.in_flight.pop(number, None)
-        if flight is not None:
-            self._on_way[number] -= 1
-            if not self._on_way[number]:
-                del self._on_way[number]
-        return flight
-
     def _cancel(
         self,
         state: ParentState,
@@ -646,16 +672,11 @@ class Fetching:
         out: list[DownloadEffect],
     ) -> None:
         state.count_fruitless(now)
-        if self._land(state, number) is not None:
-            key = state.peer_id, number
-            self._cancelled[key] = self._cancelled.get(key, 0) + 1
+        if self._flights.stop(state, number):
             out.append(CancelPiece(peer_id=state.peer_id, number=number, reason=why))
 
     def _leave(self, state: ParentState, why: CancelReason, out: list[DownloadEffect]) -> None:
-        for number in list(state.in_flight):
-            self._land(state, number)
-        for key in [k for k in self._cancelled if k[0] == state.peer_id]:
-            del self._cancelled[key]
+        self._flights.leave(state)
         out.append(DropParent(peer_id=state.peer_id, reason=why))
 
     def _report(
@@ -707,7 +728,7 @@ class Fetching:
     @property
     def _late_s(self) -> float | None:
         """As `late_s`, but with `spare_late` sooner where nothing is left to ask for."""
-        return self._lateness.late_s(self.flights, at_end=self.flights < self._slots)
+        return self._lateness.late_s(self._flights.full, at_end=self._flights.full < self._slots)
 
     def _help_late(self, now: float, out: list[DownloadEffect]) -> None:
         late_s = self._late_s
@@ -717,7 +738,7 @@ class Fetching:
             (f.asked_at, p.peer_id, n)
             for p in self.parents
             for n, f in p.in_flight.items()
-            if now >= max(f.asked_at + late_s, f.spared_until) and self._on_way[n] == 1
+            if now >= max(f.asked_at + late_s, f.spared_until) and self._flights.copies(n) == 1
         )
         for _, peer_id, number in late:
             slow = self.parents.get(peer_id)
@@ -738,7 +759,7 @@ class Fetching:
 
     def _help(self, slow: ParentState, number: int, now: float, out: list[DownloadEffect]) -> None:
         limits = self._limits
-        full = self.flights >= self._slots
+        full = self._flights.full >= self._slots
         replaced = self._replaced.get(number, 0)
         if full and not (limits.replace_slow and replaced < limits.max_replacements):
             return

@@ -8,7 +8,7 @@ having, the wait in the parent's queue included. So a busy parent, a narrow down
 make the measure longer, not the judgement harsher.
 
 *Late* is a matter of one transfer and costs the parent nothing but the piece. With `spare_late`
-(off as it comes) it takes the longer the more of them share our downlink, and one that is late goes
+it takes the longer the more of them share our downlink, and one that is late goes
 on all the same if it will be there sooner than a new one would be, by how far it is: to stop it
 would throw away what has come. *Past hope* is a matter of a parent, and the scheduler will hear of
 it; so it takes more. The parent has brought pieces before, it has begun to send this one (in a
@@ -89,10 +89,16 @@ class Lateness:
         factor = limits.end_factor if at_end and limits.spare_late else limits.slow_factor
         return max(factor * self._usual_s(flights), limits.min_slow_s)
 
-    def judge(self, flight: Flight, flights: int, now: float) -> None:
-        """How far a late transfer is was told: it is spared for as long as it needs, or not."""
+    def judge(self, flight: Flight, flights: int, now: float, *, is_new: bool = False) -> None:
+        """How far a late transfer is was told: it is spared for as long as it needs, or not.
+
+        `is_new`: nobody near has the piece, so that who passes it on brings it as soon as anybody.
+        """
         left_s = _left_s(flight)
-        if left_s <= self._usual_s(flights):
+        if flight.is_passed_on and flight.moves and is_new:
+            flight.spared_until = now + self._usual_s(flights)
+            flight.doubted_at = None
+        elif left_s <= self._usual_s(flights):
             flight.spared_until = now + max(SPARED_FACTOR * left_s, SPARED_MIN_S)
             flight.doubted_at = None
         else:

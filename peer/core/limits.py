@@ -53,6 +53,20 @@ class DownloadLimits(Value, frozen=True, kw_only=True):
     """A parent whose pieces take less than this is bounded by delay, not by rate..."""
     quick_pieces_per_parent: int = 4
     """...so several may be in flight from it. 0.1 s is ten round trips of a wide-area network."""
+    pass_on: bool = True
+    """Where a seed is scarce, ask a parent for what it is being sent itself and nobody near has: it
+    need not be whole before it goes on (`passing`). (16 peers and a seed as thin, 64 pieces: 1.22
+    -> 1.08 times the bound; 16 pieces: 1.90 -> 1.25.)"""
+    passed_on_per_parent: int = 2
+    """In flight of such pieces from one parent..."""
+    max_passed_on: int = 8
+    """...and in all, beside those that parents have: they come no faster than they are sent to the
+    parent, so they leave room on any link."""
+    pass_pause_s: float = 0.5
+    """A parent that passes on as many as it can is not asked for more such pieces for so long: as
+    for what it gives to somebody else."""
+    passed_on_patience: float = 4.0
+    """Times as long as else may such a piece take: its parent shares an uplink with others, too."""
     max_parents: int = 16
     """Connected at once. The scheduler names up to 8; the rest is room for its top-ups."""
 

@@ -45,6 +45,13 @@ class Flight:
     """When it was how far, in bytes, since it began."""
     doubted_at: float | None = None  # it was late, and how far it is was asked
     spared_until: float = -inf  # it is not late until then: it will be there soon
+    is_passed_on: bool = False  # its parent was being sent it, too, when it was asked for
+
+    @property
+    def moves(self) -> bool:
+        """Something came between the latest two looks, or before the only one."""
+        before = self.looks[-2][1] if len(self.looks) > 1 else 0
+        return bool(self.looks) and self.looks[-1][1] > before
 
     def keeps_up(self, bytes_per_s: float) -> bool:
         """It began, and has come at this rate at least, as far as it was looked at.
@@ -79,6 +86,8 @@ class ParentState:
     finished: bool = False  # its list ended well
     foreseen: bool = False  # that it holds the only piece we have from the scheduler, so far
     offers: dict[int, Piece] = field(default_factory=dict[int, Piece])
+    coming: dict[int, Piece] = field(default_factory=dict[int, Piece])
+    """What it is being sent itself, and would pass on."""
     in_flight: dict[int, Flight] = field(default_factory=dict[int, Flight])
     goodput: float | None = None
     piece_s: float | None = None
@@ -87,6 +96,7 @@ class ParentState:
     used: float | None = None  # what it says it sends, to all its children
     used_told_at: float = 0.0
     weight: float = 1.0  # below 1: what was measured is not to be counted on
+    pass_on_after: float = 0.0  # not asked before then for what it is being sent
     strikes: int = 0
     refusals: int = 0
     not_found: int = 0
@@ -137,8 +147,13 @@ class ParentState:
 
     @property
     def oldest(self) -> Flight | None:
-        """What has been on its way from it for the longest time."""
-        return next(iter(self.in_flight.values()), None)
+        """What has been on its way from it for the longest time, of what it has itself."""
+        return next((f for f in self.in_flight.values() if not f.is_passed_on), None)
+
+    @property
+    def passes_on(self) -> int:
+        """Pieces on their way from it that it did not have when they were asked for."""
+        return sum(flight.is_passed_on for flight in self.in_flight.values())
 
     def begin_anew(self, now: float) -> None:
         """What it was waited for until now does not count any more."""
@@ -177,8 +192,19 @@ class ParentState:
         given = self.given.get(number)
         return 0.0 if given is None else now - given.since
 
+    def moments(self) -> Iterator[float]:
+        """When something may be asked of it that may not be asked now."""
+        if self.offers:
+            yield self.avoid_until
+        if self.coming:
+            yield self.pass_on_after
+        yield from (given.ask_at for given in self.given.values())
+        if self.reconnect_at is not None:
+            yield self.reconnect_at
+
     def told_load(self, max_rate: float, used_rate: float, now: float) -> None:
         """Its own word on its uplink; a maximum of 0 says nothing."""
+        self.heard_at = now
         self.used, self.used_told_at = used_rate, now
         if max_rate > 0:
             self.told_up = max_rate
@@ -250,6 +276,7 @@ class Parents:
     # --- who holds what -------------------------------------------------------------------------
 
     def offer(self, state: ParentState, piece: Piece) -> None:
+        state.coming.pop(piece.number, None)
         if piece.number not in state.offers:
             state.offers[piece.number] = piece
             self._count(piece.number, state, 1)
@@ -257,6 +284,7 @@ class Parents:
     def forget(self, state: ParentState, number: int) -> None:
         """It does not hold this piece after all."""
         state.given.pop(number, None)
+        state.coming.pop(number, None)
         if state.offers.pop(number, None) is not None:
             self._count(number, state, -1)
 
@@ -265,6 +293,7 @@ class Parents:
         for state in self._by_id.values():
             state.offers.pop(number, None)
             state.given.pop(number, None)
+            state.coming.pop(number, None)
         self._holders.pop(number, None)
         self._near_holders.pop(number, None)
         self._dear_only.discard(number)

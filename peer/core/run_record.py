@@ -112,7 +112,8 @@ class RunRecord:
             parent_id=effect.peer_id,
             parent_host_id="" if host is None else host.id,
             traffic=SEED if host is not None and host.is_seed else PEER,
-            decision=effect.decision,
+            # What is passed on comes at the rate of somebody else: no decision is judged by it.
+            decision=0 if effect.is_passed_on else effect.decision,
             concurrency=effect.concurrency,
             began_at_s=self._clock(),
         )

@@ -75,6 +75,7 @@ from peer.runtime.piece_server import PieceServer
 from peer.runtime.piece_tls import piece_tls
 from peer.runtime.port import ObjectStore, RateLimit
 from peer.runtime.proxy.server import ProxyServer
+from peer.runtime.reception import Receptions
 from peer.runtime.run_tools import RunTools, both
 from peer.runtime.scheduler_address import AddressBook
 from peer.runtime.scheduler_link import Scheduler, SchedulerLink
@@ -132,6 +133,7 @@ class Daemon:
         self._facts: HostFacts | None = None
         self._tls = piece_tls(settings.storage.server.tls)
         self._upload_limit = rate_limit(settings.upload.bandwidth_limit_bytes_per_s)
+        self._receptions = Receptions()
         self._proxy_address = ("", 0)
         self._store: ObjectStore | None = None
 
@@ -203,6 +205,7 @@ class Daemon:
             slots=upload_slots(settings),
             tls=self._tls and self._tls.server,
             tls_only=self._tls is not None and self._tls.is_required,
+            receptions=self._receptions,
         )
         pieces = await stack.enter_async_context(server)
         await pieces.listen(settings.storage.server.ip, settings.storage.server.tcp_port)
@@ -212,7 +215,13 @@ class Daemon:
         link = self._link(reporter)
         stack.push_async_callback(link.close)
         tools = await self._tools(link, recorder)
-        hub = Hub(KindStorage(storage, TaskType.STANDARD), tools, link, self._new_core)
+        hub = Hub(
+            KindStorage(storage, TaskType.STANDARD),
+            tools,
+            link,
+            self._new_core,
+            receptions=self._receptions,
+        )
         stack.push_async_callback(hub.close)
         admin = TaskAdmin(hub, link, self._facts.id)
         tasks = TaskService(admin, SourceLister(tools.source))
@@ -303,7 +312,10 @@ class Daemon:
         return RunTools(
             facts=facts,
             fetcher=PieceClient(
-                buffers, limit=download_limit, connections=self._piece_connections(download_limit)
+                buffers,
+                limit=download_limit,
+                connections=self._piece_connections(download_limit),
+                receptions=self._receptions,
             ),
             source=sources,
             source_limit=both(source_limit, download_limit),

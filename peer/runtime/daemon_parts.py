@@ -9,6 +9,7 @@ from odonata.wire.dragonfly.feature import (
     CHECKS_PIECES,
     FEATURES_KEY,
     GIVES_ONCE,
+    PASSES_ON,
     SHARES_FAR,
     SHARES_SOURCE,
     SPEAKS_TLS,
@@ -181,7 +182,7 @@ def peer_features(settings: DaemonSettings) -> tuple[str, ...]:
 
 def piece_features(speaks_tls: bool) -> tuple[tuple[str, str], ...]:
     """Metadata of the lists of pieces: what the piece port can beyond Vortex."""
-    able = [TAKES_GREETINGS, GIVES_ONCE]
+    able = [TAKES_GREETINGS, GIVES_ONCE, PASSES_ON]
     if speaks_tls:
         able.append(SPEAKS_TLS)
     return ((FEATURES_KEY, ",".join(able)),)

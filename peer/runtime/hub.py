@@ -11,7 +11,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 import structlog
@@ -22,6 +22,7 @@ from odonata.errors import CallerError, CapacityError, NotFoundError, OdonataErr
 from odonata.wire.message import Download, Piece, TaskType
 from peer.core.event import Begun
 from peer.runtime.port import Storage, StoredTask
+from peer.runtime.reception import Receptions
 from peer.runtime.revalidation import changed_at_origin
 from peer.runtime.run import Core, Run
 from peer.runtime.run_tools import RunTools, find_no_scheduler
@@ -43,6 +44,13 @@ NEW_TASK_WAIT_S: Final = 1.0
 before we began."""
 
 _log = structlog.get_logger("download")
+
+
+class Offer(NamedTuple):
+    """Pieces that a child may ask for; `is_coming`: this host is still being sent them."""
+
+    pieces: tuple[Piece, ...]
+    is_coming: bool = False
 
 
 class Schedulers(Protocol):
@@ -78,8 +86,12 @@ class Hub:
         kind: TaskType = TaskType.STANDARD,
         max_downloads: int = MAX_DOWNLOADS,
         max_waiting: int = MAX_WAITING,
+        receptions: Receptions | None = None,
     ) -> None:
-        """`storage`, `tools` and `make_core` are those of tasks of `kind`."""
+        """`storage`, `tools` and `make_core` are those of tasks of `kind`.
+
+        `receptions`: the pieces on their way here that may be passed on; None: none may.
+        """
         self._kind = kind
         self.storage = storage
         self._tools = tools
@@ -89,6 +101,8 @@ class Hub:
         self.turns = Turns(max_downloads)
         """See `Household.turns`."""
         self._shared: dict[str, SharedTask] = {}
+        self._receptions = receptions or Receptions()
+        self._receptions.on_told = self._told
         self._arrived = asyncio.Event()
         self._work = Supervised("hub")
         self.on_finished: Callable[[str, bool], None] | None = None
@@ -167,22 +181,32 @@ class Hub:
             raise NotFoundError(f"task {task_id} is not known here") from None
         return task
 
+    def _told(self, task_id: str) -> None:
+        """A piece has been on its way here for a while."""
+        shared = self._shared.get(task_id)
+        if shared is not None:
+            shared.notify()
+
     async def offers(
-        self, task_id: str, wanted: Collection[int]
-    ) -> AsyncIterator[tuple[Piece, ...]]:
+        self, task_id: str, wanted: Collection[int], *, with_coming: bool = False
+    ) -> AsyncIterator[Offer]:
         """Pieces of a task as they land (`wanted` empty: all), until no more will come.
 
-        What is here already comes together, and what lands while it is sent. Raises NotFoundError
-        if the task is not known here.
+        What is here already comes together, and what lands while it is sent. `with_coming`: those
+        as well that are on their way here. Raises NotFoundError if the task is not known here.
         """
         task = await self.find(task_id)
         sent: set[int] = set()
+        told: set[int] = set()
         while True:
             numbers = [number for number in wanted or task.held() if number not in sent]
             pieces = tuple(piece for one in numbers if (piece := task.piece(one)) is not None)
             if pieces:
                 sent.update(piece.number for piece in pieces)
-                yield pieces
+                yield Offer(pieces)
+            coming = self._receptions.news(task_id, wanted, told) if with_coming else ()
+            if coming:
+                yield Offer(coming, is_coming=True)
             if _news(task, wanted, sent):
                 continue  # landed while the last ones were sent
             if task.finished or (wanted and len(sent) == len(set(wanted))):

@@ -25,11 +25,22 @@ from odonata.wire.dragonfly import (
     local_task_from_wire,
     wanted_pieces_to_wire,
 )
-from odonata.wire.dragonfly.feature import FEATURES_KEY, TAKES_PIECE_LISTS, features_in
+from odonata.wire.dragonfly.feature import (
+    FEATURES_KEY,
+    TAKES_COMING,
+    TAKES_PIECE_LISTS,
+    features_in,
+)
 from odonata.wire.dragonfly.persistent import named, persistent_wanted_to_wire
-from odonata.wire.dragonfly.piece_list import added_pieces
+from odonata.wire.dragonfly.piece_list import added_pieces, is_coming
 from odonata.wire.message import Host, Parent, Piece, TaskType
-from peer.core.event import ParentConnected, ParentEnded, ParentHolds, ParentLoad
+from peer.core.event import (
+    ParentConnected,
+    ParentEnded,
+    ParentHolds,
+    ParentLoad,
+    ParentReceives,
+)
 from peer.runtime.known_address import ServedAt
 from peer.runtime.run_tools import RunPlace
 
@@ -37,7 +48,7 @@ STAT_S: Final = 5.0
 """Longest wait for a parent's facts. Dragonfly's clients give a connection 3 s; a loaded host gets
 a little more before it counts as gone."""
 
-TAKES_LISTS: Final = (FEATURES_KEY, TAKES_PIECE_LISTS)
+TAKES_LISTS: Final = (FEATURES_KEY, f"{TAKES_PIECE_LISTS},{TAKES_COMING}")
 
 _BITS: Final = 8
 # Not an error of the link: the parent has not begun yet, or is a program that can't say.
@@ -161,7 +172,8 @@ class ParentLink:
                 *added_pieces(response),
             )
         )
-        await self._tell(ParentHolds(peer_id=peer_id, pieces=pieces))
+        kind = ParentReceives if is_coming(response) else ParentHolds
+        await self._tell(kind(peer_id=peer_id, pieces=pieces))
 
     async def _follow_load(self, stub: Any) -> None:
         request = dfdaemon_pb2.SyncHostRequest(host_id=self._host_id, peer_id=self._peer_id)

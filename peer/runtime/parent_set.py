@@ -190,6 +190,7 @@ class ParentSet:
                 features=where.features,
                 is_patient=effect.is_patient,
                 is_exclusive=effect.is_exclusive,
+                is_passed_on=effect.is_passed_on,
                 early=early,
             )
         except (StorageError, DiskFullError) as error:
@@ -197,7 +198,7 @@ class ParentSet:
             return storage_failed(error)
         except OSError as error:
             if isinstance(error, TimeoutError):
-                return _failed(effect, attempt, FailureReason.TIMEOUT, str(error))
+                return _timed_out(effect, attempt, str(error))
             attempt.cancelled(NO_DESCRIPTOR)  # our fault, not its
             return _not_fetched(effect, FailureReason.REFUSED, str(error))
         except OdonataError as error:
@@ -221,8 +222,25 @@ def _of_error(effect: FetchPiece, attempt: Try, error: OdonataError) -> PieceNot
         attempt.cancelled(FailureReason.GIVEN)  # as was asked for: nobody is to blame
         event = _not_fetched(effect, FailureReason.GIVEN, str(error))
         return msgspec.structs.replace(event, given=error.given)
+    if effect.is_passed_on and _is_broken_off(error, attempt):
+        attempt.cancelled(FailureReason.BROKEN_OFF)
+        return _not_fetched(effect, FailureReason.BROKEN_OFF, str(error))
     reasons = (why for kind, why in _REASONS if isinstance(error, kind))
     return _failed(effect, attempt, next(reasons, FailureReason.PROTOCOL), str(error))
+
+
+def _is_broken_off(error: OdonataError, attempt: Try) -> bool:
+    """It does not get the piece itself, or not any more: that breaks off what it passes on."""
+    has_begun = attempt.times.first_byte_at_s is not None
+    return isinstance(error, NotFoundError) or (has_begun and isinstance(error, UnavailableError))
+
+
+def _timed_out(effect: FetchPiece, attempt: Try, detail: str) -> PieceNotFetched:
+    """Of a piece that was passed on nobody knows whose fault it is."""
+    if effect.is_passed_on:
+        attempt.cancelled(FailureReason.BROKEN_OFF)
+        return _not_fetched(effect, FailureReason.BROKEN_OFF, detail)
+    return _failed(effect, attempt, FailureReason.TIMEOUT, detail)
 
 
 def _stored(effect: FetchPiece, attempt: Try, piece: Piece) -> PieceStored:

@@ -26,13 +26,14 @@ import structlog
 from odonata.errors import ProtocolError, UnavailableError
 from odonata.piece import PIECE_LENGTH_MAX, piece_at
 from odonata.wire import vortex
-from odonata.wire.dragonfly.feature import GIVES_ONCE, SPEAKS_TLS, TAKES_GREETINGS
+from odonata.wire.dragonfly.feature import GIVES_ONCE, PASSES_ON, SPEAKS_TLS, TAKES_GREETINGS
 from odonata.wire.message import Piece, TrafficType
 from peer.runtime.buffer import BufferPool
 from peer.runtime.limit import Unlimited, slice_bytes
 from peer.runtime.piece_connection import ParentAddress, PieceConnections, reason_of
 from peer.runtime.piece_wire import RECEIVE_WAKE_BYTES, PieceWire
 from peer.runtime.port import Early, FetchTimes, RateLimit, StoredTask
+from peer.runtime.reception import Reception, Receptions, step_bytes
 
 WARNED_MAX = 1024  # parents remembered as having been warned about
 
@@ -138,6 +139,10 @@ class _Answer:
         if self.position < end:
             await self._wire.arrival(end - self.position)
 
+    def hurry(self) -> None:
+        """See `Incoming`."""
+        self._wire.hurry()
+
     def take(self, end: int, patience_s: float = 0.0) -> None:
         """What has come of the content up to `end`. UnavailableError if nothing more will.
 
@@ -170,13 +175,18 @@ class PieceClient:
         *,
         limit: RateLimit | None = None,
         connections: PieceConnections | None = None,
+        receptions: Receptions | None = None,
     ) -> None:
-        """`connections` None: plain ones, of which none is kept."""
+        """`connections` None: plain ones, of which none is kept.
+
+        `receptions`: where pieces are entered while they come; None: nobody looks at them.
+        """
         self._buffers = buffers
         self._limit = limit or Unlimited()
         self._slice_bytes = slice_bytes(self._limit)
         narrow = not isinstance(self._limit, Unlimited)
         self._connections = connections or PieceConnections(None, narrow=narrow)
+        self._receptions = receptions or Receptions()
         self._warned: set[str] = set()
 
     async def fetch(
@@ -192,6 +202,7 @@ class PieceClient:
         features: Collection[str] = (),
         is_patient: bool = True,
         is_exclusive: bool = False,
+        is_passed_on: bool = False,
         early: Early | None = None,
     ) -> Piece:
         """See `PieceFetcher.fetch`."""
@@ -207,6 +218,7 @@ class PieceClient:
             tag=vortex.TAGS[task.kind],
             is_patient=is_patient or not address.takes_greetings,
             is_exclusive=is_exclusive and address.takes_greetings and GIVES_ONCE in features,
+            is_passed_on=is_passed_on and address.takes_greetings and PASSES_ON in features,
         )
         try:
             async with (
@@ -250,7 +262,8 @@ class PieceClient:
             )
             if not piece.digest:
                 self._warn_no_digest(wanted.parent_id)
-            return await self._receive(answer, piece, wanted)
+            with self._receptions.begin(wanted.task.task_id, piece, answer) as reception:
+                return await self._receive(answer, piece, wanted, reception)
         except TimeoutError:
             raise
         except OSError as error:
@@ -264,7 +277,9 @@ class PieceClient:
             else:
                 wire.close()
 
-    async def _receive(self, answer: _Answer, piece: Piece, wanted: _Wanted) -> Piece:
+    async def _receive(
+        self, answer: _Answer, piece: Piece, wanted: _Wanted, reception: Reception
+    ) -> Piece:
         """The content, as the limit lets it come: into the buffer, and at last into the task."""
         allowed, patience_s = 0, answer.patience_s()
         while True:
@@ -272,11 +287,18 @@ class PieceClient:
                 part = min(self._slice_bytes, piece.length - allowed)
                 await self._limit.acquire(part)
                 allowed += part
-            await answer.arrival(allowed)
-            has_more = answer.left > RECEIVE_WAKE_BYTES and answer.is_cheap and not patience_s
-            if allowed < piece.length or has_more:
+            if reception.is_followed:
+                step = _step(answer, wanted.times)
+                await answer.arrival(min(allowed, answer.position + step))
+                has_more = answer.left > step
+            else:
+                await answer.arrival(allowed)
+                has_more = answer.left > RECEIVE_WAKE_BYTES and answer.is_cheap and not patience_s
+            if allowed < piece.length or has_more or reception.is_followed:
                 answer.take(allowed)
-                continue
+                reception.grew()
+                if not answer.is_over:
+                    continue
             rest = partial(_whole, piece, answer, wanted, patience_s)
             stored = await wanted.task.receive(piece, answer.data, rest)
             patience_s = 0.0  # once
@@ -293,6 +315,12 @@ class PieceClient:
             self._warned.clear()
         self._warned.add(parent_id)
         _log.warning("piece_without_digest", parent_id=parent_id)
+
+
+def _step(answer: _Answer, times: FetchTimes) -> int:
+    """How much to wait for while the piece is passed on."""
+    took_s = time.monotonic() - (times.first_byte_at_s or 0.0)
+    return step_bytes(answer.position, took_s)
 
 
 def _counter(wire: PieceWire, before: int | None) -> Callable[[], int]:

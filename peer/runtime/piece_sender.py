@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,9 +23,13 @@ from peer.runtime.limit import slice_bytes
 from peer.runtime.meter import RateMeter
 from peer.runtime.piece_wire import PieceWire, while_there
 from peer.runtime.port import RateLimit, StoredTask
+from peer.runtime.reception import Reception
 
 PIECE_WAIT_S: Final = 5.0
 """How long a child waits here for a piece that is still coming; then it is told to go elsewhere."""
+
+PASSED_ON_BYTES: Final = 128 * 1024
+"""Passed on at a time, of what has come: each is copied once, for the buffer may go meanwhile."""
 
 _log = structlog.get_logger(__name__)
 
@@ -99,6 +103,39 @@ class PieceSender:
             following = self.queue.leave(ticket, clock(), is_whole=is_whole)
             if following is not None:
                 self._turns[following].set()
+
+    @contextmanager
+    def passing_on(self, task: StoredTask, number: int, child: Child) -> Generator[bool]:
+        """While a piece that is still coming goes out; no slot is taken. False: refuse."""
+        piece = TaskPiece(task.task_id, number)
+        if not self.queue.pass_on(piece):
+            self.refused += 1
+            child.account.refused += 1
+            yield False
+            return
+        task.pin()
+        try:
+            yield True
+        finally:
+            task.unpin()
+            self.queue.passed_on(piece)
+
+    async def send_coming(self, wire: PieceWire, reception: Reception, child: Child) -> int:
+        """Send what comes of a piece until that is over; the bytes that were sent."""
+        position, clock = 0, asyncio.get_running_loop().time
+        with reception.followed():
+            while True:
+                if reception.ready <= position and not reception.is_over:
+                    async with while_there(wire):
+                        await reception.more(position)
+                data = reception.read(position, min(PASSED_ON_BYTES, self._slice_bytes))
+                if not data:
+                    return position
+                await self._limit.acquire(len(data))
+                await wire.send(data)
+                position += len(data)
+                self.meter.add(len(data), clock())
+                child.account.sent_bytes += len(data)
 
     async def first_slice(self, fd: int, position: int, length: int) -> None:
         """Before the head is sent: the disk begins to read ahead, and the limit lets us begin."""

@@ -36,6 +36,7 @@ from peer.runtime.piece_http import HTTP_BEGINNINGS, PieceHttp
 from peer.runtime.piece_sender import PIECE_WAIT_S, Child, PieceSender, coming_piece, may_come
 from peer.runtime.piece_wire import PieceWire, PlainWire, TlsWire, while_there
 from peer.runtime.port import RateLimit, Storage, StoredTask
+from peer.runtime.reception import Reception, Receptions
 from peer.runtime.supervise import Supervised
 
 CONNECTIONS_MAX: Final = 1024
@@ -79,8 +80,12 @@ class PieceServer:
         request_timeout_s: float = REQUEST_TIMEOUT_S,
         stall_timeout_s: float = STALL_TIMEOUT_S,
         connections_max: int = CONNECTIONS_MAX,
+        receptions: Receptions | None = None,
     ) -> None:
-        """`tls`: for whoever begins with it; `tls_only`: the others are closed without a word."""
+        """`tls`: for whoever begins with it; `tls_only`: the others are closed without a word.
+
+        `receptions`: pieces on their way here, to be passed on; None: there are none.
+        """
         self._storage = storage
         self._sender = PieceSender(limit or Unlimited(), queue or UploadQueue(slots))
         self._http = PieceHttp(
@@ -89,6 +94,7 @@ class PieceServer:
             piece_wait_s=piece_wait_s,
             request_timeout_s=request_timeout_s,
         )
+        self._receptions = receptions or Receptions()
         self._tls = tls
         self._tls_only = tls_only
         self._piece_wait_s = piece_wait_s
@@ -280,6 +286,8 @@ class PieceServer:
             task = None  # an id names tasks of one kind only
         if task is not None:
             piece = task.piece(request.number)
+            if piece is None and wishes & vortex.PASSED_ON:
+                return await self._pass_on(wire, request, task, child)
             if piece is None and may_come(task, request.number):
                 async with while_there(wire):
                     piece = await coming_piece(task, request.number, self._piece_wait_s)
@@ -298,6 +306,41 @@ class PieceServer:
                 return await self._send_piece(wire, request, task, child)
         await _refuse(wire, vortex.RefusalCode.UNKNOWN, "no free upload slot")
         return True
+
+    async def _pass_on(
+        self, wire: PieceWire, request: vortex.PieceRequest, task: StoredTask, child: Child
+    ) -> bool:
+        """What comes of a piece, as it comes; its end once it is stored here."""
+        reception = self._receptions.of(task.task_id, request.number)
+        if reception is None:
+            await _refuse_missing(wire, request)
+            return True
+        with self._sender.passing_on(task, request.number, child) as granted:
+            if granted:
+                return await self._send_coming(wire, request, task, child, reception)
+        await _refuse(wire, vortex.RefusalCode.UNKNOWN, "it is passed on to others")
+        return True
+
+    async def _send_coming(
+        self,
+        wire: PieceWire,
+        request: vortex.PieceRequest,
+        task: StoredTask,
+        child: Child,
+        reception: Reception,
+    ) -> bool:
+        await wire.send(vortex.encode_content_head(request, reception.piece))
+        sent = await self._sender.send_coming(wire, reception, child)
+        piece = task.piece(request.number)
+        if piece is None or piece.digest != reception.piece.digest:
+            return False  # it broke off, and so does this
+        fd = task.open_fd()
+        try:
+            offset, left = piece.offset + sent, piece.length - sent
+            await self._sender.first_slice(fd, offset, left)
+            return await self._sender.send_content(wire, fd, offset, left, child)
+        finally:
+            os.close(fd)
 
     async def _send_piece(
         self, wire: PieceWire, request: vortex.PieceRequest, task: StoredTask, child: Child

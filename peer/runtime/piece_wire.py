@@ -72,6 +72,10 @@ class PieceWire(Protocol):
         """Return once so much can be taken, or RECEIVE_WAKE_BYTES; a hint: it may be less."""
         ...
 
+    def hurry(self) -> None:
+        """Have whoever waits for an `arrival` be content with what is there, or comes next."""
+        ...
+
     def take(self, data: memoryview, patience_s: float = 0.0) -> int:
         """Read what is there into `data`, without waiting; 0 if nothing is, yet.
 
@@ -161,6 +165,10 @@ class PlainWire:
         finally:
             if wake > 1:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+
+    def hurry(self) -> None:
+        """The kernel looks at once whether that is enough."""
+        self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
 
     def _undelivered(self) -> int:
         """Bytes, at most, that were read from the socket and not taken yet."""

@@ -230,6 +230,7 @@ class PieceFetcher(Protocol):
         features: Collection[str] = (),
         is_patient: bool = True,
         is_exclusive: bool = False,
+        is_passed_on: bool = False,
         early: Early | None = None,
     ) -> Piece:
         """Fetch, check, store; `times` (`time.monotonic`) is filled on the way. Cancel to stop.
@@ -237,6 +238,7 @@ class PieceFetcher(Protocol):
         `features`: what the parent said it can beyond Vortex (`odonata.wire.dragonfly.feature`).
         `is_patient` False: better refused than made to wait for a slot. `is_exclusive`: better
         told that the parent gives it to somebody else (PieceGivenError) than given it, too.
+        `is_passed_on`: the parent is still being sent it, and may send what has come.
         `early`: the task may not know yet how long it is.
 
         Errors: PeerRefusedError, NotFoundError (the parent lacks it), DigestMismatchError,

@@ -176,7 +176,7 @@ class SharedTask:
         task.pin()
         self._task = task
         self._unsubscribe = task.subscribe(self._stored_changed)
-        self._notify()
+        self.notify()
 
     async def _begin(self, view: View) -> None:
         view.joined = True
@@ -230,7 +230,7 @@ class SharedTask:
     def _start_run(self, download: Download) -> None:
         run = self._house.new_run(download, self.task)
         run.on_disproved = self._disproved
-        run.on_proved = self._notify
+        run.on_proved = self.notify
         for view in self._views:
             view.peer_id = run.peer_id
             if view.joined and not view.satisfied and view.error is None:
@@ -278,7 +278,7 @@ class SharedTask:
             self._serve_the_rest()
         else:
             self._fail(error)
-        self._notify()
+        self.notify()
         self._rest_if_idle()
 
     def _finished(self, run: Run) -> None:
@@ -304,21 +304,21 @@ class SharedTask:
         )
         for view in self._views:
             view.spoil(error, number)
-        self._notify()
+        self.notify()
 
     def _spoil(self, error: WrongContentError) -> None:
         """Readers learn it at once; who comes now waits until the content is gone."""
         for view in self._views:
             view.spoil(error)
         self._fail(error)
-        self._notify()
+        self.notify()
 
     async def _after_wrong_content(self, run: Run) -> None:
         if isinstance(run.outcome.result(), WrongContentError):
             self._run = None
             self._linger = False
             self._serve_the_rest()
-            self._notify()
+            self.notify()
         else:
             await self._begin_anew()
 
@@ -352,7 +352,7 @@ class SharedTask:
                     await self._begin(view)
                 except OdonataError as error:
                     self._fail(error)
-        self._notify()
+        self.notify()
         self._rest_if_idle()
 
     async def _begin_anew(self) -> None:
@@ -364,7 +364,7 @@ class SharedTask:
             self._fail(error)
         self._run = None
         self._serve_the_rest()
-        self._notify()
+        self.notify()
 
     async def _forget_content(self) -> None:
         changed = SourceError("the content changed at the source while it was read: ask again")
@@ -381,9 +381,10 @@ class SharedTask:
         """Something landed; or was lost: a piece that rotted on the disk is taken off the index."""
         if self._run is None and not self._opening.locked():
             self._serve_the_rest()
-        self._notify()
+        self.notify()
 
-    def _notify(self) -> None:
+    def notify(self) -> None:
+        """Something changed: whoever waits for it looks anew."""
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 

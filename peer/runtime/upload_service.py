@@ -24,12 +24,13 @@ from odonata.wire.dragonfly import (
     wanted_pieces_from_wire,
 )
 from odonata.wire.dragonfly.feature import (
+    TAKES_COMING,
     TAKES_PIECE_LISTS,
     UNSIZED_STARTED,
     features_in,
     share_in,
 )
-from odonata.wire.dragonfly.piece_list import PIECES_MAX, add_pieces
+from odonata.wire.dragonfly.piece_list import PIECES_MAX, add_pieces, say_coming
 from odonata.wire.message import Piece
 from peer.core.patience import load_pauses_s
 from peer.runtime.host_info import HostReporter
@@ -78,11 +79,16 @@ class UploadService:
     ) -> AsyncGenerator[dfdaemon_pb2.SyncPiecesResponse]:
         """Each wanted piece as it lands; ends when all were named, or no more will come."""
         wanted = wanted_pieces_from_wire(request)
-        takes_lists = TAKES_PIECE_LISTS in features_in(context.invocation_metadata())
-        size = PIECES_MAX if takes_lists else 1
-        async for pieces in self._hub.offers(wanted.task_id, frozenset(wanted.numbers)):
-            for start in range(0, len(pieces), size):
-                yield self._offer(pieces[start : start + size])
+        able = features_in(context.invocation_metadata())
+        size = PIECES_MAX if TAKES_PIECE_LISTS in able else 1
+        numbers, with_coming = frozenset(wanted.numbers), TAKES_COMING in able
+        offers = self._hub.offers(wanted.task_id, numbers, with_coming=with_coming)
+        async for offer in offers:
+            for start in range(0, len(offer.pieces), size):
+                message = self._offer(offer.pieces[start : start + size])
+                if offer.is_coming:
+                    say_coming(message)
+                yield message
 
     def _offer(self, pieces: tuple[Piece, ...]) -> dfdaemon_pb2.SyncPiecesResponse:
         first, *others = pieces

@@ -43,11 +43,15 @@ SHARES_SOURCE = "shares-source"
 TAKES_GREETINGS = "takes-greetings"
 # ... and a request may be exclusive (`vortex.EXCLUSIVE`) ...
 GIVES_ONCE = "gives-once"
+# ... and passes pieces on that it is still being sent (`vortex.PASSED_ON`) ...
+PASSES_ON = "passes-on"
 # ... and speaks TLS to who begins with it.
 SPEAKS_TLS = "speaks-tls"
 
 # Said by a child of ours when it asks for a list of pieces: see `piece_list`.
 TAKES_PIECE_LISTS = "takes-piece-lists"
+# Said by the same: it wants to hear, too, of pieces that the parent is still being sent.
+TAKES_COMING = "takes-coming"
 # Said by a client of DownloadTask on its host's unix socket.
 # It takes a first message that does not know the content's length yet (as UNKNOWN_CONTENT_LENGTH);
 # others get it once the length is known.

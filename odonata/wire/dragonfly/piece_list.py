@@ -5,6 +5,9 @@ tenth of a millisecond of CPU each on either side. A child of ours says that it 
 (`feature.TAKES_PIECE_LISTS`); then the message of one piece names the others as well, in a field
 that Dragonfly's API does not have (see `extension`). Where they are served is the same for all.
 
+A child that says so (`feature.TAKES_COMING`) is told of pieces as well that its parent is still
+being sent. Their messages look the same, and a field says what they are.
+
 So is a user told what has landed, by a daemon of ours, who says that it follows a download
 (`feature.PIECES_TOGETHER`): ten messages a second are enough to look at.
 
@@ -35,6 +38,10 @@ REPORTED_FIELD: Final = 50_022
 """In a DownloadPieceFinishedRequest, bytes: MessagePack of [number, offset, length, digest, parent
 id, seconds it took, Unix time] of each other piece; parents brought them all."""
 
+COMING_FIELD: Final = 50_023
+"""In a SyncPiecesResponse, any bytes: the parent has none of its pieces yet, but is being sent them
+and passes them on."""
+
 PIECES_MAX: Final = 1024
 """In one message: 18 KiB, and more than a content has as a rule (500)."""
 
@@ -55,6 +62,16 @@ def add_pieces(message: dfdaemon_pb2.SyncPiecesResponse, pieces: Sequence[Piece]
 def added_pieces(message: dfdaemon_pb2.SyncPiecesResponse) -> list[_Place]:
     """(number, offset, length) of each; ProtocolError if that is not what is there."""
     return _listed(bytes_in(message, PIECES_FIELD), list[_Place])
+
+
+def say_coming(message: dfdaemon_pb2.SyncPiecesResponse) -> None:
+    """Say of the pieces in `message` that they are still on their way to us."""
+    add_bytes(message, COMING_FIELD, b"1")
+
+
+def is_coming(message: dfdaemon_pb2.SyncPiecesResponse) -> bool:
+    """Whether the parent does not have them yet."""
+    return bool(bytes_in(message, COMING_FIELD))
 
 
 def add_arrived(

@@ -87,8 +87,8 @@ class _Kind:
     async def sync(self, request: Any, _context: Any) -> AsyncGenerator[Any]:
         task_id = require_id("task_id", request.task_id)
         wanted = frozenset(request.interested_piece_numbers)
-        async for pieces in self._tasks.hub.offers(task_id, wanted):
-            for piece in pieces:
+        async for offer in self._tasks.hub.offers(task_id, wanted):
+            for piece in offer.pieces:
                 held = HeldPiece(
                     number=piece.number,
                     offset=piece.offset,

@@ -242,7 +242,7 @@ async def test_the_last_caller_decides_whether_it_goes_on(hub: Hub, origin: Orig
     await leaving.close()
     gate.set()
     task = await within(hub.find(leaving.task_id))
-    landed = [piece.number async for pieces in hub.offers(leaving.task_id, ()) for piece in pieces]
+    landed = [piece.number async for one in hub.offers(leaving.task_id, ()) for piece in one.pieces]
     assert sorted(landed) == [0, 1, 2, 3, 4]
     assert task.finished
     assert origin.copies("/blob") == 1
@@ -252,7 +252,7 @@ async def test_a_whole_task_is_fetched_behind_a_range(hub: Hub, origin: Origin) 
     url = origin.add("/blob", CONTENT)
     wanted = ByteRange(start=0, length=1)
     view = await within(hub.open(Download(url=url, range=wanted, prefetch=True)))
-    landed = [piece.number async for pieces in hub.offers(view.task_id, ()) for piece in pieces]
+    landed = [piece.number async for one in hub.offers(view.task_id, ()) for piece in one.pieces]
     assert sorted(landed) == [0, 1, 2, 3, 4]
     await view.close()
 

@@ -692,7 +692,7 @@ def test_every_event_is_told_in_the_story_without_secrets() -> None:
     script = Script(download=Download(url=URL, request_header={"Authorization": "Bearer s3cret"}))
     script.swarm("a")
     assert not any("s3cret" in line for line in script.core.story())
-    assert len(get_args(DownloadEvent)) == 22
+    assert len(get_args(DownloadEvent)) == 23
 
 
 def test_close_stream_is_the_last_word() -> None:
