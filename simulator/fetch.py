@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from msgspec.structs import replace
 
 from peer.core.event import FailureReason, PieceNotFetched, PieceStored
-from simulator.node import FORGED, WRONG_DIGEST, Node
+from simulator.node import FORGED, WRONG_DIGEST, Node, Reception
 
 if TYPE_CHECKING:
     from odonata.wire.message import Piece
@@ -78,6 +78,9 @@ class Fetch:
         self._sent = 0  # bytes that have left the parent, without those of `_transfer`
         self._part = 0  # bytes of `_transfer`
         self._is_passed_on = False
+        self._reception: Reception | None = None  # what is passed on to us
+        self.followers: dict[Fetch, None] = {}
+        """To whom this one is passed on."""
         self._ticket: int | None = None
         self._piece: Piece | None = None  # as the parent says
         self._came = ""  # the digest that its bytes will have...
@@ -111,6 +114,8 @@ class Fetch:
         if self._telling is not None:
             self._telling.cancel()
         self._download.node.receives_no_more(self)
+        for follower in list(self.followers):
+            self._around.world.after(0.0, follower.look)
         if self._transfer is not None:
             self._around.network.stop(self._transfer)
         self._free_slot()
@@ -147,17 +152,15 @@ class Fetch:
     def _pass_on(self) -> None:
         """Send what has come to the parent meanwhile; all, once it has the piece."""
         parent, number, piece = self.parent, self.effect.number, self._piece
-        reception = parent.receptions.get(number)
+        reception = self._reception
         self._transfer = None
         if self._over:
             return
         assert piece is not None, "it began"
         if number in parent.held:
             left, then = self._judge() - self._sent, self._check
-        elif reception is None:
-            self._fail(FailureReason.BROKEN_OFF)
-            return
         else:
+            assert reception is not None, "or it broke off"
             left, then = min(reception.received, piece.length - 1) - self._sent, self._passed
             if left < max(1, piece.length // PARTS):
                 self._timer = self._around.world.after(LOOK_S, self._pass_on)
@@ -169,6 +172,12 @@ class Fetch:
         self._transfer = self._around.network.send(
             parent.link, self._download.node.link, left, then
         )
+
+    def look(self) -> None:
+        """What is passed on to us has ended: the parent has it now, or it broke off."""
+        if not self._over and self.effect.number not in self.parent.held:
+            self._free_slot()
+            self._fail(FailureReason.BROKEN_OFF)
 
     def _passed(self) -> None:
         self._sent += self._part
@@ -198,14 +207,13 @@ class Fetch:
         """It is not there yet, and is passed on if that was asked for."""
         reception = parent.receptions.get(self.effect.number)
         piece = None if reception is None else reception.piece
-        if not self.effect.is_passed_on:
+        if not self.effect.is_passed_on or reception is None or piece is None:
             self._fail(FailureReason.NOT_FOUND)
-        elif piece is None:
-            self._fail(FailureReason.BROKEN_OFF)
         elif not parent.pass_on(piece.number):
             self._fail(FailureReason.REFUSED)
         else:
-            self._is_passed_on = True
+            self._is_passed_on, self._reception = True, reception
+            reception.followers[self] = None
             self._begin(piece)
             self._pass_on()
 
@@ -223,6 +231,8 @@ class Fetch:
     def _free_slot(self, *, is_whole: bool = False) -> None:
         if self._is_passed_on:
             self._is_passed_on = False
+            if self._reception is not None:
+                self._reception.followers.pop(self, None)
             self.parent.passed_on(self.effect.number)
         if self._ticket is not None:
             ticket, self._ticket = self._ticket, None

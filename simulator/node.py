@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import repeat
 from math import inf
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from odonata.digest import STRONG_DIGEST_BYTES
 from odonata.errors import InternalError
@@ -82,6 +82,8 @@ class Reception(Protocol):
     """A piece on its way to this host."""
 
     effect: FetchPiece
+    followers: dict[Any, None]
+    """To whom it is passed on."""
 
     @property
     def received(self) -> int:

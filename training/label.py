@@ -41,6 +41,7 @@ import pandas as pd
 
 from peer.core.effect import CancelReason
 from peer.core.event import FailureReason
+from peer.core.run_record import PASSED_ON
 
 THIN_TRIES = 2
 THIN_BYTES = 8_000_000
@@ -109,8 +110,10 @@ def outcomes(tries: pd.DataFrame) -> pd.DataFrame:
     """One row per (decision_id, peer_id) that was tried: counts, bytes, busy_s, and the label.
 
     `tries` are piece records `with_kinds`, each once, with `parent_id` and a decision that named
-    that parent. Columns: OUTCOME_KEY, the outcome columns of `rows`.
+    that parent. Columns: OUTCOME_KEY, the outcome columns of `rows`. What was passed on is left
+    out: it came as fast as it came to the parent, from somebody whom nobody chose here.
     """
+    tries = tries[tries["reason"] != PASSED_ON]
     kind = tries["kind"]
     frame = pd.DataFrame(
         {

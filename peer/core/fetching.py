@@ -8,14 +8,15 @@ next choice sees it. The parent is treated by what the failure says about it:
 
 | reason               | the parent                                                            |
 |----------------------|-----------------------------------------------------------------------|
-| broken off           | (was passing it on:) does not get it itself; no blame                 |
-| refused              | left alone for a moment, longer each time; no blame. Of a piece that  |
-|                      | it would pass on: not asked to pass on anything for a moment          |
+| refused              | left alone for a moment, longer each time; no blame                   |
 | given                | nothing: the piece is not asked for again for a moment                |
 | not found            | does not hold the piece; too many of them: blamed                     |
 | digest, protocol     | blamed: never again in this download, and reported, as what it is     |
 | unreachable, timeout | a strike: left alone; dropped and reported after the second in a row  |
 | cancelled            | nothing if we stopped it, else as if refused                          |
+
+Of a piece that a parent was being sent itself: refused, it is not asked to pass on anything for a
+moment; not found, it has lost it; broken off, it did not get it. No blame for any of these.
 
 A transfer is late when it has taken several times this download's own mean (and, with `spare_late`,
 will not be there soon). If all slots are taken, a late one is stopped and asked from somebody else.
@@ -64,7 +65,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
-_NOT_PASSED_ON = frozenset({FailureReason.REFUSED, FailureReason.BROKEN_OFF})
+_NOT_PASSED_ON = frozenset(
+    {FailureReason.REFUSED, FailureReason.NOT_FOUND, FailureReason.BROKEN_OFF}
+)
 """By who is being sent the piece itself: no reason to think anything of it."""
 
 
@@ -337,6 +340,7 @@ class Fetching:
                 self._waits += 1
                 self._wait_s = min(self._wait_s, wait_s)
             state.begin_anew(now)
+            state.not_passed = 0
             if not flight.is_passed_on:  # else its own parent was measured
                 state.measure(piece.length, took_s, self._limits.goodput_memory)
                 concurrency = (flight.concurrency + self._flights.full + 1) / 2
@@ -402,11 +406,11 @@ class Fetching:
         if flight is None or not flight.is_passed_on or event.reason not in _NOT_PASSED_ON:
             self._reserve.hurry(now)
             return False
-        if event.reason is FailureReason.BROKEN_OFF:
-            state.coming.pop(event.number, None)
-        else:  # drawn, lest all who were refused at one moment come back at one moment
-            pause_s = self._limits.pass_pause_s * self._rng.uniform(0.75, 1.25)
-            state.pass_on_after = now + pause_s
+        if event.reason is FailureReason.REFUSED:
+            state.will_not_pass(now, self._limits, self._rng)
+        else:
+            is_broken_off = event.reason is FailureReason.BROKEN_OFF
+            self.parents.does_not_pass(state, event.number, is_broken_off=is_broken_off)
         return True
 
     # --- asking ---------------------------------------------------------------------------------
@@ -465,7 +469,7 @@ class Fetching:
     def ask_progress(self, out: list[DownloadEffect]) -> list[tuple[str, int]]:
         """Ask the driver how far all transfers are; returns them: parent and piece."""
         flights = [(state.peer_id, number) for state in self.parents for number in state.in_flight]
-        out.extend(AskProgress(peer_id=who, number=number) for who, number in flights)
+        out += [AskProgress(peer_id=who, number=number) for who, number in flights]
         return flights
 
     def leave_to_source(self, now: float, out: list[DownloadEffect]) -> None:
@@ -595,9 +599,8 @@ class Fetching:
     @property
     def _awaits_far(self) -> bool:
         """A gateway to which nobody far offers anything: its idling is not the others' fault."""
-        if self._far_share is None:
-            return False
-        return not any(state.is_far and state.offers for state in self.parents)
+        has_share = self._far_share is not None
+        return has_share and not any(state.is_far and state.offers for state in self.parents)
 
     def _see_off(self, out: list[DownloadEffect]) -> None:
         """Those who leave and have nothing on its way any more are gone."""
@@ -626,8 +629,7 @@ class Fetching:
         offered = state.coming[number] if is_passed_on else state.offers[number]
         limits = self._limits
         timeout_s = limits.piece_timeout_s + offered.length / limits.slowest_rate_bytes_per_s
-        if is_passed_on:
-            timeout_s *= limits.passed_on_patience
+        timeout_s *= limits.passed_on_patience if is_passed_on else 1.0
         deadline = now + timeout_s + limits.guard_s
         flight = Flight(
             number=number,
@@ -793,8 +795,5 @@ class Fetching:
 
     def _is_held_elsewhere(self, number: int, state: ParentState, now: float) -> bool:
         """Somebody else among the parents could bring it, who is not past hope, too."""
-        return any(
-            number in other.offers and other.hopeless_until <= now
-            for other in self.parents
-            if other is not state
-        )
+        others = (other for other in self.parents if other is not state)
+        return any(number in other.offers and other.hopeless_until <= now for other in others)

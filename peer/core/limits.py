@@ -63,8 +63,8 @@ class DownloadLimits(Value, frozen=True, kw_only=True):
     """...and in all, beside those that parents have: they come no faster than they are sent to the
     parent, so they leave room on any link."""
     pass_pause_s: float = 0.5
-    """A parent that passes on as many as it can is not asked for more such pieces for so long: as
-    for what it gives to somebody else."""
+    """A parent that passes on as many as it can is not asked for more such pieces for so long; it
+    doubles with each refusal in a row, as other refusals do."""
     passed_on_patience: float = 4.0
     """Times as long as else may such a piece take: its parent shares an uplink with others, too."""
     max_parents: int = 16

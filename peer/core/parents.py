@@ -11,10 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from math import inf, sqrt
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from odonata.wire.message import Parent, Piece
 from peer.core.limits import DownloadLimits
+
+if TYPE_CHECKING:
+    from random import Random
 
 IDLE_SHARE_MIN = 0.1
 """A parent that says it is full still counts with a tenth of its link, as Dragonfly's client has
@@ -96,6 +99,7 @@ class ParentState:
     used: float | None = None  # what it says it sends, to all its children
     used_told_at: float = 0.0
     weight: float = 1.0  # below 1: what was measured is not to be counted on
+    not_passed: int = 0  # refusals in a row of what it would pass on
     pass_on_after: float = 0.0  # not asked before then for what it is being sent
     strikes: int = 0
     refusals: int = 0
@@ -192,6 +196,16 @@ class ParentState:
         given = self.given.get(number)
         return 0.0 if given is None else now - given.since
 
+    def will_not_pass(self, now: float, limits: DownloadLimits, rng: Random) -> None:
+        """It passes on as many as it can: not asked again for a moment, longer each time.
+
+        Drawn, lest all who were refused at one moment come back at one moment.
+        """
+        pause_s = limits.pass_pause_s * 2.0 ** min(self.not_passed, 16)
+        self.not_passed += 1
+        pause_s = min(pause_s, limits.refused_avoid_max_s)
+        self.pass_on_after = now + pause_s * rng.uniform(0.75, 1.25)
+
     def moments(self) -> Iterator[float]:
         """When something may be asked of it that may not be asked now."""
         if self.offers:
@@ -224,6 +238,8 @@ class Parents:
         self._holders: dict[int, int] = {}
         self._near_holders: dict[int, int] = {}  # without those who are dear
         self._dear_only: set[int] = set()
+        self.broken_off: set[int] = set()
+        """Pieces that were being passed on to us, and broke off."""
 
     def __iter__(self) -> Iterator[ParentState]:
         return iter(self._by_id.values())
@@ -288,6 +304,12 @@ class Parents:
         if state.offers.pop(number, None) is not None:
             self._count(number, state, -1)
 
+    def does_not_pass(self, state: ParentState, number: int, *, is_broken_off: bool) -> None:
+        """It is not being sent the piece, or not any more (`is_broken_off`, in the middle)."""
+        state.coming.pop(number, None)
+        if is_broken_off:
+            self.broken_off.add(number)
+
     def forget_everywhere(self, number: int) -> None:
         """Nobody needs to be asked for this piece any more."""
         for state in self._by_id.values():
@@ -297,6 +319,7 @@ class Parents:
         self._holders.pop(number, None)
         self._near_holders.pop(number, None)
         self._dear_only.discard(number)
+        self.broken_off.discard(number)
 
     @property
     def holder_counts(self) -> Mapping[int, int]:

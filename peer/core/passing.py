@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from peer.core.selection import Choice, Situation, by_spare_rate, gives_once
+from peer.core.selection import Choice, Situation, by_spare_rate, is_told_wide
 
 if TYPE_CHECKING:
     from random import Random
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def choose_passed_on(situation: Situation, rng: Random, now: float) -> Choice | None:
     """The next piece to ask a parent for that is being sent it, None if there is none."""
-    if _has_wide_seed(situation):
+    if not _is_needed(situation):
         return None
     able = [p for p in situation.parents if p.coming and _may_pass_on(situation, p, now)]
     for state in by_spare_rate(able, rng):
@@ -36,10 +36,10 @@ def choose_passed_on(situation: Situation, rng: Random, now: float) -> Choice | 
     return None
 
 
-def _has_wide_seed(situation: Situation) -> bool:
-    """A near seed gives whatever is new to whoever asks."""
-    near = (p for p in situation.parents if p.is_seed and not p.is_far)
-    return any(not gives_once(situation, seed) for seed in near)
+def _is_needed(situation: Situation) -> bool:
+    """No seed that we know gives whatever is new to whoever asks, as far as can be told."""
+    parents = situation.parents
+    return all(is_told_wide(p, parents) is False for p in parents if p.is_seed)
 
 
 def _may_pass_on(situation: Situation, state: ParentState, now: float) -> bool:
@@ -49,7 +49,12 @@ def _may_pass_on(situation: Situation, state: ParentState, now: float) -> bool:
 
 
 def _is_new(situation: Situation, number: int) -> bool:
-    """It is missing, on its way from nobody, and nobody near has it."""
+    """It is missing, on its way from nobody, and nobody near has it.
+
+    Nor has it broken off before: hosts that none but each other pass a piece on to could keep it up
+    among them for ever, each a moment after the one before has lost it.
+    """
+    parents = situation.parents
     if not situation.content.lacks(number) or situation.taken(number):
         return False
-    return not situation.parents.near_holders(number)
+    return not parents.near_holders(number) and number not in parents.broken_off

@@ -14,6 +14,7 @@ from odonata.errors import OdonataError
 from odonata.telemetry.record import DownloadRecord, PieceRecord, Recorder, decision_id
 from odonata.wire.message import Host, Value
 from peer.core.effect import CancelReason, FetchPiece
+from peer.core.event import FailureReason
 
 SOURCE: Final = "back_to_source"
 SEED: Final = "seed_peer"
@@ -22,7 +23,15 @@ PEER: Final = "remote_peer"
 STOPPED: Final = "stopped"
 """Why a try at the source was cancelled: the run was not needed any more."""
 
+PASSED_ON: Final = "passed_on"
+"""Why the time of a try says nothing of its parent, whatever came of it: that was being sent the
+piece itself."""
+
 _OK, _FAILED, _CANCELLED = "ok", "failed", "cancelled"
+_WRONG: Final = frozenset(
+    {FailureReason.DIGEST, FailureReason.LISTED_DIGEST, FailureReason.PROTOCOL}
+)
+"""These say something all the same."""
 
 
 class Fetcher(Value, frozen=True, kw_only=True):
@@ -59,6 +68,7 @@ class Try:
     traffic: str = SOURCE
     decision: int = 0
     concurrency: int = 0
+    is_passed_on: bool = False
     began_at_s: float
     times: FetchTimes = field(default_factory=FetchTimes)
     ended: bool = False
@@ -85,9 +95,13 @@ class Try:
         self._end(_FAILED if reason == CancelReason.TIMEOUT else _CANCELLED, reason)
 
     def _end(self, result: str, reason: str) -> None:
-        if not self.ended:
-            self.ended = True
-            self.run.write(self, result, reason)
+        if self.ended:
+            return
+        self.ended = True
+        if self.is_passed_on and reason not in _WRONG:
+            # It came, or did not, as it came to the parent: nothing that its choice is judged by.
+            result, reason = (_CANCELLED if result == _FAILED else result), PASSED_ON
+        self.run.write(self, result, reason)
 
 
 class RunRecord:
@@ -112,8 +126,8 @@ class RunRecord:
             parent_id=effect.peer_id,
             parent_host_id="" if host is None else host.id,
             traffic=SEED if host is not None and host.is_seed else PEER,
-            # What is passed on comes at the rate of somebody else: no decision is judged by it.
-            decision=0 if effect.is_passed_on else effect.decision,
+            decision=effect.decision,
+            is_passed_on=effect.is_passed_on,
             concurrency=effect.concurrency,
             began_at_s=self._clock(),
         )

@@ -223,23 +223,20 @@ def _of_error(effect: FetchPiece, attempt: Try, error: OdonataError) -> PieceNot
         event = _not_fetched(effect, FailureReason.GIVEN, str(error))
         return msgspec.structs.replace(event, given=error.given)
     if effect.is_passed_on and _is_broken_off(error, attempt):
-        attempt.cancelled(FailureReason.BROKEN_OFF)
-        return _not_fetched(effect, FailureReason.BROKEN_OFF, str(error))
+        return _failed(effect, attempt, FailureReason.BROKEN_OFF, str(error))
     reasons = (why for kind, why in _REASONS if isinstance(error, kind))
     return _failed(effect, attempt, next(reasons, FailureReason.PROTOCOL), str(error))
 
 
 def _is_broken_off(error: OdonataError, attempt: Try) -> bool:
-    """It does not get the piece itself, or not any more: that breaks off what it passes on."""
-    has_begun = attempt.times.first_byte_at_s is not None
-    return isinstance(error, NotFoundError) or (has_begun and isinstance(error, UnavailableError))
+    """It had begun, and does not get the piece itself: that breaks off what it passes on."""
+    return isinstance(error, UnavailableError) and attempt.times.first_byte_at_s is not None
 
 
 def _timed_out(effect: FetchPiece, attempt: Try, detail: str) -> PieceNotFetched:
     """Of a piece that was passed on nobody knows whose fault it is."""
     if effect.is_passed_on:
-        attempt.cancelled(FailureReason.BROKEN_OFF)
-        return _not_fetched(effect, FailureReason.BROKEN_OFF, detail)
+        return _failed(effect, attempt, FailureReason.BROKEN_OFF, detail)
     return _failed(effect, attempt, FailureReason.TIMEOUT, detail)
 
 

@@ -70,6 +70,7 @@ ABLATIONS: Final = {
         Policy(name="never-wide", algorithm="rule", client_rules={"widen": False}),
         Policy(name="no-seed-once", algorithm="rule", client_rules={"seed_once": False}),
         Policy(name="not-exclusive", algorithm="rule", client_rules={"exclusive": False}),
+        Policy(name="no-passing", algorithm="rule", client_rules={"pass_on": False}),
         Policy(name="no-hedge", algorithm="rule", client_rules={"hedge": False}),
         Policy(name="late-hedge", algorithm="rule", client_rules={"end_factor": 4.0}),
         Policy(name="no-replacing", algorithm="rule", client_rules={"replace_slow": False}),

@@ -23,16 +23,17 @@ from odonata.errors import (
     UnavailableError,
 )
 from odonata.piece import MIB
-from odonata.wire.message import ByteRange, Download, TrafficType
+from odonata.wire.message import ByteRange, Download, Piece, TrafficType
 from peer.core.download import DownloadCore
 from peer.core.limits import DownloadLimits
 from peer.runtime.buffer import BufferPool
 from peer.runtime.channel import ChannelPool
 from peer.runtime.conversation import Conversation
 from peer.runtime.host_info import HostFacts
-from peer.runtime.hub import Hub
+from peer.runtime.hub import Hub, Offer
 from peer.runtime.limit import Unlimited
 from peer.runtime.piece_client import PieceClient
+from peer.runtime.reception import Receptions
 from peer.runtime.run_tools import RunTools
 from peer.runtime.source import open_sources
 from peer.runtime.view import View
@@ -246,6 +247,37 @@ async def test_the_last_caller_decides_whether_it_goes_on(hub: Hub, origin: Orig
     assert sorted(landed) == [0, 1, 2, 3, 4]
     assert task.finished
     assert origin.copies("/blob") == 1
+
+
+class Nothing:
+    """Content of which nothing has come."""
+
+    data = memoryview(b"")
+    position = 0
+
+    def hurry(self) -> None:
+        """Nobody waits."""
+
+
+async def test_who_wants_to_hears_of_what_is_on_its_way(
+    make_hub: Callable[..., Hub], origin: Origin
+) -> None:
+    gate, receptions = asyncio.Event(), Receptions()
+    hub = make_hub(receptions=receptions)
+    url = origin.add("/blob", CONTENT, Manners(gate=gate))
+    view = await within(hub.open(Download(url=url)))
+    piece = Piece(number=1, offset=4 * MIB, length=4 * MIB, digest="crc32:1")
+    offers = hub.offers(view.task_id, (), with_coming=True)
+    with receptions.begin(view.task_id, piece, Nothing()):
+        heard = [await within(anext(offers))]
+        while not heard[-1].is_coming:  # what landed before the gate comes first
+            heard.append(await within(anext(offers)))
+        assert heard[-1] == Offer((piece,), is_coming=True)
+    gate.set()
+    heard += [one async for one in offers]
+    landed = [piece.number for one in heard if not one.is_coming for piece in one.pieces]
+    assert sorted(landed) == [0, 1, 2, 3, 4]
+    await view.close()
 
 
 async def test_a_whole_task_is_fetched_behind_a_range(hub: Hub, origin: Origin) -> None:

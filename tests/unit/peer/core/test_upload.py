@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peer.core.upload import UploadQueue
+from peer.core.upload import PASSED_ON_MAX, UploadQueue
 
 
 def asked(queue: UploadQueue, piece: str, now_s: float = 0.0) -> int:
@@ -132,3 +132,18 @@ def test_with_nothing_else_to_do_a_piece_is_given_once_more() -> None:
     again = queue.ask("a", 1.0, child="second")
     assert again is not None
     assert queue.given("a", "third", 1.0) == ["a"]  # one at a time
+
+
+def test_a_piece_is_passed_on_to_two_children_and_takes_no_slot() -> None:
+    queue = UploadQueue(1)
+    assert [queue.pass_on("a") for _ in range(3)] == [True, True, False]
+    assert queue.sending == 0
+    queue.passed_on("a")
+    assert queue.pass_on("a")
+
+
+def test_so_many_are_passed_on_in_all() -> None:
+    queue = UploadQueue(1)
+    assert sum(queue.pass_on(number) for number in range(20)) == PASSED_ON_MAX
+    queue.passed_on(0)
+    assert queue.pass_on("another")
