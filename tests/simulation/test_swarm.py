@@ -134,6 +134,23 @@ def test_a_thin_seed_sends_each_piece_once() -> None:
     assert report.stretch(report.p50_s) < 1.5
 
 
+def test_few_pieces_behind_a_thin_seed_are_passed_on_while_they_come() -> None:
+    few = replace(THIN, piece_length=2 * PIECE)
+    swarm, report = run(few)
+    assert_all_whole(swarm, report)
+    _, whole = run(replace(few, limits=DownloadLimits(pass_on=False)))
+    assert report.stretch(report.p50_s) < 1.45 < 1.7 < whole.stretch(whole.p50_s)
+    assert report.copies("seed1") < whole.copies("seed1")
+
+
+def test_a_piece_that_nobody_gets_is_not_passed_around() -> None:
+    """After their seed has died a hundred peers ask the source once, and not because of rumours."""
+    faults = Faults(crash_at_pieces={"seed1": 2})
+    swarm, report = run(replace(THIN, peers=100, faults=faults))
+    assert_all_whole(swarm, report)
+    assert report.source_copies < 1.2
+
+
 def test_peers_that_take_pieces_from_a_thin_seed_and_die_hold_nobody_up() -> None:
     faults = Faults(crash_at_pieces={f"peer{i}": 3 for i in range(1, 5)})
     swarm, report = run(replace(THIN, faults=faults))

@@ -61,13 +61,13 @@ class Swarm:
 
 
 @asynccontextmanager
-async def swarm(folder: Path) -> AsyncGenerator[Swarm]:
-    """A scheduler and a seed (number 2); everybody has stopped afterwards."""
+async def swarm(folder: Path, **seed: Any) -> AsyncGenerator[Swarm]:
+    """A scheduler and a seed (number 2) with these settings; everybody has stopped afterwards."""
     telemetry = TelemetrySettings(dir=folder / "telemetry")
     async with Origin() as origin, scheduler(telemetry) as app:
         one = Swarm(folder, origin, [app.address])
         try:
-            await one.add(2, seedPeer__enable=True)
+            await one.add(2, seedPeer__enable=True, **seed)
             yield one
         finally:
             await one.stop()
@@ -98,6 +98,25 @@ async def test_records_agree_with_what_was_downloaded_and_join_with_the_decision
     from_source = [row for row in ok(rows) if row["traffic"] == "back_to_source"]
     assert sum(row["length"] for row in from_source) == sent == len(content)
     assert {row["child_host_id"] for row in from_source} == {host_id(2)}
+    _check_join(one, rows)
+
+
+async def test_what_was_passed_on_while_it_came_is_told_apart(tmp_path: Path) -> None:
+    """The seed is as thin as a peer, so that pieces take long, and none is had from it twice."""
+    thin = {"upload__bandwidthLimit": "8MiB"}
+    content = make_content(32 * MIB)
+    async with swarm(tmp_path, **thin) as one:
+        url = one.origin.add("/blob", content)
+        peers = [await one.add(number, **thin) for number in (3, 4, 5)]
+        outputs = [tmp_path / f"out{n}" for n in range(3)]
+        await asyncio.gather(
+            *(get(peer, url, out) for peer, out in zip(peers, outputs, strict=True))
+        )
+        assert all(out.read_bytes() == content for out in outputs)
+    rows = one.rows("piece")
+    passed_on = [row for row in ok(rows) if row["reason"] == "passed_on"]
+    assert passed_on, "it was worth the while"
+    assert {row["traffic"] for row in passed_on} == {"remote_peer"}
     _check_join(one, rows)
 
 
