@@ -139,7 +139,8 @@ def test_few_pieces_behind_a_thin_seed_are_passed_on_while_they_come() -> None:
     swarm, report = run(few)
     assert_all_whole(swarm, report)
     _, whole = run(replace(few, limits=DownloadLimits(pass_on=False)))
-    assert report.stretch(report.p50_s) < 1.45 < 1.7 < whole.stretch(whole.p50_s)
+    assert report.stretch(report.p50_s) < 1.45
+    assert whole.stretch(whole.p50_s) > 1.7
     assert report.copies("seed1") < whole.copies("seed1")
 
 
