@@ -93,7 +93,7 @@ class DownloadSettings(Section):
     four of limited connections fill the links of most seeds."""
     least_piece_length_bytes: PieceLength = PIECE_LENGTH_MIN
     """Of contents up to 500 times as long, if no other host has cut them. Dragonfly's 4 MiB make 16
-    pieces of 64 MiB, and a piece is passed on when it is whole. 256KiB or 1MiB for all daemons of a
+    pieces of 64 MiB, which spread slower than many do. 256KiB or 1MiB for all daemons of a
     cluster that has no stock ones, which could not share such pieces. What is stored stays cut as
     it is."""
 
