@@ -16,8 +16,8 @@ class DownloadLimits(Value, frozen=True, kw_only=True):
     """Bounds of one download."""
 
     least_piece_length: int = PIECE_LENGTH_MIN
-    """Of a content whose pieces nobody has cut yet. Few and large ones spread slowly where they must
-    be whole before they go on; but stock peers cut by Dragonfly's rule."""
+    """Of a content whose pieces nobody has cut yet. Few large ones spread slowly where they must be
+    whole before they go on; but stock peers cut by Dragonfly's rule."""
 
     # --- how much at once ---------------------------------------------------------------------
     concurrent_piece_count: int = 4
