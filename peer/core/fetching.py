@@ -377,8 +377,8 @@ class Fetching:
             return
         limits = self._limits
         match event.reason:
-            case FailureReason.REFUSED | FailureReason.CANCELLED:
-                if not (ours and event.reason is FailureReason.CANCELLED):
+            case FailureReason.REFUSED | FailureReason.CANCELLED | FailureReason.BROKEN_OFF:
+                if not ours or event.reason is FailureReason.REFUSED:
                     self._refused(state, now)
             case FailureReason.GIVEN:
                 state.told_given((event.number, *event.given), now, limits.given_pause_s)

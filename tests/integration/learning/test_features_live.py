@@ -245,13 +245,15 @@ def test_every_try_is_in_an_outcome(run: Run) -> None:
     assert 0 <= unheard <= len(run.downloads)
     assert card.downloads.pieces_told == card.downloads.pieces_recorded
     tries = run.rows[["piece_count", "failed_count", "refused_count", "late_count"]].sum().sum()
-    assert tries + run.rows["neutral_count"].sum() == card.pieces.joined
+    passed_on = sum(row["reason"] == "passed_on" for row in run.pieces)
+    assert tries + run.rows["neutral_count"].sum() + passed_on == card.pieces.joined
 
 
 def test_bytes_by_decision_are_what_the_peers_got_from_parents(run: Run) -> None:
     from_parents: Counter[tuple[str, str]] = Counter()
     for row in run.pieces:
-        if row["parent_id"] and row["result"] == "ok":
+        is_measure = row["reason"] != "passed_on"
+        if row["parent_id"] and row["result"] == "ok" and is_measure:
             from_parents[row["decision_id"], row["parent_id"]] += row["length"]
     joined = run.rows[run.rows["bytes"] > 0].set_index(["decision_id", "peer_id"])["bytes"]
     assert joined.to_dict() == from_parents

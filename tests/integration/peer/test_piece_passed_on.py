@@ -99,6 +99,8 @@ class Chain:
         self._receptions = Receptions()
         self._receptions.on_told = lambda _: self.told.set()
         self._storages: list[MemoryStorage] = []
+        self._middle: MemoryTask | None = None
+        self._middle: MemoryTask | None = None
         self._connections: list[PieceConnections] = []
         self._port = 0
         self._work: set[asyncio.Task[Piece]] = set()
@@ -109,9 +111,8 @@ class Chain:
         await server.listen(HOST, 0)
         self._port = server.port
         client = PieceClient(BufferPool(), receptions=self._receptions)
-        task = server._storage.get(TASK)  # what it was made with
-        assert task is not None
-        fetch = client.fetch(HOST, port, task, 0, parent_id="u", timeout_s=PATIENCE_S)
+        assert self._middle is not None, "it has a storage first"
+        fetch = client.fetch(HOST, port, self._middle, 0, parent_id="u", timeout_s=PATIENCE_S)
         coming = self._start(fetch)
         await asyncio.wait_for(self.told.wait(), PATIENCE_S)
         return coming
@@ -149,7 +150,7 @@ class Chain:
         return task
 
     async def middle(self) -> MemoryStorage:
-        await self.storage_of_task()
+        self._middle = await self.storage_of_task()
         return self._storages[-1]
 
     def _start(self, fetch: Coroutine[Any, Any, Piece]) -> asyncio.Task[Piece]:

@@ -82,6 +82,17 @@ def test_a_parent_that_only_failed_has_failed(result: str, reason: str, counter:
     assert outcome["bytes"] == 0
 
 
+@pytest.mark.parametrize("result", ["ok", "cancelled"])
+def test_what_was_passed_on_is_left_out(result: str) -> None:
+    """It came as fast as it came to the parent: beside a quick piece it would make it look slow."""
+    quick = one_try()
+    slow = one_try(result=result, reason="passed_on", total_s=99.0)
+    alone, beside = only_outcome(quick), only_outcome(quick, slow)
+    assert beside["label_log_goodput"] == alone["label_log_goodput"]
+    assert beside["bytes"] == alone["bytes"]
+    assert outcomes(with_kinds(tries(slow))).empty
+
+
 @pytest.mark.parametrize("reason", ["hedged", "source", "dropped", "ended", "failed", ""])
 def test_a_try_stopped_for_no_fault_alone_says_nothing(reason: str) -> None:
     outcome = only_outcome(one_try(result="cancelled", reason=reason))
