@@ -744,7 +744,12 @@ class Fetching:
         )
         for _, peer_id, number in late:
             slow = self.parents.get(peer_id)
-            if slow is not None and self._is_judged(slow, number, now, out):
+            if slow is None or not self._is_judged(slow, number, now, out):
+                continue
+            if slow.in_flight[number].is_passed_on:
+                self.parents.does_not_pass(slow, number, is_broken_off=True)
+                self._cancel(slow, number, CancelReason.LATE, now, out)
+            else:
                 self._help(slow, number, now, out)
 
     def _is_judged(

@@ -95,7 +95,8 @@ class Lateness:
         `is_new`: nobody near has the piece, so that who passes it on brings it as soon as anybody.
         """
         left_s = _left_s(flight)
-        if flight.is_passed_on and flight.moves and is_new:
+        slow_s = self._limits.slow_factor * self._usual_s(flights)
+        if flight.is_passed_on and flight.moves and is_new and left_s <= slow_s:
             flight.spared_until = now + self._usual_s(flights)
             flight.doubted_at = None
         elif left_s <= self._usual_s(flights):

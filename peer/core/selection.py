@@ -229,7 +229,7 @@ def _for_reader(
     # Else all readers who wait for the latest piece of a source take it from the seed, one by one.
     is_patient = now - reader.since < situation.limits.reader_given_patience_s
     for seed in _shuffle(situation, able, rng):
-        is_exclusive = is_patient and _gives_once(situation, seed)
+        is_exclusive = is_patient and gives_once(situation, seed)
         if not (is_exclusive and seed.is_given(number, now)):
             return Choice(seed, number, is_exclusive=is_exclusive)
     return None
@@ -261,7 +261,7 @@ def _ask(
     may: Callable[[int], bool] | None = None,
 ) -> Choice | None:
     """The next piece to ask this parent for, and how; `may` None: any that it holds."""
-    if not _gives_once(situation, state):
+    if not gives_once(situation, state):
         number = _next_of(situation, state, rng, may)
         return None if number is None else Choice(state, number)
 
@@ -317,7 +317,7 @@ def _is_spared(situation: Situation, state: ParentState, now: float) -> bool:
     return bool(situation.flights) and state.is_seed and _is_scarce(state, situation.parents)
 
 
-def _gives_once(situation: Situation, state: ParentState) -> bool:
+def gives_once(situation: Situation, state: ParentState) -> bool:
     """Whether it is asked exclusively."""
     spares = situation.limits.seed_once and situation.limits.exclusive and state.is_seed
     return spares and _is_narrow(state, situation.parents)
