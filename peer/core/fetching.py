@@ -65,9 +65,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
-_NOT_PASSED_ON = frozenset(
-    {FailureReason.REFUSED, FailureReason.NOT_FOUND, FailureReason.BROKEN_OFF}
-)
+_NOT_PASSED_ON = (FailureReason.REFUSED, FailureReason.NOT_FOUND, FailureReason.BROKEN_OFF)
 """By who is being sent the piece itself: no reason to think anything of it."""
 
 
@@ -240,8 +238,8 @@ class Fetching:
         if misfit is not None:
             self.blame(state, None, misfit, out)
             return
-        lacked = (p for p in pieces if self._content.lacks(p.number))
-        state.coming.update((p.number, p) for p in lacked if p.number not in state.offers)
+        news = (p for p in pieces if self._content.lacks(p.number) and p.number not in state.offers)
+        state.coming.update((p.number, p) for p in news)
 
     def on_ended(
         self, state: ParentState, *, finished: bool, now: float, out: list[DownloadEffect]
@@ -340,11 +338,10 @@ class Fetching:
                 self._waits += 1
                 self._wait_s = min(self._wait_s, wait_s)
             state.begin_anew(now)
-            state.not_passed = 0
-            if not flight.is_passed_on:  # else its own parent was measured
+            if not flight.is_passed_on:  # else its own parent is measured
                 state.measure(piece.length, took_s, self._limits.goodput_memory)
-                concurrency = (flight.concurrency + self._flights.full + 1) / 2
-                self._lateness.brought(state, took_s, now, concurrency=concurrency)
+            concurrency = (flight.concurrency + self._flights.full + 1) / 2
+            self._lateness.brought(state, took_s, now, concurrency=concurrency)
         self.forget(piece.number, CancelReason.HEDGED, now, out)
 
     def forget(self, number: int, why: CancelReason, now: float, out: list[DownloadEffect]) -> None:
@@ -438,10 +435,9 @@ class Fetching:
 
     def _fill_passed_on(self, now: float, out: list[DownloadEffect]) -> None:
         """Where all that parents have does not take all slots: what they are being sent, too."""
-        limits = self._limits
-        if self._flights.full >= self._slots:
-            return
-        while limits.pass_on and self._flights.passed_on < limits.max_passed_on:
+        limits, flights = self._limits, self._flights
+        has_room = limits.pass_on and flights.full < self._slots
+        while has_room and flights.passed_on < limits.max_passed_on:
             choice = choose_passed_on(self._situation(), self._rng, now)
             if choice is None:
                 return
@@ -599,8 +595,8 @@ class Fetching:
     @property
     def _awaits_far(self) -> bool:
         """A gateway to which nobody far offers anything: its idling is not the others' fault."""
-        has_share = self._far_share is not None
-        return has_share and not any(state.is_far and state.offers for state in self.parents)
+        is_gateway = self._far_share is not None
+        return is_gateway and not any(state.is_far and state.offers for state in self.parents)
 
     def _see_off(self, out: list[DownloadEffect]) -> None:
         """Those who leave and have nothing on its way any more are gone."""
@@ -744,12 +740,7 @@ class Fetching:
         )
         for _, peer_id, number in late:
             slow = self.parents.get(peer_id)
-            if slow is None or not self._is_judged(slow, number, now, out):
-                continue
-            if slow.in_flight[number].is_passed_on:
-                self.parents.does_not_pass(slow, number, is_broken_off=True)
-                self._cancel(slow, number, CancelReason.LATE, now, out)
-            else:
+            if slow is not None and self._is_judged(slow, number, now, out):
                 self._help(slow, number, now, out)
 
     def _is_judged(
@@ -765,6 +756,10 @@ class Fetching:
         return now >= flight.doubted_at + ANSWER_S
 
     def _help(self, slow: ParentState, number: int, now: float, out: list[DownloadEffect]) -> None:
+        if slow.in_flight[number].is_passed_on:  # had in another way, as if it had broken off
+            self.parents.does_not_pass(slow, number, is_broken_off=True)
+            self._cancel(slow, number, CancelReason.LATE, now, out)
+            return
         limits = self._limits
         full = self._flights.full >= self._slots
         replaced = self._replaced.get(number, 0)

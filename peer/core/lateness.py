@@ -92,7 +92,8 @@ class Lateness:
     def judge(self, flight: Flight, flights: int, now: float, *, is_new: bool = False) -> None:
         """How far a late transfer is was told: it is spared for as long as it needs, or not.
 
-        `is_new`: nobody near has the piece, so that who passes it on brings it as soon as anybody.
+        `is_new`: nobody near has the piece, so that who passes it on brings it as soon as anybody,
+        unless at a crawl.
         """
         left_s = _left_s(flight)
         slow_s = self._limits.slow_factor * self._usual_s(flights)

@@ -161,7 +161,7 @@ class ParentState:
 
     def begin_anew(self, now: float) -> None:
         """What it was waited for until now does not count any more."""
-        self.fruitless_s, self.counted_until = 0.0, now
+        self.fruitless_s, self.counted_until, self.not_passed = 0.0, now, 0
 
     def fruitless(self, now: float) -> float:
         """Seconds in which something was on its way from it since it last brought a piece.

@@ -10,7 +10,7 @@ from support.download import PIECE, Script, kinds, of, parent_of, piece_of
 
 from odonata.wire.message import PieceFailed
 from peer.core.content import Content
-from peer.core.effect import AskProgress, FetchPiece
+from peer.core.effect import CancelPiece, CancelReason, DownloadEffect, FetchPiece
 from peer.core.event import FailureReason, ParentLoad, ParentReceives, PieceProgress
 from peer.core.limits import DownloadLimits
 from peer.core.parents import Flight, Parents, ParentState
@@ -232,16 +232,14 @@ def test_wrong_bytes_are_blamed_all_the_same() -> None:
 
 @pytest.mark.parametrize("is_passed_on", [False, True])
 def test_it_is_no_measure_of_its_parent(is_passed_on: bool) -> None:
-    """What comes after it is not late by what it took."""
-    script = swarming()
+    """One whose pieces are quick has several in flight."""
+    script = swarming(parents="a")
     if is_passed_on:
         receives(script, "a", 0)
     else:
         script.holds("a", 0)
-    script.stored("a", 0, took_s=2.0)
-    script.holds("a", 1)
-    script.holds("b", 1)
-    assert bool(of(script.wait(10.0), AskProgress)) != is_passed_on
+    script.stored("a", 0, took_s=0.01)
+    assert len(of(script.holds("a", 1, 2, 3), FetchPiece)) == (1 if is_passed_on else 3)
 
 
 def test_a_list_that_ends_takes_its_promises_along() -> None:
@@ -258,15 +256,42 @@ def test_a_piece_of_another_grid_is_blamed() -> None:
     assert "DropParent" in kinds(script(ParentReceives(peer_id="a", pieces=(wrong,))))
 
 
-def test_as_long_as_it_moves_and_nobody_has_it_nobody_else_is_asked() -> None:
+def crawling(script: Script, rate: int, span_s: int) -> list[DownloadEffect]:
+    """Piece 1 comes from "a" at `rate` bytes per second; what the download does meanwhile."""
+    told: list[DownloadEffect] = []
+    for second in range(1, span_s + 1):
+        told += script.wait(1.0)
+        step = PieceProgress(peer_id="a", number=1, began_s=second, received=rate * second)
+        told += script(step)
+    return told
+
+
+def test_as_long_as_it_moves_and_nobody_has_it_it_is_left_to_go_on() -> None:
     script = swarming()
     script.holds("a", 0)
-    script.stored("a", 0)
+    script.stored("a", 0, took_s=1.0)
     receives(script, "a", 1)
-    for step in range(1, 6):
-        assert not of(script.wait(2.0), FetchPiece)
-        script(PieceProgress(peer_id="a", number=1, began_s=2.0 * step, received=1000 * step))
-    told = script.holds("b", 1) + script.wait(2.0)
-    script(PieceProgress(peer_id="a", number=1, began_s=12.0, received=6000))
-    (fetch,) = of([*told, *script.wait(2.0)], FetchPiece)
-    assert (fetch.peer_id, fetch.number) == ("b", 1), "it crawls, and somebody has it now"
+    assert not of(crawling(script, PIECE // 4, 3), CancelPiece)
+
+
+def test_at_a_crawl_it_is_had_in_another_way() -> None:
+    script = swarming()
+    script.holds("a", 0)
+    script.stored("a", 0, took_s=1.0)
+    receives(script, "a", 1)
+    (stopped,) = of(crawling(script, PIECE // 40, 6), CancelPiece)
+    assert (stopped.peer_id, stopped.number, stopped.reason) == ("a", 1, CancelReason.LATE)
+    assert not receives(script, "b", 1)
+    (fetch,) = of(script.holds("b", 1), FetchPiece)
+    assert not fetch.is_passed_on
+
+
+def test_what_somebody_has_by_now_is_had_from_there_if_that_is_sooner() -> None:
+    script = swarming()
+    script.holds("a", 0)
+    script.stored("a", 0, took_s=1.0)
+    receives(script, "a", 1)
+    told = script.holds("b", 1) + crawling(script, PIECE // 8, 4)
+    assert of(told, CancelPiece)
+    (fetch,) = of(told, FetchPiece)
+    assert (fetch.peer_id, fetch.number) == ("b", 1)
