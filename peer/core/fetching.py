@@ -15,7 +15,7 @@ next choice sees it. The parent is treated by what the failure says about it:
 | unreachable, timeout | a strike: left alone; dropped and reported after the second in a row  |
 | cancelled            | nothing if we stopped it, else as if refused                          |
 
-Of a piece that a parent was being sent itself: refused, it is asked to pass on nothing for a moment;
+Of a piece that a parent was being sent itself: refused, it is asked to pass nothing on for a while;
 not found, it has lost it; broken off, it did not get it; late, it is had in another way. No blame.
 
 A transfer is late when it has taken several times this download's own mean (and, with `spare_late`,
