@@ -129,14 +129,14 @@ class Fetching:
         Not `was_asked`: the answer repeats those that stay. They keep the decision that gave them.
         """
         fresh: list[Parent] = []
+        self.parents.named((p.peer_id for p in named), decision, was_asked=was_asked)
         for parent in named:
             known = self.parents.get(parent.peer_id)
             if known is None:
-                if not self.parents.is_blamed(parent.peer_id):
-                    fresh.append(parent)
+                fresh += [] if self.parents.is_blamed(parent.peer_id) else [parent]
                 continue
             known.leaving = False
-            known.decision = decision if was_asked else known.decision
+            known.decision = self.parents.decision_of(parent.peer_id, decision)
             if known.finished and was_asked:
                 # It had told all, and the scheduler thinks that it has more by now.
                 known.finished, known.listing = False, True
@@ -165,7 +165,7 @@ class Fetching:
         self._make_room(now, out)
         admitted = self.parents.admit(parent, now)
         if admitted is not None:
-            admitted.decision = decision
+            admitted.decision = self.parents.decision_of(parent.peer_id, decision)
             self._connect(parent, out)
             self._foresee(admitted)
 

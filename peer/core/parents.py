@@ -11,13 +11,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from math import inf, sqrt
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from odonata.wire.message import Parent, Piece
 from peer.core.limits import DownloadLimits
 
 if TYPE_CHECKING:
     from random import Random
+
+_Fact = TypeVar("_Fact")
 
 IDLE_SHARE_MIN = 0.1
 """A parent that says it is full still counts with a tenth of its link, as Dragonfly's client has
@@ -235,6 +237,7 @@ class Parents:
         self._by_id: dict[str, ParentState] = {}
         self._blamed: dict[str, str] = {}
         self._gone: dict[str, str] = {}  # left since the scheduler last named parents
+        self._decisions: dict[str, int] = {}  # which answer chose whom
         self._holders: dict[int, int] = {}
         self._near_holders: dict[int, int] = {}  # without those who are dear
         self._dear_only: set[int] = set()
@@ -282,6 +285,20 @@ class Parents:
         """Never again in this download."""
         self.remove(peer_id)
         self._remember(self._blamed, peer_id, why)
+
+    def named(self, peer_ids: Iterable[str], decision: int, *, was_asked: bool) -> None:
+        """Answer number `decision` names these.
+
+        One that nobody asked for repeats those that stay: they keep the answer that chose them, if
+        we know them from a reserve only, or have left them meanwhile, as well.
+        """
+        for peer_id in peer_ids:
+            if was_asked or peer_id not in self._decisions:
+                self._remember(self._decisions, peer_id, decision)
+
+    def decision_of(self, peer_id: str, latest: int) -> int:
+        """Which answer chose it; `latest` if that is not remembered."""
+        return self._decisions.get(peer_id, latest)
 
     def take_gone(self) -> tuple[str, ...]:
         """Who left since this was asked last."""
@@ -349,7 +366,7 @@ class Parents:
         else:
             self._dear_only.discard(number)
 
-    def _remember(self, memory: dict[str, str], peer_id: str, why: str) -> None:
+    def _remember(self, memory: dict[str, _Fact], peer_id: str, fact: _Fact) -> None:
         while len(memory) >= self._limits.max_parent_memory:
             del memory[next(iter(memory))]
-        memory[peer_id] = why
+        memory[peer_id] = fact

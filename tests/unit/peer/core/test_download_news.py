@@ -19,6 +19,7 @@ from peer.core.effect import (
 )
 from peer.core.event import (
     Cancelled,
+    FailureReason,
     SchedulerLost,
     SourceFailed,
 )
@@ -40,6 +41,25 @@ def test_parents_may_be_added_at_any_time_while_it_swarms() -> None:
     assert script.core.state is State.SWARMING
     script.connect("b")
     assert asked(script.holds("b", *range(4)))[0][0] == "b"
+
+
+def test_who_waited_in_reserve_keeps_the_answer_that_chose_him_when_another_one_repeats_him() -> (
+    None
+):
+    """A piece of his is the outcome of that answer, not of the latest."""
+    script = Script(length=PIECE)
+    script.swarm("a")
+    script.name("a", "reserve")
+    script.name("new", "a", "reserve")
+    script.holds("a", 0)
+    script.failed("a", 0, FailureReason.NOT_FOUND)
+    script.wait(1.0)
+    script.connect("reserve", "new")
+    (fetch,) = of(script.holds("reserve", 0), FetchPiece)
+    assert fetch.decision == 2
+    script.failed("reserve", 0, FailureReason.NOT_FOUND)
+    (fetch,) = of(script.holds("new", 0), FetchPiece)
+    assert fetch.decision == 3
 
 
 def test_parents_that_are_pushed_before_the_answer_end_the_wait_and_the_answer_adds_to_them() -> (
