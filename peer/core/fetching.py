@@ -136,13 +136,12 @@ class Fetching:
                 fresh += [] if self.parents.is_blamed(parent.peer_id) else [parent]
                 continue
             known.leaving = False
-            known.decision = self.parents.decision_of(parent.peer_id, decision)
             if known.finished and was_asked:
                 # It had told all, and the scheduler thinks that it has more by now.
                 known.finished, known.listing = False, True
                 self._connect(parent, out)
-        for parent in self._reserve.divide(fresh, self._room_for(fresh), decision, now):
-            self._admit(parent, decision, now, out)
+        for parent in self._reserve.divide(fresh, self._room_for(fresh), now):
+            self._admit(parent, now, out)
 
     def _room_for(self, named: list[Parent]) -> int:
         """How many more parents the content is worth."""
@@ -157,15 +156,14 @@ class Fetching:
             return
         missing = self._content.each_missing()
         all_comes = bool(missing) and all(map(self._flights.__contains__, missing))
-        for parent, decision in self._reserve.call_in(now, all_comes=all_comes):
+        for parent in self._reserve.call_in(now, all_comes=all_comes):
             if not self.parents.is_blamed(parent.peer_id):
-                self._admit(parent, decision, now, out)
+                self._admit(parent, now, out)
 
-    def _admit(self, parent: Parent, decision: int, now: float, out: list[DownloadEffect]) -> None:
+    def _admit(self, parent: Parent, now: float, out: list[DownloadEffect]) -> None:
         self._make_room(now, out)
         admitted = self.parents.admit(parent, now)
         if admitted is not None:
-            admitted.decision = self.parents.decision_of(parent.peer_id, decision)
             self._connect(parent, out)
             self._foresee(admitted)
 
@@ -643,7 +641,7 @@ class Fetching:
                 offset=offered.offset,
                 length=offered.length,
                 timeout_s=timeout_s,
-                decision=state.decision,
+                decision=self.parents.decision_of(state.peer_id),
                 concurrency=self.flights,
                 is_patient=not (self._limits.impatient and self._has_other(state)),
                 is_exclusive=is_exclusive,

@@ -109,7 +109,6 @@ class ParentState:
     avoid_until: float = 0.0
     reconnect_at: float | None = None
     meta_asked_at: float | None = None
-    decision: int = 0  # the latest answer that named it, from 1
     fruitless_s: float = 0.0  # see `fruitless`; up to `counted_until`
     counted_until: float = 0.0
     hopeless_until: float = 0.0
@@ -293,12 +292,15 @@ class Parents:
         we know them from a reserve only, or have left them meanwhile, as well.
         """
         for peer_id in peer_ids:
-            if was_asked or peer_id not in self._decisions:
-                self._remember(self._decisions, peer_id, decision)
+            known = None if was_asked else self._decisions.get(peer_id)
+            self._decisions.pop(
+                peer_id, None
+            )  # whoever is named again is the latest to be forgotten
+            self._remember(self._decisions, peer_id, decision if known is None else known)
 
-    def decision_of(self, peer_id: str, latest: int) -> int:
-        """Which answer chose it; `latest` if that is not remembered."""
-        return self._decisions.get(peer_id, latest)
+    def decision_of(self, peer_id: str) -> int:
+        """Which answer chose it, from 1; 0 if that is not remembered."""
+        return self._decisions.get(peer_id, 0)
 
     def take_gone(self) -> tuple[str, ...]:
         """Who left since this was asked last."""

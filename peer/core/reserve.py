@@ -19,7 +19,7 @@ HAS_ALL: Final = "Succeeded"
 
 
 class Reserve:
-    """Who waits, under which decision, and until when."""
+    """Who waits, and until when."""
 
     def __init__(self, patience_s: float, longest_s: float, most: int) -> None:
         """`longest_s`: the patience while all is on its way.
@@ -30,7 +30,7 @@ class Reserve:
         self._longest_s = longest_s
         self._most = most
         self._latest_at = inf
-        self._waiting: dict[str, tuple[Parent, int]] = {}
+        self._waiting: dict[str, Parent] = {}
         self._due_at = inf
 
     @property
@@ -38,7 +38,7 @@ class Reserve:
         """When they are to be called in; inf: nobody waits."""
         return self._due_at if self._waiting else inf
 
-    def divide(self, named: list[Parent], room: int, decision: int, now: float) -> list[Parent]:
+    def divide(self, named: list[Parent], room: int, now: float) -> list[Parent]:
         """Whom to connect now, `room` of those `named` at most; the others wait."""
         if len(named) <= room:
             first, rest = named, []
@@ -50,7 +50,7 @@ class Reserve:
         if rest and not self._waiting:
             self._due_at = now + self._patience_s
             self._latest_at = now + self._longest_s
-        self._waiting |= {parent.peer_id: (parent, decision) for parent in rest}
+        self._waiting |= {parent.peer_id: parent for parent in rest}
         for peer_id in list(self._waiting)[: -self._most]:
             del self._waiting[peer_id]
         return first
@@ -64,8 +64,8 @@ class Reserve:
         """Something went wrong."""
         self._due_at = min(self._due_at, now)
 
-    def call_in(self, now: float, *, all_comes: bool = False) -> list[tuple[Parent, int]]:
-        """Those who are due, with the decision that named each; they wait no more.
+    def call_in(self, now: float, *, all_comes: bool = False) -> list[Parent]:
+        """Those who are due; they wait no more.
 
         `all_comes`: nothing is missing that is not on its way.
         """

@@ -334,7 +334,9 @@ class PieceServer:
         piece = task.piece(request.number)
         if piece is None or piece.digest != reception.piece.digest:
             return False  # it broke off, and so does this
-        fd = task.open_fd()
+        fd = _opened(task)
+        if fd is None:
+            return False
         try:
             offset, left = piece.offset + sent, piece.length - sent
             await self._sender.first_slice(fd, offset, left)
@@ -351,10 +353,8 @@ class PieceServer:
         if piece is None:
             await _refuse_missing(wire, request)
             return True
-        try:
-            fd = task.open_fd()
-        except OdonataError as error:
-            _log.warning("piece_not_readable", task_id=task.task_id, error=error.detail)
+        fd = _opened(task)
+        if fd is None:
             await _refuse(wire, vortex.RefusalCode.INTERNAL, "content is not readable")
             return True
         try:
@@ -363,6 +363,15 @@ class PieceServer:
             return await self._sender.send_content(wire, fd, piece.offset, piece.length, child)
         finally:
             os.close(fd)
+
+
+def _opened(task: StoredTask) -> int | None:
+    """A descriptor of the content, for the caller to close; None: it can't be read."""
+    try:
+        return task.open_fd()
+    except OdonataError as error:
+        _log.warning("piece_not_readable", task_id=task.task_id, error=error.detail)
+        return None
 
 
 async def _refuse_missing(wire: PieceWire, request: vortex.PieceRequest) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from structlog.testing import capture_logs
 from support.certificates import make_authority, make_signed
 from support.content import MIB, cut, make_content, make_download, make_task_id
 from support.memory_storage import MemoryStorage, MemoryTask
@@ -30,7 +31,7 @@ from peer.runtime.piece_client import PieceClient
 from peer.runtime.piece_connection import PieceConnections
 from peer.runtime.piece_server import PieceServer
 from peer.runtime.piece_tls import PieceTls, piece_tls
-from peer.runtime.port import FetchTimes
+from peer.runtime.port import FetchTimes, Storage, StoredTask
 from peer.runtime.reception import (
     HELD_BACK_BYTES,
     STEP_MAX_BYTES,
@@ -38,6 +39,7 @@ from peer.runtime.reception import (
     Receptions,
     step_bytes,
 )
+from peer.runtime.storage.store import DiskStorage
 from peer.settings import PieceTlsSettings
 
 HOST: Final = "127.0.0.1"
@@ -99,8 +101,7 @@ class Chain:
         self._receptions = Receptions()
         self._receptions.on_told = lambda _: self.told.set()
         self._storages: list[MemoryStorage] = []
-        self._middle: MemoryTask | None = None
-        self._middle: MemoryTask | None = None
+        self.receiver: StoredTask | None = None
         self._connections: list[PieceConnections] = []
         self._port = 0
         self._work: set[asyncio.Task[Piece]] = set()
@@ -111,13 +112,13 @@ class Chain:
         await server.listen(HOST, 0)
         self._port = server.port
         client = PieceClient(BufferPool(), receptions=self._receptions)
-        assert self._middle is not None, "it has a storage first"
-        fetch = client.fetch(HOST, port, self._middle, 0, parent_id="u", timeout_s=PATIENCE_S)
+        assert self.receiver is not None, "it has a storage first"
+        fetch = client.fetch(HOST, port, self.receiver, 0, parent_id="u", timeout_s=PATIENCE_S)
         coming = self._start(fetch)
         await asyncio.wait_for(self.told.wait(), PATIENCE_S)
         return coming
 
-    def server(self, storage: MemoryStorage) -> PieceServer:
+    def server(self, storage: Storage) -> PieceServer:
         tls = None if self.tls is None else self.tls.server
         return PieceServer(storage, tls=tls, receptions=self._receptions, piece_wait_s=PATIENCE_S)
 
@@ -150,7 +151,7 @@ class Chain:
         return task
 
     async def middle(self) -> MemoryStorage:
-        self._middle = await self.storage_of_task()
+        self.receiver = await self.storage_of_task()
         return self._storages[-1]
 
     def _start(self, fetch: Coroutine[Any, Any, Piece]) -> asyncio.Task[Piece]:
@@ -266,6 +267,30 @@ async def test_what_breaks_off_above_breaks_off_below(chain: Chain) -> None:
             with pytest.raises(UnavailableError):
                 await within(task)
         assert copy.piece(0) is None
+
+
+async def test_an_end_that_can_not_be_read_breaks_off_and_is_told(
+    chain: Chain, tmp_path: Path
+) -> None:
+    async with await DiskStorage.open(tmp_path / "data") as storage:
+        task = await storage.create(TASK, make_download())
+        await task.learn(PIECE, PIECE, {})
+        chain.receiver = task
+        task.subscribe(lambda: task.path.unlink(missing_ok=True) if task.piece(0) else None)
+        with capture_logs() as logs:
+            async with chain.server(storage) as server:
+                coming = await chain.begin(server)
+                times = FetchTimes()
+                _, fetch = await chain.child(times)
+                await chain.upstream.send(HALF)
+                await until(lambda: times.received() >= HALF)
+                await chain.upstream.send(PIECE - HALF)
+                await within(coming)
+                with pytest.raises(UnavailableError, match="closed the connection after"):
+                    await within(fetch)
+    assert [one["event"] for one in logs if one["log_level"] in {"warning", "error"}] == [
+        "piece_not_readable"
+    ]
 
 
 async def test_a_child_that_leaves_takes_nothing_along(chain: Chain) -> None:

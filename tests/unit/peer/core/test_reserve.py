@@ -111,9 +111,9 @@ def test_what_is_not_on_its_way_is_not_waited_for() -> None:
 
 def test_nobody_is_called_in_who_is_no_parent_any_more() -> None:
     reserve = Reserve(PATIENCE_S, LONGEST_S, 16)
-    assert reserve.divide(list(named(*NAMES).parents), 2, 1, 0.0)
+    assert reserve.divide(list(named(*NAMES).parents), 2, 0.0)
     reserve.keep("abc")
-    assert [parent.peer_id for parent, _ in reserve.call_in(PATIENCE_S)] == ["c"]
+    assert [parent.peer_id for parent in reserve.call_in(PATIENCE_S)] == ["c"]
     assert reserve.due_at == inf
 
 
@@ -127,8 +127,8 @@ def test_a_blamed_one_is_not_called_in() -> None:
 
 def test_so_many_are_remembered_and_the_latest_stay() -> None:
     reserve = Reserve(PATIENCE_S, LONGEST_S, 3)
-    reserve.divide(list(named(*NAMES, has_all="").parents), 0, 1, 0.0)
-    assert [parent.peer_id for parent, _ in reserve.call_in(PATIENCE_S)] == list("fgh")
+    reserve.divide(list(named(*NAMES, has_all="").parents), 0, 0.0)
+    assert [parent.peer_id for parent in reserve.call_in(PATIENCE_S)] == list("fgh")
 
 
 def test_the_piece_comes_from_the_first() -> None:
