@@ -293,9 +293,7 @@ class Parents:
         """
         for peer_id in peer_ids:
             known = None if was_asked else self._decisions.get(peer_id)
-            self._decisions.pop(
-                peer_id, None
-            )  # whoever is named again is the latest to be forgotten
+            self._decisions.pop(peer_id, None)  # named last, forgotten last
             self._remember(self._decisions, peer_id, decision if known is None else known)
 
     def decision_of(self, peer_id: str) -> int:
