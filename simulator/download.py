@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 from odonata.errors import InternalError, OdonataError
 from odonata.wire.message import Download, PeerMessage
 from peer.core.effect import (
+    AskAhead,
     AskParentMeta,
     AskProgress,
     CancelPiece,
@@ -230,9 +231,17 @@ class SimulatedDownload:
 
     def _perform_parent(
         self,
-        effect: ConnectParent | AskParentMeta | DropParent | FetchPiece | AskProgress | CancelPiece,
+        effect: AskAhead
+        | ConnectParent
+        | AskParentMeta
+        | DropParent
+        | FetchPiece
+        | AskProgress
+        | CancelPiece,
     ) -> None:
         match effect:
+            case AskAhead():
+                pass  # a world tells of no seed that was met before
             case ConnectParent():
                 self._connect(effect)
             case AskParentMeta():

@@ -41,7 +41,7 @@ import pandas as pd
 
 from peer.core.effect import CancelReason
 from peer.core.event import FailureReason
-from peer.core.run_record import PASSED_ON
+from peer.core.run_record import AHEAD, PASSED_ON
 
 THIN_TRIES = 2
 THIN_BYTES = 8_000_000
@@ -113,7 +113,7 @@ def outcomes(tries: pd.DataFrame) -> pd.DataFrame:
     that parent. Columns: OUTCOME_KEY, the outcome columns of `rows`. What was passed on is left
     out: it came as fast as it came to the parent, from somebody whom nobody chose here.
     """
-    tries = tries[tries["reason"] != PASSED_ON]
+    tries = tries[~tries["reason"].isin((AHEAD, PASSED_ON))]
     kind = tries["kind"]
     frame = pd.DataFrame(
         {

@@ -75,6 +75,12 @@ EXCLUSIVE: Final = 2
 # ... and takes what has come of a piece that is still on its way to the parent: see `Piece` in
 # `piece_list.say_coming`. Only to who said that it passes such pieces on.
 PASSED_ON: Final = 4
+# ... and asks before its scheduler has answered: it wants the piece only if that is the whole
+# content, and a short one. Only to who said that it answers such questions.
+AHEAD: Final = 8
+AHEAD_BYTES_MAX: Final = 64 * 1024
+"""Of the content then. What comes lies in the child's socket until its scheduler has answered, and
+that takes as much without a word from its reader; and if another parent is chosen, it is lost."""
 GIVEN_MAX: Final = 1024
 """Pieces that such a refusal names: those of some seconds, so a few dozen as a rule."""
 
@@ -155,6 +161,8 @@ class PieceRequest(Value, frozen=True, kw_only=True):
     """Not if it is given to somebody else. Written as `EXCLUSIVE`, and read likewise."""
     is_passed_on: bool = False
     """Although the parent has not got it all yet. Written as `PASSED_ON`, and read likewise."""
+    is_ahead: bool = False
+    """Only if it is all of a short content. Written as `AHEAD`, and read likewise."""
 
 
 class Greeting(Value, frozen=True, kw_only=True):
@@ -212,6 +220,7 @@ def encode_request(request: PieceRequest, *, packet_id: int | None = None) -> by
         packet_id = 0 if request.is_patient else IMPATIENT
         packet_id |= EXCLUSIVE if request.is_exclusive else 0
         packet_id |= PASSED_ON if request.is_passed_on else 0
+        packet_id |= AHEAD if request.is_ahead else 0
     task_id = request.task_id.encode("ascii", "replace")
     if len(task_id) != TASK_ID_LENGTH or not request.task_id.isascii():
         raise ProtocolError(

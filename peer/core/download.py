@@ -249,7 +249,7 @@ class DownloadCore:
             self._life.take(Step.SIZE, now)
             self._source.open_share(self._source.told_size(self._download), now, out)
         else:
-            self._ask_scheduler(now, out)
+            self._ask_scheduler(now, out, event.ahead_host_id)
 
     def _begin_without_scheduler(
         self, lost_s: float | None, now: float, out: list[DownloadEffect]
@@ -276,7 +276,7 @@ class DownloadCore:
         if pause_s is not None:
             out.append(SeekScheduler(pause_s=pause_s))
 
-    def _ask_scheduler(self, now: float, out: list[DownloadEffect]) -> None:
+    def _ask_scheduler(self, now: float, out: list[DownloadEffect], ahead: str = "") -> None:
         """Register, unless that is of no use."""
         why_not = why_not_register(
             self._download,
@@ -291,6 +291,7 @@ class DownloadCore:
         else:
             self._life.take(Step.REGISTER, now)
             self._register(now, out)
+            self._fetching.ask_ahead(ahead, out)
 
     def _register(
         self, now: float, out: list[DownloadEffect], *, metadata_only: bool = False
@@ -683,8 +684,7 @@ class DownloadCore:
     @property
     def _is_new(self) -> bool:
         """The scheduler has named nobody yet, and the source may be asked."""
-        is_new = self.state is State.REGISTERING and not self._was_alone
-        return is_new and self._may_use_source
+        return self.state is State.REGISTERING and not self._was_alone and self._may_use_source
 
     def _swarm_is_dry(
         self, why: str, useless: tuple[str, ...], now: float, out: list[DownloadEffect]

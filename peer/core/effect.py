@@ -52,6 +52,16 @@ class ConnectParent(Value, frozen=True, kw_only=True, tag=True):
     interested: tuple[int, ...] = ()
 
 
+class AskAhead(Value, frozen=True, kw_only=True, tag=True):
+    """Ask the seed on this host for the piece and the facts of a short content (no answer).
+
+    Its scheduler has not named any parent yet. If that seed becomes one, and its piece is fetched
+    early, both are on their way by then, or there.
+    """
+
+    host_id: str
+
+
 class AskParentMeta(Value, frozen=True, kw_only=True, tag=True):
     """Ask a connected parent again for length and headers (answer: ParentConnected)."""
 
@@ -193,6 +203,7 @@ DownloadEffect = (
     Send
     | CloseStream
     | SeekScheduler
+    | AskAhead
     | ConnectParent
     | AskParentMeta
     | DropParent

@@ -32,7 +32,8 @@ class Begun(Value, frozen=True, kw_only=True, tag=True):
     `content_length` None: unknown yet. `held` are finished piece numbers. `scheduler` False: there
     is none to ask; `lost_s` seconds ago there still was one (None: there never was). `needs_size`:
     the scheduler is not ours and must be told the size when a peer registers. `tells_digests`: it
-    takes questions for digests (`proof`).
+    takes questions for digests (`proof`). `ahead_host_id`: a seed that this host has met, and that
+    can be asked before the scheduler has answered; "": none.
     """
 
     content_length: int | None = None
@@ -42,6 +43,7 @@ class Begun(Value, frozen=True, kw_only=True, tag=True):
     lost_s: float | None = None
     needs_size: bool = False
     tells_digests: bool = False
+    ahead_host_id: str = ""
 
 
 class Wanted(Value, frozen=True, kw_only=True, tag=True):

@@ -43,6 +43,7 @@ from odonata.wire.message import FarShare, Parent, Piece, PieceFailed
 from peer.core.content import Content
 from peer.core.conversation import Conversation
 from peer.core.effect import (
+    AskAhead,
     AskParentMeta,
     AskProgress,
     CancelPiece,
@@ -114,6 +115,12 @@ class Fetching:
         )
 
     # --- parents come and go --------------------------------------------------------------------
+
+    def ask_ahead(self, host_id: str, out: list[DownloadEffect]) -> None:
+        """A seed on this host may have all of the content, if it is a short one."""
+        if host_id and self._limits.ask_ahead and not self._content.learned:
+            self._reserve.prefer(host_id)
+            out.append(AskAhead(host_id=host_id))
 
     def connect(
         self,
@@ -374,7 +381,7 @@ class Fetching:
         match event.reason:
             case FailureReason.REFUSED | FailureReason.CANCELLED | FailureReason.BROKEN_OFF:
                 if not ours or event.reason is FailureReason.REFUSED:
-                    self._refused(state, now)
+                    state.has_refused(now, self._limits, self._rng)
             case FailureReason.GIVEN:
                 state.told_given((event.number, *event.given), now, limits.given_pause_s)
             case FailureReason.NOT_FOUND:
@@ -692,14 +699,6 @@ class Fetching:
             by_list=by_list,
         )
         self._conversation.say(message, out)
-
-    def _refused(self, state: ParentState, now: float) -> None:
-        limits = self._limits
-        pause_s = limits.refused_avoid_s * 2.0 ** min(state.refusals, 16)
-        state.refusals += 1
-        # Drawn, lest all who were refused at one moment come back at one moment.
-        pause_s = min(pause_s, limits.refused_avoid_max_s) * self._rng.uniform(0.75, 1.25)
-        state.avoid_until = now + pause_s
 
     def _strike(self, state: ParentState, number: int | None, out: list[DownloadEffect]) -> None:
         state.strikes += 1

@@ -47,6 +47,9 @@ class DownloadLimits(Value, frozen=True, kw_only=True):
     """Who has all of a content of one piece, as the scheduler says, is asked for it together with
     its facts and its list: a file that is short costs two round trips instead of three, and on full
     links each of them stands in two queues."""
+    ask_ahead: bool = True
+    """A seed that was met before is asked for a short content at once, and not only when the
+    scheduler has named it: then the two questions wait in the same full links at the same time."""
     pieces_per_parent: int = 1
     """In flight from one parent. Two from one uplink finish no earlier than one after the other."""
     quick_piece_s: float = 0.1
@@ -67,6 +70,8 @@ class DownloadLimits(Value, frozen=True, kw_only=True):
     doubles with each refusal in a row, as other refusals do."""
     passed_on_patience: float = 4.0
     """Times as long as else may such a piece take: its parent shares an uplink with others, too."""
+    rest: bool = True
+    """A host whose uplink gives way while it downloads gives nothing for a while (`uplink`)."""
     max_parents: int = 16
     """Connected at once. The scheduler names up to 8; the rest is room for its top-ups."""
 

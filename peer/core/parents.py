@@ -197,11 +197,18 @@ class ParentState:
         given = self.given.get(number)
         return 0.0 if given is None else now - given.since
 
-    def will_not_pass(self, now: float, limits: DownloadLimits, rng: Random) -> None:
-        """It passes on as many as it can: not asked again for a moment, longer each time.
+    def has_refused(self, now: float, limits: DownloadLimits, rng: Random) -> None:
+        """It has no free slot: left alone for a moment, longer each time.
 
         Drawn, lest all who were refused at one moment come back at one moment.
         """
+        pause_s = limits.refused_avoid_s * 2.0 ** min(self.refusals, 16)
+        self.refusals += 1
+        pause_s = min(pause_s, limits.refused_avoid_max_s)
+        self.avoid_until = now + pause_s * rng.uniform(0.75, 1.25)
+
+    def will_not_pass(self, now: float, limits: DownloadLimits, rng: Random) -> None:
+        """It passes on as many as it can: as if it had refused, but that counts by itself."""
         pause_s = limits.pass_pause_s * 2.0 ** min(self.not_passed, 16)
         self.not_passed += 1
         pause_s = min(pause_s, limits.refused_avoid_max_s)

@@ -1,9 +1,10 @@
 """Parents that were named and are not connected yet: a short content needs few of them.
 
 Each parent costs three calls, and of eight that are named for a file of one piece seven bring
-nothing. So as many are connected as the content has pieces: who has everything first, in the
-scheduler's order. The others are called in as soon as anything goes wrong, or when the content is
-not there in time; later, if all that is missing is on its way by then.
+nothing. So as many are connected as the content has pieces: who has everything first, of those who
+was asked ahead, and else in the scheduler's order. The others are called in as soon as anything
+goes wrong, or when the content is not there in time; later, if all that is missing is on its way by
+then.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Reserve:
         self._longest_s = longest_s
         self._most = most
         self._latest_at = inf
+        self._preferred_host_id = ""
         self._waiting: dict[str, Parent] = {}
         self._due_at = inf
 
@@ -38,12 +40,16 @@ class Reserve:
         """When they are to be called in; inf: nobody waits."""
         return self._due_at if self._waiting else inf
 
+    def prefer(self, host_id: str) -> None:
+        """Who is on this host comes first among those that have as much."""
+        self._preferred_host_id = host_id
+
     def divide(self, named: list[Parent], room: int, now: float) -> list[Parent]:
         """Whom to connect now, `room` of those `named` at most; the others wait."""
         if len(named) <= room:
             first, rest = named, []
         else:
-            best = sorted(named, key=_has_not_all)
+            best = sorted(named, key=self._place)
             first, rest = best[: max(room, 0)], best[max(room, 0) :]
         for parent in first:
             self._waiting.pop(parent.peer_id, None)
@@ -76,6 +82,5 @@ class Reserve:
         called, self._waiting = list(self._waiting.values()), {}
         return called
 
-
-def _has_not_all(parent: Parent) -> bool:
-    return parent.state != HAS_ALL
+    def _place(self, parent: Parent) -> tuple[bool, bool]:
+        return (parent.state != HAS_ALL, parent.host.id != self._preferred_host_id)

@@ -27,6 +27,10 @@ PASSED_ON: Final = "passed_on"
 """Why the time of a try says nothing of its parent, whatever came of it: that was being sent the
 piece itself."""
 
+AHEAD: Final = "ahead"
+"""Why the time of a try says little of its parent that brought the piece: that was asked before the
+scheduler had answered, and a part of the time was waited for the scheduler."""
+
 _OK, _FAILED, _CANCELLED = "ok", "failed", "cancelled"
 _WRONG: Final = frozenset(
     {FailureReason.DIGEST, FailureReason.LISTED_DIGEST, FailureReason.PROTOCOL}
@@ -69,6 +73,7 @@ class Try:
     decision: int = 0
     concurrency: int = 0
     is_passed_on: bool = False
+    is_ahead: bool = False
     began_at_s: float
     times: FetchTimes = field(default_factory=FetchTimes)
     ended: bool = False
@@ -81,6 +86,10 @@ class Try:
         if not self.ended:
             self.run.stored(self)
         self._end(_OK, "")
+
+    def was_asked_ahead(self, at_s: float) -> None:
+        """Its question was on its way at this moment already."""
+        self.is_ahead, self.began_at_s = True, min(self.began_at_s, at_s)
 
     def failed(self, reason: str) -> None:
         """Whom it was asked from did not bring it."""
@@ -98,6 +107,8 @@ class Try:
         if self.ended:
             return
         self.ended = True
+        if self.is_ahead and result == _OK:
+            reason = AHEAD
         if self.is_passed_on and reason not in _WRONG:
             # It came, or did not, as it came to the parent: nothing that its choice is judged by.
             result, reason = (_CANCELLED if result == _FAILED else result), PASSED_ON

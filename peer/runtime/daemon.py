@@ -85,6 +85,7 @@ from peer.runtime.storage.store import DiskStorage
 from peer.runtime.supervise import Supervised
 from peer.runtime.task_admin import TaskAdmin
 from peer.runtime.task_service import TaskService
+from peer.runtime.uplink_watch import UplinkWatch
 from peer.runtime.upload_service import UploadService
 from peer.settings import DaemonSettings
 
@@ -134,6 +135,7 @@ class Daemon:
         self._tls = piece_tls(settings.storage.server.tls)
         self._upload_limit = rate_limit(settings.upload.bandwidth_limit_bytes_per_s)
         self._receptions = Receptions()
+        self._uplink = UplinkWatch(self._receptions.is_receiving) if self._limits.rest else None
         self._proxy_address = ("", 0)
         self._store: ObjectStore | None = None
 
@@ -206,6 +208,7 @@ class Daemon:
             tls=self._tls and self._tls.server,
             tls_only=self._tls is not None and self._tls.is_required,
             receptions=self._receptions,
+            uplink=self._uplink,
         )
         pieces = await stack.enter_async_context(server)
         await pieces.listen(settings.storage.server.ip, settings.storage.server.tcp_port)
@@ -221,6 +224,7 @@ class Daemon:
             link,
             self._new_core,
             receptions=self._receptions,
+            uplink=self._uplink,
         )
         stack.push_async_callback(hub.close)
         admin = TaskAdmin(hub, link, self._facts.id)
@@ -309,14 +313,16 @@ class Daemon:
                 needs_size=not found.takes_unsized, tells_digests=found.tells_digests
             )
 
+        pieces = PieceClient(
+            buffers,
+            limit=download_limit,
+            connections=self._piece_connections(download_limit),
+            receptions=self._receptions,
+        )
         return RunTools(
             facts=facts,
-            fetcher=PieceClient(
-                buffers,
-                limit=download_limit,
-                connections=self._piece_connections(download_limit),
-                receptions=self._receptions,
-            ),
+            fetcher=pieces,
+            asker=pieces,
             source=sources,
             source_limit=both(source_limit, download_limit),
             buffers=buffers,

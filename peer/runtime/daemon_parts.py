@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from odonata.piece import PIECE_LENGTH_MIN
 from odonata.wire.dragonfly.feature import (
+    ANSWERS_AHEAD,
     CHECKS_PIECES,
     FEATURES_KEY,
     GIVES_ONCE,
@@ -182,7 +183,7 @@ def peer_features(settings: DaemonSettings) -> tuple[str, ...]:
 
 def piece_features(speaks_tls: bool) -> tuple[tuple[str, str], ...]:
     """Metadata of the lists of pieces: what the piece port can beyond Vortex."""
-    able = [TAKES_GREETINGS, GIVES_ONCE, PASSES_ON]
+    able = [TAKES_GREETINGS, GIVES_ONCE, PASSES_ON, ANSWERS_AHEAD]
     if speaks_tls:
         able.append(SPEAKS_TLS)
     return ((FEATURES_KEY, ",".join(able)),)

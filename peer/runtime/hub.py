@@ -29,6 +29,7 @@ from peer.runtime.run_tools import RunTools, find_no_scheduler
 from peer.runtime.shared_task import SharedTask
 from peer.runtime.supervise import Supervised
 from peer.runtime.turns import Turns
+from peer.runtime.uplink_watch import UplinkWatch
 from peer.runtime.view import View
 
 MAX_DOWNLOADS: Final = 256
@@ -87,11 +88,14 @@ class Hub:
         max_downloads: int = MAX_DOWNLOADS,
         max_waiting: int = MAX_WAITING,
         receptions: Receptions | None = None,
+        uplink: UplinkWatch | None = None,
     ) -> None:
         """`storage`, `tools` and `make_core` are those of tasks of `kind`.
 
-        `receptions`: the pieces on their way here that may be passed on; None: none may.
+        `receptions`: the pieces on their way here that may be passed on; None: none may. `uplink`:
+        while it rests, children are told of nothing that they would only be refused.
         """
+        self._uplink = uplink or UplinkWatch()
         self._kind = kind
         self.storage = storage
         self._tools = tools
@@ -199,6 +203,7 @@ class Hub:
         sent: set[int] = set()
         told: set[int] = set()
         while True:
+            await self._uplink.awake()
             numbers = [number for number in wanted or task.held() if number not in sent]
             pieces = tuple(piece for one in numbers if (piece := task.piece(one)) is not None)
             if pieces:
@@ -251,7 +256,17 @@ class Hub:
             lost_s=None if alone else self._schedulers.lost_s(),
             needs_size=self._schedulers.needs_size(task.task_id),
             tells_digests=self._schedulers.tells_digests(task.task_id),
+            ahead_host_id="" if alone else self._ahead_host_id(download),
         )
+
+    def _ahead_host_id(self, download: Download) -> str:
+        """A seed that may be asked for all of a content while the scheduler still thinks."""
+        seed = None if self._tools.asker is None else self._tools.known.seed
+        is_plain = self._kind is TaskType.STANDARD and download.range is None
+        if seed is None or not is_plain:
+            return ""
+        asks_others = download.need_back_to_source or download.metadata_only
+        return "" if asks_others else seed.host_id
 
     def finished(self, task_id: str, peer_id: str, *, told: bool) -> None:
         """See `Household.finished`."""

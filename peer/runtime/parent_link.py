@@ -20,9 +20,9 @@ from odonata.grpc_client import target_of
 from odonata.grpc_stub import upload_stub
 from odonata.tracing.span import carried
 from odonata.wire.dragonfly import (
+    LocalTask,
     WantedPieces,
     held_piece_from_wire,
-    local_task_from_wire,
     wanted_pieces_to_wire,
 )
 from odonata.wire.dragonfly.feature import (
@@ -41,12 +41,9 @@ from peer.core.event import (
     ParentLoad,
     ParentReceives,
 )
+from peer.runtime.ahead import Ahead, facts_of
 from peer.runtime.known_address import ServedAt
 from peer.runtime.run_tools import RunPlace
-
-STAT_S: Final = 5.0
-"""Longest wait for a parent's facts. Dragonfly's clients give a connection 3 s; a loaded host gets
-a little more before it counts as gone."""
 
 TAKES_LISTS: Final = (FEATURES_KEY, f"{TAKES_PIECE_LISTS},{TAKES_COMING}")
 
@@ -58,8 +55,10 @@ _KNOWS_NOTHING: Final = frozenset({grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UN
 class ParentLink:
     """One parent of one download. `follow` runs until its streams are over, or cancelled."""
 
-    def __init__(self, parent: Parent, place: RunPlace) -> None:
+    def __init__(self, parent: Parent, place: RunPlace, ahead: Ahead | None = None) -> None:
+        """`ahead`: its facts have been asked for already."""
         self._parent = parent
+        self._ahead = ahead
         self._task_id = place.task.task_id
         self._kind = place.task.kind
         self._host_id = place.tools.facts.id
@@ -118,10 +117,8 @@ class ParentLink:
         if self._kind is not TaskType.STANDARD:
             await self._tell(ParentConnected(peer_id=self._parent.peer_id))
             return True
-        request = dfdaemon_pb2.StatLocalTaskRequest(task_id=self._task_id)
         try:
-            call = stub.StatLocalTask(request, timeout=STAT_S, metadata=carried())
-            facts = local_task_from_wire(await call)
+            facts = await self._facts_ahead() or await facts_of(stub, self._task_id)
         except grpc.aio.AioRpcError as error:
             if error.code() not in _KNOWS_NOTHING:
                 await self._tell(self._ended(error))
@@ -137,6 +134,11 @@ class ParentLink:
             )
         )
         return True
+
+    async def _facts_ahead(self) -> LocalTask | None:
+        """Once: what is asked again has changed."""
+        ahead, self._ahead = self._ahead, None
+        return None if ahead is None else await ahead.facts()
 
     async def _follow_pieces(self, call: Any) -> bool:
         """Whether the list came to its end."""
@@ -162,7 +164,8 @@ class ParentLink:
         if held.tcp_port is None:
             return  # it serves by QUIC only: as if it did not hold the piece
         self.address = (held.ip, held.tcp_port)
-        self._known.learn(self.target, ServedAt(held.ip, held.tcp_port, self.features))
+        place = ServedAt(held.ip, held.tcp_port, self.features)
+        self._known.learn(self.target, place, self._parent.host)
         self.told_where.set()
         peer_id = self._parent.peer_id
         pieces = tuple(

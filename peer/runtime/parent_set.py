@@ -1,7 +1,7 @@
 """The parents of one download: their links, and the pieces on their way from each.
 
-Carries out ConnectParent, AskParentMeta, DropParent, FetchPiece, AskProgress and CancelPiece;
-decides nothing.
+Carries out AskAhead, ConnectParent, AskParentMeta, DropParent, FetchPiece, AskProgress and
+CancelPiece; decides nothing.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from odonata.errors import (
     StorageError,
     UnavailableError,
 )
-from odonata.wire.message import Parent, Piece, TrafficType
+from odonata.wire.message import Host, Parent, Piece, TrafficType
 from peer.core.effect import (
+    AskAhead,
     AskParentMeta,
     AskProgress,
     CancelPiece,
@@ -42,12 +43,15 @@ from peer.core.event import (
     PieceStored,
 )
 from peer.core.run_record import Try
+from peer.runtime.ahead import Ahead
 from peer.runtime.known_address import ServedAt
 from peer.runtime.parent_link import ParentLink
 from peer.runtime.port import Early
 from peer.runtime.run_tools import RunPlace, storage_failed
 
-ParentEffect = ConnectParent | AskParentMeta | DropParent | FetchPiece | AskProgress | CancelPiece
+ParentEffect = (
+    AskAhead | ConnectParent | AskParentMeta | DropParent | FetchPiece | AskProgress | CancelPiece
+)
 
 NO_DESCRIPTOR: Final = "no_descriptor"
 """Recorded of a try that ended because this process may open no more sockets."""
@@ -70,6 +74,7 @@ class ParentSet:
         self._place = place
         self._links: dict[str, tuple[ParentLink, asyncio.Task[None]]] = {}
         self._fetches: dict[tuple[str, int], tuple[Try, asyncio.Task[None]]] = {}
+        self._ahead: Ahead | None = None
 
     def perform(self, effect: ParentEffect) -> None:
         """Carry out `effect`, without waiting."""
@@ -81,6 +86,8 @@ class ParentSet:
             self._tell_progress(effect)
         elif isinstance(effect, ConnectParent):
             self._connect(effect.parent, effect.interested)
+        elif isinstance(effect, AskAhead):
+            self._ask_ahead(effect.host_id)
         elif isinstance(effect, AskParentMeta):
             link, _ = self._links.get(effect.peer_id, (None, None))
             if link is not None:
@@ -88,9 +95,19 @@ class ParentSet:
         else:
             self._drop(effect)
 
+    def _ask_ahead(self, host_id: str) -> None:
+        seed, asker = self._place.tools.known.seed, self._place.tools.asker
+        if seed is not None and seed.host_id == host_id and asker is not None:
+            self._ahead = Ahead(seed, self._place, asker)
+            self._ahead.begin()
+
+    def _ahead_of(self, host: Host) -> Ahead | None:
+        is_it = self._ahead is not None and self._ahead.host_id == host.id
+        return self._ahead if is_it else None
+
     def _connect(self, parent: Parent, interested: tuple[int, ...]) -> None:
         old, old_task = self._links.get(parent.peer_id, (None, None))
-        link = ParentLink(parent, self._place)
+        link = ParentLink(parent, self._place, self._ahead_of(parent.host))
         if old is not None and old_task is not None:
             old_task.cancel()
             link.address, link.features = old.address, old.features
@@ -178,7 +195,11 @@ class ParentSet:
         if link is None or where is None:
             return _failed(effect, attempt, FailureReason.NOT_FOUND, "it offered no piece")
         early = Early(effect.length or 0, self._place.learned) if effect.is_early else None
+        ahead = self._ahead_of(link.host) if effect.is_early else None
         try:
+            brought = None if ahead is None else await ahead.take_piece(effect.timeout_s)
+            if brought is not None:
+                attempt.was_asked_ahead(brought.asked_at_s)
             piece = await self._place.tools.fetcher.fetch(
                 where.ip,
                 where.port,
@@ -192,6 +213,7 @@ class ParentSet:
                 is_exclusive=effect.is_exclusive,
                 is_passed_on=effect.is_passed_on,
                 early=early,
+                ahead=brought,
             )
         except (StorageError, DiskFullError) as error:
             attempt.cancelled(error.code)

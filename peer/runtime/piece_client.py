@@ -16,14 +16,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
 import msgspec
 import structlog
 
-from odonata.errors import ProtocolError, UnavailableError
+from odonata.errors import NotFoundError, PeerRefusedError, ProtocolError, UnavailableError
 from odonata.piece import PIECE_LENGTH_MAX, piece_at
 from odonata.wire import vortex
 from odonata.wire.dragonfly.feature import GIVES_ONCE, PASSES_ON, SPEAKS_TLS, TAKES_GREETINGS
@@ -32,7 +33,7 @@ from peer.runtime.buffer import BufferPool
 from peer.runtime.limit import Unlimited, slice_bytes
 from peer.runtime.piece_connection import ParentAddress, PieceConnections, reason_of
 from peer.runtime.piece_wire import RECEIVE_WAKE_BYTES, PieceWire
-from peer.runtime.port import Early, FetchTimes, RateLimit, StoredTask
+from peer.runtime.port import AheadPiece, Early, FetchTimes, RateLimit, StoredTask
 from peer.runtime.reception import Reception, Receptions, step_bytes
 
 WARNED_MAX = 1024  # parents remembered as having been warned about
@@ -65,8 +66,14 @@ class _Wanted:
 class _Answer:
     """What comes over one connection in answer to one request: a head, and the content."""
 
-    def __init__(self, wire: PieceWire) -> None:
-        self._wire = wire
+    def __init__(self, wire: PieceWire, address: ParentAddress, times: FetchTimes) -> None:
+        self.wire = wire
+        self.address = address
+        self.times = times
+        self.is_held = False
+        """Its connection is neither closed nor kept yet: more of it will be read."""
+        self._before: int | None = None
+        self._begun = b""
         self.is_cheap = wire.is_cheap_to_take
         self.data = memoryview(b"")
         """Where the content goes; the first `position` bytes are there."""
@@ -78,16 +85,21 @@ class _Answer:
     def left(self) -> int:
         return len(self.data) - self.position
 
-    async def begin(self, wanted: _Wanted) -> Piece:
-        """Ask. The facts of the piece, which must be those of our grid; or why there is none."""
-        before = self._wire.received_bytes()
-        await self._ask(wanted.request)
-        wanted.times.requested_at_s = time.monotonic()
-        answer, content = await self._head(wanted.request)
-        self.is_over = isinstance(answer, vortex.Refusal) and not content
+    async def begin(self, request: vortex.PieceRequest) -> Piece:
+        """Ask. What the parent says of the piece; or why there is none."""
+        self._before = self.wire.received_bytes()
+        await self._ask(request)
+        self.times.requested_at_s = time.monotonic()
+        answer, self._begun = await self._head(request)
+        self.is_over = isinstance(answer, vortex.Refusal) and not self._begun
         said = _piece_in(answer)
-        wanted.times.first_byte_at_s = time.monotonic()
+        self.times.first_byte_at_s = time.monotonic()
+        return said
+
+    def accept(self, said: Piece, wanted: _Wanted) -> None:
+        """Its content goes there; ProtocolError unless it is the piece of our grid."""
         _check_place(said, wanted.task, len(wanted.buffer))
+        content, self._begun = self._begun, b""
         self.data = wanted.buffer[: said.length]
         if len(content) > said.length:
             raise ProtocolError(
@@ -96,13 +108,14 @@ class _Answer:
         self.data[: len(content)] = content
         self.position = len(content)
         # Asked rarely, so it is the kernel that counts, where it can.
-        counts = before is not None
-        wanted.times.received = _counter(self._wire, before) if counts else lambda: self.position
-        return said
+        before = self._before
+        self.times.received = (
+            (lambda: self.position) if before is None else _counter(self.wire, before)
+        )
 
     async def _ask(self, request: vortex.PieceRequest) -> None:
         try:
-            await self._wire.send(vortex.encode_request(request))
+            await self.wire.send(vortex.encode_request(request))
         except ConnectionError as error:
             raise _StaleError(f"the connection broke at once: {reason_of(error)}") from error
 
@@ -122,8 +135,8 @@ class _Answer:
     async def _more(self, began: bool) -> bytes:
         """_StaleError: nothing comes, and nothing came before."""
         try:
-            await self._wire.arrival(1)
-            data = await self._wire.receive_some(HEAD_READ_BYTES)
+            await self.wire.arrival(1)
+            data = await self.wire.receive_some(HEAD_READ_BYTES)
         except ConnectionError as error:
             if began:
                 raise
@@ -137,11 +150,11 @@ class _Answer:
     async def arrival(self, end: int) -> None:
         """Return once there is something to take up to `end`, or nothing is missing there."""
         if self.position < end:
-            await self._wire.arrival(end - self.position)
+            await self.wire.arrival(end - self.position)
 
     def hurry(self) -> None:
         """See `Incoming`."""
-        self._wire.hurry()
+        self.wire.hurry()
 
     def take(self, end: int, patience_s: float = 0.0) -> None:
         """What has come of the content up to `end`. UnavailableError if nothing more will.
@@ -149,7 +162,7 @@ class _Answer:
         With `patience_s`, in a thread: what comes within that time.
         """
         try:
-            self.position += self._wire.take(self.data[self.position : end], patience_s)
+            self.position += self.wire.take(self.data[self.position : end], patience_s)
         except EOFError:
             raise UnavailableError(
                 f"the parent closed the connection after {self.position} of {len(self.data)} bytes"
@@ -158,16 +171,34 @@ class _Answer:
 
     def patience_s(self) -> float:
         """How long the thread that checks the piece may wait for the rest of it."""
-        return self._wire.pace.patience_s(self.left)
+        return self.wire.pace.patience_s(self.left)
 
     def came(self, first_byte_at_s: float | None) -> None:
         """All of it is there."""
         if first_byte_at_s is not None:
-            self._wire.pace.came(len(self.data), time.monotonic() - first_byte_at_s)
+            self.wire.pace.came(len(self.data), time.monotonic() - first_byte_at_s)
+
+
+class _AheadPiece:
+    """An `AheadPiece`: an answer whose head has come."""
+
+    def __init__(self, answer: _Answer, said: Piece) -> None:
+        self.answer = answer
+        self.said = said
+
+    @property
+    def asked_at_s(self) -> float:
+        return self.answer.times.requested_at_s or 0.0
+
+    def close(self) -> None:
+        self.answer.wire.close()
 
 
 class PieceClient:
-    """A `PieceFetcher`. One for the whole daemon: buffers, connections and the limit are shared."""
+    """A `PieceFetcher` and an `AheadAsker`.
+
+    One for the whole daemon: buffers, connections and the limit are shared.
+    """
 
     def __init__(
         self,
@@ -204,14 +235,11 @@ class PieceClient:
         is_exclusive: bool = False,
         is_passed_on: bool = False,
         early: Early | None = None,
+        ahead: AheadPiece | None = None,
     ) -> Piece:
         """See `PieceFetcher.fetch`."""
-        address = ParentAddress(
-            ip=ip,
-            port=port,
-            takes_greetings=TAKES_GREETINGS in features,
-            speaks_tls=SPEAKS_TLS in features,
-        )
+        assert ahead is None or isinstance(ahead, _AheadPiece), "it is not of this fetcher"
+        address = _address(ip, port, features)
         request = vortex.PieceRequest(
             task_id=task.task_id,
             number=number,
@@ -225,24 +253,53 @@ class PieceClient:
                 asyncio.timeout(timeout_s),
                 self._buffers.lease(_room_for(task, number, early)) as buffer,
             ):
-                return await self._fetch(
-                    _Wanted(
-                        address=address,
-                        request=request,
-                        task=task,
-                        buffer=buffer,
-                        parent_id=parent_id,
-                        times=times or FetchTimes(),
-                        began_s=time.monotonic(),
-                        early=early,
-                    )
+                wanted = _Wanted(
+                    address=address,
+                    request=request,
+                    task=task,
+                    buffer=buffer,
+                    parent_id=parent_id,
+                    times=times or FetchTimes(),
+                    began_s=time.monotonic() if ahead is None else ahead.asked_at_s,
+                    early=early,
                 )
+                return await self._fetch(wanted, ahead)
         except TimeoutError:
             raise TimeoutError(
                 f"piece {number} from {ip}:{port} took more than {timeout_s:g} s"
             ) from None
+        finally:
+            if ahead is not None and not ahead.answer.is_over:
+                ahead.close()
 
-    async def _fetch(self, wanted: _Wanted) -> Piece:
+    async def ask_ahead(
+        self, ip: str, port: int, task_id: str, *, features: Collection[str], timeout_s: float
+    ) -> AheadPiece | None:
+        """See `AheadAsker.ask_ahead`."""
+        address, times = _address(ip, port, features), FetchTimes()
+        request = vortex.PieceRequest(task_id=task_id, number=0, is_patient=False, is_ahead=True)
+        async with asyncio.timeout(timeout_s):
+            kept = self._connections.take(address)
+            if kept is not None:
+                try:
+                    return await self._asked(_Answer(kept, address, times), request)
+                except _StaleError:
+                    pass  # as in `_fetch`
+            wire = await self._connections.open(address)
+            return await self._asked(_Answer(wire, address, times), request)
+
+    async def _asked(self, answer: _Answer, request: vortex.PieceRequest) -> _AheadPiece | None:
+        with self._using(answer):
+            try:
+                said = await answer.begin(request)
+            except (NotFoundError, PeerRefusedError):
+                return None
+            answer.is_held = True
+        return _AheadPiece(answer, said)
+
+    async def _fetch(self, wanted: _Wanted, ahead: _AheadPiece | None) -> Piece:
+        if ahead is not None:
+            return await self._finish(ahead, wanted)
         kept = self._connections.take(wanted.address)
         if kept is not None:
             try:
@@ -251,31 +308,50 @@ class PieceClient:
                 pass  # it was closed while it lay idle
         return await self._exchange(await self._connections.open(wanted.address), wanted)
 
+    async def _finish(self, ahead: _AheadPiece, wanted: _Wanted) -> Piece:
+        """Take what was asked for ahead, as if it had been asked for now, a while ago."""
+        answer = ahead.answer
+        answer.is_held = False
+        wanted.times.requested_at_s = answer.times.requested_at_s
+        wanted.times.first_byte_at_s = answer.times.first_byte_at_s
+        answer.times = wanted.times
+        with self._using(answer):
+            return await self._take(answer, ahead.said, wanted)
+
     async def _exchange(self, wire: PieceWire, wanted: _Wanted) -> Piece:
-        """One question and its answer. The connection is kept only if all of it was read."""
-        answer = _Answer(wire)
+        """One question and its answer."""
+        answer = _Answer(wire, wanted.address, wanted.times)
+        with self._using(answer):
+            return await self._take(answer, await answer.begin(wanted.request), wanted)
+
+    @contextmanager
+    def _using(self, answer: _Answer) -> Generator[None]:
+        """At the end its connection is kept, but only if all of it was read."""
         try:
-            said = await answer.begin(wanted)
-            await _known(said, wanted)
-            piece = msgspec.structs.replace(
-                said, parent_id=wanted.parent_id, traffic_type=TrafficType.REMOTE_PEER
-            )
-            if not piece.digest:
-                self._warn_no_digest(wanted.parent_id)
-            with self._receptions.begin(wanted.task.task_id, piece, answer) as reception:
-                return await self._receive(answer, piece, wanted, reception)
+            yield
         except TimeoutError:
             raise
         except OSError as error:
             raise UnavailableError(
-                f"the connection to parent {wanted.address.ip}:{wanted.address.port} broke: "
+                f"the connection to parent {answer.address.ip}:{answer.address.port} broke: "
                 f"{reason_of(error)}"
             ) from error
         finally:
             if answer.is_over:
-                self._connections.keep(wire, wanted.address)
-            else:
-                wire.close()
+                self._connections.keep(answer.wire, answer.address)
+            elif not answer.is_held:
+                answer.wire.close()
+
+    async def _take(self, answer: _Answer, said: Piece, wanted: _Wanted) -> Piece:
+        answer.accept(said, wanted)
+        await _known(said, wanted)
+        piece = msgspec.structs.replace(
+            said, parent_id=wanted.parent_id, traffic_type=TrafficType.REMOTE_PEER
+        )
+        if not piece.digest:
+            self._warn_no_digest(wanted.parent_id)
+        with self._receptions.begin(wanted.task.task_id, piece, answer) as reception:
+            return await self._receive(answer, piece, wanted, reception)
 
     async def _receive(
         self, answer: _Answer, piece: Piece, wanted: _Wanted, reception: Reception
@@ -315,6 +391,15 @@ class PieceClient:
             self._warned.clear()
         self._warned.add(parent_id)
         _log.warning("piece_without_digest", parent_id=parent_id)
+
+
+def _address(ip: str, port: int, features: Collection[str]) -> ParentAddress:
+    return ParentAddress(
+        ip=ip,
+        port=port,
+        takes_greetings=TAKES_GREETINGS in features,
+        speaks_tls=SPEAKS_TLS in features,
+    )
 
 
 def _step(answer: _Answer, times: FetchTimes) -> int:

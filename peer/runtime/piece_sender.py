@@ -24,6 +24,7 @@ from peer.runtime.meter import RateMeter
 from peer.runtime.piece_wire import PieceWire, while_there
 from peer.runtime.port import RateLimit, StoredTask
 from peer.runtime.reception import Reception
+from peer.runtime.uplink_watch import UplinkWatch
 
 PIECE_WAIT_S: Final = 5.0
 """How long a child waits here for a piece that is still coming; then it is told to go elsewhere."""
@@ -45,8 +46,12 @@ class Child:
 class PieceSender:
     """One for the whole daemon."""
 
-    def __init__(self, limit: RateLimit, queue: UploadQueue) -> None:
+    def __init__(
+        self, limit: RateLimit, queue: UploadQueue, uplink: UplinkWatch | None = None
+    ) -> None:
+        """`uplink` None: nobody looks whether what is sent gets out."""
         self._limit = limit
+        self._uplink = uplink or UplinkWatch()
         self._slice_bytes = slice_bytes(limit)
         self.queue = queue
         self._turns: dict[int, asyncio.Event] = {}
@@ -76,16 +81,17 @@ class PieceSender:
     ) -> AsyncGenerator[bool]:
         """Wait for a slot, and keep the task from being collected. False: refuse, queue full."""
         clock = asyncio.get_running_loop().time
-        ticket = self.queue.ask(
-            TaskPiece(task.task_id, number),
-            clock(),
-            child=child.account.child,
-            is_patient=is_patient,
-            insists=insists,
-        )
+        ticket = None
+        if not self._uplink.is_resting:
+            ticket = self.queue.ask(
+                TaskPiece(task.task_id, number),
+                clock(),
+                child=child.account.child,
+                is_patient=is_patient,
+                insists=insists,
+            )
         if ticket is None:
-            self.refused += 1
-            child.account.refused += 1
+            self._count_refusal(child)
             yield False
             return
         task.pin()
@@ -95,7 +101,12 @@ class PieceSender:
                 self._turns[ticket] = turn = asyncio.Event()
                 async with while_there(wire):
                     await turn.wait()
-            yield True
+            if self._uplink.is_resting:  # it had waited in the queue by then
+                self._count_refusal(child)
+                yield False
+                return
+            with self._uplink.sending(wire, child.account.child):
+                yield True
             is_whole = True
         finally:
             task.unpin()
@@ -105,24 +116,35 @@ class PieceSender:
                 self._turns[following].set()
 
     @contextmanager
-    def passing_on(self, task: StoredTask, number: int, child: Child) -> Generator[bool]:
+    def passing_on(
+        self, wire: PieceWire, task: StoredTask, number: int, child: Child
+    ) -> Generator[bool]:
         """While a piece that is still coming goes out; no slot is taken. False: refuse."""
         piece = TaskPiece(task.task_id, number)
-        if not self.queue.pass_on(piece):
-            self.refused += 1
-            child.account.refused += 1
+        if self._uplink.is_resting or not self.queue.pass_on(piece):
+            self._count_refusal(child)
             yield False
             return
         task.pin()
         try:
-            yield True
+            with self._uplink.sending(wire, child.account.child):
+                yield True
         finally:
             task.unpin()
             self.queue.passed_on(piece)
 
+    def _count_refusal(self, child: Child) -> None:
+        self.refused += 1
+        child.account.refused += 1
+
+    def _count(self, n_bytes: int, child: Child) -> None:
+        self.meter.add(n_bytes, asyncio.get_running_loop().time())
+        self._uplink.sent(n_bytes)
+        child.account.sent_bytes += n_bytes
+
     async def send_coming(self, wire: PieceWire, reception: Reception, child: Child) -> int:
         """Send what comes of a piece until that is over; the bytes that were sent."""
-        position, clock = 0, asyncio.get_running_loop().time
+        position = 0
         with reception.followed():
             while True:
                 if reception.ready <= position and not reception.is_over:
@@ -134,8 +156,7 @@ class PieceSender:
                 await self._limit.acquire(len(data))
                 await wire.send(data)
                 position += len(data)
-                self.meter.add(len(data), clock())
-                child.account.sent_bytes += len(data)
+                self._count(len(data), child)
 
     async def first_slice(self, fd: int, position: int, length: int) -> None:
         """Before the head is sent: the disk begins to read ahead, and the limit lets us begin."""
@@ -149,7 +170,6 @@ class PieceSender:
         """The first slice has been let pass already. False: the file ends early."""
         end = position + length
         allowed = min(position + self._slice_bytes, end)
-        clock = asyncio.get_running_loop().time
         while position < end:
             if position == allowed:
                 allowed = min(position + self._slice_bytes, end)
@@ -159,8 +179,7 @@ class PieceSender:
                 _log.warning("content_file_short", offset=position)
                 return False
             position += count
-            self.meter.add(count, clock())
-            child.account.sent_bytes += count
+            self._count(count, child)
         child.account.pieces += 1
         return True
 

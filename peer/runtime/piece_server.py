@@ -38,6 +38,7 @@ from peer.runtime.piece_wire import PieceWire, PlainWire, TlsWire, while_there
 from peer.runtime.port import RateLimit, Storage, StoredTask
 from peer.runtime.reception import Reception, Receptions
 from peer.runtime.supervise import Supervised
+from peer.runtime.uplink_watch import UplinkWatch
 
 CONNECTIONS_MAX: Final = 1024
 """With those that still ask or wait, and those kept for the next request; each costs a descriptor
@@ -81,13 +82,16 @@ class PieceServer:
         stall_timeout_s: float = STALL_TIMEOUT_S,
         connections_max: int = CONNECTIONS_MAX,
         receptions: Receptions | None = None,
+        uplink: UplinkWatch | None = None,
     ) -> None:
         """`tls`: for whoever begins with it; `tls_only`: the others are closed without a word.
 
-        `receptions`: pieces on their way here, to be passed on; None: there are none.
+        `receptions`: pieces on their way here, to be passed on; None: there are none. `uplink`: it
+        is watched while this serves; None: nobody looks at it.
         """
         self._storage = storage
-        self._sender = PieceSender(limit or Unlimited(), queue or UploadQueue(slots))
+        self._uplink = uplink
+        self._sender = PieceSender(limit or Unlimited(), queue or UploadQueue(slots), uplink)
         self._http = PieceHttp(
             storage,
             self._sender,
@@ -103,6 +107,7 @@ class PieceServer:
         self._connections_max = connections_max
         self._listener: socket.socket | None = None
         self._work = Supervised("piece server")
+        self._own_work = Supervised("piece server")
         self._kept: OrderedDict[asyncio.Task[None], None] = OrderedDict()
 
     async def listen(self, ip: str, port: int) -> None:
@@ -117,6 +122,8 @@ class PieceServer:
         listener.listen(BACKLOG)
         self._listener = listener
         self._work.start("accept", self._accept(listener))
+        if self._uplink is not None:
+            self._own_work.start("uplink", self._uplink.watch())
 
     @property
     def port(self) -> int:
@@ -166,6 +173,7 @@ class PieceServer:
 
     async def close(self) -> None:
         """Stop at once: children find another parent."""
+        await self._own_work.close()
         await self._work.close()
         if self._listener is not None:
             self._listener.close()
@@ -284,6 +292,8 @@ class PieceServer:
         piece = None
         if task is not None and request.tag is not vortex.TAGS[task.kind]:
             task = None  # an id names tasks of one kind only
+        if wishes & vortex.AHEAD and not _is_short(task):
+            task = None  # who is not named a parent yet is given no more
         if task is not None:
             piece = task.piece(request.number)
             if piece is None and wishes & vortex.PASSED_ON:
@@ -315,7 +325,7 @@ class PieceServer:
         if reception is None:
             await _refuse_missing(wire, request)
             return True
-        with self._sender.passing_on(task, request.number, child) as granted:
+        with self._sender.passing_on(wire, task, request.number, child) as granted:
             if granted:
                 return await self._send_coming(wire, request, task, child, reception)
         await _refuse(wire, vortex.RefusalCode.UNKNOWN, "it is passed on to others")
@@ -363,6 +373,14 @@ class PieceServer:
             return await self._sender.send_content(wire, fd, piece.offset, piece.length, child)
         finally:
             os.close(fd)
+
+
+def _is_short(task: StoredTask | None) -> bool:
+    """It is known to be one piece that a child's socket holds."""
+    length = None if task is None else task.content_length
+    if task is None or length is None or task.piece_length is None:
+        return False
+    return length <= min(task.piece_length, vortex.AHEAD_BYTES_MAX)
 
 
 def _opened(task: StoredTask) -> int | None:

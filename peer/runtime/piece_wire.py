@@ -17,6 +17,7 @@ import os
 import select
 import socket
 import ssl
+import struct
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -35,6 +36,9 @@ TLS_RECORD_BYTES: Final = 16 * 1024 + 256  # RFC 8446, section 5.2
 TLS_SLICE_BYTES: Final = 256 * 1024
 """Of the content file, read and encrypted at a time: large enough to be cheap, and the loop serves
 others after each (0.2 ms)."""
+
+NO_LINGER: Final = struct.pack("ii", 1, 0)
+"""Of SO_LINGER: on, for no time at all."""
 
 # tcpi_bytes_received in struct tcp_info of <linux/tcp.h>: there since Linux 4.1, never moved.
 _TCP_BYTES_RECEIVED: Final = 128
@@ -101,6 +105,10 @@ class PieceWire(Protocol):
 
         Nothing may be read meanwhile.
         """
+        ...
+
+    def forget_unsent(self) -> None:
+        """Have `close` drop what the kernel has taken, and not sent yet."""
         ...
 
     def close(self) -> None: ...
@@ -255,6 +263,9 @@ class PlainWire:
             self._loop.remove_reader(fileno)
 
         return unwatch
+
+    def forget_unsent(self) -> None:
+        self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
 
     def close(self) -> None:
         self._connection.close()

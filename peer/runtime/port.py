@@ -214,6 +214,33 @@ class Early(NamedTuple):
     learned: asyncio.Event
 
 
+class AheadPiece(Protocol):
+    """The only piece of a short content, asked for ahead: its head is here, the rest on the wire.
+
+    It belongs to who has it: fetch it or close it.
+    """
+
+    @property
+    def asked_at_s(self) -> float:
+        """When it was asked for, as `time.monotonic` says."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class AheadAsker(Protocol):
+    """Asks who is no parent yet."""
+
+    async def ask_ahead(
+        self, ip: str, port: int, task_id: str, *, features: Collection[str], timeout_s: float
+    ) -> AheadPiece | None:
+        """Ask for all of a content of one piece; None: it is not there, or longer than may be.
+
+        Errors: UnavailableError, ProtocolError, TimeoutError, OSError (no descriptor).
+        """
+        ...
+
+
 class PieceFetcher(Protocol):
     """Fetches one piece from a parent by Vortex TCP, straight into a task."""
 
@@ -232,6 +259,7 @@ class PieceFetcher(Protocol):
         is_exclusive: bool = False,
         is_passed_on: bool = False,
         early: Early | None = None,
+        ahead: AheadPiece | None = None,
     ) -> Piece:
         """Fetch, check, store; `times` (`time.monotonic`) is filled on the way. Cancel to stop.
 
@@ -239,7 +267,8 @@ class PieceFetcher(Protocol):
         `is_patient` False: better refused than made to wait for a slot. `is_exclusive`: better
         told that the parent gives it to somebody else (PieceGivenError) than given it, too.
         `is_passed_on`: the parent is still being sent it, and may send what has come.
-        `early`: the task may not know yet how long it is.
+        `early`: the task may not know yet how long it is. `ahead`: it was asked for already, by the
+        same fetcher, and of the same parent.
 
         Errors: PeerRefusedError, NotFoundError (the parent lacks it), DigestMismatchError,
         ProtocolError, UnavailableError (connect failed, connection broke), TimeoutError, and

@@ -17,6 +17,7 @@ import asyncio
 import itertools
 from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
+from math import inf
 from typing import Final, Protocol
 
 from odonata.wire.message import Piece
@@ -26,6 +27,10 @@ TOLD_AFTER_S: Final = 0.1
 
 HELD_BACK_BYTES: Final = 1
 """Of the end, until the whole is proved. One byte short, it is of no use to anybody."""
+
+LATELY_S: Final = 2.0
+"""Who was sent something so long ago is still downloading: between two pieces is a round trip or
+two, on full links."""
 
 STEP_S: Final = 0.05
 """What is passed on is taken off the kernel about this often: what each station adds in delay..."""
@@ -105,6 +110,13 @@ class Receptions:
         self.on_told: Callable[[str], None] = _tell_nobody
         self._told: dict[str, dict[int, Reception]] = {}  # of each task, by number
         self._serials = itertools.count(1)
+        self._coming = 0
+        self._came_at = -inf
+
+    def is_receiving(self) -> bool:
+        """Something is on its way here, or was a moment ago."""
+        now = asyncio.get_running_loop().time()
+        return self._coming > 0 or now - self._came_at < LATELY_S
 
     def of(self, task_id: str, number: int) -> Reception | None:
         """The piece that children were told of, while it comes."""
@@ -126,10 +138,12 @@ class Receptions:
         reception = Reception(piece, incoming, next(self._serials))
         loop = asyncio.get_running_loop()
         telling = loop.call_later(TOLD_AFTER_S, self._tell, task_id, reception)
+        self._coming += 1
         try:
             yield reception
         finally:
             telling.cancel()
+            self._coming, self._came_at = self._coming - 1, loop.time()
             reception.is_over = True
             told = self._told.get(task_id, {})
             if told.get(piece.number) is reception:

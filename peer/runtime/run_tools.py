@@ -21,7 +21,7 @@ from peer.runtime.conversation import Conversation
 from peer.runtime.host_info import HostFacts
 from peer.runtime.known_address import KnownAddresses
 from peer.runtime.limit import Unlimited
-from peer.runtime.port import PieceFetcher, RateLimit, Source, StoredTask
+from peer.runtime.port import AheadAsker, PieceFetcher, RateLimit, Source, StoredTask
 
 Tell = Callable[[DownloadEvent], Awaitable[None]]
 """Hand in an event; returns when its effects were carried out."""
@@ -51,6 +51,8 @@ class RunTools:
     verify_whole: bool = True
     """As `DownloadLimits.verify_whole`."""
     known: KnownAddresses = field(default_factory=KnownAddresses)
+    asker: AheadAsker | None = None
+    """None: nobody is asked ahead."""
     recorder: Recorder = field(default_factory=NoRecorder)
     tracer: Tracer = NO_TRACER
 

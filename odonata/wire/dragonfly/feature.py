@@ -45,6 +45,8 @@ TAKES_GREETINGS = "takes-greetings"
 GIVES_ONCE = "gives-once"
 # ... and passes pieces on that it is still being sent (`vortex.PASSED_ON`) ...
 PASSES_ON = "passes-on"
+# ... and answers children whose scheduler has not named it yet (`vortex.AHEAD`) ...
+ANSWERS_AHEAD = "answers-ahead"
 # ... and speaks TLS to who begins with it.
 SPEAKS_TLS = "speaks-tls"
 

@@ -79,6 +79,8 @@ ABLATIONS: Final = {
         Policy(name="patient", algorithm="rule", client_rules={"impatient": False}),
         Policy(name="all-at-first", algorithm="rule", client_rules={"few_first": False}),
         Policy(name="never-early", algorithm="rule", client_rules={"ask_early": False}),
+        Policy(name="never-rests", algorithm="rule", client_rules={"rest": False}),
+        Policy(name="never-ahead", algorithm="rule", client_rules={"ask_ahead": False}),
         Policy(name="no-beside", algorithm="rule", client_rules={"beside": False}),
         Policy(name="no-reader-order", algorithm="rule", client_rules={"reader_order": False}),
         Policy(name="no-far-once", algorithm="rule", client_rules={"far_once": False}),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from odonata.errors import (
 from odonata.grpc_client import target_of
 from odonata.grpc_server import GrpcServer
 from odonata.telemetry.record import ListRecorder, PieceRecord
+from odonata.wire.dragonfly.feature import ANSWERS_AHEAD
 from odonata.wire.message import (
     Download,
     Host,
@@ -36,7 +38,7 @@ from odonata.wire.message import (
     TaskFacts,
     TrafficType,
 )
-from peer.core.effect import CancelPiece, CancelReason, ConnectParent, FetchPiece
+from peer.core.effect import AskAhead, CancelPiece, CancelReason, ConnectParent, FetchPiece
 from peer.core.event import DownloadEvent, FailureReason, ParentHolds, PieceNotFetched
 from peer.core.run_record import Fetcher, RunRecord
 from peer.runtime.buffer import BufferPool
@@ -46,7 +48,7 @@ from peer.runtime.host_info import HostFacts
 from peer.runtime.known_address import KnownAddresses, ServedAt
 from peer.runtime.limit import Unlimited
 from peer.runtime.parent_set import NO_DESCRIPTOR, ParentSet
-from peer.runtime.port import Early, PieceFetcher, StoredTask
+from peer.runtime.port import AheadAsker, AheadPiece, Early, PieceFetcher, Source, StoredTask
 from peer.runtime.run_tools import RunPlace, RunTools
 from peer.runtime.source import open_sources
 
@@ -115,6 +117,23 @@ class Persisting:
         return piece
 
 
+def tools_of(fetcher: PieceFetcher, sources: Source, pool: ChannelPool) -> RunTools:
+    return RunTools(
+        facts=HostFacts(ip="127.0.0.1", hostname="test"),
+        fetcher=fetcher,
+        source=sources,
+        source_limit=Unlimited(),
+        buffers=BufferPool(),
+        parents=pool,
+        converse=nobody,
+    )
+
+
+def parent_at(port: int) -> Parent:
+    host = Host(id="h", type=HostType.NORMAL, hostname="h", ip="127.0.0.1", port=port)
+    return Parent(peer_id="p", host=host, state="Running", task=TaskFacts(id=TASK))
+
+
 class Asked:
     """A download of one piece, whose only parent offers it; `told` is what its core would hear."""
 
@@ -141,11 +160,17 @@ class Asked:
 
 @asynccontextmanager
 async def asked(
-    fetcher: PieceFetcher, *, is_early: bool = False, known_at: ServedAt | None = None
+    fetcher: PieceFetcher,
+    *,
+    is_early: bool = False,
+    known_at: ServedAt | None = None,
+    asker: AheadAsker | None = None,
+    seed: str = "h",
 ) -> AsyncGenerator[Asked]:
     """Asks for piece 0; leaving waits for the end of all that was begun.
 
     `is_early`: before the parent has offered it. `known_at`: where its host served other pieces.
+    `asker`: the seed on host `seed` is asked ahead, by this one.
     """
     server, pool, sources = GrpcServer(), ChannelPool(), open_sources()
     server.add_service(dfdaemon_pb2.DESCRIPTOR.services_by_name["DfdaemonUpload"], Offering())
@@ -154,29 +179,24 @@ async def asked(
     known, target = KnownAddresses(), target_of("127.0.0.1", port)
     if known_at is not None:
         known.learn(target, known_at)
+    if asker is not None:
+        able = ServedAt("127.0.0.1", 9, frozenset({ANSWERS_AHEAD}))
+        known.learn(target, able, Host(id=seed, type=HostType.SUPER, hostname=seed, ip="", port=0))
     told: asyncio.Queue[DownloadEvent] = asyncio.Queue()
-    facts = HostFacts(ip="127.0.0.1", hostname="test")
-    tools = RunTools(
-        facts=facts,
-        fetcher=fetcher,
-        source=sources,
-        source_limit=Unlimited(),
-        buffers=BufferPool(),
-        parents=pool,
-        converse=nobody,
-        known=known,
-    )
+    tools = replace(tools_of(fetcher, sources, pool), known=known, asker=asker)
+    begun: list[asyncio.Task[None]] = []
     async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
 
         def start(name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-            return group.create_task(work, name=name)
+            begun.append(group.create_task(work, name=name))
+            return begun[-1]
 
         task = await MemoryStorage().create(TASK, Download(url="http://origin.test/"))
         await task.learn(7, 7, {})
         learned = asyncio.Event()
         learned.set()
         recorder = ListRecorder()
-        whose = Fetcher(task_id=TASK, peer_id="child", host_id=facts.id, is_seed=False)
+        whose = Fetcher(task_id=TASK, peer_id="child", host_id=tools.facts.id, is_seed=False)
         place = RunPlace(
             task=task,
             peer_id="child",
@@ -189,9 +209,8 @@ async def asked(
             changed=lambda _: None,
         )
         one = Asked(ParentSet(place), told, recorder, known, target)
-        host = Host(id="h", type=HostType.NORMAL, hostname="h", ip="127.0.0.1", port=port)
-        parent = Parent(peer_id="p", host=host, state="Running", task=TaskFacts(id=TASK))
-        one.parents.perform(ConnectParent(parent=parent))
+        one.parents.perform(AskAhead(host_id=seed))
+        one.parents.perform(ConnectParent(parent=parent_at(port)))
         while not is_early and not isinstance(await told.get(), ParentHolds):
             pass
         one.parents.perform(
@@ -200,6 +219,8 @@ async def asked(
             )
         )
         yield one
+        for work in begun if asker is not None else ():  # as at the end of a download
+            work.cancel()
     await pool.close()
     await sources.close()
     await server.stop(0)
@@ -261,11 +282,19 @@ class Where:
     def __init__(self, error: OdonataError) -> None:
         self._error = error
         self.places: list[tuple[int, bool]] = []
+        self.ahead: list[AheadPiece | None] = []
 
     async def fetch(
-        self, ip: str, port: int, *_: Any, early: Early | None = None, **_more: Any
+        self,
+        ip: str,
+        port: int,
+        *_: Any,
+        early: Early | None = None,
+        ahead: AheadPiece | None = None,
+        **_more: Any,
     ) -> Piece:
         self.places.append((port, early is not None))
+        self.ahead.append(ahead)
         raise self._error
 
 
@@ -293,3 +322,62 @@ async def test_a_host_that_has_moved_is_not_to_blame_for_an_early_piece(
         assert event.reason is FailureReason.REFUSED
         assert "moved" in event.detail
         assert one.known.of(one.target) != old
+
+
+# --- asked ahead ----------------------------------------------------------------------------------
+
+
+class Lying:
+    """A piece that lies in the socket, and an asker that has it, or fails."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.asked_at_s = time.monotonic() - 5.0
+        self.closed = 0
+        self.asked: list[tuple[int, str]] = []
+        self._error = error
+
+    def close(self) -> None:
+        self.closed += 1
+
+    async def ask_ahead(
+        self, ip: str, port: int, task_id: str, *, features: Collection[str], timeout_s: float
+    ) -> AheadPiece | None:
+        self.asked.append((port, task_id))
+        if self._error is not None:
+            raise self._error
+        return self
+
+
+async def test_a_piece_that_was_asked_ahead_is_taken_from_who_was_asked() -> None:
+    fetcher, asker = Where(PeerRefusedError("full")), Lying()
+    async with asked(fetcher, is_early=True, asker=asker) as one:
+        await one.not_fetched()
+        assert one.known.seed is not None
+    assert asker.asked == [(9, TASK)]
+    assert fetcher.ahead == [asker]
+    assert not asker.closed, "it belongs to the fetcher"
+    (record,) = one.recorder.records
+    assert isinstance(record, PieceRecord)
+    assert record.total_s > 5.0, "since it was asked for"
+
+
+async def test_it_is_of_no_use_if_somebody_else_is_the_parent_and_ends_with_the_download() -> None:
+    fetcher, asker = Where(PeerRefusedError("full")), Lying()
+    async with asked(
+        fetcher, is_early=True, asker=asker, seed="other", known_at=ServedAt("", 8, frozenset())
+    ) as one:
+        await one.not_fetched()
+    assert fetcher.ahead == [None]
+    assert asker.closed == 1
+
+
+@pytest.mark.parametrize("error", [UnavailableError("gone"), TimeoutError(), OSError("no more")])
+async def test_who_did_not_answer_ahead_is_asked_as_ever_but_not_ahead_again(
+    error: Exception,
+) -> None:
+    fetcher, asker = Where(PeerRefusedError("full")), Lying(error)
+    async with asked(fetcher, is_early=True, asker=asker) as one:
+        await one.not_fetched()
+        assert one.known.seed is None
+    assert fetcher.ahead == [None]
+    assert not asker.closed

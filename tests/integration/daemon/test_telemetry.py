@@ -101,6 +101,27 @@ async def test_records_agree_with_what_was_downloaded_and_join_with_the_decision
     _check_join(one, rows)
 
 
+async def test_a_short_content_is_asked_for_ahead_of_the_scheduler(tmp_path: Path) -> None:
+    """Of a seed that was met before: what is longer, or not there, comes as ever."""
+    contents = {name: make_content(size) for name, size in (("a", 9000), ("b", 20_000))}
+    contents["long"] = make_content(200_000)
+    async with swarm(tmp_path) as one:
+        urls = {name: one.origin.add(f"/{name}", data) for name, data in contents.items()}
+        meets, brings = await one.add(3), await one.add(4)
+        for peer, name in ((meets, "a"), (brings, "b"), (brings, "long"), (meets, "b")):
+            await get(peer, urls[name], tmp_path / f"{name}{id(peer)}")
+        await get(meets, urls["long"], tmp_path / "long")
+        assert (tmp_path / "long").read_bytes() == contents["long"]
+        assert (tmp_path / f"b{id(meets)}").read_bytes() == contents["b"]
+        assert [one.origin.copies(f"/{name}") for name in contents] == [1.0] * 3
+    rows = {(row["length"], row["traffic"], row["reason"]) for row in ok(one.pieces_of(3))}
+    assert (20_000, "seed_peer", "ahead") in rows
+    assert {reason for length, _, reason in rows if length != 20_000} == {""}
+    for row in ok(one.pieces_of(3)):
+        assert row["decision_id"]
+        assert 0 <= row["queue_s"] <= row["first_byte_s"] <= row["total_s"]
+
+
 async def test_what_was_passed_on_while_it_came_is_told_apart(tmp_path: Path) -> None:
     """The seed is as thin as a peer, so that pieces take long, and none is had from it twice."""
     thin = {"upload__bandwidthLimit": "8MiB"}

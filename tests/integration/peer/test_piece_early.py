@@ -1,23 +1,35 @@
-"""A piece that is asked for before its content is known: it waits on the wire, and is checked."""
+"""A piece that is asked for before its content is known: it waits on the wire, and is checked.
+
+And one that is asked for before anybody said that its host has it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
 import pytest
 from support.content import make_content, make_download, make_task_id
+from support.eventually import eventually
 from support.memory_storage import MemoryStorage, MemoryTask
 
 from odonata.errors import ProtocolError
 from odonata.piece import MIB
+from odonata.wire import vortex
+from odonata.wire.dragonfly.feature import ANSWERS_AHEAD, TAKES_GREETINGS
 from odonata.wire.message import Piece
+from odonata.wire.vortex import Greeting
 from peer.runtime.buffer import BufferPool
 from peer.runtime.piece_client import PieceClient
+from peer.runtime.piece_connection import PieceConnections
 from peer.runtime.piece_server import PieceServer
-from peer.runtime.port import Early, FetchTimes
+from peer.runtime.port import AheadPiece, Early, FetchTimes
 
 TASK, LENGTH, PIECE = make_task_id(), 300_000, 4 * MIB
 HOST, PATIENCE_S = "127.0.0.1", 20.0
+ABLE = frozenset({TAKES_GREETINGS, ANSWERS_AHEAD})
 
 
 class Asking:
@@ -86,3 +98,105 @@ async def test_a_piece_longer_than_the_scheduler_said_is_refused_before_it_is_re
 ) -> None:
     with pytest.raises(ProtocolError, match="here it has 10 bytes"):
         await asking.fetch(10)
+
+
+# --- ahead of the scheduler -----------------------------------------------------------------------
+
+SHORT = 50_000
+
+
+class Ahead:
+    """A parent with a content of so many bytes, and a child that has met it."""
+
+    def __init__(self, server: PieceServer, content: bytes, child: MemoryTask) -> None:
+        self.server = server
+        self.content = content
+        self.task = child
+        self.kept = PieceConnections(Greeting(host_id="child"))
+        self.client = PieceClient(BufferPool(), connections=self.kept)
+        self._where = (HOST, server.port)
+
+    async def ask(self, task_id: str = TASK) -> AheadPiece | None:
+        return await self.client.ask_ahead(
+            *self._where, task_id, features=ABLE, timeout_s=PATIENCE_S
+        )
+
+    async def fetch(self, ahead: AheadPiece, length: int = SHORT) -> Piece:
+        """As soon as the scheduler has named that parent."""
+        learned = asyncio.Event()
+        learned.set()
+        return await self.client.fetch(
+            *self._where,
+            self.task,
+            0,
+            parent_id="p",
+            timeout_s=PATIENCE_S,
+            features=ABLE,
+            early=Early(length, learned),
+            ahead=ahead,
+        )
+
+
+@asynccontextmanager
+async def met(length: int = SHORT, piece_length: int = PIECE) -> AsyncGenerator[Ahead]:
+    parent, child = MemoryStorage(), MemoryStorage()
+    whole = await parent.create(TASK, make_download())
+    content = make_content(length)
+    await whole.learn(length, piece_length, {})
+    first = min(length, piece_length)
+    await whole.store(Piece(number=0, offset=0, length=first), memoryview(content)[:first])
+    async with PieceServer(parent) as server, asyncio.timeout(PATIENCE_S):
+        await server.listen(HOST, 0)
+        one = Ahead(server, content, await child.create(TASK, make_download()))
+        yield one
+        one.kept.close()
+    parent.close()
+    child.close()
+
+
+async def test_what_was_asked_ahead_is_taken_when_the_parent_is_named() -> None:
+    async with met() as one:
+        ahead = await one.ask()
+        assert ahead is not None
+        assert one.task.piece(0) is None
+        await one.task.learn(SHORT, PIECE, {})
+        piece = await one.fetch(ahead)
+        with os.fdopen(one.task.open_fd(), "rb") as stored:
+            assert stored.read() == one.content
+        assert (piece.length, piece.parent_id) == (SHORT, "p")
+        assert piece.cost_s > 0
+        assert one.kept.idle == 1, "the connection is good for the next one"
+        assert one.server.uploaded_bytes == SHORT, "once"
+
+
+@pytest.mark.parametrize(
+    ("length", "piece_length"), [(vortex.AHEAD_BYTES_MAX + 1, PIECE), (SHORT, SHORT // 2)]
+)
+async def test_who_is_no_parent_yet_is_given_no_more_than_a_short_content(
+    length: int, piece_length: int
+) -> None:
+    async with met(length, piece_length) as one:
+        assert await one.ask() is None
+        assert await one.ask("f" * 64) is None
+        assert one.server.uploaded_bytes == 0
+        assert one.kept.idle == 1, "one connection for both questions"
+
+
+async def test_what_is_not_taken_is_closed() -> None:
+    async with met() as one:
+        ahead = await one.ask()
+        assert ahead is not None
+        ahead.close()
+        assert one.kept.idle == 0
+        await eventually(lambda: one.server.connections == 0)
+
+
+async def test_another_piece_than_the_scheduler_said_is_refused_all_the_same() -> None:
+    async with met() as one:
+        ahead = await one.ask()
+        assert ahead is not None
+        await one.task.learn(SHORT + 1, PIECE, {})
+        with pytest.raises(ProtocolError, match=f"{SHORT} bytes at 0"):
+            await one.fetch(ahead)
+        assert one.task.piece(0) is None
+        assert one.kept.idle == 0

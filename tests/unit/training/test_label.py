@@ -82,11 +82,13 @@ def test_a_parent_that_only_failed_has_failed(result: str, reason: str, counter:
     assert outcome["bytes"] == 0
 
 
-@pytest.mark.parametrize("result", ["ok", "cancelled"])
-def test_what_was_passed_on_is_left_out(result: str) -> None:
-    """It came as fast as it came to the parent: beside a quick piece it would make it look slow."""
+@pytest.mark.parametrize(
+    ("result", "reason"), [("ok", "passed_on"), ("cancelled", "passed_on"), ("ok", "ahead")]
+)
+def test_what_took_as_long_as_somebody_else_did_is_left_out(result: str, reason: str) -> None:
+    """As it came to the parent, or as the scheduler answered: the parent would look slow."""
     quick = one_try()
-    slow = one_try(result=result, reason="passed_on", total_s=99.0)
+    slow = one_try(result=result, reason=reason, total_s=99.0)
     alone, beside = only_outcome(quick), only_outcome(quick, slow)
     assert beside["label_log_goodput"] == alone["label_log_goodput"]
     assert beside["bytes"] == alone["bytes"]

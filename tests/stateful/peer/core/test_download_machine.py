@@ -48,6 +48,7 @@ from odonata.wire.message import (
 from peer.core.budget import Budget
 from peer.core.download import DownloadCore
 from peer.core.effect import (
+    AskAhead,
     AskParentMeta,
     AskProgress,
     CancelPiece,
@@ -117,6 +118,9 @@ BLAMED = frozenset({FailureReason.DIGEST, FailureReason.LISTED_DIGEST, FailureRe
 names = st.sampled_from(NAMES)
 numbers = st.integers(0, 6)
 told_digests = st.dictionaries(numbers, st.sampled_from([b"", b"a" * 32, b"b" * 32]))
+AHEAD = "host-seed1"
+"""Where a seed was met before."""
+
 pauses = st.sampled_from([0.0, 0.01, 0.3, 2.0, 25.0])
 ranges = st.none() | st.builds(
     ByteRange, start=st.integers(0, 7 * PIECE), length=st.integers(0, 3 * PIECE)
@@ -176,6 +180,10 @@ class DownloadMachine(RuleBasedStateMachine):
                 assert not self.sought
                 assert 0 <= effect.pause_s <= LIMITS.search_pause_max_s
                 self.sought = True
+            case AskAhead():
+                assert effect.host_id == AHEAD
+                assert self.registered
+                assert not self.connected
             case ConnectParent():
                 assert effect.parent.peer_id not in self.blamed
                 self.connected.add(effect.parent.peer_id)
@@ -398,6 +406,7 @@ class DownloadMachine(RuleBasedStateMachine):
                 lost_s=lost_s,
                 needs_size=needs_size,
                 tells_digests=tells_digests,
+                ahead_host_id=AHEAD,
             )
         )
 

@@ -405,6 +405,11 @@ def test_one_that_may_be_passed_on_says_so_in_the_packet_id_alone() -> None:
     assert packet == b"\4" + encode_request(REQUEST)[1:]
 
 
+def test_one_that_is_asked_ahead_says_so_in_the_packet_id_alone() -> None:
+    packet = encode_request(msgspec.structs.replace(REQUEST, is_ahead=True))
+    assert packet == b"\10" + encode_request(REQUEST)[1:]
+
+
 @given(st.lists(st.integers(0, vortex.PIECE_NUMBER_MAX), min_size=1, max_size=1500))
 def test_what_is_given_to_others_comes_back(numbers: list[int]) -> None:
     packet = encode_refusal(vortex.given_to_others(numbers))

@@ -9,6 +9,7 @@ from support.download import PIECE, Script, asked, kinds, messages, of, parent_o
 from odonata.piece import PIECE_LENGTH_MAX
 from odonata.wire.message import AskDigests, NormalTask, Parent, PeerMessage, TaskFacts
 from peer.core.effect import (
+    AskAhead,
     CancelPiece,
     Complete,
     ConnectParent,
@@ -153,3 +154,54 @@ def test_a_parent_that_breaks_off_costs_no_more_than_before() -> None:
     assert not of(script.effects, CancelPiece)
     script.wait(5.0)
     assert len(of(script.effects, ConnectParent)) <= 2
+
+
+# --- ahead of the scheduler -----------------------------------------------------------------------
+
+
+def ahead(limits: DownloadLimits | None = None, **facts: object) -> Script:
+    """A download that knows of a seed on `host-s`."""
+    script = Script(length=LENGTH, limits=limits)
+    script.begin(ahead_host_id="host-s", **facts)
+    return script
+
+
+def test_a_seed_that_was_met_is_asked_after_the_scheduler_and_before_it_has_answered() -> None:
+    script = ahead()
+    assert kinds(script.effects) == ["Send", "AskAhead"]
+    assert of(script.effects, AskAhead) == [AskAhead(host_id="host-s")]
+
+
+def test_it_is_the_parent_then_whatever_the_order_of_the_scheduler() -> None:
+    script = ahead()
+    script.answer(NormalTask(parents=(holder("a"), holder("b"), holder("s", seed=True))))
+    (connect,) = of(script.effects, ConnectParent)
+    assert connect.parent.peer_id == "s"
+    assert asked(script.effects) == [("s", 0)]
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        (holder("a"), holder("b")),
+        (holder("a"), holder("b"), holder("s", state="Running", seed=True)),
+    ],
+)
+def test_somebody_else_is_if_it_is_not_named_or_has_not_all(named: tuple[Parent, ...]) -> None:
+    script = ahead()
+    script.answer(NormalTask(parents=named))
+    assert asked(script.effects) == [("a", 0)]
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        ahead(DownloadLimits(ask_ahead=False)),
+        ahead(content_length=LENGTH, piece_length=PIECE),
+        ahead(scheduler=False),
+        ahead(needs_size=True),
+    ],
+    ids=["switched off", "known already", "no scheduler", "it must be sized first"],
+)
+def test_nobody_is_asked_ahead_where_that_is_of_no_use(script: Script) -> None:
+    assert not of(script.effects, AskAhead)
