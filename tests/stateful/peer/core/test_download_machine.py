@@ -181,9 +181,7 @@ class DownloadMachine(RuleBasedStateMachine):
                 assert 0 <= effect.pause_s <= LIMITS.search_pause_max_s
                 self.sought = True
             case AskAhead():
-                assert effect.host_id == AHEAD
-                assert self.registered
-                assert not self.connected
+                assert (self.registered, self.connected) == (True, set()), effect
             case ConnectParent():
                 assert effect.parent.peer_id not in self.blamed
                 self.connected.add(effect.parent.peer_id)
