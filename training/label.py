@@ -111,7 +111,8 @@ def outcomes(tries: pd.DataFrame) -> pd.DataFrame:
 
     `tries` are piece records `with_kinds`, each once, with `parent_id` and a decision that named
     that parent. Columns: OUTCOME_KEY, the outcome columns of `rows`. What was passed on is left
-    out: it came as fast as it came to the parent, from somebody whom nobody chose here.
+    out: it came as fast as it came to the parent, from somebody whom nobody chose here. So is what
+    was asked for ahead: a part of its time was waited for the scheduler.
     """
     tries = tries[~tries["reason"].isin((AHEAD, PASSED_ON))]
     kind = tries["kind"]

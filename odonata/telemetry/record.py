@@ -134,8 +134,9 @@ class PieceRecord(Value, frozen=True, kw_only=True, tag="piece"):
     """"ok", "failed" or "cancelled"."""
     reason: str = ""
     """Why not ok: a `FailureReason` of `peer.core.event`, "late", "hedged", or what the scheduler
-    heard. "passed_on", ok or not: the parent was being sent the piece itself, so that its time is
-    no measure of the parent."""
+    heard. "ahead", ok: it was asked for before the scheduler had answered, so that a part of its
+    time was waited for that. "passed_on", ok or not: the parent was being sent the piece itself, so
+    that its time is no measure of the parent."""
     written_by: str
     """"peer", or "scheduler" on behalf of a peer that writes no telemetry."""
 
