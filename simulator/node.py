@@ -225,6 +225,8 @@ class Node:
         piece = reception.piece
         if piece is None or not self.is_ours or piece.number in self.receptions:
             return
+        if not reception.effect.is_told:
+            return
         self.receptions[piece.number] = reception
         for follower in self._open_followers():
             self._tell(follower, ParentReceives(peer_id=follower.parent_id, pieces=(piece,)))

@@ -97,6 +97,8 @@ class FetchPiece(Value, frozen=True, kw_only=True, tag=True):
     """To hear that the parent is giving it to somebody else is better than a second copy of it."""
     is_passed_on: bool = False
     """The parent is being sent it, too, and passes on what has come of it so far."""
+    is_told: bool = True
+    """Our own children hear of it while it comes."""
     is_early: bool = False
     """The parent has not listed it yet, and `length` is what the scheduler says. Where it serves
     its pieces is remembered, or comes with its list; nothing is stored before LearnMeta."""

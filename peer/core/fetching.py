@@ -58,7 +58,7 @@ from peer.core.flights import Flights
 from peer.core.lateness import ANSWER_S, Lateness
 from peer.core.limits import DownloadLimits
 from peer.core.parents import Flight, Parents, ParentState
-from peer.core.passing import choose_passed_on
+from peer.core.passing import choose_passed_on, tells_coming
 from peer.core.reserve import HAS_ALL, Reserve
 from peer.core.selection import Reader, Situation, choose, choose_helper
 
@@ -653,6 +653,7 @@ class Fetching:
                 is_patient=not (self._limits.impatient and self._has_other(state)),
                 is_exclusive=is_exclusive,
                 is_passed_on=is_passed_on,
+                is_told=limits.pass_on and tells_coming(self.parents),
                 is_early=state.foreseen or not self._content.learned,
             )
         )

@@ -249,6 +249,8 @@ class Parents:
         self._dear_only: set[int] = set()
         self.broken_off: set[int] = set()
         """Pieces that were being passed on to us, and broke off."""
+        self.had_wide_seed = False
+        """The last seed among them that could be judged was wide, or one of several."""
 
     def __iter__(self) -> Iterator[ParentState]:
         return iter(self._by_id.values())

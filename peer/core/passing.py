@@ -10,6 +10,10 @@ Asked for is what nobody near has yet: the newest pieces, whose spreading is wha
 come beside those that parents have: at the rate at which their parent gets them, so that they leave
 room, and are no measure of the parent. Whoever is far, or a seed, is not asked: its way to us is
 scarce, and each of us that asks would use it once.
+
+All that is for seeds that are scarce. Beside a wide one nobody asks, so nobody tells either: each
+word about a piece goes to every child, and is answered. Who has no seed among its parents goes by
+the last one it had.
 """
 
 from __future__ import annotations
@@ -21,12 +25,12 @@ from peer.core.selection import Choice, Situation, by_spare_rate, is_told_wide
 if TYPE_CHECKING:
     from random import Random
 
-    from peer.core.parents import ParentState
+    from peer.core.parents import Parents, ParentState
 
 
 def choose_passed_on(situation: Situation, rng: Random, now: float) -> Choice | None:
     """The next piece to ask a parent for that is being sent it, None if there is none."""
-    if not _is_needed(situation):
+    if is_needed(situation.parents) is not True:
         return None
     able = [p for p in situation.parents if p.coming and _may_pass_on(situation, p, now)]
     for state in by_spare_rate(able, rng):
@@ -36,10 +40,19 @@ def choose_passed_on(situation: Situation, rng: Random, now: float) -> Choice | 
     return None
 
 
-def _is_needed(situation: Situation) -> bool:
-    """No seed that we know gives whatever is new to whoever asks, as far as can be told."""
-    parents = situation.parents
-    return all(is_told_wide(p, parents) is False for p in parents if p.is_seed)
+def is_needed(parents: Parents) -> bool | None:
+    """No seed that we know gives whatever is new to whoever asks; None: nobody can say yet."""
+    told = {is_told_wide(state, parents) for state in parents if state.is_seed}
+    if not told:
+        return not parents.had_wide_seed
+    return False if True in told else None if None in told else True
+
+
+def tells_coming(parents: Parents) -> bool:
+    """Whether children should hear of what is on its way to us. It remembers a wide seed."""
+    needed = is_needed(parents)
+    parents.had_wide_seed = needed is False
+    return not parents.had_wide_seed
 
 
 def _may_pass_on(situation: Situation, state: ParentState, now: float) -> bool:

@@ -212,6 +212,7 @@ class ParentSet:
                 is_patient=effect.is_patient,
                 is_exclusive=effect.is_exclusive,
                 is_passed_on=effect.is_passed_on,
+                is_told=effect.is_told,
                 early=early,
                 ahead=brought,
             )

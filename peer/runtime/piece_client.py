@@ -59,6 +59,7 @@ class _Wanted:
     buffer: memoryview
     parent_id: str
     times: FetchTimes
+    is_told: bool
     began_s: float
     early: Early | None
 
@@ -234,6 +235,7 @@ class PieceClient:
         is_patient: bool = True,
         is_exclusive: bool = False,
         is_passed_on: bool = False,
+        is_told: bool = True,
         early: Early | None = None,
         ahead: AheadPiece | None = None,
     ) -> Piece:
@@ -260,6 +262,7 @@ class PieceClient:
                     buffer=buffer,
                     parent_id=parent_id,
                     times=times or FetchTimes(),
+                    is_told=is_told,
                     began_s=time.monotonic() if ahead is None else ahead.asked_at_s,
                     early=early,
                 )
@@ -350,7 +353,9 @@ class PieceClient:
         )
         if not piece.digest:
             self._warn_no_digest(wanted.parent_id)
-        with self._receptions.begin(wanted.task.task_id, piece, answer) as reception:
+        with self._receptions.begin(
+            wanted.task.task_id, piece, answer, is_told=wanted.is_told
+        ) as reception:
             return await self._receive(answer, piece, wanted, reception)
 
     async def _receive(

@@ -258,6 +258,7 @@ class PieceFetcher(Protocol):
         is_patient: bool = True,
         is_exclusive: bool = False,
         is_passed_on: bool = False,
+        is_told: bool = True,
         early: Early | None = None,
         ahead: AheadPiece | None = None,
     ) -> Piece:
@@ -266,9 +267,9 @@ class PieceFetcher(Protocol):
         `features`: what the parent said it can beyond Vortex (`odonata.wire.dragonfly.feature`).
         `is_patient` False: better refused than made to wait for a slot. `is_exclusive`: better
         told that the parent gives it to somebody else (PieceGivenError) than given it, too.
-        `is_passed_on`: the parent is still being sent it, and may send what has come.
-        `early`: the task may not know yet how long it is. `ahead`: it was asked for already, by the
-        same fetcher, and of the same parent.
+        `is_passed_on`: the parent is still being sent it, and may send what has come. `is_told`:
+        our own children may hear of it before it is here. `early`: the task may not know yet how
+        long it is. `ahead`: it was asked for already, by the same fetcher, and of the same parent.
 
         Errors: PeerRefusedError, NotFoundError (the parent lacks it), DigestMismatchError,
         ProtocolError, UnavailableError (connect failed, connection broke), TimeoutError, and

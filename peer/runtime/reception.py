@@ -133,16 +133,22 @@ class Receptions:
         return tuple(one.piece for one in fresh)
 
     @contextmanager
-    def begin(self, task_id: str, piece: Piece, incoming: Incoming) -> Generator[Reception]:
-        """A piece begins to come; at the end of the context it is stored, or does not come."""
+    def begin(
+        self, task_id: str, piece: Piece, incoming: Incoming, *, is_told: bool = True
+    ) -> Generator[Reception]:
+        """A piece begins to come; at the end of the context it is stored, or does not come.
+
+        Not `is_told`: children hear of it only when it is here.
+        """
         reception = Reception(piece, incoming, next(self._serials))
         loop = asyncio.get_running_loop()
-        telling = loop.call_later(TOLD_AFTER_S, self._tell, task_id, reception)
+        telling = loop.call_later(TOLD_AFTER_S, self._tell, task_id, reception) if is_told else None
         self._coming += 1
         try:
             yield reception
         finally:
-            telling.cancel()
+            if telling is not None:
+                telling.cancel()
             self._coming, self._came_at = self._coming - 1, loop.time()
             reception.is_over = True
             told = self._told.get(task_id, {})

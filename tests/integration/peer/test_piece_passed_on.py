@@ -397,10 +397,11 @@ async def test_what_is_quick_is_not_told_of() -> None:
         assert receptions.news(TASK, (), set()) == ()
 
 
-async def test_nor_what_can_not_be_proved() -> None:
+async def test_nor_what_can_not_be_proved_or_is_of_no_use_to_children() -> None:
     receptions = Receptions()
     with (
         receptions.begin(TASK, piece(0, digest=""), Nothing()),
+        receptions.begin(TASK, piece(2), Nothing(), is_told=False),
         receptions.begin(TASK, piece(1), Nothing()),
     ):
         await told(receptions)

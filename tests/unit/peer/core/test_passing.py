@@ -14,7 +14,7 @@ from peer.core.effect import CancelPiece, CancelReason, DownloadEffect, FetchPie
 from peer.core.event import FailureReason, ParentLoad, ParentReceives, PieceProgress
 from peer.core.limits import DownloadLimits
 from peer.core.parents import Flight, Parents, ParentState
-from peer.core.passing import choose_passed_on
+from peer.core.passing import choose_passed_on, tells_coming
 from peer.core.selection import Choice, Situation
 
 LENGTH = 8 * PIECE
@@ -122,6 +122,32 @@ def test_only_where_the_seed_is_known_to_be_thin(seed_up: float | None, is_neede
     assert (swarm.choose() is not None) == is_needed
 
 
+@pytest.mark.parametrize(
+    ("seed_up", "is_told"), [(UPLINK, True), (10 * UPLINK, False), (None, True)]
+)
+def test_children_hear_of_what_comes_unless_the_seed_is_known_to_be_wide(
+    seed_up: float | None, is_told: bool
+) -> None:
+    swarm = Swarm()
+    swarm.add("a")
+    assert tells_coming(swarm.parents), "nothing is known of any seed"
+    swarm.add("s", seed=True, up=seed_up)
+    assert tells_coming(swarm.parents) == is_told
+    swarm.parents.remove("s")
+    assert tells_coming(swarm.parents) == is_told, "as long as there is no other"
+    swarm.add("t", seed=True)
+    assert tells_coming(swarm.parents)
+
+
+def test_nothing_is_asked_for_either_once_the_wide_seed_has_left() -> None:
+    swarm = Swarm()
+    swarm.add("a", 0)
+    swarm.add("s", seed=True, up=10 * UPLINK)
+    tells_coming(swarm.parents)
+    swarm.parents.remove("s")
+    assert swarm.choose() is None
+
+
 # --- in a download --------------------------------------------------------------------------------
 
 
@@ -142,11 +168,14 @@ def test_it_is_asked_for_as_such() -> None:
     (fetch,) = receives(swarming(), "a", 3)
     assert (fetch.peer_id, fetch.number, fetch.length) == ("a", 3, PIECE)
     assert fetch.is_passed_on
+    assert fetch.is_told
     assert not fetch.is_exclusive
 
 
 def test_the_rule_can_be_switched_off() -> None:
-    assert not receives(swarming(DownloadLimits(pass_on=False)), "a", 3)
+    script = swarming(DownloadLimits(pass_on=False))
+    assert not receives(script, "a", 3)
+    assert not any(fetch.is_told for fetch in script.holds("a", 0) if isinstance(fetch, FetchPiece))
 
 
 def test_what_a_parent_has_comes_first_and_beside_it() -> None:
