@@ -9,7 +9,7 @@ for children all the same, and the acknowledgements wait among them, so that its
 down with it. The children lose nothing if they are turned away: others serve them sooner.
 
 So the host looks at itself, once in `LOOK_S`. If for `LOOKS` looks in a row it has been sending to
-several children, and they all together took less than `CHOKED_SHARE` of the most that it has sent
+several children, and what has arrived at them all together is less than `CHOKED_SHARE` of the most
 in as long a time lately, its uplink has given way; then it rests: it breaks off what it sends, and
 refuses whoever asks, for `REST_S`, or until nothing comes any more. After that it tries again.
 
@@ -24,20 +24,19 @@ from collections import deque
 from math import inf
 
 LOOK_S = 0.5
-"""The rates of shorter spans are those of the kernel's buffers."""
+"""Some round trips, on links with a queue in front of them."""
 
 LOOKS = 3
-"""In a row: a buffer that the kernel drains before it takes more looks like a stall for one. But no
-more than that: who sends to this host hears nothing meanwhile, and waits twice as long each time.
-"""
+"""In a row: a connection that has lost its last segments is silent for one or two. But no more than
+that: who sends to this host hears nothing meanwhile, and waits twice as long each time."""
 
 MEMORY_LOOKS = 120
 """How long "lately" is, in looks at which something was being sent. Who served a neighbour then,
 and now serves somebody far away, must not take that for ever for a choked uplink."""
 
-CHOKED_SHARE = 0.05
-"""About what acknowledgements take of a link that carries as much both ways, twice over. A host
-that sends more than that has room for them."""
+CHOKED_SHARE = 0.03
+"""Acknowledgements take 2.3 % of a link that carries as much both ways (66 bytes for two segments).
+A host that sends more than that has room for them."""
 
 CHILDREN_MIN = 2
 """As many are being sent to at each look."""
@@ -60,16 +59,16 @@ class Uplink:
         """Nothing is to be sent."""
         return now < self._rests_until
 
-    def look(self, sent_bytes: int, children: int, now: float, *, is_receiving: bool) -> bool:
+    def look(self, arrived_bytes: int, children: int, now: float, *, is_receiving: bool) -> bool:
         """`LOOK_S` after the last one, or after sending began. True: from now on it rests.
 
-        `sent_bytes` since then, to all; `children`: to how many just now.
+        `arrived_bytes` since then, at all children; `children`: those being sent to just now.
         """
         if self.is_resting(now):
             if not is_receiving:
                 self._rests_until = -inf
             return False
-        self._looks.append((sent_bytes, is_receiving and children >= CHILDREN_MIN))
+        self._looks.append((arrived_bytes, is_receiving and children >= CHILDREN_MIN))
         if len(self._looks) < LOOKS:
             return False
         total = sum(count for count, _ in self._looks)

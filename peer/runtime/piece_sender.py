@@ -127,7 +127,7 @@ class PieceSender:
             return
         task.pin()
         try:
-            with self._uplink.sending(wire, child.account.child):
+            with self._uplink.sending(wire, child.account.child, waits=True):
                 yield True
         finally:
             task.unpin()
@@ -139,7 +139,6 @@ class PieceSender:
 
     def _count(self, n_bytes: int, child: Child) -> None:
         self.meter.add(n_bytes, asyncio.get_running_loop().time())
-        self._uplink.sent(n_bytes)
         child.account.sent_bytes += n_bytes
 
     async def send_coming(self, wire: PieceWire, reception: Reception, child: Child) -> int:

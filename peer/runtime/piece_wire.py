@@ -40,7 +40,9 @@ others after each (0.2 ms)."""
 NO_LINGER: Final = struct.pack("ii", 1, 0)
 """Of SO_LINGER: on, for no time at all."""
 
-# tcpi_bytes_received in struct tcp_info of <linux/tcp.h>: there since Linux 4.1, never moved.
+# tcpi_bytes_acked and tcpi_bytes_received in struct tcp_info of <linux/tcp.h>: there since Linux
+# 4.1, never moved.
+_TCP_BYTES_ACKED: Final = 120
 _TCP_BYTES_RECEIVED: Final = 128
 _TCP_INFO_BYTES: Final = _TCP_BYTES_RECEIVED + 8
 
@@ -98,6 +100,10 @@ class PieceWire(Protocol):
 
     def received_bytes(self) -> int | None:
         """What the other side has sent so far in all; None if only we can count it."""
+        ...
+
+    def arrived_bytes(self) -> int | None:
+        """What the other side has acknowledged so far in all; None if nobody can say."""
         ...
 
     def on_departure(self, act: Callable[[], None]) -> Callable[[], None]:
@@ -235,13 +241,20 @@ class PlainWire:
 
     def received_bytes(self) -> int | None:
         """As Linux' tcp_info has it: what is in the kernel counts too. 0 if that is over."""
+        return self._count(_TCP_BYTES_RECEIVED) or 0
+
+    def arrived_bytes(self) -> int | None:
+        return self._count(_TCP_BYTES_ACKED)
+
+    def _count(self, place: int) -> int | None:
+        """A number of eight bytes in Linux' tcp_info; None: the connection is over."""
         try:
             info = self._connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
         except OSError:
-            return 0
+            return None
         if len(info) < _TCP_INFO_BYTES:
-            return 0
-        return int.from_bytes(info[_TCP_BYTES_RECEIVED:_TCP_INFO_BYTES], sys.byteorder)
+            return None
+        return int.from_bytes(info[place : place + 8], sys.byteorder)
 
     def on_departure(self, act: Callable[[], None]) -> Callable[[], None]:
         """A stock child keeps its side open until it has read the head of the answer."""
