@@ -280,6 +280,8 @@ class PieceClient:
     ) -> AheadPiece | None:
         """See `AheadAsker.ask_ahead`."""
         address, times = _address(ip, port, features), FetchTimes()
+        if not address.takes_greetings:
+            return None  # it would not know what is meant, and send whatever it is asked for
         request = vortex.PieceRequest(task_id=task_id, number=0, is_patient=False, is_ahead=True)
         async with asyncio.timeout(timeout_s):
             kept = self._connections.take(address)
@@ -297,6 +299,11 @@ class PieceClient:
                 said = await answer.begin(request)
             except (NotFoundError, PeerRefusedError):
                 return None
+            if said.length > vortex.AHEAD_BYTES_MAX:
+                raise ProtocolError(
+                    f"asked ahead for at most {vortex.AHEAD_BYTES_MAX} bytes, the parent sends "
+                    f"{said.length}"
+                )
             answer.is_held = True
         return _AheadPiece(answer, said)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 from support.content import make_content, make_download, make_task_id
@@ -180,6 +180,38 @@ async def test_who_is_no_parent_yet_is_given_no_more_than_a_short_content(
         assert await one.ask("f" * 64) is None
         assert one.server.uploaded_bytes == 0
         assert one.kept.idle == 1, "one connection for both questions"
+
+
+@pytest.mark.parametrize("features", [ABLE, frozenset({ANSWERS_AHEAD})], ids=["liar", "stock"])
+async def test_what_a_parent_sends_beyond_that_is_not_held(features: frozenset[str]) -> None:
+    """It says that it answers ahead, but sends whatever it is asked for."""
+    piece = Piece(number=0, offset=0, length=vortex.AHEAD_BYTES_MAX + 1, digest="crc32:1")
+    request = vortex.PieceRequest(task_id=TASK, number=0)
+    asked, left = asyncio.Event(), asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        writer.write(vortex.encode_content_head(request, piece))
+        with suppress(ConnectionError):
+            await reader.read()  # until the child hangs up
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        left.set()
+
+    kept = PieceConnections(Greeting(host_id="child"))
+    client = PieceClient(BufferPool(), connections=kept)
+    async with await asyncio.start_server(answer, HOST, 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        asking = client.ask_ahead(HOST, port, TASK, features=features, timeout_s=PATIENCE_S)
+        if features is ABLE:
+            with pytest.raises(ProtocolError, match="asked ahead"):
+                await asking
+            await asyncio.wait_for(left.wait(), PATIENCE_S)
+        else:
+            assert await asking is None
+        assert asked.is_set() == (features is ABLE), "who takes no greeting is not asked at all"
+    assert kept.idle == 0
 
 
 async def test_what_is_not_taken_is_closed() -> None:
