@@ -54,6 +54,7 @@ from peer.core.effect import (
     FetchPiece,
 )
 from peer.core.event import FailureReason, PieceNotFetched, PieceProgress
+from peer.core.far_part import FarPart
 from peer.core.flights import Flights
 from peer.core.lateness import ANSWER_S, Lateness
 from peer.core.limits import DownloadLimits
@@ -108,7 +109,7 @@ class Fetching:
         self._replaced: dict[int, int] = {}
         self._busy_at = 0.0  # when something was last on its way
         self._was_busy = False  # after the latest `fill`, or had nothing to ask for
-        self._far_share: FarShare | None = None  # our part as one of several gateways
+        self._far = FarPart()
         self._lateness = Lateness(limits, self.parents)
         self._reserve = Reserve(
             limits.reserve_patience_s, limits.reserve_patience_max_s, limits.max_parents
@@ -202,7 +203,7 @@ class Fetching:
         They have as long to bring something as if something had been on its way until now.
         """
         if self._limits.far_shares and self._limits.far_once:
-            self._far_share = share if share.count > 1 else None
+            self._far.tell(share, now)
             self._busy_at = now
 
     def let_go(self, named: tuple[Parent, ...]) -> None:
@@ -427,10 +428,11 @@ class Fetching:
         if self.flights or self._was_busy:
             self._busy_at = now
         elif now - self._busy_at >= self._limits.far_patience_s:
-            self._far_share = None  # the other gateway is given up
+            self._far.give_up()
+        self._far.look(self._content.each_missing(), self._is_taken, now)
         slots = self._slots if self._content.learned else 1
         while self._flights.full < slots:
-            choice = choose(self._situation(), self._rng, now)
+            choice = choose(self._situation(now), self._rng, now)
             if choice is None:
                 break
             self._ask(choice.parent, choice.number, now, out, is_exclusive=choice.is_exclusive)
@@ -443,7 +445,7 @@ class Fetching:
         limits, flights = self._limits, self._flights
         has_room = limits.pass_on and flights.full < self._slots
         while has_room and flights.passed_on < limits.max_passed_on:
-            choice = choose_passed_on(self._situation(), self._rng, now)
+            choice = choose_passed_on(self._situation(now), self._rng, now)
             if choice is None:
                 return
             self._ask(choice.parent, choice.number, now, out, is_passed_on=True)
@@ -559,8 +561,7 @@ class Fetching:
             moments.extend(state.moments())
         if not self.flights and any(p.is_far and p.offers for p in self.parents):
             moments.append(self._busy_at + self._limits.far_patience_s)
-        if self._reserve.due_at < inf:
-            moments.append(self._reserve.due_at)
+        moments.extend(at for at in (self._reserve.due_at, self._far.helps_at) if at < inf)
         if self.reader is not None:
             moments.append(self.reader.since + self._limits.reader_patience_s)
         return min((m for m in moments if m > now), default=None)
@@ -585,7 +586,7 @@ class Fetching:
             return slots
         return -(-slots // max(1, self._downloads()))
 
-    def _situation(self) -> Situation:
+    def _situation(self, now: float) -> Situation:
         return Situation(
             content=self._content,
             parents=self.parents,
@@ -594,13 +595,14 @@ class Fetching:
             reader=self.reader,
             flights=self.flights,
             dry_since=self._busy_at,
-            far_share=self._far_share,
+            far_share=self._far.share,
+            may_help=self._far.helps_at <= now,
         )
 
     @property
     def _awaits_far(self) -> bool:
         """A gateway to which nobody far offers anything: its idling is not the others' fault."""
-        is_gateway = self._far_share is not None
+        is_gateway = self._far.share is not None
         return is_gateway and not any(state.is_far and state.offers for state in self.parents)
 
     def _see_off(self, out: list[DownloadEffect]) -> None:
@@ -765,7 +767,7 @@ class Fetching:
             return
         if not full and not limits.hedge:
             return
-        helper = choose_helper(self._situation(), number, slow, self._rng, now)
+        helper = choose_helper(self._situation(now), number, slow, self._rng, now)
         if helper is None:
             return
         if full:

@@ -23,10 +23,10 @@ what a simulated and measured swarm asks for (order is worth more than the choic
    such a link once.
 5. Where several of us ask there, gateways, they do not know what is on its way to the others. So
    each has a part of the content, as the scheduler tells, and asks far parents for that first: the
-   pieces whose number leaves its index when divided by their count. It helps the others when
-   nothing of its own part is left and more than `help_above` of theirs are held by nobody near.
-   When nothing has been on its way for `far_patience_s`, the others are given up (`fetching`).
-   Near parents are asked as ever, and so is whoever may bring what a reader waits for.
+   pieces whose number leaves its index when divided by their count. It helps the others when its
+   own part has been done for a while (`far_part`), and more than `help_above` of theirs are held by
+   nobody near. When nothing has been on its way for `far_patience_s`, the others are given up
+   (`fetching`). Near parents are asked as ever, and so is who may bring what a reader waits for.
 
 Each rule has a switch in `limits`, so that a simulation can tell what it is worth; the table is in
 docs/second-stage.md. Three (`order`, `first`, `weight`) turn all this into the rules of Dragonfly's
@@ -82,7 +82,9 @@ class Situation(NamedTuple):
     dry_since: float
     """Since when nothing has been on its way (as of now, if something is)."""
     far_share: FarShare | None = None
-    """Which part of the content we fetch from far parents; None: all of it."""
+    """Which part of the content we fetch from far parents; None: all of it..."""
+    may_help: bool = False
+    """...and whether the others, too, by now (`far_part`)."""
 
 
 def has_room(state: ParentState, limits: DownloadLimits, now: float) -> bool:
@@ -195,18 +197,12 @@ def _help_gateway(
 
 
 def _may_help(situation: Situation) -> bool:
-    """Whether nothing of our own part is left to ask for, and enough of the others' is not near."""
-    content, share, taken = situation.content, situation.far_share, situation.taken
-    # While any of our part is left this is answered at once, or by the first piece that is found.
-    if share is None or len(content.each_missing()) <= situation.limits.help_above:
+    """Whether it is time to, and enough of the others' parts is not near."""
+    missing, share = situation.content.each_missing(), situation.far_share
+    if share is None or not situation.may_help or len(missing) <= situation.limits.help_above:
         return False
-    theirs = 0
-    for number in content.each_missing():
-        if number % share.count == share.index:
-            if not taken(number):
-                return False
-        elif not situation.parents.near_holders(number):
-            theirs += 1
+    near_holders = situation.parents.near_holders
+    theirs = sum(n % share.count != share.index and not near_holders(n) for n in missing)
     return theirs > situation.limits.help_above
 
 

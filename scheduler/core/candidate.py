@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from scheduler.core.gateway import is_far, stays_near
+from scheduler.core.gateway import is_far, is_needless, origins_at_home, stays_near
 from scheduler.core.graph import GraphKind
 from scheduler.core.lifecycle import SERVING, PeerState
 from scheduler.core.peer import Peer, covers
@@ -134,17 +134,25 @@ def why_barred(host: KnownHost) -> Drop | None:
             return None
 
 
-def survey(child: Peer, among: Iterable[Peer] | None = None, enough: int | None = None) -> Survey:
+def survey(
+    child: Peer,
+    among: Iterable[Peer] | None = None,
+    enough: int | None = None,
+    *,
+    saves_link: bool = True,
+) -> Survey:
     """Sort the useful peers of the child's task, or some `among` them, into eligible and others.
 
-    With `enough` eligible ones it looks no further.
+    With `enough` eligible ones it looks no further. With `saves_link` nobody far is eligible who
+    brings nothing to the child's data centre, as long as anybody else is.
     """
     seen = Survey()
     task = child.task
     if not task.useful:
         return seen
     below, is_near_only = task.graph.below(child.id), stays_near(child)
-    home, blocked = child.host, child.blocked
+    origins = origins_at_home(child) if saves_link else []
+    home, blocked, idc = child.host, child.blocked, child.host.announced.idc
     has_children = bool(task.graph.children(child.id))  # without, only it is below it
     is_simple = not is_near_only and not task.liars
     keeps_stock = child.is_ours and task.graph.kind is GraphKind.MESH
@@ -157,6 +165,7 @@ def survey(child: Peer, among: Iterable[Peer] | None = None, enough: int | None 
             and host.standing.state is good
             and parent.range is None
             and not host.announced.disable_shared
+            and (not origins or host.announced.idc == idc)
             and (not keeps_stock or parent.is_ours or parent.state in _WITHOUT_PARENTS)
             and not (blocked and parent.id in blocked)
             and not (has_children and parent.id in below)
@@ -168,8 +177,7 @@ def survey(child: Peer, among: Iterable[Peer] | None = None, enough: int | None 
         reason = why_unsuited(child, parent)
         if reason in _OPEN:
             reason = why_out_of_order(child, parent, below) or reason
-        if reason is None and is_near_only and is_far(child, parent):
-            reason = Drop.FAR
+        reason = reason or _why_too_far(child, parent, origins, is_near_only=is_near_only)
         if reason is None:
             seen.eligible.append(parent)
             if len(seen.eligible) == enough:
@@ -178,7 +186,17 @@ def survey(child: Peer, among: Iterable[Peer] | None = None, enough: int | None 
         seen.dropped[parent.id] = reason
         if reason in _BARRED:
             seen.last_resort.append(parent)
+    if origins and not seen.eligible and among is None:
+        return survey(child, enough=enough, saves_link=False)
     return seen
+
+
+def _why_too_far(
+    child: Peer, parent: Peer, origins: list[Peer], *, is_near_only: bool
+) -> Drop | None:
+    if not is_far(child, parent):
+        return None
+    return Drop.FAR if is_near_only or is_needless(parent, origins) else None
 
 
 def has_hope(child: Peer) -> bool:

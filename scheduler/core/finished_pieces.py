@@ -28,6 +28,10 @@ class FinishedPieces:
         self._bits |= 1 << number
         self._count = None
 
+    def has_part(self, index: int, count: int, of: int) -> bool:
+        """Whether it holds all of 0 to `of - 1` that leave `index` when divided by `count`."""
+        return all(self._bits >> number & 1 for number in range(index, of, count))
+
     def has_beyond(self, other: FinishedPieces) -> bool:
         """Whether it holds anything that the other one does not."""
         return bool(self._bits & ~other._bits)

@@ -13,18 +13,27 @@ became gateways, if its client takes that. It begins with its part, and helps th
 is done (`peer.core.selection`). One gateway alone would need no telling, but then a whole site
 lives on what one uplink passes on.
 
+A site waits for what its gateways bring, so `FAR_WANTED` of a gateway's parents are elsewhere
+until it has its part (`review`). Left to chance it had between two and six of them.
+
+Where somebody fetches from the source, as a rule a seed, nothing needs to come from elsewhere: a
+far parent is no candidate there unless it holds what no such *origin* at home does, or nobody else
+is one. (The peers there used to fetch one piece in ten back over the link.)
+
 Nobody is stuck for it: the rule holds only as long as a gateway is on its way or at work. It is for
 hosts that name their data centre; who does not is near to everybody. Seeds go where they are sent.
 """
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from odonata.wire.message import MAX_FAR_SHARE_COUNT, FarShare
 from scheduler.core.effect import Answer
 from scheduler.core.graph import GraphKind
 from scheduler.core.lifecycle import PeerState
+from scheduler.core.standing import HostState
 from scheduler.core.supply import is_supplied
 
 if TYPE_CHECKING:
@@ -33,6 +42,11 @@ if TYPE_CHECKING:
     from scheduler.core.peer import Peer
     from scheduler.core.turn import Turn
 
+FAR_WANTED = 3
+"""It asks each for one piece at a time, has four in flight, and not everybody has a free slot."""
+ORIGINS_LOOKED_AT = 16
+"""Usually it is a seed; where many went to the source, the first have most."""
+_OF_ITSELF = (PeerState.BACK_TO_SOURCE, PeerState.SUCCEEDED)
 _FETCHING = (PeerState.RECEIVED_NORMAL, PeerState.RUNNING)
 
 
@@ -49,6 +63,38 @@ def stays_near(child: Peer) -> bool:
     task = child.task
     at_work = [peer for peer in _gateways(child).values() if _is_at_work(peer)]
     return child not in at_work and len(at_work) >= task.gateway_count
+
+
+def lacks_far(child: Peer, parents: Iterable[Peer]) -> int:
+    """How many more of its parents should be elsewhere: of a gateway that has not got its part."""
+    if not is_gateway(child) or _has_its_part(child) or origins_at_home(child):
+        return 0
+    return max(0, FAR_WANTED - sum(is_far(child, parent) for parent in parents))
+
+
+def origins_at_home(child: Peer) -> list[Peer]:
+    """Those of its data centre who have the content, or what there is of it, from the source.
+
+    And who serve. Of very many, the first; none where no rule for data centres applies.
+    """
+    if not (child.task.origins and _is_bound(child)):
+        return []
+    origins = islice(child.task.origins.values(), ORIGINS_LOOKED_AT)
+    return [one for one in origins if _is_origin(one) and not is_far(child, one)]
+
+
+def is_needless(parent: Peer, origins: list[Peer]) -> bool:
+    """Whether one of these holds all that this one does, who is far from them."""
+    if any(one.state is PeerState.SUCCEEDED for one in origins):
+        return True
+    if parent.state is PeerState.SUCCEEDED:  # with all pieces, whether it told of them or not
+        return False
+    return any(not parent.pieces.has_beyond(one.pieces) for one in origins)
+
+
+def is_gateway(child: Peer) -> bool:
+    """Whether it was given parents elsewhere, and has its place."""
+    return child.id in _gateways(child)
 
 
 def note_parents(child: Peer, parents: Iterable[Peer]) -> bool:
@@ -96,6 +142,18 @@ def _is_bound(child: Peer) -> bool:
     if not child.host.announced.idc or not child.is_ours or child.host.is_seed:
         return False
     return task.graph.kind is GraphKind.MESH and task.gateway_count > 0
+
+
+def _is_origin(peer: Peer) -> bool:
+    is_good = peer.host.standing.state is HostState.GOOD
+    return is_good and peer.state in _OF_ITSELF and peer.id in peer.task.useful
+
+
+def _has_its_part(child: Peer) -> bool:
+    share, of = child.far_share, child.task.piece_count
+    if share is None or not of:
+        return False
+    return child.pieces.has_part(share.index, share.count, of)
 
 
 def _gateways(child: Peer) -> dict[str, Peer]:

@@ -261,6 +261,9 @@ def _check_flights(task: Task) -> None:
     """Flights belong to live peers that are on their way, each in one kind at most."""
     at_source = {p.id for p in task.peers.values() if p.state is PeerState.BACK_TO_SOURCE}
     _require(set(task.at_source) == at_source, f"who is at the source of task {task.id} is stale")
+    gone = {name for name, peer in task.origins.items() if task.peers.get(name) is not peer}
+    _require(at_source <= set(task.origins), f"origins of task {task.id} are missing")
+    _require(not gone, f"origins of task {task.id} are gone: {sorted(gone)}")
     for peer_id in (*task.starting, *task.to_source):
         peer = task.peers.get(peer_id)
         _require(peer is not None, f"peer {peer_id} is on its way and gone")

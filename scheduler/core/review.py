@@ -22,6 +22,8 @@ time of its own (`rota`):
   1.1 s, a seed as thin as they are, simulated: the p99 falls from 1.52 to 1.23 times the bound.)
   Only for who came lately: later it may be slow hosts that have few children, and rightly so.
 
+- It is a gateway (`gateway`) with few parents elsewhere: some of the others are exchanged.
+
 What is found is told in one answer that nobody asked for and that names all parents (`waiting`).
 Reviews have a bound, `reviews_per_tick`, and then a pause: when peers are very many each one's turn
 comes less often, and everything else goes on. Nobody is compared with anybody, so the cost grows
@@ -30,10 +32,12 @@ with the number of peers that download, never with its square.
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from scheduler.core import rota, waiting
+from scheduler.core.gateway import is_far, is_gateway, lacks_far
 from scheduler.core.replacement import needs_parents
 
 if TYPE_CHECKING:
@@ -62,15 +66,26 @@ def look_again(turn: Turn) -> None:
 
 def _review(turn: Turn, child: Peer) -> None:
     task = child.task
-    if task.graph.parent_count(child.id) >= rota.places_of(child, turn.limits):
-        idle = _idlest(turn, child)
-        if idle is not None:
-            waiting.exchange(turn, child, idle)
-        else:
-            _take_newcomer(turn, child)
-    else:
+    if task.graph.parent_count(child.id) < rota.places_of(child, turn.limits):
         child.arrivals_seen = task.arrival_count
         waiting.top_up(turn, child)
+        return
+    parents = [task.peers[parent_id] for parent_id in task.graph.parents(child.id)]
+    lacking = lacks_far(child, parents)
+    idle = _idlest(turn, child)
+    if lacking:
+        _send_abroad(turn, child, parents, lacking)
+    elif idle is not None:
+        waiting.exchange(turn, child, [idle])
+    elif not is_gateway(child):
+        _take_newcomer(turn, child)
+
+
+def _send_abroad(turn: Turn, child: Peer, parents: list[Peer], count: int) -> None:
+    """Exchange so many of its peers at home, the worst, for whoever is elsewhere."""
+    at_home = [p for p in parents if not (is_far(child, p) or p.host.is_seed or is_gateway(p))]
+    if at_home:
+        waiting.exchange(turn, child, at_home[-count:], suits=partial(is_far, child))
 
 
 def _idlest(turn: Turn, child: Peer) -> Peer | None:
@@ -100,5 +115,5 @@ def _take_newcomer(turn: Turn, child: Peer) -> None:
         is_other = one is not child and one not in parents and not one.host.is_seed
         is_lonely = is_other and graph.child_count(one.id) <= few
         if is_lonely and one.pieces.has_beyond(child.pieces):
-            waiting.exchange(turn, child, busiest, one)
+            waiting.exchange(turn, child, [busiest], one)
             return

@@ -248,7 +248,7 @@ class SchedulerState:
                 task.starting.pop(peer.id, None)
             case PeerState.BACK_TO_SOURCE:
                 self._land(peer)
-                task.at_source[peer.id] = peer
+                task.at_source[peer.id] = task.origins[peer.id] = peer
                 self._supply_anew(peer)
                 self.unlink_parents(peer)
             case PeerState.SUCCEEDED:
@@ -258,6 +258,7 @@ class SchedulerState:
                 self.unlink_parents(peer)
             case PeerState.FAILED | PeerState.LEAVE:
                 self._land(peer)
+                task.origins.pop(peer.id, None)
                 if gateway.forget(peer):
                     self.divided_anew[task.id] = task
                 _close_books(peer)

@@ -66,6 +66,7 @@ class Task:
 
     `seed_refused` maps seeds that failed it to when they may be asked again, `gateways` data
     centres to the peers there that were given parents elsewhere, at most `gateway_count` at work.
+    `origins` are at the source or have been there, and are still of use.
     `hungry` are those that have fewer parents than they may have, and are looked at again once
     somebody new can help (`rota`). `liars` are hosts that sent wrong bytes of it, and when that was
     said (`accusation`). `usual_download` is what the latest peer wanted that wanted something else
@@ -92,6 +93,7 @@ class Task:
     shortlist: Shortlist = field(default_factory=Shortlist)
     waiting: dict[str, Peer] = field(default_factory=dict[str, "Peer"])
     at_source: dict[str, Peer] = field(default_factory=dict[str, "Peer"])
+    origins: dict[str, Peer] = field(default_factory=dict[str, "Peer"])
     starting: dict[str, float] = field(default_factory=dict[str, float])
     to_source: dict[str, float] = field(default_factory=dict[str, float])
     source_failure_count: int = 0  # peers in a row that failed at the source

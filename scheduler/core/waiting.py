@@ -61,6 +61,8 @@ from scheduler.core.story import Outcome
 from scheduler.core.supply import is_supplied
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from odonata.wire.message import TaskFacts
     from scheduler.core.peer import Peer
     from scheduler.core.task import Task
@@ -155,21 +157,31 @@ def top_up(turn: Turn, child: Peer) -> None:
         _give_parents(turn, child, seen, room)
 
 
-def exchange(turn: Turn, child: Peer, parent: Peer, other: Peer | None = None) -> None:
-    """Give the child somebody else (`other`) in the place of this parent, if that is eligible.
+def exchange(
+    turn: Turn,
+    child: Peer,
+    leaving: list[Peer],
+    other: Peer | None = None,
+    suits: Callable[[Peer], bool] | None = None,
+) -> None:
+    """Give the child others in the place of these parents, if anybody is eligible.
 
-    Who gets its bytes through the child by this very parent is not.
+    It shall be this `other`, or such as `suits`. Who gets its bytes through the child by one of
+    these parents is not eligible.
     """
     seen = _look_beyond(turn, child) if other is None else survey(child, [other])
     seen.draw_seed = seen.draw_seed or turn.rng.getrandbits(SEED_BITS)
+    if suits is not None:
+        seen.eligible = [peer for peer in seen.eligible if suits(peer)]
     if not seen.eligible:
         return
-    turn.state.unlink(parent, child)
+    for parent in leaving:
+        turn.state.unlink(parent, child)
     useless = {peer.id: why for peer in seen.eligible if (why := why_useless(peer)) is not None}
     seen.dropped.update(useless)
     seen.eligible = [peer for peer in seen.eligible if peer.id not in useless]
-    if not seen.eligible or not _give_parents(turn, child, seen, 1):
-        turn.state.link(child, [parent], turn.now)
+    if not seen.eligible or not _give_parents(turn, child, seen, len(leaving)):
+        turn.state.link(child, leaving, turn.now)
 
 
 def give(turn: Turn, child: Peer, parent: Peer) -> None:

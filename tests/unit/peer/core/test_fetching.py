@@ -34,6 +34,7 @@ from peer.core.event import (
     ReaderWaiting,
     Ticked,
 )
+from peer.core.far_part import HELP_AFTER
 from peer.core.limits import DownloadLimits
 
 NAMES = tuple("abcdefgh")
@@ -632,16 +633,28 @@ def fetched(script: Script, effects: list[DownloadEffect], n_pieces: int) -> lis
     return numbers[:n_pieces]
 
 
-def test_a_gateway_fetches_its_part_and_leaves_a_little_to_the_other_one() -> None:
+def test_a_gateway_fetches_its_part_and_waits_a_while_for_the_other_one() -> None:
     script = gateway()
     numbers = fetched(script, script.holds("far", *range(40)), 40)
-    assert set(numbers[:20]) == set(range(0, 40, 2))
-    assert len(numbers) == 40 - DownloadLimits().help_above
+    assert set(numbers) == set(range(0, 40, 2))
+    waits_s = HELP_AFTER * 20 * 0.2  # each took 0.2 s
+    assert not asked(script.wait(waits_s - 0.1))
+    assert len(asked(script.wait(0.2))) == 1
+
+
+def helped(script: Script) -> list[int]:
+    """It fetches its part, and as much of the other one as it may."""
+    numbers = fetched(script, script.holds("far", *range(40)), 40)
+    return numbers + fetched(script, script.wait(1.1), 40)
+
+
+def test_a_gateway_that_helps_leaves_a_little_to_the_other_one() -> None:
+    assert len(helped(gateway())) == 40 - DownloadLimits().help_above
 
 
 def test_after_a_while_without_anything_the_other_gateway_is_given_up() -> None:
     script = gateway()
-    numbers = fetched(script, script.holds("far", *range(40)), 40)
+    numbers = helped(script)
     patience_s = DownloadLimits().far_patience_s
     assert not asked(script.wait(patience_s - 0.1))
     effects = script.wait(0.2)

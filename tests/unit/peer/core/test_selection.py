@@ -31,6 +31,7 @@ class Swarm:
         self.flights = 0
         self.dry_since = 0.0
         self.far_share: FarShare | None = None
+        self.may_help = False
 
     def add(
         self, name: str, *numbers: int, seed: bool = False, rate: float = 1e6, idc: str = ""
@@ -52,6 +53,7 @@ class Swarm:
             flights=self.flights,
             dry_since=self.dry_since,
             far_share=self.far_share,
+            may_help=self.may_help,
         )
 
     def choose(self, seed: int = 0, now: float = 0.0) -> Choice | None:
@@ -479,15 +481,15 @@ def test_nor_of_its_part_what_is_held_near() -> None:
     assert site.drawn() == {5, 7}
 
 
-def test_nobody_is_helped_while_something_of_its_own_part_is_left() -> None:
+def test_nobody_is_helped_before_it_is_time() -> None:
     site = Site()
-    site.taken = {1, 3, 5}
-    site.parents.forget(site.far, 7)  # nobody has it yet
+    site.taken = {1, 3, 5, 7}
     assert site.drawn() == {None}
 
 
-def test_who_is_done_helps_with_what_is_left_of_the_others_parts() -> None:
+def test_then_it_is_with_what_is_left_of_the_others_parts() -> None:
     site = Site()
+    site.may_help = True
     site.content.hold(1)
     site.taken = {3, 5, 7, 0}
     near = site.add("near", 2)
@@ -498,12 +500,14 @@ def test_who_is_done_helps_with_what_is_left_of_the_others_parts() -> None:
 @pytest.mark.parametrize(("help_above", "expected"), [(3, {0, 2, 4, 6}), (4, {None})])
 def test_with_little_left_nobody_is_helped(help_above: int, expected: set[int | None]) -> None:
     site = Site(help_above=help_above)
+    site.may_help = True
     site.taken = {1, 3, 5, 7}
     assert site.drawn() == expected
 
 
 def test_a_near_parent_is_asked_before_another_gateway_is_helped() -> None:
     site = Site()
+    site.may_help = True
     site.taken = {1, 3, 5, 7}
     site.add("near", 6)
     assert site.drawn() == {6}

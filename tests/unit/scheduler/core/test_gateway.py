@@ -6,6 +6,7 @@ from support.scheduler_world import PIECE_LENGTH, World, download, far_shares, h
 
 from scheduler.core.candidate import Drop, survey
 from scheduler.core.effect import Answer
+from scheduler.core.gateway import FAR_WANTED
 from scheduler.core.graph import GraphKind
 from scheduler.core.limits import Limits
 
@@ -145,6 +146,102 @@ def test_a_new_life_is_told_anew() -> None:
     world = two_sites(0, gateway_count=2)
     joins(world, 1)
     assert far_shares(world.register("c1", "h1", WHAT)) == {"c1": (0, 1)}
+
+
+# --- sites that have it from the source -----------------------------------------------------------
+
+
+def fed_at_home(*, origin_has: int, far_has: int) -> World:
+    """An origin at "there" and a peer of ours at "here" that fetch, the child c1 at "There"."""
+    world = World(Limits(exploration=0.0, admission=False, graph=GraphKind.MESH))
+    world.announce(host("k", idc="here"), host("s", idc="there"), host("h1", idc="There"))
+    world.ours |= {"o", "q", "c1"}
+    world.register("o", "s", download(source=True, size=9 * PIECE_LENGTH))
+    world.at_source("o")
+    world.register("q", "k", WHAT)
+    world.started("q")
+    for number in range(origin_has):
+        world.piece("o", number)
+    for number in range(far_has):
+        world.piece("q", number, "o")
+    return world
+
+
+def test_where_somebody_fetches_from_the_source_nothing_comes_from_elsewhere() -> None:
+    world = fed_at_home(origin_has=3, far_has=3)
+    world.register("c1", "h1", WHAT)
+    assert parents_of(world, "c1") == ("o",)
+    assert survey(world.peer("c1")).dropped["q"] is Drop.FAR
+
+
+def test_but_what_it_lacks_there() -> None:
+    world = fed_at_home(origin_has=2, far_has=3)
+    world.register("c1", "h1", WHAT)
+    assert set(parents_of(world, "c1")) == {"o", "q"}
+
+
+def test_who_has_everything_elsewhere_is_no_worse_than_who_only_began_here() -> None:
+    world = fed_at_home(origin_has=3, far_has=0)
+    world.finished("q")
+    world.register("c1", "h1", WHAT)
+    assert set(parents_of(world, "c1")) == {"o", "q"}
+
+
+def test_nor_if_it_has_ended_there() -> None:
+    world = fed_at_home(origin_has=1, far_has=3)
+    world.finished_from_source("o")
+    world.register("c1", "h1", WHAT)
+    assert parents_of(world, "c1") == ("o",)
+
+
+def test_better_from_elsewhere_than_not_at_all() -> None:
+    world = fed_at_home(origin_has=3, far_has=3)
+    world.announce(host("s", idc="there", shared=False))
+    world.register("c1", "h1", WHAT)
+    assert parents_of(world, "c1") == ("q",)
+
+
+def test_an_origin_that_left_is_none() -> None:
+    world = fed_at_home(origin_has=3, far_has=3)
+    world.closed("o")
+    assert not world.task().origins
+
+
+# --- how many of a gateway's parents are elsewhere ------------------------------------------------
+
+
+def crowd(n_far: int) -> World:
+    """A gateway, c1, that found nobody elsewhere but q, and then `n_far` come there."""
+    world = two_sites(0, mesh_parent_limit=4, candidate_parent_limit=4)
+    for number in range(1, 6):
+        joins(world, number)
+        world.piece(f"c{number}", number, "q")
+    world.advance(3.0)
+    for number in range(n_far):
+        world.announce(host(f"k{number}", idc="here"))
+        world.holder(f"q{number}", f"k{number}")
+    return world
+
+
+def far_of(world: World, peer_id: str) -> int:
+    return sum(parent.startswith("q") for parent in parents_of(world, peer_id))
+
+
+def test_a_gateway_whose_parents_are_mostly_at_home_is_given_others() -> None:
+    world = crowd(4)
+    assert far_of(world, "c1") == 1
+    assert len(parents_of(world, "c1")) == 4
+    world.advance(world.now + 1.1)
+    assert far_of(world, "c1") == FAR_WANTED
+    assert "c2" in parents_of(world, "c1"), "the other gateway stays"
+
+
+def test_not_one_that_has_its_part() -> None:
+    world = crowd(4)
+    for number in range(0, 9, 2):
+        world.piece("c1", number, "q")
+    world.advance(world.now + 1.1)
+    assert far_of(world, "c1") == 1
 
 
 def test_hosts_without_a_label_are_near_to_everybody() -> None:
