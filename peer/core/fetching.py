@@ -400,7 +400,7 @@ class Fetching:
                     by_list=event.reason is FailureReason.LISTED_DIGEST,
                 )
             case FailureReason.UNREACHABLE | FailureReason.TIMEOUT:
-                state.avoid_until = now + limits.strike_avoid_s
+                state.avoid_until = max(state.avoid_until, now + limits.strike_avoid_s)
                 self._strike(state, event.number, out)
 
     def _ends_well(self, state: ParentState, event: PieceNotFetched, now: float) -> bool:
@@ -459,7 +459,7 @@ class Fetching:
                     break  # an earlier one was a strike too many: the parent has left with them all
                 self._cancel(state, number, CancelReason.TIMEOUT, now, out)
                 self._reserve.hurry(now)
-                state.avoid_until = now + self._limits.strike_avoid_s
+                state.avoid_until = max(state.avoid_until, now + self._limits.strike_avoid_s)
                 self._strike(state, number, out)
             gone = self.parents.get(state.peer_id) is not state
             if not gone and state.reconnect_at is not None and now >= state.reconnect_at:

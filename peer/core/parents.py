@@ -205,7 +205,7 @@ class ParentState:
         pause_s = limits.refused_avoid_s * 2.0 ** min(self.refusals, 16)
         self.refusals += 1
         pause_s = min(pause_s, limits.refused_avoid_max_s)
-        self.avoid_until = now + pause_s * rng.uniform(0.75, 1.25)
+        self.avoid_until = max(self.avoid_until, now + pause_s * rng.uniform(0.75, 1.25))
 
     def will_not_pass(self, now: float, limits: DownloadLimits, rng: Random) -> None:
         """It passes on as many as it can: as if it had refused, but that counts by itself."""

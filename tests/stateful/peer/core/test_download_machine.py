@@ -102,6 +102,7 @@ from peer.core.limits import DownloadLimits
 from peer.core.source_streams import Verdict
 
 # One piece is measure enough here, so that parents are found past hope in a short run, too.
+ROUNDING_S = 1e-6
 LIMITS = DownloadLimits(hopeless_after_pieces=1)
 NAMES = ("a", "b", "c", "seed1", "seed2")
 TERMINAL = Finished | Failed | BackToSourceFinished | BackToSourceFailed
@@ -260,7 +261,7 @@ class DownloadMachine(RuleBasedStateMachine):
         who = message.parent_id
         assert message.number is not None
         assert (who, message.number) in self.looked_at
-        assert self.now - self.reported_at.get(who, -1e9) >= LIMITS.hopeless_avoid_s
+        assert self.now - self.reported_at.get(who, -1e9) >= LIMITS.hopeless_avoid_s - ROUNDING_S
         self.reported_at[who] = self.now
 
     def fetch(self, effect: FetchPiece) -> None:
@@ -278,7 +279,10 @@ class DownloadMachine(RuleBasedStateMachine):
         assert sum(p == effect.peer_id for p, _ in live) <= LIMITS.quick_pieces_per_parent
         assert effect.concurrency == len(live)
         assert effect.decision == self.named[effect.peer_id]
-        assert self.now - self.reported_at.get(effect.peer_id, -1e9) >= LIMITS.hopeless_avoid_s
+        assert (
+            self.now - self.reported_at.get(effect.peer_id, -1e9)
+            >= LIMITS.hopeless_avoid_s - ROUNDING_S
+        )
         assert effect.offset == effect.number * PIECE
         assert 0 < effect.timeout_s < 100
 
@@ -432,7 +436,7 @@ class DownloadMachine(RuleBasedStateMachine):
             answer = EmptyTask()
         elif not self.ended:
             self.decisions += 1
-            repeats = self.connected if self.core.state is State.SWARMING else ()
+            repeats = self.named if self.core.state is State.SWARMING else {}
             new = [name for name in who if name not in repeats]
             self.named.update(dict.fromkeys(new, self.decisions))
         self.give(SchedulerAnswered(answer=answer))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -104,3 +106,12 @@ def test_what_is_given_to_others_is_remembered_from_the_first_word_on() -> None:
     assert not state.is_given(5, 11.0)  # it does not offer that one
     parents.forget_everywhere(0)
     assert not state.given
+
+
+def test_a_refusal_does_not_shorten_a_longer_pause() -> None:
+    """Who is past hope is left alone for long, whatever it says meanwhile."""
+    parents = Parents(DownloadLimits())
+    state = admitted(parents, "a")
+    state.avoid_until = 10.0
+    state.has_refused(1.0, DownloadLimits(), Random(1))
+    assert state.avoid_until == 10.0
