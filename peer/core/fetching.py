@@ -548,13 +548,14 @@ class Fetching:
 
     def next_wake(self, now: float) -> float | None:
         """When `fill` or `tend` may have something to do although nothing happens."""
-        late_s = self._late_s
+        late_s, in_earnest_s = self._late_s, self._lateness.late_s(self._flights.full)
         moments: list[float] = []
         for state in self.parents:
             moments.extend(self._lateness.moments(state, now))
             for flight in state.in_flight.values():
                 moments.append(flight.deadline)
-                if late_s is not None:
+                if late_s is not None and in_earnest_s is not None:
+                    moments.append(flight.asked_at + in_earnest_s)
                     moments.append(max(flight.asked_at + late_s, flight.spared_until))
                 if flight.doubted_at is not None:
                     moments.append(flight.doubted_at + ANSWER_S)
@@ -602,8 +603,7 @@ class Fetching:
     @property
     def _awaits_far(self) -> bool:
         """A gateway to which nobody far offers anything: its idling is not the others' fault."""
-        is_gateway = self._far.share is not None
-        return is_gateway and not any(state.is_far and state.offers for state in self.parents)
+        return self._far.share is not None and not any(p.is_far and p.offers for p in self.parents)
 
     def _see_off(self, out: list[DownloadEffect]) -> None:
         """Those who leave and have nothing on its way any more are gone."""
@@ -767,7 +767,8 @@ class Fetching:
             return
         if not full and not limits.hedge:
             return
-        helper = choose_helper(self._situation(now), number, slow, self._rng, now)
+        in_earnest_s = self._lateness.late_s(self._flights.full)
+        helper = choose_helper(self._situation(now), number, slow, self._rng, now, in_earnest_s)
         if helper is None:
             return
         if full:

@@ -130,13 +130,20 @@ def _parent_first(
 
 
 def choose_helper(
-    situation: Situation, number: int, slow: ParentState, rng: Random, now: float
+    situation: Situation,
+    number: int,
+    slow: ParentState,
+    rng: Random,
+    now: float,
+    in_earnest_s: float | None = None,
 ) -> ParentState | None:
     """Who else could bring piece `number`, which is late from `slow`.
 
     A near peer; if none can, a near seed; and only then whoever is far away. They are asked, too,
     though the link there and the uplink of a seed may be the scarcest things: a late piece that
-    nobody else holds would otherwise wait for ever.
+    nobody else holds would otherwise wait for ever. Those far away not before the piece is late
+    in earnest, unless `slow` is far itself: at the end of a content pieces count as late so soon
+    that a gateway, whose uplink all near ones wait for, is late more often than not.
     """
     able = [
         p
@@ -144,6 +151,8 @@ def choose_helper(
         if p is not slow and number in p.offers and has_room(p, situation.limits, now)
     ]
     near = [p for p in able if not p.is_far]
+    if not near and not slow.is_far and in_earnest_s is not None:
+        able = able if now >= slow.in_flight[number].asked_at + in_earnest_s else []
     # A late piece is no reason to ask a seed for what a peer can bring.
     peers = [p for p in near if not p.is_seed] if situation.limits.seed_once else near
     return _first(_shuffle(situation, peers or near or able, rng))

@@ -102,8 +102,8 @@ from peer.core.limits import DownloadLimits
 from peer.core.source_streams import Verdict
 
 # One piece is measure enough here, so that parents are found past hope in a short run, too.
-ROUNDING_S = 1e-6
 LIMITS = DownloadLimits(hopeless_after_pieces=1)
+AVOIDED_S = LIMITS.hopeless_avoid_s - 1e-6  # sums of times are rounded
 NAMES = ("a", "b", "c", "seed1", "seed2")
 TERMINAL = Finished | Failed | BackToSourceFinished | BackToSourceFailed
 TICKS_TO_THE_END = 3000
@@ -261,7 +261,7 @@ class DownloadMachine(RuleBasedStateMachine):
         who = message.parent_id
         assert message.number is not None
         assert (who, message.number) in self.looked_at
-        assert self.now - self.reported_at.get(who, -1e9) >= LIMITS.hopeless_avoid_s - ROUNDING_S
+        assert self.now - self.reported_at.get(who, -1e9) >= AVOIDED_S
         self.reported_at[who] = self.now
 
     def fetch(self, effect: FetchPiece) -> None:
@@ -279,10 +279,7 @@ class DownloadMachine(RuleBasedStateMachine):
         assert sum(p == effect.peer_id for p, _ in live) <= LIMITS.quick_pieces_per_parent
         assert effect.concurrency == len(live)
         assert effect.decision == self.named[effect.peer_id]
-        assert (
-            self.now - self.reported_at.get(effect.peer_id, -1e9)
-            >= LIMITS.hopeless_avoid_s - ROUNDING_S
-        )
+        assert self.now - self.reported_at.get(effect.peer_id, -1e9) >= AVOIDED_S
         assert effect.offset == effect.number * PIECE
         assert 0 < effect.timeout_s < 100
 

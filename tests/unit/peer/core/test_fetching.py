@@ -603,6 +603,8 @@ def test_load_is_listened_to() -> None:
 
 # --- parts of gateways ----------------------------------------------------------------------------
 
+TOOK_S = 0.1
+
 
 def gateway(**limits: object) -> Script:
     """The first of two gateways, whose one parent is far and holds all pieces."""
@@ -629,7 +631,7 @@ def fetched(script: Script, effects: list[DownloadEffect], n_pieces: int) -> lis
     for place in range(n_pieces):
         if place == len(numbers):
             break
-        numbers += [number for _, number in asked(script.stored("far", numbers[place]))]
+        numbers += [number for _, number in asked(script.stored("far", numbers[place], TOOK_S))]
     return numbers[:n_pieces]
 
 
@@ -637,7 +639,7 @@ def test_a_gateway_fetches_its_part_and_waits_a_while_for_the_other_one() -> Non
     script = gateway()
     numbers = fetched(script, script.holds("far", *range(40)), 40)
     assert set(numbers) == set(range(0, 40, 2))
-    waits_s = HELP_AFTER * 20 * 0.2  # each took 0.2 s
+    waits_s = HELP_AFTER * 20 * TOOK_S
     assert not asked(script.wait(waits_s - 0.1))
     assert len(asked(script.wait(0.2))) == 1
 
@@ -645,7 +647,7 @@ def test_a_gateway_fetches_its_part_and_waits_a_while_for_the_other_one() -> Non
 def helped(script: Script) -> list[int]:
     """It fetches its part, and as much of the other one as it may."""
     numbers = fetched(script, script.holds("far", *range(40)), 40)
-    return numbers + fetched(script, script.wait(1.1), 40)
+    return numbers + fetched(script, script.wait(HELP_AFTER * 20 * TOOK_S + 0.1), 40)
 
 
 def test_a_gateway_that_helps_leaves_a_little_to_the_other_one() -> None:

@@ -11,7 +11,7 @@ from support.download import PIECE, parent_of, piece_of
 from odonata.wire.message import FarShare
 from peer.core.content import Content
 from peer.core.limits import DownloadLimits
-from peer.core.parents import Parents, ParentState
+from peer.core.parents import Flight, Parents, ParentState
 from peer.core.selection import Choice, Reader, Situation, by_spare_rate, choose, choose_helper
 
 COUNT = 8
@@ -323,6 +323,18 @@ def test_helper_is_far_away_only_if_nobody_near_can_help() -> None:
     near = swarm.add("near", 0)
     helpers = [choose_helper(swarm.situation(), 0, slow, Random(n), 0.0) for n in range(20)]
     assert all(helper is near for helper in helpers)
+
+
+def test_helper_is_far_away_only_if_a_near_one_is_late_in_earnest() -> None:
+    swarm = Swarm()
+    slow = swarm.add("slow", 0)
+    slow.in_flight[0] = Flight(number=0, asked_at=1.0, deadline=90.0)
+    far = swarm.add("far", 0)
+    far.is_far = True
+    assert choose_helper(swarm.situation(), 0, slow, Random(0), 4.9, in_earnest_s=4.0) is None
+    assert choose_helper(swarm.situation(), 0, slow, Random(0), 5.0, in_earnest_s=4.0) is far
+    slow.is_far = True
+    assert choose_helper(swarm.situation(), 0, slow, Random(0), 2.0, in_earnest_s=4.0) is far
 
 
 def test_helper_of_a_far_parent_is_near_if_anybody_near_can_help() -> None:
