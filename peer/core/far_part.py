@@ -5,7 +5,9 @@ The scheduler tells each gateway of a data centre a part, which it fetches from 
 But not at once. What another one has brought we hear of only from whoever is our parent, so a piece
 that nobody near seems to hold may have crossed the link long ago. (Measured on real links, two
 gateways alike: two to seven pieces of 64 came twice, up to twenty seconds after the first time.) So
-an equal is given half as long again as our own part took, `HELP_AFTER`.
+an equal is given half as long again as our own part took (`far_help_after`): with uneven uplinks
+(simulated, nine worlds) the last host is as late as without any wait, 1.37 times the bound in the
+mean; with as long again as it took it is later, 1.48.
 """
 
 from __future__ import annotations
@@ -18,15 +20,13 @@ if TYPE_CHECKING:
 
     from odonata.wire.message import FarShare
 
-HELP_AFTER = 0.5
-"""Of the time that our own part took. With uneven uplinks (simulated, nine worlds) the last host is
-as late as without any wait (1.37 times the bound in the mean); with 1.0 it is later (1.48)."""
-
 
 class FarPart:
     """The part that was told last; `share` None: we fetch what we like."""
 
-    def __init__(self) -> None:
+    def __init__(self, help_after: float) -> None:
+        """`help_after`: of the time that our own part took."""
+        self._help_after = help_after
         self.share: FarShare | None = None
         self.helps_at = inf
         """From then on (seconds) the others are helped; inf while something of our own is left."""
@@ -49,4 +49,4 @@ class FarPart:
         if any(n % share.count == share.index and not taken(n) for n in missing):
             self.helps_at = inf
         elif self.helps_at == inf:
-            self.helps_at = now + HELP_AFTER * (now - self._told_at)
+            self.helps_at = now + self._help_after * (now - self._told_at)

@@ -109,7 +109,7 @@ class Fetching:
         self._replaced: dict[int, int] = {}
         self._busy_at = 0.0  # when something was last on its way
         self._was_busy = False  # after the latest `fill`, or had nothing to ask for
-        self._far = FarPart()
+        self._far = FarPart(limits.far_help_after)
         self._lateness = Lateness(limits, self.parents)
         self._reserve = Reserve(
             limits.reserve_patience_s, limits.reserve_patience_max_s, limits.max_parents

@@ -165,6 +165,8 @@ class DownloadLimits(Value, frozen=True, kw_only=True):
     """Another gateway is helped with its part, when one's own is done, only while more of it than
     this is held by nobody near: fewer are on their way to it anyway. (Never to help: 1.00 copies,
     but the p99 rises from 1.08 to 1.13 times the bound, uneven from 1.20 to 1.30.)"""
+    far_help_after: float = 0.5
+    """And not before so much of the time that one's own part took has passed since (`far_part`)."""
     reader_order: bool = True
     """A piece that a reader waits for goes out of turn: ascending, as he reads."""
     reader_patience_s: float = 1.0

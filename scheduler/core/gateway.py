@@ -13,8 +13,8 @@ became gateways, if its client takes that. It begins with its part, and helps th
 is done (`peer.core.selection`). One gateway alone would need no telling, but then a whole site
 lives on what one uplink passes on.
 
-A site waits for what its gateways bring, so `FAR_WANTED` of a gateway's parents are elsewhere
-until it has its part (`review`). Left to chance it had between two and six of them.
+A site waits for what its gateways bring, so `gateway_far_count` of a gateway's parents are
+elsewhere until it has its part (`review`). Left to chance it had between two and six of them.
 
 Where somebody fetches from the source, as a rule a seed, nothing needs to come from elsewhere: a
 far parent is no candidate there unless it holds what no such *origin* at home does, or nobody else
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from scheduler.core.peer import Peer
     from scheduler.core.turn import Turn
 
-FAR_WANTED = 3
-"""It asks each for one piece at a time, has four in flight, and not everybody has a free slot."""
 ORIGINS_LOOKED_AT = 16
 """Usually it is a seed; where many went to the source, the first have most."""
 _OF_ITSELF = (PeerState.BACK_TO_SOURCE, PeerState.SUCCEEDED)
@@ -65,11 +63,11 @@ def stays_near(child: Peer) -> bool:
     return child not in at_work and len(at_work) >= task.gateway_count
 
 
-def lacks_far(child: Peer, parents: Iterable[Peer]) -> int:
-    """How many more of its parents should be elsewhere: of a gateway that has not got its part."""
+def lacks_far(child: Peer, parents: Iterable[Peer], wanted: int) -> int:
+    """How many more parents elsewhere it should have: a gateway that has not got its part."""
     if not is_gateway(child) or _has_its_part(child) or origins_at_home(child):
         return 0
-    return max(0, FAR_WANTED - sum(is_far(child, parent) for parent in parents))
+    return max(0, wanted - sum(is_far(child, parent) for parent in parents))
 
 
 def origins_at_home(child: Peer) -> list[Peer]:

@@ -71,7 +71,7 @@ def _review(turn: Turn, child: Peer) -> None:
         waiting.top_up(turn, child)
         return
     parents = [task.peers[parent_id] for parent_id in task.graph.parents(child.id)]
-    lacking = lacks_far(child, parents)
+    lacking = lacks_far(child, parents, turn.limits.gateway_far_count)
     idle = _idlest(turn, child)
     if lacking:
         _send_abroad(turn, child, parents, lacking)

@@ -148,6 +148,7 @@ class DownloadMachine(RuleBasedStateMachine):
         self.opened: int | None = None
         self.wake_at: float | None = None
         self.looked_at: set[tuple[str, int]] = set()
+        self.was_beside = False  # before the latest event
         self.named: dict[str, int] = {}  # the answer that a parent comes from
         self.decisions = 0
         self.reported_at: dict[str, float] = {}  # connected parents, found past hope
@@ -162,6 +163,7 @@ class DownloadMachine(RuleBasedStateMachine):
 
     def give(self, event: DownloadEvent) -> None:
         was_over = self.ended
+        self.was_beside = self.is_beside
         effects = self.core.handle(event, self.now)
         assert not (was_over and effects), f"{effects} after the end"
         for effect in effects:
@@ -330,7 +332,9 @@ class DownloadMachine(RuleBasedStateMachine):
     def claims(self, run: FetchSource, number: int) -> bool:
         """Nobody else is to be asked for it; of a run beside the swarm that is what comes next."""
         following = self.following[run.first]
-        is_next = not self.is_beside or number < following + LIMITS.beside_ahead
+        # What is asked for before the core leaves peers for the source is stopped with the others.
+        is_beside = self.is_beside or self.was_beside
+        is_next = not is_beside or number < following + LIMITS.beside_ahead
         return self.covers(run, number) and is_next
 
     @property

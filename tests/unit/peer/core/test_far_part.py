@@ -5,13 +5,14 @@ from __future__ import annotations
 from math import inf
 
 from odonata.wire.message import FarShare
-from peer.core.far_part import HELP_AFTER, FarPart
+from peer.core.far_part import FarPart
 
+HELP_AFTER = 0.25
 EVEN = FarShare(index=0, count=2)
 
 
 def told(at_s: float = 10.0) -> FarPart:
-    part = FarPart()
+    part = FarPart(HELP_AFTER)
     part.tell(EVEN, at_s)
     return part
 

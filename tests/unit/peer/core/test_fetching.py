@@ -34,7 +34,6 @@ from peer.core.event import (
     ReaderWaiting,
     Ticked,
 )
-from peer.core.far_part import HELP_AFTER
 from peer.core.limits import DownloadLimits
 
 NAMES = tuple("abcdefgh")
@@ -639,7 +638,7 @@ def test_a_gateway_fetches_its_part_and_waits_a_while_for_the_other_one() -> Non
     script = gateway()
     numbers = fetched(script, script.holds("far", *range(40)), 40)
     assert set(numbers) == set(range(0, 40, 2))
-    waits_s = HELP_AFTER * 20 * TOOK_S
+    waits_s = DownloadLimits().far_help_after * 20 * TOOK_S
     assert not asked(script.wait(waits_s - 0.1))
     assert len(asked(script.wait(0.2))) == 1
 
@@ -647,7 +646,9 @@ def test_a_gateway_fetches_its_part_and_waits_a_while_for_the_other_one() -> Non
 def helped(script: Script) -> list[int]:
     """It fetches its part, and as much of the other one as it may."""
     numbers = fetched(script, script.holds("far", *range(40)), 40)
-    return numbers + fetched(script, script.wait(HELP_AFTER * 20 * TOOK_S + 0.1), 40)
+    return numbers + fetched(
+        script, script.wait(DownloadLimits().far_help_after * 20 * TOOK_S + 0.1), 40
+    )
 
 
 def test_a_gateway_that_helps_leaves_a_little_to_the_other_one() -> None:

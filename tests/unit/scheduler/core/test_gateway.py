@@ -6,7 +6,6 @@ from support.scheduler_world import PIECE_LENGTH, World, download, far_shares, h
 
 from scheduler.core.candidate import Drop, survey
 from scheduler.core.effect import Answer
-from scheduler.core.gateway import FAR_WANTED
 from scheduler.core.graph import GraphKind
 from scheduler.core.limits import Limits
 
@@ -210,9 +209,9 @@ def test_an_origin_that_left_is_none() -> None:
 # --- how many of a gateway's parents are elsewhere ------------------------------------------------
 
 
-def crowd(n_far: int) -> World:
+def crowd(n_far: int, **limits: int) -> World:
     """A gateway, c1, that found nobody elsewhere but q, and then `n_far` come there."""
-    world = two_sites(0, mesh_parent_limit=4, candidate_parent_limit=4)
+    world = two_sites(0, mesh_parent_limit=4, candidate_parent_limit=4, **limits)
     for number in range(1, 6):
         joins(world, number)
         world.piece(f"c{number}", number, "q")
@@ -232,8 +231,14 @@ def test_a_gateway_whose_parents_are_mostly_at_home_is_given_others() -> None:
     assert far_of(world, "c1") == 1
     assert len(parents_of(world, "c1")) == 4
     world.advance(world.now + 1.1)
-    assert far_of(world, "c1") == FAR_WANTED
+    assert far_of(world, "c1") == 3
     assert "c2" in parents_of(world, "c1"), "the other gateway stays"
+
+
+def test_which_can_be_switched_off() -> None:
+    world = crowd(4, gateway_far_count=0)
+    world.advance(world.now + 1.1)
+    assert far_of(world, "c1") == 1
 
 
 def test_not_one_that_has_its_part() -> None:
