@@ -45,8 +45,8 @@ class Limits:
     One would cross the link once, and be the bottleneck; two divide the pieces among them."""
     gateway_far_count: int = 3
     """Parents elsewhere of a gateway that has not got its part: it asks each for one piece at a
-    time, and has four in flight. 0: as chance has it. (`idc` on real links: p99 of 1.21 times the bound
-    instead of 1.30; with five 1.21 as well, but TCP sends more over the link again.)"""
+    time, and has four in flight. 0: as chance has it. (`idc` on real links: p99 of 1.21 times the
+    bound instead of 1.30; with five 1.21 as well, but TCP sends more over the link again.)"""
     candidate_batch_limit: int = 25
     """Candidates scored per decision; of more useful peers, the best at a glance and a few by lot
     (`shortlist`). Six for each of four places; each costs about 1 % of the decision."""
