@@ -39,7 +39,7 @@ class FarPart:
 
     def give_up(self) -> None:
         """We fetch what we like."""
-        self.share = None
+        self.share, self.helps_at = None, inf
 
     def look(self, missing: Iterable[int], taken: Callable[[int], bool], now: float) -> None:
         """Note whether anything of it is left to ask for."""

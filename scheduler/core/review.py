@@ -71,14 +71,12 @@ def _review(turn: Turn, child: Peer) -> None:
         waiting.top_up(turn, child)
         return
     parents = [task.peers[parent_id] for parent_id in task.graph.parents(child.id)]
-    lacking = lacks_far(child, parents, turn.limits.gateway_far_count)
-    idle = _idlest(turn, child)
-    if lacking:
+    if lacking := lacks_far(child, parents, turn.limits.gateway_far_count):
         _send_abroad(turn, child, parents, lacking)
-    elif idle is not None:
+    elif idle := _idlest(turn, child):
         waiting.exchange(turn, child, [idle])
     elif not is_gateway(child):
-        _take_newcomer(turn, child)
+        _take_newcomer(turn, child, parents)
 
 
 def _send_abroad(turn: Turn, child: Peer, parents: list[Peer], count: int) -> None:
@@ -100,10 +98,9 @@ def _idlest(turn: Turn, child: Peer) -> Peer | None:
     return child.task.peers[edge.parent_id] if is_idle else None
 
 
-def _take_newcomer(turn: Turn, child: Peer) -> None:
+def _take_newcomer(turn: Turn, child: Peer, parents: list[Peer]) -> None:
     """In the place of the parent with the most children, if one who came lately has fewer."""
     task, graph = child.task, child.task.graph
-    parents = [task.peers[parent_id] for parent_id in graph.parents(child.id)]
     peers = [parent for parent in parents if not parent.host.is_seed]
     if not peers:
         return

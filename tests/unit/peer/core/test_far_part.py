@@ -67,5 +67,7 @@ def test_one_of_one_is_no_part() -> None:
 
 def test_who_gives_the_others_up_has_no_part() -> None:
     part = told()
+    part.look([1], nothing_taken, 50.0)
     part.give_up()
     assert part.share is None
+    assert part.helps_at == inf, "nothing is to be woken for"
