@@ -421,8 +421,8 @@ class DownloadCore:
         if self.state is State.REPORTING:
             self._finish(now, out)
             return
-        triggered = self._download.need_back_to_source
-        in_vain = triggered or (event.refused and not len(self._fetching.parents))
+        is_alone = event.refused and not len(self._fetching.parents)
+        in_vain = self._download.need_back_to_source or is_alone
         if self.state is State.REGISTERING and in_vain:
             self._go_to_source(self._lost_because, now, out)
         elif self.state in {State.REGISTERING, State.SWARMING, State.RESCHEDULING}:
@@ -474,7 +474,7 @@ class DownloadCore:
         """What a parent says of itself that was not dropped meanwhile."""
         match event:
             case ParentConnected():
-                self._on_parent_connected(event, now, out)
+                self._on_parent_connected(state, event, now, out)
             case ParentHolds():
                 self._on_holds(state, event.pieces, now, out)
             case ParentReceives():
@@ -487,11 +487,8 @@ class DownloadCore:
                 assert_never(event)
 
     def _on_parent_connected(
-        self, event: ParentConnected, now: float, out: list[DownloadEffect]
+        self, state: ParentState, event: ParentConnected, now: float, out: list[DownloadEffect]
     ) -> None:
-        state = self._fetching.parents.get(event.peer_id)
-        if state is None:
-            return
         was_asked = state.meta_asked_at is not None
         self._fetching.on_connected(state, now)
         scheduled = state.parent.task.content_length  # what the scheduler says, 0 if it can't

@@ -13,13 +13,14 @@ class Flights:
 
     def __init__(self) -> None:
         self._copies: dict[int, int] = {}  # piece -> flights of it
+        self._count = 0
         self._passed_on = 0
         self._stopped: dict[tuple[str, int], int] = {}  # by us, answer still to come
 
     @property
     def count(self) -> int:
         """All, copies counted."""
-        return sum(self._copies.values())
+        return self._count
 
     @property
     def passed_on(self) -> int:
@@ -29,7 +30,7 @@ class Flights:
     @property
     def full(self) -> int:
         """Of these, what its parent had."""
-        return self.count - self._passed_on
+        return self._count - self._passed_on
 
     def __contains__(self, number: object) -> bool:
         return number in self._copies
@@ -43,6 +44,7 @@ class Flights:
         number = flight.number
         state.in_flight[number] = flight
         self._copies[number] = self.copies(number) + 1
+        self._count += 1
         self._passed_on += flight.is_passed_on
 
     def land(self, state: ParentState, number: int) -> Flight | None:
@@ -51,6 +53,7 @@ class Flights:
         if flight is None:
             return None
         self._copies[number] -= 1
+        self._count -= 1
         if not self._copies[number]:
             del self._copies[number]
         self._passed_on -= flight.is_passed_on

@@ -130,6 +130,8 @@ class Lateness:
 
     def moments(self, state: ParentState, now: float) -> Iterator[float]:
         """When it is to be looked at, or is past hope if it goes on to bring nothing."""
+        if state.oldest is None:
+            return
         for at in (self.look_at(state, now), self._fruitless_at(state, now)):
             if at is not None:
                 yield at

@@ -114,14 +114,14 @@ class ParentState:
     hopeless_until: float = 0.0
     usual_at: float | None = None  # it brought a piece that took as long as pieces take
     given: dict[int, Given] = field(default_factory=dict[int, "Given"])
+    is_seed: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.is_seed = self.parent.host.is_seed  # looked at with every event
 
     @property
     def peer_id(self) -> str:
         return self.parent.peer_id
-
-    @property
-    def is_seed(self) -> bool:
-        return self.parent.host.is_seed
 
     @property
     def is_dear(self) -> bool:
@@ -153,12 +153,17 @@ class ParentState:
     @property
     def oldest(self) -> Flight | None:
         """What has been on its way from it for the longest time, of what it has itself."""
-        return next((f for f in self.in_flight.values() if not f.is_passed_on), None)
+        for flight in self.in_flight.values():
+            if not flight.is_passed_on:
+                return flight
+        return None
 
     @property
     def passes_on(self) -> int:
         """Pieces on their way from it that it did not have when they were asked for."""
-        return sum(flight.is_passed_on for flight in self.in_flight.values())
+        if not self.in_flight:
+            return 0
+        return sum([flight.is_passed_on for flight in self.in_flight.values()])
 
     def begin_anew(self, now: float) -> None:
         """What it was waited for until now does not count any more."""

@@ -98,15 +98,26 @@ def has_room(state: ParentState, limits: DownloadLimits, now: float) -> bool:
 
 def choose(situation: Situation, rng: Random, now: float) -> Choice | None:
     """The next piece to ask for, None if nothing can be asked now."""
-    free = [p for p in situation.parents if p.offers and has_room(p, situation.limits, now)]
+    limits = situation.limits
+    free = [p for p in situation.parents if has_room(p, limits, now) and _is_of_use(situation, p)]
     if not free:
         return None
     for_reader = _for_reader(situation, free, rng, now)
     if for_reader is not None:
         return for_reader
-    if situation.limits.first == "piece":
+    if limits.first == "piece":
         return _piece_first(situation, free, rng)
     return _parent_first(situation, _shuffle(situation, free, rng), rng, now)
+
+
+def _is_of_use(situation: Situation, state: ParentState) -> bool:
+    """It offers something that is missing and on its way from nobody.
+
+    Mostly the first that it offers, or nothing: then what it offers are the few pieces in flight.
+    (Without this look, draws among those were a sixth of all that a download computes.)
+    """
+    lacks, taken = situation.content.lacks, situation.taken
+    return any(lacks(number) and not taken(number) for number in state.offers)
 
 
 def _parent_first(

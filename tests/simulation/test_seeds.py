@@ -42,8 +42,9 @@ def test_two_thin_seeds_are_faster_than_one() -> None:
     """As thin as a peer. One that sends each piece once is near to what the links bear already: the
     last host has nothing to gain."""
     thin = replace(TWO, seed_up=40 * MBIT)
-    one = [run(thin, seed=seed, seeds_per_task=1)[1] for seed in (1, 2)]
-    two = [run(thin, seed=seed)[1] for seed in (1, 2)]
+    seeds = (1, 2, 3, 4)  # in one world of six it is the other way round, by chance
+    one = [run(thin, seed=seed, seeds_per_task=1)[1] for seed in seeds]
+    two = [run(thin, seed=seed)[1] for seed in seeds]
     assert sum(world.p50_s for world in two) < sum(world.p50_s for world in one)
     assert sum(world.p99_s for world in two) < 1.05 * sum(world.p99_s for world in one)
     for world in (*one, *two):

@@ -17,7 +17,8 @@ from simulator.policy import find_model
 
 SCHEDULER_PORT: Final = 8002
 STATUS_PORT: Final = 8000
-LAUNCH: Final = Path(__file__).with_name("launch.py")
+LAUNCH_SCHEDULER: Final = Path(__file__).with_name("launch_scheduler.py")
+LAUNCH_DAEMON: Final = Path(__file__).with_name("launch_daemon.py")
 STOCK_SLOTS: Final = 1_000_000
 """Dragonfly's server refuses nobody and makes nobody wait."""
 STOCK_BANDWIDTH: Final = str(10 * 1000**3 // 8)
@@ -48,9 +49,9 @@ def member_words(
     )
     config = folder / f"{host.name}.yaml"
     config.write_text(json.dumps(settings, indent=2) + "\n")  # JSON is YAML
-    program = "scheduler" if is_scheduler else "daemon"
+    launch = LAUNCH_SCHEDULER if is_scheduler else LAUNCH_DAEMON
     client = "stock" if policy.is_stock else "own"
-    words = [sys.executable, str(LAUNCH), program, str(config), str(world.piece_length), client]
+    words = [sys.executable, str(launch), str(config), str(world.piece_length), client]
     rules = policy.scheduler_rules if is_scheduler else policy.client_rules
     return [*words, *words_of(rules)]
 

@@ -12,7 +12,7 @@ from odonata.wire.message import Value
 class Policy(Value, frozen=True, kw_only=True):
     """`algorithm` is the scheduler's; "": there is none, and everybody asks the origin.
 
-    `is_stock`: the scheduler's numbers and the client's rules are Dragonfly's (`launch`).
+    `is_stock`: the scheduler's numbers and the client's rules are Dragonfly's (`member`).
     """
 
     name: str

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-from scheduler.core.graph import GraphKind
-from scheduler.core.limits import Limits
 
 Rules = dict[str, Any]
 """Values by name of the field."""
@@ -22,10 +18,3 @@ def words_of(rules: Mapping[str, Any]) -> list[str]:
 def rules_of(words: Sequence[str]) -> Rules:
     """FIELD=JSON ... as values."""
     return {field: json.loads(value) for field, _, value in (one.partition("=") for one in words)}
-
-
-def changed(limits: Limits, rules: Rules) -> Limits:
-    """The scheduler's numbers with some of them changed."""
-    if "graph" in rules:
-        rules = {**rules, "graph": GraphKind(rules["graph"])}
-    return dataclasses.replace(limits, **rules)

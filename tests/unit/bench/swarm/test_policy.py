@@ -11,7 +11,8 @@ import pytest
 from bench.swarm.ground import Loopback
 from bench.swarm.member import member_words
 from bench.swarm.policy import ABLATIONS, policy_named
-from bench.swarm.rule_change import changed, rules_of
+from bench.swarm.rule_change import rules_of
+from bench.swarm.scheduler_change import changed
 from bench.swarm.world import SCHEDULER, Scale, WorldPlan, plan_world, scaled
 
 from odonata.settings.loading import load
@@ -29,7 +30,7 @@ def world() -> WorldPlan:
 
 def written(world: WorldPlan, host: str, policy: str, folder: Path) -> Any:
     words = member_words(world.host(host), world, policy_named(policy), Loopback(), folder)
-    assert words[5] == ("stock" if policy == "dragonfly" else "own")
+    assert words[4] == ("stock" if policy == "dragonfly" else "own")
     return json.loads((folder / f"{host}.yaml").read_text())
 
 
@@ -75,7 +76,7 @@ def test_an_ablation_changes_one_rule_of_one_core(
         return
     host = "peer1" if policy.client_rules else SCHEDULER
     words = member_words(world.host(host), world, policy, Loopback(), tmp_path)
-    rules = rules_of(words[6:])
+    rules = rules_of(words[5:])
     if policy.client_rules:
         own = limits_of(DaemonSettings())
         assert msgspec.structs.replace(own, **rules) != own
