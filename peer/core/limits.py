@@ -157,6 +157,9 @@ class DownloadLimits(Value, frozen=True, kw_only=True):
     far_patience_s: float = 2.0
     """A parent in another data centre is asked for what near ones hold only after nothing has been
     on its way for so long: longer than near ones refuse or avoid somebody for a moment."""
+    far_in_earnest: bool = True
+    """What is late from a near parent, a far one is asked for only once it has taken `slow_factor`
+    times the mean: at the end, where one mean is late, gateways are late more often than not."""
     far_shares: bool = True
     """As one of several gateways, fetch from other data centres the part that the scheduler tells
     (simulated, two data centres of eight peers, 128 pieces: 1.12 -> 1.02 copies cross the link, and

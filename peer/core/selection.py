@@ -162,6 +162,8 @@ def choose_helper(
         if p is not slow and number in p.offers and has_room(p, situation.limits, now)
     ]
     near = [p for p in able if not p.is_far]
+    if not situation.limits.far_in_earnest:
+        in_earnest_s = None
     if not near and not slow.is_far and in_earnest_s is not None:
         able = able if now >= slow.in_flight[number].asked_at + in_earnest_s else []
     # A late piece is no reason to ask a seed for what a peer can bring.

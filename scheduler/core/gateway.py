@@ -73,9 +73,10 @@ def lacks_far(child: Peer, parents: Iterable[Peer], wanted: int) -> int:
 def origins_at_home(child: Peer) -> list[Peer]:
     """Those of its data centre who have the content, or what there is of it, from the source.
 
-    And who serve. Of very many, the first; none where no rule for data centres applies.
+    And who serve. Of very many, the first; none where no rule for data centres applies, or this one
+    is switched off (`Limits.home_suffices`).
     """
-    if not (child.task.origins and _is_bound(child)):
+    if not (child.task.origins and child.task.home_suffices and _is_bound(child)):
         return []
     origins = islice(child.task.origins.values(), ORIGINS_LOOKED_AT)
     return [one for one in origins if _is_origin(one) and not is_far(child, one)]

@@ -47,6 +47,10 @@ class Limits:
     """Parents elsewhere of a gateway that has not got its part: it asks each for one piece at a
     time, and has four in flight. 0: as chance has it. (`idc` on real links: p99 of 1.21 times the
     bound instead of 1.30; with five 1.21 as well, but TCP sends more over the link again.)"""
+    home_suffices: bool = True
+    """Where somebody in its data centre has the content from the source, or what there is of it, a
+    peer is given nobody elsewhere who holds no more. (`idc` on real links: eight pieces of 64 came
+    back over the link otherwise.)"""
     candidate_batch_limit: int = 25
     """Candidates scored per decision; of more useful peers, the best at a glance and a few by lot
     (`shortlist`). Six for each of four places; each costs about 1 % of the decision."""

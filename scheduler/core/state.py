@@ -171,6 +171,7 @@ class SchedulerState:
                 created_at_s=now,
                 updated_at_s=now,
                 gateway_count=self.limits.gateway_count,
+                home_suffices=self.limits.home_suffices,
             )
             self.tasks[task_id] = task
         elif task.download.url != download.url:

@@ -89,6 +89,7 @@ class Task:
     arrival_count: int = 0  # how often a peer became useful
     hungry: dict[str, Peer] = field(default_factory=dict[str, "Peer"])
     gateway_count: int = 0
+    home_suffices: bool = True
     gateways: dict[str, dict[str, Peer]] = field(default_factory=dict[str, "dict[str, Peer]"])
     shortlist: Shortlist = field(default_factory=Shortlist)
     waiting: dict[str, Peer] = field(default_factory=dict[str, "Peer"])

@@ -32,6 +32,7 @@ FIGURES: Final = {
     "seed_copies": "seed copies",
     "cross_copies": "copies across",
     "cross_pieces": "pieces across",
+    "back_pieces": "pieces back",
     "extra_share": "extra bytes",
     "first_piece_s": "first piece s",
     "balance": "upload balance",
@@ -115,7 +116,7 @@ class RunFigures(Value, frozen=True, kw_only=True):
 
     `cross_copies`: payload that left the first site, in copies of the content, with what TCP sends
     again; `cross_pieces`: the pieces alone that hosts elsewhere got from there. One copy for each
-    other site is what it takes.
+    other site is what it takes. `back_pieces`: what hosts of the first site got from elsewhere.
     """
 
     p50_s: float | None
@@ -132,6 +133,7 @@ class RunFigures(Value, frozen=True, kw_only=True):
     seed_copies: float
     cross_copies: float | None
     cross_pieces: float | None
+    back_pieces: float | None
     extra_share: float | None
     first_piece_s: float | None
     balance: float | None
@@ -151,6 +153,7 @@ def figures_of(run: RunOutcome) -> RunFigures:
     if all(len(host.files) <= 1 for host in run.hosts):
         files = []
     fed = fed_bytes(run.hosts)
+    across, back = _crossed_pieces(run)
     seeds = [name for name in run.uplinks if name.startswith("seed")]
     return RunFigures(
         p50_s=p50,
@@ -165,7 +168,8 @@ def figures_of(run: RunOutcome) -> RunFigures:
         origin_copies=run.origin_bytes / run.size,
         seed_copies=sum(run.sent.get(name, fed[name]) for name in seeds) / run.size,
         cross_copies=None if run.crossed_bytes is None else run.crossed_bytes / run.size,
-        cross_pieces=_crossed_pieces(run),
+        cross_pieces=across,
+        back_pieces=back,
         extra_share=_extra(run, delivered),
         first_piece_s=median(firsts) if firsts else None,
         balance=balance(_loads(run, fed)),
@@ -175,17 +179,17 @@ def figures_of(run: RunOutcome) -> RunFigures:
     )
 
 
-def _crossed_pieces(run: RunOutcome) -> float | None:
-    """None: there is one site, or nobody says who gave a piece."""
+def _crossed_pieces(run: RunOutcome) -> tuple[float, float] | tuple[None, None]:
+    """From the first site, and back; None: there is one site, or nobody says who gave a piece."""
     arrivals = [(host.name, piece) for host in run.hosts for piece in host.pieces]
     if not run.sites or any(piece.giver not in run.sites for _, piece in arrivals):
-        return None
-    crossed = (
-        piece.length
-        for name, piece in arrivals
-        if run.sites[name] != 0 and run.sites[piece.giver] == 0
-    )
-    return sum(crossed) / run.size
+        return None, None
+    across = back = 0
+    for name, piece in arrivals:
+        taker, giver = run.sites[name], run.sites[piece.giver]
+        across += piece.length if giver == 0 != taker else 0
+        back += piece.length if taker == 0 != giver else 0
+    return across / run.size, back / run.size
 
 
 def percentile(times: Sequence[float | None], share: float) -> float | None:

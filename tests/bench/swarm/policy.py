@@ -86,6 +86,7 @@ ABLATIONS: Final = {
         Policy(name="no-far-once", algorithm="rule", client_rules={"far_once": False}),
         Policy(name="no-far-patience", algorithm="rule", client_rules={"far_patience_s": 0.0}),
         Policy(name="no-far-shares", algorithm="rule", client_rules={"far_shares": False}),
+        Policy(name="far-when-late", algorithm="rule", client_rules={"far_in_earnest": False}),
         Policy(name="helps-at-once", algorithm="rule", client_rules={"far_help_after": 0.0}),
         Policy(name="eight-slots", algorithm="rule", peer_slots=8),
         Policy(name="dag", algorithm="rule", scheduler_rules={"graph": "dag"}),
@@ -93,7 +94,10 @@ ABLATIONS: Final = {
         Policy(name="no-admission", algorithm="rule", scheduler_rules={"admission": False}),
         Policy(name="no-reviews", algorithm="rule", scheduler_rules={"review_interval_s": 3600.0}),
         Policy(name="three-parents", algorithm="rule", scheduler_rules={"mesh_parent_limit": 3}),
+        Policy(name="five-parents", algorithm="rule", scheduler_rules={"mesh_parent_limit": 5}),
+        Policy(name="four-parents", algorithm="rule", scheduler_rules={"mesh_parent_limit": 4}),
         Policy(name="any-gateway", algorithm="rule", scheduler_rules={"gateway_far_count": 0}),
+        Policy(name="far-though-home", algorithm="rule", scheduler_rules={"home_suffices": False}),
         Policy(name="one-gateway", algorithm="rule", scheduler_rules={"gateway_count": 1}),
     )
 }

@@ -116,7 +116,9 @@ def test_pieces_across_are_those_that_the_first_site_gave_to_another() -> None:
     crossed = one_piece * len(far.hosts[1].pieces)
     assert figures_of(replace(far, sites=sites)).cross_pieces == pytest.approx(crossed / far.size)
     assert figures_of(far).cross_pieces is None
-    assert figures_of(replace(far, sites={**sites, "seed1": 1})).cross_pieces == 0.0
+    moved = figures_of(replace(far, sites={**sites, "seed1": 1}))
+    assert (moved.cross_pieces, moved.back_pieces) == (0.0, pytest.approx(crossed / far.size))
+    assert figures_of(replace(far, sites=sites)).back_pieces == 0.0
     del sites["seed1"]
     assert figures_of(replace(far, sites=sites)).cross_pieces is None, "who knows"
 

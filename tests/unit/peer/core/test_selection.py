@@ -333,6 +333,9 @@ def test_helper_is_far_away_only_if_a_near_one_is_late_in_earnest() -> None:
     far.is_far = True
     assert choose_helper(swarm.situation(), 0, slow, Random(0), 4.9, in_earnest_s=4.0) is None
     assert choose_helper(swarm.situation(), 0, slow, Random(0), 5.0, in_earnest_s=4.0) is far
+    swarm.limits = DownloadLimits(far_in_earnest=False)
+    assert choose_helper(swarm.situation(), 0, slow, Random(0), 1.0, in_earnest_s=4.0) is far
+    swarm.limits = DownloadLimits()
     slow.is_far = True
     assert choose_helper(swarm.situation(), 0, slow, Random(0), 2.0, in_earnest_s=4.0) is far
 

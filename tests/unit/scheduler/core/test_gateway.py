@@ -150,9 +150,12 @@ def test_a_new_life_is_told_anew() -> None:
 # --- sites that have it from the source -----------------------------------------------------------
 
 
-def fed_at_home(*, origin_has: int, far_has: int) -> World:
+def fed_at_home(*, origin_has: int, far_has: int, home_suffices: bool = True) -> World:
     """An origin at "there" and a peer of ours at "here" that fetch, the child c1 at "There"."""
-    world = World(Limits(exploration=0.0, admission=False, graph=GraphKind.MESH))
+    limits = Limits(
+        exploration=0.0, admission=False, graph=GraphKind.MESH, home_suffices=home_suffices
+    )
+    world = World(limits)
     world.announce(host("k", idc="here"), host("s", idc="there"), host("h1", idc="There"))
     world.ours |= {"o", "q", "c1"}
     world.register("o", "s", download(source=True, size=9 * PIECE_LENGTH))
@@ -171,6 +174,12 @@ def test_where_somebody_fetches_from_the_source_nothing_comes_from_elsewhere() -
     world.register("c1", "h1", WHAT)
     assert parents_of(world, "c1") == ("o",)
     assert survey(world.peer("c1")).dropped["q"] is Drop.FAR
+
+
+def test_unless_that_is_switched_off() -> None:
+    world = fed_at_home(origin_has=3, far_has=3, home_suffices=False)
+    world.register("c1", "h1", WHAT)
+    assert set(parents_of(world, "c1")) == {"o", "q"}
 
 
 def test_but_what_it_lacks_there() -> None:
