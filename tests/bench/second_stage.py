@@ -39,10 +39,19 @@ WORLDS: dict[str, dict[str, Any]] = {
     "lognormal": {"seed_up": FAST, "uplink_sigma": 0.8, "hidden_slow_share": 0.1},
     "degrading": {"seed_up": FAST, "degrading": Degrading(share=0.05, factor=50.0, at_s=10.0)},
     "two data centres": {"seed_up": FAST, "idcs": 2, "between_idcs": 80 * MBIT},
+    "false words": {"seed_up": FAST, "uplink_sigma": 0.8, "hidden_slow_share": 0.33},
     "far": {"seed_up": FAST, "peer_up": FAST, "peer_down": FAST, "delay_s": 0.025},
+    "very far": {
+        "seed_up": 4 * FAST,
+        "peer_up": FAST,
+        "peer_down": FAST,
+        "delay_s": 0.1,
+        "piece_length": 1 << 20,
+    },
 }
 """Peers of 40 Mbit/s each way: equal ones with a seed as thin or ten times as wide, uneven ones of
-which some are not what they say, two data centres; and 400 Mbit/s with round trips of 50 ms."""
+which some are not what they say (or a third), two data centres; and 400 Mbit/s with round trips of
+50 ms, or of 200 ms and pieces of 1 MiB instead of 4."""
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "as it is": {},
@@ -60,6 +69,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no far once": {"far_once": False},
     "no far patience": {"far_patience_s": 0.0},
     "no far shares": {"far_shares": False},
+    "far when late": {"far_in_earnest": False},
     "no hedge": {"hedge": False},
     "late hedge": {"end_factor": 4.0},
     "no replacing": {"replace_slow": False},
@@ -87,9 +97,8 @@ def run(order: Order) -> Figures:
         DownloadLimits(), **{key: v for key, v in changes.items() if key not in _OF_SCENARIO}
     )
     more = {key: v for key, v in changes.items() if key in _OF_SCENARIO}
-    scenario = Scenario(
-        peers=peers, size=size, piece_length=4 << 20, limits=limits, **WORLDS[world], **more
-    )
+    facts = {"piece_length": 4 << 20} | WORLDS[world] | more
+    scenario = Scenario(peers=peers, size=size, limits=limits, **facts)
     swarm = Swarm(scenario, seed=seed, ranker=make_ranker("rule"), keep_log=False)
     report = swarm.run()
     stretches = sorted(o.took_s / report.bound_s for o in report.outcomes if o.took_s is not None)
