@@ -97,7 +97,7 @@ def run(order: Order) -> Figures:
         DownloadLimits(), **{key: v for key, v in changes.items() if key not in _OF_SCENARIO}
     )
     more = {key: v for key, v in changes.items() if key in _OF_SCENARIO}
-    facts = {"piece_length": 4 << 20} | WORLDS[world] | more
+    facts: dict[str, Any] = {"piece_length": 4 << 20, **WORLDS[world], **more}
     scenario = Scenario(peers=peers, size=size, limits=limits, **facts)
     swarm = Swarm(scenario, seed=seed, ranker=make_ranker("rule"), keep_log=False)
     report = swarm.run()
