@@ -113,8 +113,8 @@ def choose(situation: Situation, rng: Random, now: float) -> Choice | None:
 def _is_of_use(situation: Situation, state: ParentState) -> bool:
     """It offers something that is missing and on its way from nobody.
 
-    Mostly the first that it offers, or nothing: then what it offers are the few pieces in flight.
-    (Without this look, draws among those were a sixth of all that a download computes.)
+    Mostly the first that it offers, or nothing: then what it offers are the few pieces in flight,
+    and to draw among those is in vain.
     """
     lacks, taken = situation.content.lacks, situation.taken
     return any(lacks(number) and not taken(number) for number in state.offers)
