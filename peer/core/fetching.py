@@ -188,7 +188,7 @@ class Fetching:
         piece = Piece(number=0, offset=0, length=length)
         if self._content.lacks(0) and self._misfit(piece) is None:
             state.foreseen = True
-            self.parents.offer(state, piece)
+            self.parents.offer(state, piece, state.heard_at)
 
     def reader_at(self, number: int | None, now: float) -> None:
         """Somebody waits for this piece; None: nobody does."""
@@ -231,7 +231,7 @@ class Fetching:
                 self.blame(state, piece.number, misfit, out)
                 return
             if piece.number not in self._content.held:
-                self.parents.offer(state, piece)
+                self.parents.offer(state, piece, now)
         if not self._content.learned:
             self.ask_meta(state, now, out)
 

@@ -50,7 +50,13 @@ class Flight:
     """When it was how far, in bytes, since it began."""
     doubted_at: float | None = None  # it was late, and how far it is was asked
     spared_until: float = -inf  # it is not late until then: it will be there soon
-    is_passed_on: bool = False  # its parent was being sent it, too, when it was asked for
+    is_passed_on: bool = False  # its parent was being sent it, too, when it was asked for...
+    held_at: float | None = None  # ...and said then that it has it
+
+    @property
+    def owed_since(self) -> float:
+        """Since when its parent could have sent all of it, if that is known."""
+        return self.asked_at if self.held_at is None else self.held_at
 
     @property
     def moves(self) -> bool:
@@ -322,9 +328,12 @@ class Parents:
 
     # --- who holds what -------------------------------------------------------------------------
 
-    def offer(self, state: ParentState, piece: Piece) -> None:
+    def offer(self, state: ParentState, piece: Piece, now: float) -> None:
         state.coming.pop(piece.number, None)
         if piece.number not in state.offers:
+            flight = state.in_flight.get(piece.number)
+            if flight is not None:
+                flight.held_at = now
             state.offers[piece.number] = piece
             self._count(piece.number, state, 1)
 

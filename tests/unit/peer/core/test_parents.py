@@ -80,7 +80,7 @@ def test_counts_of_holders_agree_with_the_offers(steps: list[tuple[str, str, int
         state = parents.get(name) or admitted(parents, name, seed=name == "S")
         match action:
             case "offer":
-                parents.offer(state, piece_of(number, LENGTH))
+                parents.offer(state, piece_of(number, LENGTH), 0.0)
             case "forget":
                 parents.forget(state, number)
             case "everywhere":
@@ -98,7 +98,7 @@ def test_counts_of_holders_agree_with_the_offers(steps: list[tuple[str, str, int
 def test_what_is_given_to_others_is_remembered_from_the_first_word_on() -> None:
     parents = Parents(DownloadLimits())
     state = admitted(parents, "seed", seed=True)
-    parents.offer(state, piece_of(0, LENGTH))
+    parents.offer(state, piece_of(0, LENGTH), 0.0)
     for now in (10.0, 11.0):
         state.told_given([0, 5], now, 0.5)
     assert [state.is_given(0, now) for now in (11.0, 11.4, 11.5)] == [True, True, False]

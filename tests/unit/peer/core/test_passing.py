@@ -67,8 +67,8 @@ def test_any_new_piece_of_any_parent() -> None:
 def test_not_what_somebody_near_has() -> None:
     swarm = Swarm()
     swarm.add("a", 0, 1)
-    swarm.parents.offer(swarm.add("b"), piece_of(0, LENGTH))
-    swarm.parents.offer(swarm.add("s", seed=True), piece_of(1, LENGTH))
+    swarm.parents.offer(swarm.add("b"), piece_of(0, LENGTH), 0.0)
+    swarm.parents.offer(swarm.add("s", seed=True), piece_of(1, LENGTH), 0.0)
     assert swarm.chosen() == {("a", 1)}, "a seed's way to us is scarce"
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from itertools import islice
 
 import pytest
-from support.download import PIECE, Script, asked, of
+from support.download import PIECE, Script, asked, of, piece_of
 from support.parent_play import Giving, Play
 
 from odonata.piece import MIB
 from peer.core.budget import BUDGET_MIN_S, Budget
 from peer.core.effect import CancelPiece, FetchPiece, FetchSource
-from peer.core.event import FailureReason, ParentLoad
+from peer.core.event import FailureReason, ParentLoad, ParentReceives, PieceNotFetched
 from peer.core.limits import DownloadLimits
 from peer.core.patience import load_pauses_s
 
@@ -281,9 +281,65 @@ def test_a_parent_tells_its_load_soon_and_then_ever_less_often() -> None:
     assert list(islice(load_pauses_s(0.05), 2)) == [0.05, 0.05]
 
 
-def test_a_refusal_is_a_sign_of_work() -> None:
+@pytest.mark.parametrize("reason", [FailureReason.REFUSED, FailureReason.GIVEN])
+def test_a_refusal_is_a_sign_of_work(reason: FailureReason) -> None:
     script = Script()
     script.swarm("a", "b")
     script.holds("a", 0)
-    script.failed("a", 0, FailureReason.REFUSED)
+    script(PieceNotFetched(peer_id="a", number=0, reason=reason, given=(0,)))
     assert waits_s(script, None) >= 2.5
+
+
+def passing_on(*empty: str) -> Script:
+    """Of piece 0, "a" passes on what it is being sent; the others are there and have nothing."""
+    script = Script()
+    script.swarm("a", *empty)
+    script(ParentReceives(peer_id="a", pieces=(piece_of(0, script.length),)))
+    assert asked(script.effects) == [("a", 0)]
+    return script
+
+
+@pytest.mark.parametrize("empty", [(), ("b", "c")])
+def test_a_parent_that_passes_on_has_nothing_to_give_before_it_is_given_it(
+    empty: tuple[str, ...],
+) -> None:
+    """It has patience of its own: where its parent is silent, it asks the source, not all of us."""
+    load = ParentLoad(peer_id="a", max_rate_bytes_per_s=1e7, used_rate_bytes_per_s=442.0)
+    waited_s = waits_s(passing_on(*empty), load)
+    assert waited_s >= DownloadLimits().beside_alive_s
+
+
+def test_a_parent_that_would_pass_on_and_is_not_heard_of_is_no_excuse_for_long() -> None:
+    assert waits_s(passing_on("b", "c"), None) <= 5.25
+
+
+def test_nor_is_one_that_passes_on_where_another_owes_a_piece() -> None:
+    script = Script(length=2 * PIECE)
+    script.swarm("a", "b")
+    script(ParentReceives(peer_id="a", pieces=(piece_of(0, script.length),)))
+    script.holds("b", 1)
+    assert asked(script.effects) == [("a", 0), ("b", 1)]
+    load = ParentLoad(peer_id="a", max_rate_bytes_per_s=1e7, used_rate_bytes_per_s=442.0)
+    assert waits_s(script, load) <= 1.5
+
+
+def test_who_sent_something_since_it_was_asked_to_pass_on_has_to_say_so_once_more() -> None:
+    """What it says may be what is kept of ours, or work for others: 0.8 s later it is known."""
+    script = passing_on()
+    script.holds("a", 0)
+    began_at = script.now
+    while script.now < began_at + 2.0:
+        script(ParentLoad(peer_id="a", max_rate_bytes_per_s=1e7, used_rate_bytes_per_s=282e3))
+        script.wait(0.8)
+        assert not of(script.effects, FetchSource)
+
+
+def test_what_was_passed_on_is_waited_for_anew_when_its_parent_has_it() -> None:
+    """It gives to eight at once, maybe; and how busy it is it says a moment later."""
+    script = passing_on("b", "c")
+    load = ParentLoad(peer_id="a", max_rate_bytes_per_s=1e7, used_rate_bytes_per_s=441.0)
+    for _ in range(10):
+        script(load)
+        script.wait(0.25)
+    script.holds("a", 0)
+    assert 0.45 <= waits_s(script, None) <= 2.5

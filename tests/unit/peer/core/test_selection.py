@@ -40,7 +40,7 @@ class Swarm:
         assert state is not None
         state.goodput = rate
         for number in numbers:
-            self.parents.offer(state, piece_of(number, LENGTH))
+            self.parents.offer(state, piece_of(number, LENGTH), 0.0)
         return state
 
     def situation(self) -> Situation:
@@ -465,7 +465,7 @@ class Site(Swarm):
         self.far = self.add("far")
         self.far.is_far = True
         for number in range(count):
-            self.parents.offer(self.far, piece_of(number, count * PIECE))
+            self.parents.offer(self.far, piece_of(number, count * PIECE), 0.0)
 
     def drawn(self) -> set[int | None]:
         chosen = [self.choose(seed) for seed in range(60)]
