@@ -1,4 +1,4 @@
-"""What each rule of the second stage is worth: switched off in turn, over worlds of the simulator.
+"""What each rule of client and graph is worth: switched off in turn, over worlds of the simulator.
 
     python tests/bench/second_stage.py [--peers 32] [--seeds 3] [--size 128MiB] [--jobs 2]
                                        [--world NAME ...] [--variant NAME ...] [--json]
@@ -28,6 +28,7 @@ from msgspec.structs import replace  # noqa: E402  # after the path
 from models.named import make_ranker  # noqa: E402
 from odonata.units import parse_size  # noqa: E402
 from peer.core.limits import DownloadLimits  # noqa: E402
+from scheduler.core.limits import Limits  # noqa: E402
 from simulator.report import percentile  # noqa: E402
 from simulator.scenario import MBIT, Degrading, Scenario  # noqa: E402
 from simulator.swarm import Swarm  # noqa: E402
@@ -48,10 +49,15 @@ WORLDS: dict[str, dict[str, Any]] = {
         "delay_s": 0.1,
         "piece_length": 1 << 20,
     },
+    "in turn": {"seed_up": FAST, "delay_s": 0.02, "arrival_s": 4.0},
+    "crowd": {"seed_up": THIN, "piece_length": 1 << 18},
+    "trickling seed": {"seed_up": 0.1 * MBIT, "piece_length": 1 << 20},
 }
 """Peers of 40 Mbit/s each way: equal ones with a seed as thin or ten times as wide, uneven ones of
 which some are not what they say (or a third), two data centres; and 400 Mbit/s with round trips of
-50 ms, or of 200 ms and pieces of 1 MiB instead of 4."""
+50 ms, or of 200 ms and pieces of 1 MiB instead of 4. `in turn` they come one after the other, 40 ms
+away from each other; a `crowd` is one of many peers and small pieces; and a seed that gives next to
+nothing."""
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "as it is": {},
@@ -78,11 +84,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "queue of 4": {"waiting_max": 4},
     "no queue": {"waiting_max": 0},
     "patient": {"impatient": False},
+    "never early": {"ask_early": False},
+    "never ahead": {"ask_ahead": False},
+    "never rests": {"rest": False},
+    "helps at once": {"far_help_after": 0.0},
+    "any gateway": {"gateway_far_count": 0},
+    "no seed cap": {"seed_share": 0.0},
     "no queue, 8 slots": {"waiting_max": 0, "peer_slots": 8},
 }
-"""Fields of `DownloadLimits` and `Scenario`."""
+"""Fields of `DownloadLimits`, of the scheduler's `Limits`, and of `Scenario`."""
 
 _OF_SCENARIO = frozenset({"waiting_max", "peer_slots"})
+_OF_SCHEDULER = frozenset({"gateway_far_count", "seed_share"})
 
 Order = tuple[str, str, int, int, int]
 """World, variant, seed, peers, size in bytes."""
@@ -93,13 +106,19 @@ def run(order: Order) -> Figures:
     """One world, from its seed to its figures."""
     world, variant, seed, peers, size = order
     changes = VARIANTS[variant]
-    limits = replace(
-        DownloadLimits(), **{key: v for key, v in changes.items() if key not in _OF_SCENARIO}
-    )
     more = {key: v for key, v in changes.items() if key in _OF_SCENARIO}
+    of_graph = {key: v for key, v in changes.items() if key in _OF_SCHEDULER}
+    of_client = {key: v for key, v in changes.items() if key not in more | of_graph}
+    limits = replace(DownloadLimits(), **of_client)
     facts: dict[str, Any] = {"piece_length": 4 << 20, **WORLDS[world], **more}
     scenario = Scenario(peers=peers, size=size, limits=limits, **facts)
-    swarm = Swarm(scenario, seed=seed, ranker=make_ranker("rule"), keep_log=False)
+    swarm = Swarm(
+        scenario,
+        seed=seed,
+        ranker=make_ranker("rule"),
+        keep_log=False,
+        scheduler_limits=Limits(**of_graph),
+    )
     report = swarm.run()
     stretches = sorted(o.took_s / report.bound_s for o in report.outcomes if o.took_s is not None)
     return {
