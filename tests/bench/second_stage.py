@@ -29,6 +29,7 @@ from models.named import make_ranker  # noqa: E402
 from odonata.units import parse_size  # noqa: E402
 from peer.core.limits import DownloadLimits  # noqa: E402
 from scheduler.core.limits import Limits  # noqa: E402
+from simulator.client import STOCK  # noqa: E402
 from simulator.report import percentile  # noqa: E402
 from simulator.scenario import MBIT, Degrading, Scenario  # noqa: E402
 from simulator.swarm import Swarm  # noqa: E402
@@ -51,13 +52,16 @@ WORLDS: dict[str, dict[str, Any]] = {
     },
     "in turn": {"seed_up": FAST, "delay_s": 0.02, "arrival_s": 4.0},
     "crowd": {"seed_up": THIN, "piece_length": 1 << 18},
+    "stock clients": {"seed_up": FAST, "uplink_sigma": 0.8},
     "trickling seed": {"seed_up": 0.1 * MBIT, "piece_length": 1 << 20},
 }
 """Peers of 40 Mbit/s each way: equal ones with a seed as thin or ten times as wide, uneven ones of
 which some are not what they say (or a third), two data centres; and 400 Mbit/s with round trips of
 50 ms, or of 200 ms and pieces of 1 MiB instead of 4. `in turn` they come one after the other, 40 ms
-away from each other; a `crowd` is one of many peers and small pieces; and a seed that gives next to
+away from each other; a `crowd` is one of many peers and small pieces; `stock clients` are those of
+Dragonfly, with uneven uplinks, and none of our client's rules; and a seed that gives next to
 nothing."""
+_STOCK = frozenset({"stock clients"})
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "as it is": {},
@@ -112,6 +116,8 @@ def run(order: Order) -> Figures:
     limits = replace(DownloadLimits(), **of_client)
     facts: dict[str, Any] = {"piece_length": 4 << 20, **WORLDS[world], **more}
     scenario = Scenario(peers=peers, size=size, limits=limits, **facts)
+    if world in _STOCK:
+        scenario = STOCK.on(scenario)
     swarm = Swarm(
         scenario,
         seed=seed,
