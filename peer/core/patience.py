@@ -174,7 +174,7 @@ class Patience:
                 self._seen.pop((event.peer_id, event.number), None)
                 if event.reason in _AT_WORK:
                     self._refused_at = now
-            case ParentHolds() if self._asked_at() is None:
+            case ParentHolds() if self._owed_since() is None:
                 self._offered_at = now
             case ParentConnected() if self._met_at is None:
                 self._met_at = now
@@ -274,21 +274,21 @@ class Patience:
         self._got_since = began_at if self._got_since is None else min(self._got_since, began_at)
 
     def _learn(self, first_at: float, now: float) -> None:
-        asked_at = self._asked_at()
-        took_s = first_at - (self._since if asked_at is None else asked_at)
+        owed_since = self._owed_since()
+        took_s = first_at - (self._since if owed_since is None else owed_since)
         if self._met_at is not None:
             took_s = max(took_s, self._met_at - self._since)
         self._budget.peers_began(took_s, now)
 
-    def _asked_at(self) -> float | None:
-        """When the oldest of the pieces on their way was asked for, and there to be sent."""
+    def _owed_since(self) -> float | None:
+        """When the oldest of the pieces on their way was asked for, and its parent had it."""
         flights = (flight for p in self._fetching.parents for flight in p.in_flight.values())
         return min((flight.owed_since for flight in flights), default=None)
 
     def _due_at(self, now: float) -> float:
         """When it is over, if there is no excuse."""
-        asked_at = self._asked_at()
-        since = max(self._since, self._offered_at if asked_at is None else asked_at)
+        owed_since = self._owed_since()
+        since = max(self._since, self._offered_at if owed_since is None else owed_since)
         wait_s = self.wait_s(now)
         late_s = self._fetching.late_s
         if self._is_proved and late_s is not None:

@@ -343,3 +343,16 @@ def test_what_was_passed_on_is_waited_for_anew_when_its_parent_has_it() -> None:
         script.wait(0.25)
     script.holds("a", 0)
     assert 0.45 <= waits_s(script, None) <= 2.5
+
+
+@pytest.mark.parametrize(
+    ("used", "told"),
+    [(1000.0, "sent 1000 a second as it said 0.2"), (None, "did not say what it sends")],
+)
+def test_it_is_told_what_parents_had_said_of_their_load(used: float | None, told: str) -> None:
+    script = Script()
+    script.swarm("a")
+    script.holds("a", 0)
+    says = None if used is None else {"max_rate_bytes_per_s": 1e7, "used_rate_bytes_per_s": used}
+    waits_s(script, None if says is None else ParentLoad(peer_id="a", **says))
+    assert told in script.core.beside_because
